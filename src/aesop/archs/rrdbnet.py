@@ -1,0 +1,104 @@
+"""RRDBNet, the generator of ESRGAN (Wang et al., ECCVW 2018, section 3.1) under BasicSR's names.
+
+State-dict names are the published ones, so official ESRGAN, Real-ESRGAN and BasicSR files load unchanged.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+# Nearest-neighbour enlargements of the trunk's output, one `conv_up` after each. Scales 1 and 2 feed the x4 trunk with a
+# pixel-unshuffled input (Real-ESRGAN); scale 3 has one x3 step; scale 8 has a third x2 step.
+UPSAMPLING_STEPS = {1: (2, 2), 2: (2, 2), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}
+INPUT_UNSHUFFLE = {1: 4, 2: 2}
+
+
+def scaled_kaiming_(conv: nn.Conv2d, scale: float) -> None:
+    """Kaiming normal initialisation times `scale`, bias zero (ESRGAN, section 3.1 "smaller initialization")."""
+    nn.init.kaiming_normal_(conv.weight)
+    with torch.no_grad():
+        conv.weight.mul_(scale)
+        if conv.bias is not None:
+            conv.bias.zero_()
+
+
+class ResidualDenseBlock(nn.Module):
+    """Five convolutions, each seeing the input and all former outputs; `0.2 * x5 + x`."""
+
+    def __init__(self, num_feat: int = 64, num_grow_ch: int = 32):
+        super().__init__()
+        for k in range(1, 6):
+            out_ch = num_feat if k == 5 else num_grow_ch
+            conv = nn.Conv2d(num_feat + (k - 1) * num_grow_ch, out_ch, 3, 1, 1)
+            scaled_kaiming_(conv, 0.1)
+            self.add_module(f"conv{k}", conv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = x
+        for conv in (self.conv1, self.conv2, self.conv3, self.conv4):
+            features = torch.cat((features, F.leaky_relu(conv(features), 0.2)), 1)
+        return self.conv5(features) * 0.2 + x
+
+
+class RRDB(nn.Module):
+    """Residual in residual dense block: three dense blocks; `0.2 * out + x`."""
+
+    def __init__(self, num_feat: int, num_grow_ch: int = 32):
+        super().__init__()
+        self.rdb1 = ResidualDenseBlock(num_feat, num_grow_ch)
+        self.rdb2 = ResidualDenseBlock(num_feat, num_grow_ch)
+        self.rdb3 = ResidualDenseBlock(num_feat, num_grow_ch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rdb3(self.rdb2(self.rdb1(x))) * 0.2 + x
+
+
+class RRDBNet(nn.Module):
+    """LR image (N, num_in_ch, H, W) in [0, 1] -> SR image (N, num_out_ch, scale*H, scale*W), not clamped.
+
+    Scales 1 and 2 ignore the bottom rows and right columns beyond a multiple of 4 and 2, as published.
+    `use_checkpoint` recomputes each RRDB in the backward pass: less memory, about a third more time.
+
+    Raises:
+        ValueError: for a scale other than 1, 2, 3, 4, 8.
+    """
+
+    def __init__(
+        self,
+        num_in_ch: int = 3,
+        num_out_ch: int = 3,
+        scale: int = 4,
+        num_feat: int = 64,
+        num_block: int = 23,
+        num_grow_ch: int = 32,
+        use_checkpoint: bool = False,
+    ):
+        super().__init__()
+        if scale not in UPSAMPLING_STEPS:
+            raise ValueError(f"RRDBNet: scale {scale} does not exist; use one of {sorted(UPSAMPLING_STEPS)}")
+        self.scale = scale
+        self.use_checkpoint = use_checkpoint
+        unshuffle = INPUT_UNSHUFFLE.get(scale, 1)
+        self.conv_first = nn.Conv2d(num_in_ch * unshuffle**2, num_feat, 3, 1, 1)
+        self.body = nn.Sequential(*(RRDB(num_feat, num_grow_ch) for _ in range(num_block)))
+        self.conv_body = nn.Conv2d(num_feat, num_feat, 3, 1, 1)
+        for k in range(len(UPSAMPLING_STEPS[scale])):
+            self.add_module(f"conv_up{k + 1}", nn.Conv2d(num_feat, num_feat, 3, 1, 1))
+        self.conv_hr = nn.Conv2d(num_feat, num_feat, 3, 1, 1)
+        self.conv_last = nn.Conv2d(num_feat, num_out_ch, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        unshuffle = INPUT_UNSHUFFLE.get(self.scale, 1)
+        if unshuffle > 1:
+            h, w = (side - side % unshuffle for side in x.shape[-2:])
+            x = F.pixel_unshuffle(x[..., :h, :w], unshuffle)
+        first = self.conv_first(x)
+        feat = first
+        for block in self.body:
+            feat = checkpoint(block, feat, use_reentrant=False) if self.use_checkpoint and self.training else block(feat)
+        feat = self.conv_body(feat) + first
+        for k, step in enumerate(UPSAMPLING_STEPS[self.scale]):
+            conv = self.get_submodule(f"conv_up{k + 1}")
+            feat = F.leaky_relu(conv(F.interpolate(feat, scale_factor=step, mode="nearest")), 0.2)
+        return self.conv_last(F.leaky_relu(self.conv_hr(feat), 0.2))

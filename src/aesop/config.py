@@ -1,0 +1,462 @@
+"""Every option: its type, its default and what it does. Names are BasicSR's.
+
+`aesop schema` prints this file's content as a JSON schema for editors; option_file.py reads files into it.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+STAGES = ("psnr", "autoencoder", "adversarial")
+
+# The published model classes -> our stage.
+MODEL_TYPES = {
+    "SRModel": "psnr",
+    "AEModel": "autoencoder",
+    "SRGANModel": "adversarial",
+    "ESRGANModel": "adversarial",
+    "ESRGANArtifactsDisModel": "adversarial",
+    "AesopESRGANArtifactsDisModel": "adversarial",
+}
+
+def _whole(value: Any) -> Any:
+    """YAML reads 5e3 as a string; counts written like that are meant as whole numbers."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Count = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
+Positive = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+class Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, protected_namespaces=(), validate_default=True)
+
+
+# --- networks ----------------------------------------------------------------------------------------------------------
+
+
+class RRDBNetOptions(Options):
+    type: Literal["RRDBNet"] = "RRDBNet"
+    num_in_ch: Positive = 3
+    """Channels of the LR image."""
+    num_out_ch: Positive = 3
+    """Channels of the SR image."""
+    scale: Literal[1, 2, 3, 4, 8] | None = None
+    """Enlargement; default: the file's `scale`."""
+    num_feat: Positive = 64
+    """Width of the trunk."""
+    num_block: Positive = 23
+    """Number of RRDBs."""
+    num_grow_ch: Positive = 32
+    """Growth of the dense blocks."""
+    use_checkpoint: bool = False
+    """Recompute each block in the backward pass: less memory, more time."""
+
+
+Generator = RRDBNetOptions
+
+
+class EncoderOptions(Options):
+    num_feat: Positive | None = None
+    """Width of the encoder's RRDBs; default: the decoder's."""
+    num_grow_ch: Positive | None = None
+    """Growth of the encoder's dense blocks; default: the decoder's."""
+
+
+class AutoEncoderOptions(Options):
+    type: Literal["AutoEncoder_RRDBNet"] = "AutoEncoder_RRDBNet"
+    scale: Literal[2, 3, 4, 8] | None = None
+    """Ratio of HR to bottleneck size; default: the file's `scale`."""
+    enc_opt: EncoderOptions = EncoderOptions()
+    """The encoder."""
+    dec_opt: Generator
+    """The decoder: a generator of the same scale."""
+
+
+class VGGStyleDiscriminatorOptions(Options):
+    type: Literal["VGGStyleDiscriminator128", "VGGStyleDiscriminator192", "VGGStyleDiscriminator256"]
+    """The number is the image size it takes, which must be the training crop's `gt_size`."""
+    num_in_ch: Positive = 3
+    num_feat: Positive = 64
+    """Width of the first stage."""
+
+
+class UNetDiscriminatorOptions(Options):
+    type: Literal["UNetDiscriminatorSN"]
+    num_in_ch: Positive = 3
+    num_feat: Positive = 64
+    """Width of the first stage."""
+    skip_connection: bool = True
+
+
+NetworkG = Annotated[RRDBNetOptions | AutoEncoderOptions, Field(discriminator="type")]
+NetworkD = Annotated[VGGStyleDiscriminatorOptions | UNetDiscriminatorOptions, Field(discriminator="type")]
+
+
+# --- data --------------------------------------------------------------------------------------------------------------
+
+
+class IOBackend(Options):
+    type: Literal["disk"] = "disk"
+    """Where the images are: `disk`, image files in folders."""
+
+
+class PairedDataset(Options):
+    name: str = ""
+    """Shown in tables and logs; default: the section's name."""
+    type: Literal["PairedImageDataset"] = "PairedImageDataset"
+    dataroot_gt: str | list[str] | None = None
+    """Folder(s) of HR images, searched recursively."""
+    dataroot_lq: str | list[str] | None = None
+    """Folder(s) of LR images; without it LR is made from HR by MATLAB-compatible bicubic."""
+    filename_tmpl: str = "{}"
+    """LR file name for an HR name, without suffix: `{}x4` pairs img.png with imgx4.png."""
+    io_backend: IOBackend = IOBackend()
+
+
+class TrainDataset(PairedDataset):
+    dataroot_gt: str | list[str]
+    """Folder(s) of HR images, searched recursively."""
+    gt_size: Positive = 128
+    """Side of the HR crop in pixels, a multiple of the scale."""
+    use_flip: bool = True
+    """Flip left-right with probability 1/2."""
+    use_rot: bool = True
+    """Flip up-down and transpose, each with probability 1/2 (with use_flip: all eight orientations)."""
+    batch_size_per_gpu: Positive = 16
+    """Images per step and process."""
+    num_worker_per_gpu: Count = 4
+    """Loader processes per process; 0 loads in the training process. Never changes the samples."""
+    cache: bool = False
+    """Keep decoded images in memory (each worker its own): for small sets."""
+
+
+class Datasets(BaseModel):
+    """`train`, and any number of sections whose name begins with `val` or `test`."""
+
+    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
+    __pydantic_extra__: dict[str, PairedDataset] = Field(init=False)
+    train: TrainDataset | None = None
+    """What is trained on."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            wrong = [str(name) for name in data if not str(name).startswith(("train", "val", "test"))]
+            wrong += [str(name) for name in data if str(name).startswith("train") and name != "train"]
+            if wrong:
+                raise ValueError(f"unknown section {', '.join(wrong)}: use train, val..., or test...")
+        return data
+
+    def measured(self, prefix: str) -> dict[str, PairedDataset]:
+        """The sections to validate (`val`) or test (`test`) on."""
+        return {name: data for name, data in (self.__pydantic_extra__ or {}).items() if name.startswith(prefix)}
+
+
+# --- losses ------------------------------------------------------------------------------------------------------------
+
+
+class PixelOptions(Options):
+    type: Literal["L1Loss", "MSELoss", "CharbonnierLoss"] = "L1Loss"
+    loss_weight: Weight = 1.0
+    reduction: Literal["mean", "sum"] = "mean"
+
+
+class ArtifactsOptions(Options):
+    type: Literal["L1Loss"] = "L1Loss"
+    loss_weight: Weight = 1.0
+    reduction: Literal["mean", "sum"] = "mean"
+
+
+class AutoencoderLoad(Options):
+    path: str
+    """The auto-encoder's weight file: ours or a published `.pth`."""
+    key: str = "params_ema"
+    """Which weights of a `.pth`."""
+
+
+class AesopOptions(Options):
+    type: Literal["AutoEncoderLoss"] = "AutoEncoderLoss"
+    loss_weight: Weight = 1.0
+    criterion: Literal["l1", "l2"] = "l1"
+    reduction: Literal["mean", "sum"] = "mean"
+    as_loss_map: bool = False
+    """Weight the pixel loss by |AE(SR) - AE(HR)| instead."""
+    range_guard: Literal["none", "clamp", "normalize"] = "none"
+    """What the auto-encoder gets where SR leaves [0, 1]; `none` is the published behaviour."""
+    autoencoder_arch: AutoEncoderOptions | None = None
+    """Only needed for weight files that do not tell their architecture."""
+    autoencoder_load: AutoencoderLoad | None = None
+    """Where the pre-trained auto-encoder is."""
+
+
+PUBLISHED_LAYERS = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1.0, "conv4_4": 1.0, "conv5_4": 1.0}
+
+
+class PerceptualOptions(Options):
+    type: Literal["PerceptualLoss"] = "PerceptualLoss"
+    layer_weights: dict[str, Weight] = PUBLISHED_LAYERS
+    """VGG layer (before its ReLU) -> weight."""
+    vgg_type: Literal["vgg19", "vgg16"] = "vgg19"
+    vgg_path: str | None = None
+    """The VGG's weight file; default: torchvision's cache or the folders in AESOP_WEIGHTS."""
+    use_input_norm: bool = True
+    range_norm: bool = False
+    perceptual_weight: Weight = 1.0
+    style_weight: Weight = 0.0
+    criterion: Literal["l1", "l2", "fro"] = "l1"
+
+
+class GANOptions(Options):
+    type: Literal["GANLoss"] = "GANLoss"
+    gan_type: Literal["vanilla", "lsgan", "wgan", "wgan_softplus", "hinge"] = "vanilla"
+    real_label_val: float = 1.0
+    fake_label_val: float = 0.0
+    loss_weight: Weight = 5e-3
+    """Weight in the generator's loss; the discriminator's is never scaled."""
+    relativistic: bool = True
+    """Relativistic average GAN (published synthetic recipe) or the plain one (real-world recipe)."""
+
+
+# --- training ----------------------------------------------------------------------------------------------------------
+
+
+class OptimizerOptions(Options):
+    type: Literal["Adam", "AdamW"] = "Adam"
+    lr: Annotated[float, Field(gt=0)] = 1e-4
+    weight_decay: Weight = 0.0
+    betas: tuple[float, float] = (0.9, 0.99)
+
+
+class SchedulerOptions(Options):
+    type: Literal["MultiStepLR", "MultiStepRestartLR", "CosineAnnealingRestartLR"] = "MultiStepLR"
+    milestones: list[Count] = []
+    """MultiStepLR: after these iterations the rate is multiplied by gamma."""
+    gamma: float = 0.1
+    periods: list[Positive] = []
+    """CosineAnnealingRestartLR: length of each cosine; the rate stays at its end after the last."""
+    restarts: list[Count] = [0]
+    """MultiStepLR: iterations at which the rate starts anew."""
+    restart_weights: list[float] = [1.0]
+    """Factor of the rate after each restart (or in each period)."""
+    eta_min: float = 0.0
+    """CosineAnnealingRestartLR: the lowest rate."""
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Self:
+        if self.type == "CosineAnnealingRestartLR":
+            if not self.periods:
+                raise ValueError("CosineAnnealingRestartLR needs periods, e.g. periods: [300000]")
+            if len(self.restart_weights) != len(self.periods):
+                raise ValueError("restart_weights and periods must be equally long")
+        elif len(self.restart_weights) != len(self.restarts):
+            raise ValueError("restart_weights and restarts must be equally long")
+        return self
+
+
+class TrainOptions(Options):
+    total_iter: Positive
+    """Length of the training in optimiser steps."""
+    warmup_iter: int = -1
+    """Linear warm-up of the learning rate over this many iterations; -1: none."""
+    optim_g: OptimizerOptions = OptimizerOptions()
+    optim_d: OptimizerOptions = OptimizerOptions()
+    scheduler: SchedulerOptions = SchedulerOptions()
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay of the averaged generator, which is what is saved for use; 0: the generator itself."""
+    accumulate: Positive = 1
+    """Split each batch into this many parts (gradients add up): less memory, same batch."""
+    pixel_opt: PixelOptions | None = None
+    """Distance of output and HR."""
+    pixel_at_LR_opt: PixelOptions | None = None
+    """autoencoder: distance of bottleneck and LR."""
+    freeze_decoder: Count = 0
+    """autoencoder: the decoder's weights stay fixed up to this iteration."""
+    aesop_opt: AesopOptions | None = None
+    """adversarial: the AESOP loss, in place of pixel_opt."""
+    artifacts_opt: ArtifactsOptions | None = None
+    """adversarial: LDL's artifact loss; needs ema_decay > 0."""
+    perceptual_opt: PerceptualOptions | None = None
+    """adversarial: VGG feature distance."""
+    gan_opt: GANOptions | None = None
+    """adversarial: the GAN loss."""
+    net_d_iters: Positive = 1
+    """adversarial: the generator is updated every net_d_iters-th iteration."""
+    net_d_init_iters: Count = 0
+    """adversarial: only the discriminator is trained up to this iteration."""
+    net_d_published_passes: bool = False
+    """adversarial: repeat the published step's discriminator passes whose result is not needed. Only BatchNorm's running
+    statistics differ, which training never reads."""
+
+
+class MetricOptions(Options):
+    type: str | None = None
+    """psnr, ssim, lpips, dists, aepsnr, lrpsnr or a published name (calculate_psnr_pytorch); default: the entry's name."""
+    crop_border: Count | None = None
+    """Border left out, in HR pixels; default: the metric's usual one."""
+    test_y_channel: bool | None = None
+    """Measure luma only; default: as usual for the metric."""
+
+
+class ValOptions(Options):
+    val_freq: Count = 5000
+    """Validate every so many iterations; 0: never."""
+    val_start_iter: Count = 0
+    save_img: bool = True
+    """Save the validated images."""
+    suffix: str | None = None
+    """Appended to the names of saved images."""
+    metrics: dict[str, MetricOptions] = {"psnr": MetricOptions()}
+    best_metric: str | None = None
+    """The metric by which the best weights are kept; default: the first one."""
+
+
+class WandbOptions(Options):
+    project: str | None = None
+    resume_id: str | None = None
+
+
+class LoggerOptions(Options):
+    print_freq: Positive = 100
+    """A line of progress every so many iterations."""
+    save_checkpoint_freq: Positive = 5000
+    """Save weights and resumable state every so many iterations (and at the end)."""
+    keep_states: Positive = 2
+    """How many resumable states stay on disk; weights are all kept."""
+    use_tb_logger: bool = True
+    """Write TensorBoard events."""
+    wandb: WandbOptions | None = None
+    """Also log to Weights & Biases when a project is given (extra: pip install "aesop-sr[wandb]")."""
+
+
+class PathOptions(Options):
+    pretrain_network_g: str | None = None
+    """Weights the generator (or, for the autoencoder stage, the auto-encoder) starts from."""
+    param_key_g: str | None = "params_ema"
+    strict_load_g: bool = True
+    pretrain_network_d: str | None = None
+    """Weights the discriminator starts from."""
+    param_key_d: str | None = None
+    strict_load_d: bool = True
+    pretrain_network_decoder: str | None = None
+    """autoencoder: weights of the PSNR net the decoder starts from."""
+    param_key_decoder: str | None = "params_ema"
+    strict_load_decoder: bool = True
+    from_scratch: bool = False
+    """Allow the autoencoder or adversarial stage to start without the weights it is meant to start from."""
+    resume_state: str | None = None
+    """A state folder to continue from; `--resume` finds the newest by itself."""
+    experiments_root: str = "experiments"
+    """Training writes into <experiments_root>/<name>."""
+    results_root: str = "results"
+    """Testing writes into <results_root>/<name>."""
+
+
+class Config(Options):
+    """One option file: one training stage, or a test."""
+
+    name: str
+    """Names the output folder."""
+    stage: Literal["psnr", "autoencoder", "adversarial"] = "psnr"
+    """What is trained: psnr (pixel loss), then autoencoder, then adversarial (the AESOP GAN)."""
+    scale: Literal[1, 2, 3, 4, 8] = 4
+    manual_seed: Count = 0
+    """Determines initial weights and every sample."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """What the networks run in; losses, EMA and optimiser stay in fp32."""
+    network_g: NetworkG
+    """The generator; for the autoencoder stage the auto-encoder."""
+    network_d: NetworkD | None = None
+    """The discriminator of the adversarial stage."""
+    datasets: Datasets = Datasets()
+    path: PathOptions = PathOptions()
+    train: TrainOptions | None = None
+    val: ValOptions = ValOptions()
+    logger: LoggerOptions = LoggerOptions()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stage_of_model_type(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and "model_type" in data:
+            data = dict(data)
+            model_type = data.pop("model_type")
+            if model_type not in MODEL_TYPES:
+                raise ValueError(f"model_type: {model_type!r} is not supported; known: {', '.join(MODEL_TYPES)}")
+            data.setdefault("stage", MODEL_TYPES[model_type])
+        return data
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        faults = list(self._scale_faults())
+        if self.train is not None:
+            faults += self._train_faults(self.train)
+        if faults:
+            raise ValueError("\n".join(faults))
+        return self
+
+    def _scale_faults(self) -> Iterator[str]:
+        networks: list[tuple[str, Any]] = [("network_g", self.network_g)]
+        if isinstance(self.network_g, AutoEncoderOptions):
+            networks.append(("network_g.dec_opt", self.network_g.dec_opt))
+        for where, network in networks:
+            if network.scale is None:
+                network.scale = self.scale
+            elif network.scale != self.scale:
+                yield f"{where}.scale: {network.scale} differs from the file's scale {self.scale}"
+        if self.datasets.train and self.datasets.train.gt_size % self.scale:
+            yield f"datasets.train.gt_size: {self.datasets.train.gt_size} is no multiple of the scale {self.scale}"
+
+    def _train_faults(self, train: TrainOptions) -> Iterator[str]:
+        is_autoencoder = isinstance(self.network_g, AutoEncoderOptions)
+        if is_autoencoder != (self.stage == "autoencoder"):
+            wanted = "AutoEncoder_RRDBNet" if self.stage == "autoencoder" else "a generator"
+            yield f"network_g.type: the {self.stage} stage trains {wanted}, found {self.network_g.type}"
+        if self.datasets.train is None:
+            yield "datasets.train: missing; give at least dataroot_gt"
+        elif train.accumulate > self.datasets.train.batch_size_per_gpu:
+            yield "train.accumulate: larger than batch_size_per_gpu"
+        start = self.path.pretrain_network_g or self.path.resume_state or self.path.from_scratch
+        if self.stage in ("psnr", "autoencoder"):
+            if train.pixel_opt is None:
+                yield f"train.pixel_opt: the {self.stage} stage needs it, e.g. pixel_opt: {{type: L1Loss}}"
+        if self.stage == "autoencoder" and not (start or self.path.pretrain_network_decoder):
+            yield (
+                "path.pretrain_network_decoder: the auto-encoder's decoder starts from a trained PSNR net; give its "
+                "weights (or run `aesop pipeline`, or set path.from_scratch: true if you mean it)"
+            )
+        if self.stage == "adversarial":
+            yield from self._adversarial_faults(train, bool(start))
+
+    def _adversarial_faults(self, train: TrainOptions, has_start: bool) -> Iterator[str]:
+        if not has_start:
+            yield (
+                "path.pretrain_network_g: the adversarial stage starts from a trained PSNR net; give its weights (or run "
+                "`aesop pipeline`, or set path.from_scratch: true if you mean it)"
+            )
+        if train.gan_opt is None or self.network_d is None:
+            yield "train.gan_opt and network_d: the adversarial stage needs both"
+        if train.aesop_opt is not None and train.aesop_opt.autoencoder_load is None:
+            yield (
+                "train.aesop_opt.autoencoder_load: give the trained auto-encoder's weights, e.g. autoencoder_load: "
+                "{path: autoencoder.safetensors} (made by the autoencoder stage)"
+            )
+        if train.artifacts_opt is not None and train.ema_decay == 0:
+            yield "train.artifacts_opt: the artifact loss compares with the EMA generator; set train.ema_decay > 0"
+        size = self.datasets.train.gt_size if self.datasets.train else None
+        if isinstance(self.network_d, VGGStyleDiscriminatorOptions) and size and not self.network_d.type.endswith(str(size)):
+            yield f"network_d.type: {self.network_d.type} does not take crops of gt_size {size}"
+
+    def to_yaml(self) -> str:
+        """The resolved configuration; reading it gives the same one."""
+        return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,86 @@
+"""Several processes under torchrun: who am I, and averaging gradients. One process needs none of it."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from aesop.device import pick_device
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among `size` ones."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = torch.device("cpu")  # noqa: RUF009
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+
+def join_world(device_name: str) -> World:
+    """Join the processes torchrun started (its environment variables tell), or stand alone."""
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        return World(device=pick_device(device_name))
+    device = pick_device(device_name)
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return World(dist.get_rank(), dist.get_world_size(), device)
+
+
+def leave_world() -> None:
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def average_gradients(world: World, modules: Iterable[nn.Module]) -> None:
+    """Replace each gradient by its mean over the processes, in one flat exchange per module.
+
+    Done by hand after backward instead of through DistributedDataParallel: a GAN step runs a network several times with
+    parts frozen, which DDP's hooks forbid or make slow; the sum is the same.
+    """
+    if world.size == 1:
+        return
+    for module in modules:
+        grads = [p.grad for p in module.parameters() if p.grad is not None]
+        if grads:
+            flat = torch.cat([g.reshape(-1) for g in grads])
+            dist.all_reduce(flat)
+            flat /= world.size
+            torch._foreach_copy_(grads, [part.view_as(g) for part, g in zip(_split(flat, grads), grads, strict=True)])
+
+
+def _split(flat: Tensor, like: list[Tensor]) -> tuple[Tensor, ...]:
+    return flat.split([tensor.numel() for tensor in like])
+
+
+def broadcast_state(world: World, modules: Iterable[nn.Module]) -> None:
+    """Give every process the main one's parameters and buffers."""
+    if world.size > 1:
+        for module in modules:
+            for tensor in module.state_dict().values():
+                dist.broadcast(tensor, 0)
+
+
+def average_scalars(world: World, scalars: dict[str, Tensor]) -> dict[str, float]:
+    """Logged scalars, averaged over the processes, as floats: the one place where they reach the CPU."""
+    if not scalars:
+        return {}
+    stacked = torch.stack([value.float() for value in scalars.values()])
+    if world.size > 1:
+        dist.all_reduce(stacked)
+        stacked /= world.size
+    return dict(zip(scalars, stacked.tolist(), strict=True))
+
+
+def barrier(world: World) -> None:
+    if world.size > 1:
+        dist.barrier()

@@ -1,0 +1,312 @@
+"""The three training stages: psnr, autoencoder, adversarial. Each owns its networks and optimisers and does one step.
+
+A step gets float images in [0, 1] on the device, updates everything (EMA last) and returns detached scalars that stay on
+the device until somebody prints them.
+"""
+
+import copy
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aesop.archs import AutoEncoder, build_network
+from aesop.config import Config, OptimizerOptions, PixelOptions, TrainOptions
+from aesop.device import autocast
+from aesop.engine.distributed import World, average_gradients
+from aesop.engine.schedule import learning_rate
+from aesop.losses import PIXEL_CRITERIA, AESOPLoss, ArtifactLoss, GANLoss, PerceptualLoss, PixelLoss
+from aesop.weights import find_pretrained, load_autoencoder, load_into, read_state_dict
+
+Scalars = dict[str, Tensor]
+
+
+class Stage:
+    """What all stages share: generator, its EMA, its optimiser, learning rate, splitting of a batch."""
+
+    def __init__(self, train: TrainOptions, net_g: nn.Module, world: World | None = None, precision: str = "fp32"):
+        self.options = train
+        self.world = world or World()
+        self.precision = precision
+        self.net_g = net_g.to(self.world.device).train()
+        self.net_g_ema = copy.deepcopy(self.net_g).eval().requires_grad_(False) if train.ema_decay > 0 else None
+        self.optimizers = {"optimizer_g": make_optimizer(train.optim_g, self.net_g)}
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """Everything trained, under the names of its files."""
+        return {"net_g": self.net_g} | ({"net_g_ema": self.net_g_ema} if self.net_g_ema is not None else {})
+
+    @property
+    def network_for_use(self) -> nn.Module:
+        """The network to validate and publish: the averaged one where there is one."""
+        return self.net_g if self.net_g_ema is None else self.net_g_ema
+
+    def step(self, lq: Tensor, gt: Tensor, iteration: int) -> Scalars:
+        """One optimisation step on LR (N, 3, h, w) and HR (N, 3, H, W) images; `iteration` counts from 1."""
+        raise NotImplementedError
+
+    def output(self, lq: Tensor, gt: Tensor) -> Tensor:
+        """What the network for use makes of a validation pair."""
+        raise NotImplementedError
+
+    def set_learning_rate(self, iteration: int) -> float:
+        for name, optimizer in self.optimizers.items():
+            base = (self.options.optim_g if name == "optimizer_g" else self.options.optim_d).lr
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(self.options.scheduler, base, iteration, self.options.warmup_iter)
+        return self.optimizers["optimizer_g"].param_groups[0]["lr"]
+
+    def run(self, net: nn.Module, *images: Tensor, **options: Any) -> Any:
+        """A network in the chosen precision, its output in float32: losses never see bfloat16."""
+        with autocast(self.world.device, self.precision):
+            result = net(*images, **options)
+        return tuple(t.float() for t in result) if isinstance(result, tuple) else result.float()
+
+    def parts(self, *images: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """The batch in `accumulate` parts of equal size."""
+        if images[0].shape[0] % self.options.accumulate:
+            raise ValueError(
+                f"train.accumulate {self.options.accumulate} does not divide the batch of {images[0].shape[0]}"
+            )
+        return zip(*(image.chunk(self.options.accumulate) for image in images), strict=True)
+
+    def update(self, name: str, nets: Iterable[nn.Module]) -> None:
+        average_gradients(self.world, nets)
+        self.optimizers[name].step()
+
+    @torch.no_grad()
+    def update_ema(self) -> None:
+        if self.net_g_ema is not None:
+            averaged, current = list(self.net_g_ema.parameters()), list(self.net_g.parameters())
+            torch._foreach_mul_(averaged, self.options.ema_decay)
+            torch._foreach_add_(averaged, current, alpha=1 - self.options.ema_decay)
+
+
+class PSNRStage(Stage):
+    """Pixel loss alone: the net every later stage starts from."""
+
+    def __init__(self, train: TrainOptions, net_g: nn.Module, world: World | None = None, precision: str = "fp32"):
+        super().__init__(train, net_g, world, precision)
+        assert train.pixel_opt is not None
+        self.pixel_loss, self.pixel_weight = make_pixel_loss(train.pixel_opt)
+
+    def step(self, lq: Tensor, gt: Tensor, iteration: int) -> Scalars:
+        self.optimizers["optimizer_g"].zero_grad()
+        scalars = Mean(self.options.accumulate)
+        for lq_part, gt_part in self.parts(lq, gt):
+            loss = scalars.add("l_pix", self.pixel_weight * self.pixel_loss(self.run(self.net_g, lq_part), gt_part))
+            (loss / self.options.accumulate).backward()
+        self.update("optimizer_g", [self.net_g])
+        self.update_ema()
+        return scalars.values
+
+    def output(self, lq: Tensor, gt: Tensor) -> Tensor:
+        return self.run(self.network_for_use, lq)
+
+
+class AutoEncoderStage(Stage):
+    """L1(AE(HR), HR), and optionally L1(bottleneck, LR) (paper, section 4; published `AEModel`)."""
+
+    net_g: AutoEncoder
+
+    def __init__(self, train: TrainOptions, net_g: AutoEncoder, world: World | None = None, precision: str = "fp32"):
+        super().__init__(train, net_g, world, precision)
+        assert train.pixel_opt is not None
+        self.pixel_loss, self.pixel_weight = make_pixel_loss(train.pixel_opt)
+        self.lr_loss, self.lr_weight = make_pixel_loss(train.pixel_at_LR_opt) if train.pixel_at_LR_opt else (None, 0.0)
+
+    def step(self, lq: Tensor, gt: Tensor, iteration: int) -> Scalars:
+        # A frozen decoder gets no gradient, and the optimiser passes over parameters without one.
+        self.net_g.decoder.requires_grad_(self.options.freeze_decoder < iteration)
+        self.optimizers["optimizer_g"].zero_grad()
+        scalars = Mean(self.options.accumulate)
+        for lq_part, gt_part in self.parts(lq, gt):
+            image, bottleneck = self.run(self.net_g, gt_part, return_bottleneck=True)
+            loss = scalars.add("l_pix", self.pixel_weight * self.pixel_loss(image, gt_part))
+            if self.lr_loss is not None:
+                loss = loss + scalars.add("l_pix_at_LR", self.lr_weight * self.lr_loss(bottleneck, lq_part))
+            (loss / self.options.accumulate).backward()
+        self.update("optimizer_g", [self.net_g])
+        self.update_ema()
+        return scalars.values
+
+    def output(self, lq: Tensor, gt: Tensor) -> Tensor:
+        return self.run(self.network_for_use, gt)
+
+
+class AdversarialStage(Stage):
+    """The GAN: AESOP (or pixel) + artifact + perceptual + GAN loss (paper, section 5; LDL's training step).
+
+    Each network runs as often as the gradients need: D twice on HR and twice on SR, the EMA generator only for the
+    artifact loss, everything on HR without a graph.
+    """
+
+    def __init__(
+        self,
+        train: TrainOptions,
+        net_g: nn.Module,
+        net_d: nn.Module,
+        autoencoder: nn.Module | None = None,
+        world: World | None = None,
+        precision: str = "fp32",
+        vgg_trunk: dict[str, Tensor] | None = None,
+    ):
+        super().__init__(train, net_g, world, precision)
+        assert train.gan_opt is not None
+        device = self.world.device
+        self.net_d = net_d.to(device).train()
+        self.optimizers["optimizer_d"] = make_optimizer(train.optim_d, self.net_d)
+        self.gan = train.gan_opt
+        self.gan_loss = GANLoss(self.gan.gan_type, self.gan.real_label_val, self.gan.fake_label_val)
+        self.pixel_loss, self.pixel_weight = make_pixel_loss(train.pixel_opt) if train.pixel_opt else (None, 0.0)
+        self.aesop_loss = self.artifact_loss = self.perceptual_loss = None
+        if (aesop := train.aesop_opt) is not None:
+            assert autoencoder is not None, "aesop_opt needs the auto-encoder"
+            self.aesop_loss = AESOPLoss(
+                autoencoder, aesop.criterion, aesop.reduction, aesop.as_loss_map, aesop.range_guard
+            ).to(device)
+        if train.artifacts_opt is not None:
+            self.artifact_loss = ArtifactLoss(reduction=train.artifacts_opt.reduction)
+        if (percep := train.perceptual_opt) is not None:
+            self.perceptual_loss = PerceptualLoss(**percep.model_dump(exclude={"type", "vgg_path"}))
+            self.perceptual_loss.vgg.load_trunk(vgg_trunk or find_pretrained(percep.vgg_type, percep.vgg_path))
+            self.perceptual_loss.to(device)
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        return super().networks | {"net_d": self.net_d}
+
+    def step(self, lq: Tensor, gt: Tensor, iteration: int) -> Scalars:
+        scalars = Mean(self.options.accumulate)
+        updates_g = iteration % self.options.net_d_iters == 0 and iteration > self.options.net_d_init_iters
+        self.optimizers["optimizer_g"].zero_grad()
+        self.net_d.requires_grad_(False)
+        fakes = []
+        for lq_part, gt_part in self.parts(lq, gt):
+            with torch.set_grad_enabled(updates_g):
+                sr = self.run(self.net_g, lq_part)
+            if updates_g:
+                (self.generator_loss(sr, gt_part, lq_part, scalars) / self.options.accumulate).backward()
+            fakes.append(sr.detach())
+        if updates_g:
+            self.update("optimizer_g", [self.net_g])
+
+        self.net_d.requires_grad_(True)
+        self.optimizers["optimizer_d"].zero_grad()
+        for sr, (gt_part,) in zip(fakes, self.parts(gt), strict=True):
+            (self.discriminator_loss(sr, gt_part, scalars) / self.options.accumulate).backward()
+        self.update("optimizer_d", [self.net_d])
+        self.update_ema()
+        return scalars.values
+
+    def generator_loss(self, sr: Tensor, gt: Tensor, lq: Tensor, scalars: "Mean") -> Tensor:
+        train = self.options
+        loss = sr.new_zeros(())
+        with autocast(self.world.device, self.precision):
+            if self.pixel_loss is not None:
+                loss = loss + scalars.add("l_g_pix", self.pixel_weight * self.pixel_loss(sr, gt))
+            if self.aesop_loss is not None and train.aesop_opt is not None:
+                loss = loss + scalars.add("l_g_aesop", train.aesop_opt.loss_weight * self.aesop_loss(sr, gt))
+            if self.perceptual_loss is not None:
+                loss = loss + scalars.add("l_g_percep", self.perceptual_loss(sr, gt))
+        if self.artifact_loss is not None and train.artifacts_opt is not None:
+            assert self.net_g_ema is not None
+            with torch.no_grad():
+                sr_ema = self.run(self.net_g_ema, lq)
+            artifacts = train.artifacts_opt.loss_weight * self.artifact_loss(sr, gt, sr_ema)
+            loss = loss + scalars.add("l_g_artifacts", artifacts)
+        real = None
+        if self.gan.relativistic:
+            with torch.no_grad():
+                real = self.run(self.net_d, gt)
+        fake = self.run(self.net_d, sr)
+        return loss + scalars.add("l_g_gan", self.gan.loss_weight * self.gan_loss.generator(fake, real))
+
+    def discriminator_loss(self, sr: Tensor, gt: Tensor, scalars: "Mean") -> Tensor:
+        if self.options.net_d_published_passes and self.gan.relativistic:
+            with torch.no_grad():
+                self.run(self.net_d, sr)
+        real, fake = self.run(self.net_d, gt), self.run(self.net_d, sr)
+        real_term, fake_term = self.gan_loss.discriminator(real, fake, self.gan.relativistic)
+        scalars.add("out_d_real", real.mean())
+        scalars.add("out_d_fake", fake.mean())
+        return scalars.add("l_d_real", real_term) + scalars.add("l_d_fake", fake_term)
+
+    def output(self, lq: Tensor, gt: Tensor) -> Tensor:
+        return self.run(self.network_for_use, lq)
+
+
+class Mean:
+    """Scalars of a step, averaged over the parts of its batch, kept on the device."""
+
+    def __init__(self, parts: int):
+        self.parts = parts
+        self.values: Scalars = {}
+
+    def add(self, name: str, value: Tensor) -> Tensor:
+        share = value.detach() / self.parts
+        self.values[name] = self.values[name] + share if name in self.values else share
+        return value
+
+
+def make_optimizer(options: OptimizerOptions, net: nn.Module) -> torch.optim.Optimizer:
+    kind = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[options.type]
+    return kind(net.parameters(), lr=options.lr, betas=options.betas, weight_decay=options.weight_decay)
+
+
+def make_pixel_loss(options: PixelOptions) -> tuple[PixelLoss, float]:
+    return PixelLoss(PIXEL_CRITERIA[options.type], options.reduction), options.loss_weight
+
+
+def build_stage(config: Config, world: World) -> Stage:
+    """The stage an option file asks for: networks with fresh weights from the seed, then the files it starts from.
+
+    Raises:
+        WeightsError, WeightsNotFound: naming the file that is missing or does not fit.
+    """
+    assert config.train is not None
+    torch.manual_seed(config.manual_seed)
+    net_g = build_network(config.network_g.model_dump())
+    path = config.path
+    if isinstance(net_g, AutoEncoder) and path.pretrain_network_decoder:
+        state, _ = read_state_dict(path.pretrain_network_decoder, path.param_key_decoder)
+        load_into(net_g.decoder, state, path.pretrain_network_decoder, path.strict_load_decoder)
+    if path.pretrain_network_g:
+        state, _ = read_state_dict(path.pretrain_network_g, path.param_key_g)
+        load_into(net_g, state, path.pretrain_network_g, path.strict_load_g)
+    if config.stage == "psnr":
+        return PSNRStage(config.train, net_g, world, config.precision)
+    if config.stage == "autoencoder":
+        assert isinstance(net_g, AutoEncoder)
+        return AutoEncoderStage(config.train, net_g, world, config.precision)
+
+    assert config.network_d is not None
+    net_d = build_network(config.network_d.model_dump())
+    if path.pretrain_network_d:
+        state, _ = read_state_dict(path.pretrain_network_d, path.param_key_d)
+        load_into(net_d, state, path.pretrain_network_d, path.strict_load_d)
+    autoencoder = _load_autoencoder(config)
+    return AdversarialStage(config.train, net_g, net_d, autoencoder, world, config.precision)
+
+
+def _load_autoencoder(config: Config) -> AutoEncoder | None:
+    assert config.train is not None
+    options = config.train.aesop_opt
+    if options is None or options.autoencoder_load is None:
+        return None
+    source = options.autoencoder_load
+    if options.autoencoder_arch is None:
+        autoencoder = load_autoencoder(source.path, source.key)
+    else:
+        arch = options.autoencoder_arch.model_dump()
+        autoencoder = build_network({**arch, "scale": arch["scale"] or config.scale})
+        load_into(autoencoder, read_state_dict(source.path, source.key)[0], source.path)
+    assert isinstance(autoencoder, AutoEncoder)
+    if autoencoder.scale != config.scale:
+        raise ValueError(
+            f"train.aesop_opt.autoencoder_load: {source.path} is an auto-encoder of scale {autoencoder.scale}, but this "
+            f"file trains scale {config.scale}; train an auto-encoder of that scale"
+        )
+    return autoencoder

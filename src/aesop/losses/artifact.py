@@ -1,0 +1,43 @@
+"""The artifact loss of LDL (Liang et al., CVPR 2022, equations 2 to 6)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def local_variance(x: Tensor, ksize: int = 7) -> Tensor:
+    """Unbiased variance in a ksize x ksize window around each pixel, reflect padding. (N, 1, H, W) -> the same.
+
+    Two box filters instead of ksize**2 copies; centring by the image's mean first keeps float32's digits.
+    """
+    x = x - x.mean((1, 2, 3), keepdim=True).detach()
+    padded = F.pad(x, (ksize // 2,) * 4, mode="reflect")
+    mean = F.avg_pool2d(padded, ksize, 1)
+    mean_of_squares = F.avg_pool2d(padded * padded, ksize, 1)
+    n = ksize * ksize
+    return (mean_of_squares - mean * mean) * (n / (n - 1))
+
+
+def artifact_map(hr: Tensor, sr: Tensor, sr_ema: Tensor, ksize: int = 7) -> Tensor:
+    """Where the generator's output is likelier an artifact than texture. Images (N, 3, H, W) -> map (N, 1, H, W).
+
+    Zero where the output is closer to HR than the EMA generator's output `sr_ema`. Not detached: the published loss
+    lets the gradient flow through the map as well.
+    """
+    residual = (hr - sr).abs().sum(1, keepdim=True)
+    residual_ema = (hr - sr_ema).abs().sum(1, keepdim=True)
+    patch_weight = residual.var((1, 2, 3), keepdim=True) ** (1 / 5)
+    weight = patch_weight * local_variance(residual, ksize)
+    return torch.where(residual < residual_ema, torch.zeros_like(weight), weight)
+
+
+class ArtifactLoss(nn.Module):
+    """`L1(w * SR, w * HR)` with w the artifact map; sr, hr, sr_ema (N, 3, H, W) in [0, 1] -> scalar."""
+
+    def __init__(self, ksize: int = 7, reduction: str = "mean"):
+        super().__init__()
+        self.ksize, self.reduction = ksize, reduction
+
+    def forward(self, sr: Tensor, hr: Tensor, sr_ema: Tensor) -> Tensor:
+        weight = artifact_map(hr, sr, sr_ema, self.ksize)
+        return F.l1_loss(weight * sr, weight * hr, reduction=self.reduction)

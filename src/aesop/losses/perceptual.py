@@ -1,0 +1,64 @@
+"""Perceptual and style loss on VGG features before the ReLUs (Johnson et al., ECCV 2016; ESRGAN, section 3.3)."""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aesop.archs.vgg import VGGFeatureExtractor
+
+
+def gram_matrix(features: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C, C), divided by C*H*W."""
+    n, c, h, w = features.shape
+    flat = features.reshape(n, c, h * w)
+    return flat @ flat.transpose(1, 2) / (c * h * w)
+
+
+class PerceptualLoss(nn.Module):
+    """Weighted distance of VGG features; sr, hr (N, 3, H, W) in [0, 1] -> scalar. HR gets no gradient.
+
+    Args:
+        layer_weights: layer name (`conv5_4`) -> weight.
+        vgg_type: `vgg19` or `vgg16`.
+        use_input_norm: subtract ImageNet's mean, divide by its standard deviation.
+        range_norm: the images are in [-1, 1].
+        perceptual_weight, style_weight: factors of the feature and of the Gram-matrix distance; 0 leaves a part out.
+        criterion: `l1`, `l2` (mean squared) or `fro` (Frobenius norm of the difference).
+    """
+
+    def __init__(
+        self,
+        layer_weights: Mapping[str, float],
+        vgg_type: str = "vgg19",
+        use_input_norm: bool = True,
+        range_norm: bool = False,
+        perceptual_weight: float = 1.0,
+        style_weight: float = 0.0,
+        criterion: str = "l1",
+    ):
+        super().__init__()
+        if criterion not in ("l1", "l2", "fro"):
+            raise ValueError(f"PerceptualLoss: criterion must be l1, l2 or fro, found {criterion!r}")
+        self.layer_weights = dict(layer_weights)
+        self.perceptual_weight, self.style_weight, self.criterion = perceptual_weight, style_weight, criterion
+        self.vgg = VGGFeatureExtractor(list(layer_weights), vgg_type, use_input_norm, range_norm)
+
+    def distance(self, a: Tensor, b: Tensor) -> Tensor:
+        if self.criterion == "fro":
+            return torch.linalg.vector_norm(a - b)
+        return F.l1_loss(a, b) if self.criterion == "l1" else F.mse_loss(a, b)
+
+    def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
+        with torch.no_grad():
+            target = {name: tap.float() for name, tap in self.vgg(hr).items()}
+        total = sr.new_zeros((), dtype=torch.float32)
+        for name, tap in self.vgg(sr).items():
+            tap, weight = tap.float(), self.layer_weights[name]
+            if self.perceptual_weight > 0:
+                total = total + self.perceptual_weight * weight * self.distance(tap, target[name])
+            if self.style_weight > 0:
+                gram_distance = self.distance(gram_matrix(tap), gram_matrix(target[name]))
+                total = total + self.style_weight * weight * gram_distance
+        return total

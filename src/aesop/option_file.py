@@ -1,0 +1,238 @@
+"""Reading option files: overrides, pipelines, and all faults of a file at once with line and nearest valid name."""
+
+import difflib
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from aesop.config import STAGES, Config, Datasets, PairedDataset
+
+# Published options that mean nothing here: accepted, and said so in one line each.
+WITHOUT_MEANING = {
+    "num_gpu": "the processes started by torchrun decide",
+    "dist_params": "the processes started by torchrun decide",
+    "datasets.train.prefetch_mode": "batches are always prefetched",
+    "datasets.train.dataset_enlarge_ratio": "there are no epochs to lengthen: sample k is drawn from (seed, k)",
+    "datasets.train.use_shuffle": "samples are always drawn in a shuffled order",
+    "datasets.train.pin_memory": "memory is pinned whenever the device gains from it",
+    "network_g.enc_opt.placeholder": "it never had a meaning",
+    "train.aesop_opt.autoencoder_arch.enc_opt.placeholder": "it never had a meaning",
+}
+
+
+class ConfigError(ValueError):
+    """An option file with faults; the message lists all of them with line and remedy."""
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, list[str]]:
+    """An option file with `key.path=value` overrides -> (configuration, notes on options without meaning here).
+
+    Raises:
+        ConfigError: listing every fault with its line and the nearest valid name.
+    """
+    raw, nodes = read_yaml(path)
+    if isinstance(raw.get("stages"), Mapping):
+        raise ConfigError(f"{path} describes several stages: run it with `aesop pipeline {path}`")
+    apply_overrides(raw, overrides)
+    return build_config(raw, str(path), nodes)
+
+
+def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict[str, dict[str, Any]], yaml.Node | None]:
+    """A pipeline file: what all stages share, and below `stages` what each stage changes -> raw options per stage.
+
+    A stage given as `weights: FILE` alone is skipped and hands that file on.
+    """
+    raw, nodes = read_yaml(path)
+    apply_overrides(raw, overrides)
+    stages = raw.pop("stages", None)
+    if not isinstance(stages, Mapping) or not stages:
+        raise ConfigError(f"{path}: no `stages` section; for a single stage use `aesop train {path}`")
+    unknown = [str(name) for name in stages if name not in STAGES]
+    if unknown:
+        raise ConfigError(f"{path}: unknown stage {', '.join(unknown)}; the stages are {', '.join(STAGES)}, in that order")
+    merged = {}
+    for stage in STAGES:
+        own = stages.get(stage)
+        if own is None:
+            raise ConfigError(f"{path}: stages.{stage} is missing; give its options, or `weights: FILE` to skip it")
+        if not isinstance(own, Mapping):
+            raise ConfigError(f"{path}: stages.{stage} must be a mapping of options, found {own!r}")
+        if "weights" in own:
+            if len(own) > 1:
+                raise ConfigError(f"{path}: stages.{stage} has `weights`, which skips it: remove its other options")
+            merged[stage] = {"weights": own["weights"]}
+        else:
+            merged[stage] = {**_merge(raw, own), "stage": stage}
+    return merged, nodes
+
+
+def read_yaml(path: str | Path) -> tuple[dict[str, Any], yaml.Node | None]:
+    """The mapping in a YAML file and its node tree (for line numbers)."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        raw, nodes = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
+    except FileNotFoundError:
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.y*ml")], 1)
+        raise ConfigError(f"option file {path} does not exist" + (f"; did you mean {near[0]}?" if near else "")) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"option file {path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is no valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} holds no options (expected `key: value` lines)")
+    repeated = list(_repeated_keys(nodes))
+    if repeated:
+        raise ConfigError(f"{path} gives options twice:\n  " + "\n  ".join(repeated))
+    return raw, nodes
+
+
+def _repeated_keys(node: yaml.Node | None, where: str = "") -> Iterator[str]:
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            name = f"{where}{key.value}"
+            if name in seen:
+                yield f"line {key.start_mark.line + 1}: {name}"
+            seen.add(name)
+            yield from _repeated_keys(value, f"{name}.")
+
+
+def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Set `key.path=value` (the value read as YAML) in nested options."""
+    for override in overrides:
+        key, sign, value = override.partition("=")
+        if not sign or not key:
+            raise ConfigError(f"override {override!r} must look like key.path=value, e.g. train.total_iter=1000")
+        *parents, last = key.split(".")
+        node = raw
+        for name in parents:
+            child = node.get(name)
+            if not isinstance(child, dict):
+                child = node[name] = {}
+            node = child
+        try:
+            node[last] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"override {override!r}: the value is no valid YAML") from error
+
+
+def build_config(raw: Mapping[str, Any], source: str, nodes: yaml.Node | None = None) -> tuple[Config, list[str]]:
+    """Check raw options; see `load_config`. `nodes` gives the faults their line numbers."""
+    raw, notes = _without_meaningless(raw)
+    try:
+        return Config.model_validate(raw), notes
+    except ValidationError as error:
+        faults = [fault for entry in _without_union_echoes(error.errors()) for fault in _describe(entry, nodes)]
+        count = f"{len(faults)} fault" + ("s" if len(faults) > 1 else "")
+        raise ConfigError(f"{source}: {count}\n  " + "\n  ".join(faults)) from None
+
+
+def _without_union_echoes(entries: list[Any]) -> list[Any]:
+    """A value that fits no member of a plain union is reported once a member: keep the first."""
+    seen, kept = set(), []
+    for entry in entries:
+        where = tuple(part for part in entry["loc"] if part not in ("str", "list[str]"))
+        if where not in seen:
+            seen.add(where)
+            kept.append(entry)
+    return kept
+
+
+def _without_meaningless(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    kept, notes = _merge({}, raw), []
+    for dotted, why in WITHOUT_MEANING.items():
+        *parents, last = dotted.split(".")
+        node: Any = kept
+        for name in parents:
+            node = node.get(name) if isinstance(node, dict) else None
+        if isinstance(node, dict) and last in node:
+            del node[last]
+            notes.append(f"{dotted} has no meaning here: {why}")
+    return kept, notes
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Deep merge into a new dictionary; an option group of another `type` replaces the former one whole."""
+    merged = {k: _merge({}, v) if isinstance(v, Mapping) else v for k, v in base.items()}
+    for key, value in over.items():
+        if isinstance(value, Mapping):
+            former = merged.get(key)
+            same_type = isinstance(former, Mapping) and value.get("type", former.get("type")) == former.get("type")
+            merged[key] = _merge(former if same_type else {}, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _describe(entry: Mapping[str, Any], nodes: yaml.Node | None) -> Iterator[str]:
+    """One pydantic error as lines of text: where, what is wrong, what to do."""
+    location, model = _resolve(entry["loc"])
+    kind, given = entry["type"], entry.get("input")
+    line = _line_of(location, nodes, whole=kind != "missing")
+    where = f"{f'line {line}' if line else 'option'}: {'.'.join(location)}"
+    if kind == "value_error":
+        for text in str(entry["ctx"]["error"]).splitlines():
+            found = _line_of(text.partition(":")[0].split("."), nodes)
+            prefix = f"line {found}: " if found and not location else ""
+            yield f"{prefix}{text}" if not location else f"{where}: {text}"
+    elif kind == "extra_forbidden":
+        known = list(model.model_fields) if model else []
+        near = difflib.get_close_matches(location[-1], known, 1, 0.6)
+        yield f"{where}: unknown option; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
+    elif kind == "missing":
+        yield f"{where}: missing"
+    elif kind in ("union_tag_invalid", "literal_error"):
+        tag = given.get("type") if isinstance(given, Mapping) else given
+        expected = str(entry["ctx"].get("expected_tags") or entry["ctx"].get("expected"))
+        names = [name.strip(" '") for name in expected.replace(" or ", ",").split(",")]
+        near = difflib.get_close_matches(str(tag), names, 1, 0.6)
+        yield f"{where}: {tag!r} is none of {expected}" + (f"; did you mean {near[0]}?" if near else "")
+    else:
+        yield f"{where}: {entry['msg'][0].lower()}{entry['msg'][1:]}, found {given!r}"
+
+
+def _resolve(loc: Sequence[Any]) -> tuple[list[str], type[BaseModel] | None]:
+    """Pydantic's location -> the option's dotted path without union tags, and the model that holds the last name."""
+    path: list[str] = []
+    candidates: list[type[BaseModel]] = [Config]
+    holder: type[BaseModel] | None = Config
+    for part in loc:
+        tagged = [m for m in candidates if "type" in m.model_fields and part in get_args(m.model_fields["type"].annotation)]
+        if tagged and len(candidates) > 1:
+            candidates = tagged
+            continue
+        if isinstance(part, str) and part in ("str", "list[str]", "int"):
+            continue
+        path.append(str(part))
+        holder = candidates[0] if candidates else holder
+        annotations = [m.model_fields[part].annotation for m in candidates if part in m.model_fields]
+        if not annotations and any(m is Datasets for m in candidates):
+            annotations = [PairedDataset]
+        candidates = [model for annotation in annotations for model in _models_in(annotation)]
+    return path, holder
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in (Union, types.UnionType, Annotated, dict, list):
+        return [model for argument in get_args(annotation) for model in _models_in(argument)]
+    return []
+
+
+def _line_of(location: Sequence[str], nodes: yaml.Node | None, whole: bool = False) -> int | None:
+    """The line of the deepest part of an option's path that the file has; with `whole` None unless it has all of it."""
+    line, node = None, nodes
+    for name in location:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        found = next(((key, value) for key, value in node.value if key.value == name), None)
+        if found is None:
+            return None if whole else line
+        line, node = found[0].start_mark.line + 1, found[1]
+    return line

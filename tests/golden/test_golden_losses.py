@@ -1,0 +1,85 @@
+"""Golden parity, group B: loss values, gradients and maps."""
+
+import golden_lib as golden
+import pytest
+import torch
+
+from aesop.archs import build_network
+from aesop.losses import PIXEL_CRITERIA, AESOPLoss, ArtifactLoss, GANLoss, PerceptualLoss, PixelLoss, artifact_map
+from aesop.losses.artifact import local_variance
+
+
+def pixel(case, weight=None, **inputs):
+    args = case["args"]
+    loss = PixelLoss(PIXEL_CRITERIA[case["callable"]], args["reduction"], args.get("eps", 1e-12))
+    return args["loss_weight"] * loss(inputs["x"], inputs["gt"], weight)
+
+
+def aesop(case, x, gt, weight=None):
+    args = dict(case["args"])
+    autoencoder = golden.load(build_network(args.pop("autoencoder_arch")), case["weights"])
+    loss_weight = args.pop("loss_weight")
+    return loss_weight * AESOPLoss(autoencoder, **args)(x, gt, weight)
+
+
+def perceptual(case, x, gt):
+    loss = PerceptualLoss(**case["args"])
+    loss.vgg.load_trunk(golden.fill_case(case["weights"]))
+    return loss(x, gt)
+
+
+def gan(case, logits):
+    args = case["args"]
+    loss = GANLoss(args["gan_type"], args["real_label_val"], args["fake_label_val"])
+    weight = 1.0 if args["is_disc"] else args["loss_weight"]
+    return weight * loss(logits, args["target_is_real"], args["is_disc"])
+
+
+def relativistic(case, real, fake):
+    if case["id"].endswith("generator"):
+        return case["args"]["loss_weight"] * GANLoss().generator(fake, real)
+    return GANLoss().discriminator(real, fake, relativistic=True)[0 if case["id"].endswith("real") else 1]
+
+
+def maps(case, **x):
+    ksize = case["args"]["ksize"]
+    if case["callable"] == "get_local_weights":
+        return local_variance(x["residual"], ksize)
+    if case["callable"] == "get_refined_artifact_map":
+        return artifact_map(x["img_gt"], x["img_output"], x["img_ema"], ksize)
+    return ArtifactLoss(ksize)(x["img_output"], x["img_gt"], x["img_ema"])
+
+
+HANDLERS = {
+    "L1Loss": pixel,
+    "MSELoss": pixel,
+    "CharbonnierLoss": pixel,
+    "AutoEncoderLoss": aesop,
+    "PerceptualLoss": perceptual,
+    "GANLoss": gan,
+    "GANLoss (vanilla)": relativistic,
+    "get_local_weights": maps,
+    "get_refined_artifact_map": maps,
+    "L1Loss(get_refined_artifact_map * output, get_refined_artifact_map * gt)": maps,
+}
+
+
+@pytest.mark.parametrize("case", golden.params("B"))
+def test_loss(case):
+    if case["callable"] not in HANDLERS:
+        pytest.skip(f"{case['id']}: {case['callable']} does not exist here yet")
+    inputs = {name: x.requires_grad_(True) for name, x in golden.inputs(case).items()}
+    result = HANDLERS[case["callable"]](case, **inputs)
+    reference = case["value"]["float64"]
+    value = result.mean()
+    golden.check(case, "value", abs(value.item() - reference) / (abs(reference) or 1.0), golden.LIMITS["loss_value"])
+    if "returned" in case["outputs"]:
+        golden.check(case, "map", golden.rel_max(result, golden.tensor(case, "returned")), golden.LIMITS["arch_output"])
+    value.backward()
+    kinks = case["callable"] == "PerceptualLoss"
+    for name in case["outputs"]:
+        if name.startswith("grad_"):
+            limit = golden.LIMITS["loss_grad_kinks" if kinks else "loss_grad"]
+            golden.check(case, name, golden.rel_l2(inputs[name[5:]].grad, golden.tensor(case, name)), limit)
+    for name in case.get("no_gradient_reaches", ()):
+        assert inputs[name].grad is None or not torch.any(inputs[name].grad), f"a gradient reaches {name}"
