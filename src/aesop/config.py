@@ -21,6 +21,7 @@ MODEL_TYPES = {
     "AesopESRGANArtifactsDisModel": "adversarial",
 }
 
+
 def _whole(value: Any) -> Any:
     """YAML reads 5e3 as a string; counts written like that are meant as whole numbers."""
     if isinstance(value, str):
@@ -305,6 +306,8 @@ class MetricOptions(Options):
     """Border left out, in HR pixels; default: the metric's usual one."""
     test_y_channel: bool | None = None
     """Measure luma only; default: as usual for the metric."""
+    autoencoder: str | None = None
+    """aepsnr: weight file of the auto-encoder to measure with; default: the AESOP loss's while training."""
 
 
 class ValOptions(Options):
@@ -427,9 +430,8 @@ class Config(Options):
         elif train.accumulate > self.datasets.train.batch_size_per_gpu:
             yield "train.accumulate: larger than batch_size_per_gpu"
         start = self.path.pretrain_network_g or self.path.resume_state or self.path.from_scratch
-        if self.stage in ("psnr", "autoencoder"):
-            if train.pixel_opt is None:
-                yield f"train.pixel_opt: the {self.stage} stage needs it, e.g. pixel_opt: {{type: L1Loss}}"
+        if self.stage in ("psnr", "autoencoder") and train.pixel_opt is None:
+            yield f"train.pixel_opt: the {self.stage} stage needs it, e.g. pixel_opt: {{type: L1Loss}}"
         if self.stage == "autoencoder" and not (start or self.path.pretrain_network_decoder):
             yield (
                 "path.pretrain_network_decoder: the auto-encoder's decoder starts from a trained PSNR net; give its "

@@ -171,7 +171,9 @@ def _upscale_tiles(
                 on_tile(i * len(columns.starts) + j + 1, total)
         # No later strip reaches above its own start: those rows are final, and the few below are carried over.
         top, bottom = y * scale, rows.starts[i + 1] * scale if i + 1 < len(rows.starts) else height
-        out[top:bottom] = to_array(strip[:, : bottom - top, :width], image.dtype)
+        for left in range(0, width, tile_w):  # by tiles, since rounding takes copies
+            right = min(left + tile_w, width)
+            out[top:bottom, left:right] = to_array(strip[:, : bottom - top, left:right], image.dtype)
         carried = strip[:, bottom - top :].clone()
         strip.zero_()
         strip[:, : carried.shape[1]] = carried

@@ -133,8 +133,7 @@ class Page:
 
         def pick(side: str, chosen: str) -> str:
             options = (
-                f'<option value="{i}"{" selected" if m == chosen else ""}>{escape(m)}</option>'
-                for i, m in enumerate(sizes)
+                f'<option value="{i}"{" selected" if m == chosen else ""}>{escape(m)}</option>' for i, m in enumerate(sizes)
             )
             return f"<label>{side} <select>{''.join(options)}</select></label>"
 
@@ -201,9 +200,7 @@ class Page:
     ) -> None:
         """Up to six smoothed lines over faint raw ones; what cannot be drawn (NaN, log of 0) is left out."""
         if len(series) > MAX_SERIES:
-            raise ValueError(
-                f"curves {heading!r}: {len(series)} series, at most {MAX_SERIES}; split them in two charts"
-            )
+            raise ValueError(f"curves {heading!r}: {len(series)} series, at most {MAX_SERIES}; split them in two charts")
         lines = {name: _Line.of(points, log_y) for name, points in series.items()}
         keys = "".join(
             f'<li class="c{i}">{escape(name)} <span>{_number(line.value(-1)) if len(line.x) else "no data"}</span></li>'
@@ -287,10 +284,9 @@ def _column(cells: Sequence[Cell], best: str | None) -> list[tuple[str, bool]]:
 
 
 def _number(value: float) -> str:
-    for unit, size in (("M", 1e6), ("k", 1e4)):
-        if size <= abs(value) < 1e9:
-            return f"{value / (1e6 if unit == 'M' else 1e3):.4g}{unit}"
-    return f"{value:.4g}"
+    if not 1e4 <= abs(value) < 1e9:
+        return f"{value:.4g}"
+    return f"{value / 1e6:.4g}M" if abs(value) >= 1e6 else f"{value / 1e3:.4g}k"
 
 
 @dataclass(frozen=True, eq=False)
@@ -404,10 +400,8 @@ def _chart(lines: Mapping[str, _Line], size: tuple[int, int], x_label: str, y_la
             for name, line in lines.items()
             if len(line.x) and line.x[0] - (x1 - x0) / bands <= x <= line.x[-1] + (x1 - x0) / bands
         ]
-        title = escape("\n".join([f"{x_label} {_number(x)}", *values]))
-        out.append(
-            f'<g class="band"><title>{title}</title><rect x="{left + k * step:.1f}" y="{top}" width="{step:.1f}" '
-        )
+        title = escape("\n".join([f"{x_label} {x:.6g}", *values]))
+        out.append(f'<g class="band"><title>{title}</title><rect x="{left + k * step:.1f}" y="{top}" width="{step:.1f}" ')
         out.append(f'height="{bottom - top}"/><path d="M{px(x):.1f} {top}V{bottom}"/></g>')
     return "".join(out) + "</svg>"
 

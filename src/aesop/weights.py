@@ -72,7 +72,7 @@ def read_state_dict(path: str | os.PathLike, key: str | None = None) -> tuple[St
 def _read_safetensors(path: Path) -> tuple[State, dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})
+            return {name: file.get_tensor(name) for name in file}, dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is no readable safetensors file ({error}): is it complete?") from error
 
@@ -150,7 +150,13 @@ def recognise(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
     """The options of the network a state dict belongs to, from its names and shapes; None when it is none of ours."""
     if any(name.startswith("decoder.") for name in state):
         return _recognise_autoencoder(state)
-    needed = ("conv_first.weight", "body.0.rdb1.conv1.weight", "conv_body.weight", "conv_up1.weight", "conv_last.weight")
+    needed = (
+        "conv_first.weight",
+        "body.0.rdb1.conv1.weight",
+        "conv_body.weight",
+        "conv_up1.weight",
+        "conv_last.weight",
+    )
     if any(name not in state for name in needed):
         return None
     in_ch, out_ch = state["conv_first.weight"].shape[1], state["conv_last.weight"].shape[0]
@@ -282,15 +288,27 @@ _KNOWN: dict[str, tuple[list[tuple[str | None, str]], str]] = {
         "pip install torchvision, then run: python -c \"import torchvision; torchvision.models.alexnet(weights='DEFAULT')\"",
     ),
     "lpips_alex": (
-        [(None, "lpips_lin_alex.safetensors"), ("lpips", "weights/v0.1/alex.pth"), ("torchmetrics", "functional/image/lpips_models/alex.pth")],
+        [
+            (None, "lpips_lin_alex.safetensors"),
+            ("lpips", "weights/v0.1/alex.pth"),
+            ("torchmetrics", "functional/image/lpips_models/alex.pth"),
+        ],
         "pip install lpips (or torchmetrics), whose files are then found",
     ),
     "lpips_vgg": (
-        [(None, "lpips_lin_vgg.safetensors"), ("lpips", "weights/v0.1/vgg.pth"), ("torchmetrics", "functional/image/lpips_models/vgg.pth")],
+        [
+            (None, "lpips_lin_vgg.safetensors"),
+            ("lpips", "weights/v0.1/vgg.pth"),
+            ("torchmetrics", "functional/image/lpips_models/vgg.pth"),
+        ],
         "pip install lpips (or torchmetrics), whose files are then found",
     ),
     "dists": (
-        [(None, "dists_alpha_beta.safetensors"), ("DISTS_pytorch", "weights.pt"), ("torchmetrics", "functional/image/dists_models/weights.pt")],
+        [
+            (None, "dists_alpha_beta.safetensors"),
+            ("DISTS_pytorch", "weights.pt"),
+            ("torchmetrics", "functional/image/dists_models/weights.pt"),
+        ],
         "pip install DISTS_pytorch (or torchmetrics), whose file is then found",
     ),
 }

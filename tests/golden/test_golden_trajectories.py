@@ -58,9 +58,7 @@ def gradient_norm(net: nn.Module) -> tuple[float, int]:
     return sum(g.pow(2).sum().item() for g in grads) ** 0.5, len(grads)
 
 
-@pytest.mark.parametrize(
-    "case", golden.params("E", lambda case: case["id"].startswith("traj/") and "trajectory" in case)
-)
+@pytest.mark.parametrize("case", golden.params("E", lambda case: case["id"].startswith("traj/") and "trajectory" in case))
 def test_trajectory(case):
     if case["callable"] not in STEPS_WE_HAVE:
         pytest.skip(f"{case['id']}: the step of {case['callable']} does not exist here yet")
@@ -73,9 +71,7 @@ def test_trajectory(case):
         stage.set_learning_rate(step)
         rates = [group["lr"] for optimizer in stage.optimizers.values() for group in optimizer.param_groups]
         assert rates == pytest.approx(row["lr"], rel=1e-12)
-        lq, gt = (
-            torch.from_numpy(golden.make_input(case["inputs_per_step"][name], step=step)) for name in ("lq", "gt")
-        )
+        lq, gt = (torch.from_numpy(golden.make_input(case["inputs_per_step"][name], step=step)) for name in ("lq", "gt"))
         scalars = {name: value.item() for name, value in stage.step(lq, gt, step).items()}
         assert set(scalars) == {LOG_NAMES.get(name, name) for name in row["log"]}
         for name, reference in row["log"].items():
@@ -93,7 +89,7 @@ def test_trajectory(case):
                 if f"grad1_{name}/{published(next(iter(grads)))}" in golden.names(case):
                     stored = [golden.tensor(case, f"grad1_{name}/{published(n)}").ravel() for n in grads]
                     deviation = golden.rel_l2(torch.cat([g.ravel() for g in grads.values()]), torch.cat(stored))
-                    golden.check(case, f"step 1 gradients of {name}", deviation, 1e-3)
+                    golden.check(case, f"step 1 gradients of {name}", deviation, gradient_limit(case, name))
 
     after = trained_parts(stage)
     limits = tolerance["final_state_rel_error_of_movement"]
@@ -103,6 +99,12 @@ def test_trajectory(case):
             folder = part.removesuffix("_buffers")
             reference = {name: golden.tensor(case, f"{folder}/{published(name)}") for name in after[part]}
             golden.check(case, f"movement of {part}", movement_error(after[part], before[part], reference), limit)
+
+
+def gradient_limit(case: dict, name: str) -> float:
+    """The README's "about 1e-3"; twice what the reference itself moves by without oneDNN, where that is more."""
+    probes = [probe for probe in case["tolerance_probe"].values() if isinstance(probe, dict)]
+    return max(1e-3, *(2 * probe.get(f"grad1_{name}_rel_l2", 0.0) for probe in probes))
 
 
 def published(name: str) -> str:

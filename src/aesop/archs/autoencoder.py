@@ -83,4 +83,3 @@ def published_state_dict(state: dict[str, Tensor]) -> dict[str, Tensor]:
         doubled.update({alias + k[len(name) :]: v for k, v in encoder.items() if k.startswith(name)})
     doubled.update(encoder)
     return doubled
-

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -81,6 +81,22 @@ def _natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
     return [(int(digits or -1), text) for digits, text in parts], name
 
 
+def image_size(path: str | os.PathLike) -> tuple[int, int]:
+    """(width, height) after undoing the EXIF orientation, from the file's header alone.
+
+    Raises:
+        ImageError: unreadable, or not an image.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            header = _open_header(file, path)
+            turned = _orientation(header) >= 5
+            return (header.height, header.width) if turned else (header.width, header.height)
+    except OSError as error:
+        raise ImageError(f"image {path} cannot be read: {error.strerror}; check the path") from error
+
+
 def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Image:
     """The image as (H, W, 3) RGB, uint8, or uint16 where the file has 16 bits.
 
@@ -125,7 +141,7 @@ def _read(path: str | os.PathLike, max_pixels: int) -> Image:
         raise ImageError(f"image {path} cannot be read: {error.strerror}; check the path") from error
     if not data:
         raise ImageError(f"image {path} is empty (0 bytes): copy or download it again")
-    header = _open_header(data, path)
+    header = _open_header(BytesIO(data), path)
     if header.width * header.height > max_pixels:
         raise ImageError(
             f"image {path} has {header.width} x {header.height} pixels, more than the limit of {max_pixels / 1e6:g} "
@@ -137,13 +153,15 @@ def _read(path: str | os.PathLike, max_pixels: int) -> Image:
     return image
 
 
-def _open_header(data: bytes, path: Path) -> ImageFile:
+def _open_header(file: BinaryIO, path: Path) -> ImageFile:
     # The readers themselves rather than PIL.Image.open, whose own size limit is a process-wide setting.
-    reader = next((reader for signature, reader in _SIGNATURES.items() if data.startswith(signature)), None)
+    start = file.read(8)
+    file.seek(0)
+    reader = next((reader for signature, reader in _SIGNATURES.items() if start.startswith(signature)), None)
     if reader is None:
         raise ImageError(f"{path} is not an image of a kind known here: it is no PNG, JPEG, WebP, TIFF or BMP file")
     try:
-        return reader(BytesIO(data))
+        return reader(file)
     except _PILLOW_FAULTS as error:
         raise _damaged(path, error) from error
 

@@ -67,9 +67,7 @@ class Stage:
     def parts(self, *images: Tensor) -> Iterator[tuple[Tensor, ...]]:
         """The batch in `accumulate` parts of equal size."""
         if images[0].shape[0] % self.options.accumulate:
-            raise ValueError(
-                f"train.accumulate {self.options.accumulate} does not divide the batch of {images[0].shape[0]}"
-            )
+            raise ValueError(f"train.accumulate {self.options.accumulate} does not divide the batch of {images[0].shape[0]}")
         return zip(*(image.chunk(self.options.accumulate) for image in images), strict=True)
 
     def update(self, name: str, nets: Iterable[nn.Module]) -> None:

@@ -1,0 +1,3 @@
+from aesop.cli import app
+
+app()

@@ -1,0 +1,194 @@
+"""`aesop VERB`: verb -> function, no logic. User mistakes become one message and exit code 1."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+import aesop
+
+app = typer.Typer(
+    help="AESOP: train, test and use perceptual super-resolution.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console(soft_wrap=True)
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yml", help="Option file.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[key.path=value]...", help="Options set over the file's.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from the newest state; start when there is none.")]
+# What users can bring about: bad options, files, weights, images, a full disk, a diverged training.
+USER_ERRORS = (ValueError, OSError, FloatingPointError)
+
+
+def reported(verb: Callable[..., None]) -> Callable[..., None]:
+    """Show a user's mistake without a traceback."""
+
+    @wraps(verb)
+    def run(*args: Any, **kwargs: Any) -> None:
+        logger = logging.getLogger("aesop")
+        if not logger.handlers:
+            logger.addHandler(logging.StreamHandler(sys.stdout))
+            logger.setLevel(logging.INFO)
+        try:
+            verb(*args, **kwargs)
+        except USER_ERRORS as error:
+            # An error from a loader process arrives with its traceback in the text; its last line is the message.
+            text = str(error).strip()
+            if text.startswith("Caught "):
+                text = text.splitlines()[-1].partition(": ")[2] or text
+            Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_plain(text)}")
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt:
+            Console(stderr=True).print("interrupted; `--resume` continues a training from its last checkpoint")
+            raise typer.Exit(130) from None
+
+    return run
+
+
+def _plain(text: str) -> str:
+    """Brackets in file names and messages are no markup."""
+    return text.replace("[", "\\[")
+
+
+@app.callback(invoke_without_command=True)
+def main(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        console.print(aesop.__version__)
+        raise typer.Exit
+
+
+@app.command()
+@reported
+def train(config: ConfigFile, overrides: Overrides = None, resume: Resume = False, dry_run: DryRun = False) -> None:
+    """Train one stage: psnr, autoencoder or adversarial. Start it with torchrun for several devices."""
+    from aesop.engine.dry_run import describe
+    from aesop.engine.train import train as run
+    from aesop.option_file import load_config
+
+    options, notes = load_config(config, overrides or [])
+    for note in notes:
+        console.print(f"note: {note}", markup=False)
+    if options.train is None:
+        raise ValueError(f"{config} has no train section: use `aesop test` with it")
+    if dry_run:
+        console.print(describe(options), markup=False, highlight=False)
+    else:
+        run(options, resume)
+
+
+@app.command()
+@reported
+def pipeline(config: ConfigFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """Train psnr, autoencoder and adversarial in this order, handing the weights on; continues where it stopped."""
+    from aesop.engine.dry_run import describe
+    from aesop.engine.pipeline import plan, run_pipeline
+
+    steps = plan(config, overrides or [])
+    if dry_run:
+        made_before: set[Path] = set()
+        for stage, step in steps.items():
+            text = f"uses {step}" if isinstance(step, Path) else describe(step, made_before)
+            console.rule(stage)
+            console.print(text, markup=False, highlight=False)
+    else:
+        console.print(f"finished: {run_pipeline(steps)}", markup=False)
+
+
+@app.command()
+@reported
+def test(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Measure weights on test sets: a table here, CSV and JSON with one row per image."""
+    from aesop.evaluate import test as run
+    from aesop.option_file import load_config
+
+    run(load_config(config, overrides or [])[0], console)
+
+
+@app.command()
+@reported
+def upscale(
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images and folders.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A folder, or a file for a single image.")],
+    model: Annotated[Path, typer.Option("--model", "-m", help="Weights; scale and architecture are found from the file.")],
+    tile: Annotated[int, typer.Option(help="Side of the tiles in input pixels; 0: the whole image at once.")] = 256,
+    overlap: Annotated[int, typer.Option(help="Overlap of the tiles in input pixels.")] = 16,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    ext: Annotated[
+        str | None, typer.Option(help="Format of the results: png, jpg, webp, tif; default: as the input.")
+    ] = None,
+    suffix: Annotated[str | None, typer.Option(help="Appended to the names; default: _x4 for a x4 network.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+) -> None:
+    """Upscale images and folders of images."""
+    from aesop.inference import summary, upscale_files
+
+    results = upscale_files(
+        inputs,
+        output,
+        model,
+        tile=tile,
+        overlap=overlap,
+        device=device,
+        precision=precision,
+        ext=ext,
+        suffix=suffix,
+        overwrite=overwrite,
+    )
+    console.print(summary(results), markup=False, highlight=False)
+    if any(result.error for result in results):
+        raise typer.Exit(1)
+
+
+@app.command()
+@reported
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the demo's runs and page.")] = Path(
+        "demo_output"
+    ),
+    quick: Annotated[bool, typer.Option("--quick", help="A few steps only: shows that everything works.")] = False,
+) -> None:
+    """The whole method on the photographs in the package: PSNR net, auto-encoder, two GANs, a table and a page."""
+    from aesop.demo import run
+
+    run(output, console, quick)
+
+
+@app.command()
+@reported
+def convert(
+    source: Annotated[Path, typer.Argument(help="A weight file, or a state folder (both params and params_ema).")],
+    target: Annotated[Path, typer.Argument(help="*.safetensors (self-describing) or *.pth (BasicSR).")],
+) -> None:
+    """Convert weights between self-describing safetensors and BasicSR's .pth."""
+    from aesop.convert import convert as run
+
+    console.print(run(source, target), markup=False)
+
+
+@app.command()
+@reported
+def schema(output: Annotated[Path | None, typer.Argument(help="File to write; default: the terminal.")] = None) -> None:
+    """The option file's JSON schema, for completion and checks in editors."""
+    from aesop.config import Config
+    from aesop.files import replacing
+
+    text = json.dumps(Config.model_json_schema(), indent=1)
+    if output is None:
+        sys.stdout.write(text + "\n")
+    else:
+        with replacing(output) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,61 @@
+"""Batches of a training run: step i of N processes holds the same samples whoever loads them."""
+
+from collections.abc import Iterator
+
+import cv2
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from aesop.config import TrainDataset
+from aesop.data.pairs import TrainingCrops
+
+
+class StepSampler(Sampler[list[int]]):
+    """Sample numbers of this process's batch, for iterations first..last (counted from 1).
+
+    Iteration i consumes samples (i - 1) * B ... i * B - 1, B being the batch of all processes together.
+    """
+
+    def __init__(self, first: int, last: int, batch: int, rank: int = 0, world_size: int = 1):
+        self.first, self.last, self.batch, self.rank, self.world_size = first, last, batch, rank, world_size
+
+    def __len__(self) -> int:
+        return max(0, self.last - self.first + 1)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for iteration in range(self.first, self.last + 1):
+            start = ((iteration - 1) * self.world_size + self.rank) * self.batch
+            yield list(range(start, start + self.batch))
+
+
+def _start_worker(_: int) -> None:
+    # Many loaders share the cores; each one's own threads would only get in the way.
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def make_loader(
+    options: TrainDataset,
+    scale: int,
+    seed: int,
+    first: int,
+    last: int,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool = False,
+) -> DataLoader:
+    """Batches {lq, gt} (uint8, (N, 3, h, w) and (N, 3, H, W)) for iterations first..last."""
+    return DataLoader(
+        TrainingCrops(options, scale, seed),
+        batch_sampler=StepSampler(first, last, options.batch_size_per_gpu, rank, world_size),
+        num_workers=options.num_worker_per_gpu,
+        pin_memory=pin_memory,
+        worker_init_fn=_start_worker,
+        prefetch_factor=4 if options.num_worker_per_gpu else None,
+    )
+
+
+def to_device(batch: Tensor, device: torch.device) -> Tensor:
+    """uint8 images to the device, where they become floats in [0, 1]: a quarter of the bytes to move."""
+    return batch.to(device, non_blocking=True).float().div_(255)

@@ -1,0 +1,125 @@
+"""What a run leaves on disk: `models/` to use, `state/` to continue from. Everything is written aside and renamed.
+
+models/net_g_00005000.safetensors   the network for use, with its options and the whole configuration in the metadata
+state/00005000/                     every network as trained, the optimisers' moments, state.json
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import aesop
+from aesop.config import Config
+from aesop.engine.stages import Stage
+from aesop.files import replacing
+from aesop.weights import WeightsError, load_into, read_state_dict, save_weights
+
+
+@dataclass
+class Progress:
+    """All that a run remembers besides tensors; everything random follows from (seed, iteration)."""
+
+    iteration: int = 0
+    best: dict[str, float] = field(default_factory=dict)
+    """Best figure so far, by metric name."""
+
+
+def metadata(config: Config, iteration: int) -> dict[str, str]:
+    """What makes a weight file describe itself."""
+    return {
+        "network": json.dumps(config.network_g.model_dump(exclude_none=True)),
+        "config": config.to_yaml(),
+        "total_iter": str(iteration),
+        "stage": config.stage,
+        "written_by": f"aesop {aesop.__version__}",
+    }
+
+
+def save_model(path: Path, stage: Stage, config: Config, iteration: int) -> None:
+    """The network for use (EMA where there is one), alone."""
+    save_weights(path, stage.network_for_use.state_dict(), metadata(config, iteration))
+
+
+def save_state(folder: Path, stage: Stage, config: Config, progress: Progress, keep: int) -> Path:
+    """Write `folder/<iteration>/`; of the older ones the newest `keep - 1` stay."""
+    target = folder / f"{progress.iteration:08d}"
+    aside = folder / f".{target.name}.{os.getpid()}.tmp"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        for name, net in stage.networks.items():
+            described = metadata(config, progress.iteration) if name.startswith("net_g") else {}
+            save_weights(aside / f"{name}.safetensors", net.state_dict(), described)
+        for name, optimizer in stage.optimizers.items():
+            save_weights(aside / f"{name}.safetensors", _moments(optimizer), {})
+        with replacing(aside / "state.json") as temporary:
+            temporary.write_text(json.dumps({"stage": config.stage, **asdict(progress)}, indent=1))
+        if target.exists():
+            shutil.rmtree(target)
+        aside.rename(target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    for old in states(folder)[:-keep]:
+        shutil.rmtree(old)
+    return target
+
+
+def states(folder: Path) -> list[Path]:
+    """The state folders there are, oldest first."""
+    found = (path for path in folder.glob("*") if path.is_dir() and path.name.isdigit())
+    return sorted(found, key=lambda path: int(path.name))
+
+
+def load_state(folder: Path, stage: Stage, config: Config) -> Progress:
+    """Fill the stage in place from a state folder.
+
+    Raises:
+        WeightsError: incomplete, damaged, or of another stage or network.
+    """
+    try:
+        saved = json.loads((folder / "state.json").read_text())
+        progress = Progress(int(saved["iteration"]), dict(saved["best"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{folder} is no complete state folder: state.json is missing or damaged ({error})") from error
+    if saved["stage"] != config.stage:
+        raise WeightsError(f"{folder} is of the stage {saved['stage']}, this file trains {config.stage}")
+    networks = {name: read_state_dict(folder / f"{name}.safetensors")[0] for name in stage.networks}
+    moments = {name: read_state_dict(folder / f"{name}.safetensors")[0] for name in stage.optimizers}
+    for name, net in stage.networks.items():
+        load_into(net, networks[name], str(folder / f"{name}.safetensors"))
+    for name, optimizer in stage.optimizers.items():
+        _restore_moments(optimizer, moments[name])
+    return progress
+
+
+def load_newest_state(folder: Path, stage: Stage, config: Config) -> tuple[Progress, Path | None, list[str]]:
+    """Continue from the newest readable state; a damaged one is named in the notes and the one before it is used."""
+    notes = []
+    for candidate in reversed(states(folder)):
+        try:
+            return load_state(candidate, stage, config), candidate, notes
+        except WeightsError as error:
+            notes.append(f"{candidate} cannot be used, trying the one before it: {error}")
+    if notes:
+        raise WeightsError("no readable state to continue from:\n  " + "\n  ".join(notes))
+    return Progress(), None, notes
+
+
+def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Adam's state as flat tensors `<parameter number>.<name>`."""
+    state: Mapping[int, Mapping[str, Tensor]] = optimizer.state_dict()["state"]
+    return {f"{number}.{name}": torch.as_tensor(value) for number, entry in state.items() for name, value in entry.items()}
+
+
+def _restore_moments(optimizer: torch.optim.Optimizer, moments: Mapping[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in moments.items():
+        number, _, name = key.partition(".")
+        state.setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
