@@ -114,7 +114,7 @@ class PairedDataset(Options):
     name: str = ""
     """Shown in tables and logs; default: the section's name."""
     type: Literal["PairedImageDataset"] = "PairedImageDataset"
-    dataroot_gt: str | list[str] | None = None
+    dataroot_gt: str | list[str]
     """Folder(s) of HR images, searched recursively."""
     dataroot_lq: str | list[str] | None = None
     """Folder(s) of LR images; without it LR is made from HR by MATLAB-compatible bicubic."""
@@ -124,8 +124,6 @@ class PairedDataset(Options):
 
 
 class TrainDataset(PairedDataset):
-    dataroot_gt: str | list[str]
-    """Folder(s) of HR images, searched recursively."""
     gt_size: Positive = 128
     """Side of the HR crop in pixels, a multiple of the scale."""
     use_flip: bool = True
@@ -144,7 +142,7 @@ class Datasets(BaseModel):
     """`train`, and any number of sections whose name begins with `val` or `test`."""
 
     model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
-    __pydantic_extra__: dict[str, PairedDataset] = Field(init=False)
+    __pydantic_extra__: dict[str, PairedDataset] = Field(init=False)  # ty: ignore[incompatible-mutable-override]
     train: TrainDataset | None = None
     """What is trained on."""
 

@@ -1,13 +1,13 @@
 """Writing files so that a reader never sees half of one."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[Path]:
+def replacing(path: str | os.PathLike) -> Generator[Path]:
     """Yield a temporary path beside `path` (same suffix); on success it is renamed over `path`, on failure removed.
 
     Missing folders are made. A crash or a full disk leaves the former file as it was.

@@ -82,7 +82,7 @@ def _batch(sr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
 
 def _crop(x: Tensor, border: int) -> Tensor:
     if border < 0 or min(x.shape[-2:]) <= 2 * border:
-        raise ValueError(f"nothing of {x.shape[-2]}x{x.shape[-1]} is left without a border of {border}: lower crop_border")
+        raise ValueError(f"a border of {border} leaves nothing of {x.shape[-2]}x{x.shape[-1]}: lower crop_border")
     return x[..., border : x.shape[-2] - border, border : x.shape[-1] - border]
 
 
@@ -125,7 +125,7 @@ def ssim(sr: Tensor, hr: Tensor, crop_border: int = 4, test_y_channel: bool = Tr
     sr, hr = _batch(sr, hr)
     x, y = (_compared(quantise(image), crop_border, test_y_channel) * 255 for image in (sr, hr))
     if min(x.shape[-2:]) < SSIM_WINDOW:
-        raise ValueError(f"SSIM needs {SSIM_WINDOW}x{SSIM_WINDOW} pixels after cropping, found {x.shape[-2]}x{x.shape[-1]}")
+        raise ValueError(f"SSIM needs {SSIM_WINDOW} pixels a side after cropping, found {x.shape[-2]}x{x.shape[-1]}")
     mean_x, mean_y = _local_mean(x), _local_mean(y)
     var_x, var_y = _local_mean(x * x) - mean_x**2, _local_mean(y * y) - mean_y**2
     covariance = _local_mean(x * y) - mean_x * mean_y
@@ -285,8 +285,9 @@ class DISTS(nn.Module):
         alpha, beta = (weight.flatten().cpu().double() for weight in (self.alpha, self.beta))
         total = alpha.sum() + beta.sum()
         similarity = torch.zeros(len(x), dtype=torch.float64)
-        pairs = zip([x, *self.trunk(x).values()], [y, *self.trunk(y).values()], strict=True)
-        for (a, b), w_texture, w_structure in zip(pairs, alpha.split(self.WIDTHS), beta.split(self.WIDTHS), strict=True):
+        weights = zip(alpha.split(self.WIDTHS), beta.split(self.WIDTHS), strict=True)
+        stages = zip([x, *self.trunk(x).values()], [y, *self.trunk(y).values()], weights, strict=True)
+        for a, b, (w_texture, w_structure) in stages:
             mean_a, mean_b = a.mean(dim=(2, 3)), b.mean(dim=(2, 3))
             a, b = a - mean_a[..., None, None], b - mean_b[..., None, None]
             texture = (2 * mean_a * mean_b + 1e-6) / (mean_a**2 + mean_b**2 + 1e-6)

@@ -72,7 +72,7 @@ def read_state_dict(path: str | os.PathLike, key: str | None = None) -> tuple[St
 def _read_safetensors(path: Path) -> tuple[State, dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file}, dict(file.metadata() or {})
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is no readable safetensors file ({error}): is it complete?") from error
 

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from aesop.data.images import (
     IMAGE_EXTENSIONS,
     ImageError,
+    image_size,
     list_images,
     read_image,
     read_image_uint8,
@@ -76,7 +77,19 @@ def test_exif_orientation_is_applied(tmp_path, kind, orientation):
     expected = np.asarray(ImageOps.exif_transpose(Image.open(BytesIO(data))))
     read = read_image(put(tmp_path / "image", data))
     assert read.shape == expected.shape
+    assert image_size(tmp_path / "image") == expected.shape[1::-1]
     assert np.abs(read.astype(int) - expected).max() <= (2 if kind == "JPEG" else 0)
+
+
+def test_exif_behind_the_pixels_of_a_png(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(Image.fromarray(RGB), "PNG", exif=exif)
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + struct.unpack(">I", data[start : start + 4])[0]
+    moved = data[:start] + data[end:-12] + data[start:end] + data[-12:]
+    np.testing.assert_array_equal(read_image(put(tmp_path / "late.png", moved)), np.rot90(RGB, -1))
+    assert image_size(tmp_path / "late.png") == (24, 37)
 
 
 def test_sixteen_bits_are_kept_and_rounded_on_request(tmp_path):
@@ -180,8 +193,10 @@ def test_damaged_png_is_refused(tmp_path):
     "content", [b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"II*\0", b"RIFF", b"hello " * 9]
 )
 def test_no_images(tmp_path, content):
-    with pytest.raises(ImageError, match=r"not an image\.png"):
-        read_image(put(tmp_path / "not an image.png", content))
+    path = put(tmp_path / "not an image.png", content)
+    for reading in (read_image, image_size):
+        with pytest.raises(ImageError, match=r"not an image\.png"):
+            reading(path)
 
 
 def test_other_kinds_missing_files_and_folders(tmp_path):
@@ -189,6 +204,8 @@ def test_other_kinds_missing_files_and_folders(tmp_path):
         read_image(put(tmp_path / "image.png", encoded(Image.fromarray(RGB), "GIF")))
     with pytest.raises(ImageError, match=r"missing\.png.*check the path"):
         read_image(tmp_path / "missing.png")
+    with pytest.raises(ImageError, match=r"missing\.png.*check the path"):
+        image_size(tmp_path / "missing.png")
     with pytest.raises(ImageError, match="cannot be read"):
         read_image(tmp_path)
 
@@ -238,7 +255,8 @@ def test_list_images_errors(tmp_path):
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("deep", [False, True])
 def test_written_files_as_pillow_and_we_read_them(tmp_path, extension, channels, deep):
-    smooth = np.dstack([SMOOTH, SMOOTH[..., 1]])
+    # WebP does not keep the colour of pixels that cannot be seen at all.
+    smooth = np.dstack([SMOOTH, np.maximum(SMOOTH[..., 1], 1)])
     image = smooth[..., 0] if channels == 1 else smooth[..., :channels]
     path = tmp_path / "new folder" / f"image{extension.upper()}"
     write_image(path, image.astype(np.uint16) * 257 if deep else image)

@@ -1,4 +1,4 @@
-"""The auto-encoder whose output space AESOP measures in (Lee et al., CVPR 2025, section 4)."""
+"""The auto-encoder whose output space AESOP measures in (Lee et al., CVPR 2025)."""
 
 from math import ceil
 
@@ -41,15 +41,16 @@ class AutoEncoder(nn.Module):
         width = num_feat // 16 if scale == 4 else max(3, ceil(num_feat / scale**2))
         feat = width * scale**2
         self.decoder = decoder
+        first = [nn.Conv2d(3, width, 3, 1, 1), nn.Conv2d(width, width, 3, 1, 1)]
+        last = [nn.Conv2d(feat, feat, 3, 1, 1), nn.Conv2d(feat, 3, 3, 1, 1)]
+        for conv in (*first, *last):
+            scaled_kaiming_(conv, 0.1)
         self.encoder = nn.Sequential(
-            nn.Sequential(nn.Conv2d(3, width, 3, 1, 1), nn.Conv2d(width, width, 3, 1, 1)),
+            nn.Sequential(*first),
             nn.Sequential(*(nn.PixelUnshuffle(step) for step in UNSHUFFLE_STEPS[scale])),
             nn.Sequential(RRDB(feat, num_grow_ch), RRDB(feat, num_grow_ch)),
-            nn.Sequential(nn.Conv2d(feat, feat, 3, 1, 1), nn.Conv2d(feat, 3, 3, 1, 1)),
+            nn.Sequential(*last),
         )
-        for stage in (0, 3):
-            for conv in self.encoder[stage]:
-                scaled_kaiming_(conv, 0.1)
         self.register_load_state_dict_pre_hook(lambda _, state, prefix, *__: fold_published_aliases(state, prefix))
 
     def encode(self, x: Tensor) -> Tensor:

@@ -28,11 +28,13 @@ class ResidualDenseBlock(nn.Module):
 
     def __init__(self, num_feat: int = 64, num_grow_ch: int = 32):
         super().__init__()
-        for k in range(1, 6):
-            out_ch = num_feat if k == 5 else num_grow_ch
-            conv = nn.Conv2d(num_feat + (k - 1) * num_grow_ch, out_ch, 3, 1, 1)
+        self.conv1 = nn.Conv2d(num_feat, num_grow_ch, 3, 1, 1)
+        self.conv2 = nn.Conv2d(num_feat + num_grow_ch, num_grow_ch, 3, 1, 1)
+        self.conv3 = nn.Conv2d(num_feat + 2 * num_grow_ch, num_grow_ch, 3, 1, 1)
+        self.conv4 = nn.Conv2d(num_feat + 3 * num_grow_ch, num_grow_ch, 3, 1, 1)
+        self.conv5 = nn.Conv2d(num_feat + 4 * num_grow_ch, num_feat, 3, 1, 1)
+        for conv in (self.conv1, self.conv2, self.conv3, self.conv4, self.conv5):
             scaled_kaiming_(conv, 0.1)
-            self.add_module(f"conv{k}", conv)
 
     def forward(self, x: Tensor) -> Tensor:
         features = x

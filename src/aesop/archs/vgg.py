@@ -30,6 +30,9 @@ class VGGFeatureExtractor(nn.Module):
         ValueError: for an unknown trunk or layer name.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         layer_name_list: list[str],

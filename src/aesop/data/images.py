@@ -42,10 +42,11 @@ _END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"\0\0\0\0IEND\xaeB`\x82"}
 _PILLOW_FAULTS = (OSError, SyntaxError, ValueError, LookupError, TypeError, EOFError, OverflowError, struct.error)
 
 _EXIF_ORIENTATION = 0x0112
-_TIFF_BITS, _TIFF_PLANAR, _TIFF_SEPARATE = 258, 284, 2
+_EXIF_TAIL = 65536
+_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_PLANAR, _TIFF_SEPARATE = 256, 257, 258, 284, 2
 _TIFF_OFFSETS_AND_SIZES = ((273, 279), (324, 325))  # strips, tiles
 
-Image = NDArray[Any]
+ImageArray = NDArray[Any]
 
 
 class ImageError(ValueError):
@@ -91,13 +92,17 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
     try:
         with open(path, "rb") as file:
             header = _open_header(file, path)
-            turned = _orientation(header) >= 5
-            return (header.height, header.width) if turned else (header.width, header.height)
+            file.seek(max(0, os.path.getsize(path) - _EXIF_TAIL))
+            width, height = header.size
+            if isinstance(header, TiffImagePlugin.TiffImageFile):  # newer Pillow says the turned size here
+                width, height = header.tag_v2[_TIFF_WIDTH], header.tag_v2[_TIFF_HEIGHT]
+            turned = _orientation(header, file.read()) >= 5
+            return (height, width) if turned else (width, height)
     except OSError as error:
         raise ImageError(f"image {path} cannot be read: {error.strerror}; check the path") from error
 
 
-def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Image:
+def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> ImageArray:
     """The image as (H, W, 3) RGB, uint8, or uint16 where the file has 16 bits.
 
     Gray is expanded, alpha dropped (not blended), palettes resolved, the EXIF orientation applied, colour profiles
@@ -116,23 +121,25 @@ def read_image_uint8(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> N
     return _to_uint8(read_image(path, max_pixels))
 
 
-def read_image_with_alpha(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> tuple[Image, Image | None]:
+def read_image_with_alpha(
+    path: str | os.PathLike, max_pixels: int = MAX_PIXELS
+) -> tuple[ImageArray, ImageArray | None]:
     """`read_image`, and the alpha channel (H, W) of the same type where a PNG, WebP or TIFF file has one."""
     image = _read(path, max_pixels)
     alpha = image[..., 3].copy() if image.ndim == 3 and image.shape[2] == 4 else None
     return _colour(image), alpha
 
 
-def _colour(image: Image) -> Image:
+def _colour(image: ImageArray) -> ImageArray:
     return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else np.ascontiguousarray(image[..., :3])
 
 
-def _to_uint8(image: Image) -> NDArray[np.uint8]:
+def _to_uint8(image: ImageArray) -> NDArray[np.uint8]:
     # (v + 128) // 257 is v / 257 rounded to nearest; 257 is odd, so there are no ties.
     return image if image.dtype == np.uint8 else ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def _read(path: str | os.PathLike, max_pixels: int) -> Image:
+def _read(path: str | os.PathLike, max_pixels: int) -> ImageArray:
     """The decoded file, upright: (H, W) gray, (H, W, 3) RGB or (H, W, 4) RGBA, uint8 or uint16."""
     path = Path(path)
     try:
@@ -173,8 +180,8 @@ def _damaged(path: Path, reason: object) -> ImageError:
     )
 
 
-def _decode(header: ImageFile, data: bytes, path: Path) -> Image:
-    orientation = _orientation(header)
+def _decode(header: ImageFile, data: bytes, path: Path) -> ImageArray:
+    orientation = _orientation(header, data)
     marker = _END_MARKERS.get(header.format or "")
     if marker and not data.endswith(marker):
         # Cut short, or something was appended. OpenCV 4 fills the missing part of a JPEG with gray and says nothing.
@@ -188,7 +195,7 @@ def _decode(header: ImageFile, data: bytes, path: Path) -> Image:
     return _upright(image, orientation)
 
 
-def _imdecode(data: bytes, path: Path) -> Image:
+def _imdecode(data: bytes, path: Path) -> ImageArray:
     try:
         # UNCHANGED keeps 16 bits and alpha, and leaves the orientation to us in every version and format but TIFF.
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -199,14 +206,17 @@ def _imdecode(data: bytes, path: Path) -> Image:
     return image
 
 
-def _orientation(header: ImageFile) -> int:
+def _orientation(header: ImageFile, data: bytes) -> int:
+    # Pillow would decode a whole PNG to look for EXIF behind the pixels; the last bytes tell whether there is any.
+    if header.format == "PNG" and "exif" not in header.info and b"eXIf" not in data[-_EXIF_TAIL:]:
+        return 1
     try:
         return int(header.getexif().get(_EXIF_ORIENTATION, 1))
     except _PILLOW_FAULTS:  # a broken EXIF block beside intact pixels
         return 1
 
 
-def _upright(image: Image, orientation: int) -> Image:
+def _upright(image: ImageArray, orientation: int) -> ImageArray:
     """Undo the EXIF orientation: 5-8 are transposed, then 2 and 3 (6 and 7) are mirrored left-right, and so on."""
     if orientation in (5, 6, 7, 8):
         image = image.swapaxes(0, 1)
@@ -217,7 +227,7 @@ def _upright(image: Image, orientation: int) -> Image:
     return np.ascontiguousarray(image)
 
 
-def _decode_tiff(header: ImageFile, data: bytes, path: Path) -> Image:
+def _decode_tiff(header: ImageFile, data: bytes, path: Path) -> ImageArray:
     """8 bits by Pillow, 16 by OpenCV (Pillow cuts 16-bit RGB down to 8)."""
     assert isinstance(header, TiffImagePlugin.TiffImageFile)
     tags = header.tag_v2
@@ -235,14 +245,12 @@ def _decode_tiff(header: ImageFile, data: bytes, path: Path) -> Image:
         if max(ends, default=0) > len(data):
             raise _damaged(path, "the file is shorter than its strips")
     if tags.get(_TIFF_PLANAR) == _TIFF_SEPARATE:  # OpenCV reads the planes as if they were interleaved
-        raise ImageError(
-            f"image {path} is a 16-bit TIFF with separate colour planes: save it with interleaved channels"
-        )
+        raise ImageError(f"image {path} is a 16-bit TIFF with separate planes: save it with interleaved channels")
     image = _imdecode(data, path)  # upright already
     return image if image.ndim == 2 else image[..., [2, 1, 0, 3][: image.shape[2]]]
 
 
-def write_image(path: str | os.PathLike, array: Image, quality: int = 95) -> None:
+def write_image(path: str | os.PathLike, array: ImageArray, quality: int = 95) -> None:
     """Write an image in the format the extension names: aside, then renamed. Missing folders are made.
 
     Args:
@@ -256,7 +264,7 @@ def write_image(path: str | os.PathLike, array: Image, quality: int = 95) -> Non
     path, extension = Path(path), Path(path).suffix.lower()
     if extension not in IMAGE_EXTENSIONS:
         raise ValueError(
-            f"{path}: cannot write {extension or 'a file without extension'}; use {' '.join(IMAGE_EXTENSIONS)}"
+            f"{path}: cannot write {extension or 'a file without an extension'}; use {' '.join(IMAGE_EXTENSIONS)}"
         )
     if array.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"{path}: write uint8 or uint16 (see to_array), not {array.dtype}")
@@ -277,14 +285,16 @@ def write_image(path: str | os.PathLike, array: Image, quality: int = 95) -> Non
         ".webp": (cv2.IMWRITE_WEBP_QUALITY, quality),
     }.get(extension, ())
     try:
-        _, encoded = cv2.imencode(extension, np.ascontiguousarray(array), parameters)
-    except cv2.error as error:
-        raise ValueError(f"{path}: OpenCV cannot encode {array.shape} as {extension} ({error.err})") from error
+        done, encoded = cv2.imencode(extension, np.ascontiguousarray(array), parameters)
+    except cv2.error:  # OpenCV 4; newer ones return False
+        done, encoded = False, None
+    if not done:
+        raise ValueError(f"{path}: an image of shape {array.shape} cannot be a {extension} file: use .png")
     with replacing(path) as temporary:
-        temporary.write_bytes(encoded.data)
+        temporary.write_bytes(np.asarray(encoded).data)
 
 
-def to_tensor(array: Image) -> Tensor:
+def to_tensor(array: ImageArray) -> Tensor:
     """uint8 or uint16 image (H, W, C) or (H, W) -> float32 tensor (C, H, W) in [0, 1].
 
     Raises:
@@ -298,7 +308,7 @@ def to_tensor(array: Image) -> Tensor:
     return torch.from_numpy(planes).div_(float(np.iinfo(array.dtype).max))
 
 
-def to_array(tensor: Tensor, dtype: DTypeLike = np.uint8) -> Image:
+def to_array(tensor: Tensor, dtype: DTypeLike = np.uint8) -> ImageArray:
     """Float tensor (C, H, W) in about [0, 1] -> image (H, W, C): clamped, halves rounded to even (as BasicSR does).
 
     Raises:

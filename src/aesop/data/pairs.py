@@ -40,8 +40,6 @@ def find_pairs(options: PairedDataset, section: str) -> list[Pair]:
         ValueError: no folder given, a folder that does not exist or holds no image, or HR images without partner (all
             missing partners are counted, the first few named).
     """
-    if options.dataroot_gt is None:
-        raise ValueError(f"datasets.{section}.dataroot_gt: give the folder of HR images")
     roots_gt = _as_list(options.dataroot_gt)
     roots_lq: Sequence[str | None] = _as_list(options.dataroot_lq) if options.dataroot_lq else [None] * len(roots_gt)
     if len(roots_lq) != len(roots_gt):
@@ -145,7 +143,8 @@ class TrainingCrops(Dataset):
             self._decoded[index] = read_pair(self.pairs[index], self.scale)
         return self._decoded[index]
 
-    def __getitem__(self, k: int) -> Sample:
+    def __getitem__(self, index: int) -> Sample:
+        k = index
         epoch, position = divmod(k, len(self.pairs))
         hr, lr = self._read(int(_permutation(self.seed, epoch, len(self.pairs))[position]))
         scale, side = self.scale, self.options.gt_size

@@ -27,9 +27,10 @@ def plan(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Config | 
     for stage in STAGES:
         options = raw[stage]
         if "weights" in options:
-            steps[stage] = Path(str(options["weights"])).expanduser()
-            if not steps[stage].is_file():
-                raise ValueError(f"{path}: stages.{stage}.weights: {steps[stage]} does not exist")
+            given = Path(str(options["weights"])).expanduser()
+            if not given.is_file():
+                raise ValueError(f"{path}: stages.{stage}.weights: {given} does not exist")
+            steps[stage] = given
             continue
         options["name"] = f"{options.get('name', Path(path).stem)}/{STAGES.index(stage) + 1}_{stage}"
         _hand_over(stage, options, raw, {name: str(_weights(step)) for name, step in steps.items()})

@@ -77,7 +77,8 @@ class Stage:
     @torch.no_grad()
     def update_ema(self) -> None:
         if self.net_g_ema is not None:
-            averaged, current = list(self.net_g_ema.parameters()), list(self.net_g.parameters())
+            averaged: list[Tensor] = list(self.net_g_ema.parameters())
+            current: list[Tensor] = list(self.net_g.parameters())
             torch._foreach_mul_(averaged, self.options.ema_decay)
             torch._foreach_add_(averaged, current, alpha=1 - self.options.ema_decay)
 
@@ -105,7 +106,7 @@ class PSNRStage(Stage):
 
 
 class AutoEncoderStage(Stage):
-    """L1(AE(HR), HR), and optionally L1(bottleneck, LR) (paper, section 4; published `AEModel`)."""
+    """L1(AE(HR), HR), and optionally L1(bottleneck, LR) (published `AEModel`)."""
 
     net_g: AutoEncoder
 
@@ -135,7 +136,7 @@ class AutoEncoderStage(Stage):
 
 
 class AdversarialStage(Stage):
-    """The GAN: AESOP (or pixel) + artifact + perceptual + GAN loss (paper, section 5; LDL's training step).
+    """The GAN: AESOP (or pixel) + artifact + perceptual + GAN loss (the published step, which is LDL's).
 
     Each network runs as often as the gradients need: D twice on HR and twice on SR, the EMA generator only for the
     artifact loss, everything on HR without a graph.
@@ -285,6 +286,8 @@ def build_stage(config: Config, world: World) -> Stage:
     if path.pretrain_network_d:
         state, _ = read_state_dict(path.pretrain_network_d, path.param_key_d)
         load_into(net_d, state, path.pretrain_network_d, path.strict_load_d)
+    if world.size > 1 and world.device.type == "cuda":  # PyTorch has no synchronised form for the CPU
+        net_d = nn.SyncBatchNorm.convert_sync_batchnorm(net_d)
     autoencoder = _load_autoencoder(config)
     return AdversarialStage(config.train, net_g, net_d, autoencoder, world, config.precision)
 

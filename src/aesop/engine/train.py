@@ -4,16 +4,16 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from aesop.config import Config
 from aesop.data.loader import make_loader, to_device
-from aesop.data.pairs import MeasuredPairs
+from aesop.data.pairs import MeasuredPairs, TrainingCrops
 from aesop.engine.checkpoint import Progress, load_newest_state, load_state, save_model, save_state, states
 from aesop.engine.distributed import World, average_scalars, barrier, broadcast_state, join_world, leave_world
 from aesop.engine.stages import AdversarialStage, Stage, build_stage
@@ -71,7 +71,7 @@ def train(config: Config, resume: bool = False) -> Path:
                 pin_memory=world.device.type == "cuda",
             )
             outlet = Outlet(config, world, folder, first)
-            _announce(config, stage, world, len(loader.dataset.pairs))
+            _announce(config, stage, world, len(cast(TrainingCrops, loader.dataset).pairs))
 
             begun = time.perf_counter()
             for iteration, batch in enumerate(loader, first):
@@ -142,12 +142,13 @@ def _announce(config: Config, stage: Stage, world: World, images: int) -> None:
 
 
 @contextmanager
-def _logging_to(folder: Path, world: World) -> Iterator[None]:
+def _logging_to(folder: Path, world: World) -> Generator[None]:
     """Everything said also goes to train.log; only the main process says anything."""
     if not world.is_main:
         log.setLevel(logging.ERROR)
         yield
         return
+    log.setLevel(logging.INFO)
     folder.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(folder / "train.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -225,7 +226,7 @@ def _drop_lines_from(path: Path, first: int) -> None:
 
 def _start_wandb(config: Config, folder: Path) -> Any:
     try:
-        import wandb
+        import wandb  # ty: ignore[import-not-found]
     except ImportError:
         raise ValueError(
             'logger.wandb: Weights & Biases is not installed; pip install "aesop-sr[wandb]", or remove logger.wandb'

@@ -1,4 +1,4 @@
-"""AESOP: the pixel distance measured after a frozen auto-encoder (Lee et al., CVPR 2025, equation 6)."""
+"""AESOP: the pixel distance measured after a frozen auto-encoder (Lee et al., CVPR 2025, the definition of L_AESOP)."""
 
 from os import PathLike
 from typing import Self

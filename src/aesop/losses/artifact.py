@@ -1,4 +1,4 @@
-"""The artifact loss of LDL (Liang et al., CVPR 2022, equations 2 to 6)."""
+"""The artifact loss of LDL (Liang et al., CVPR 2022, section 3)."""
 
 import torch
 import torch.nn.functional as F

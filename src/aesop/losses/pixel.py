@@ -20,7 +20,7 @@ class PixelLoss(nn.Module):
     """L1, MSE or Charbonnier distance of two images (N, C, H, W).
 
     Args:
-        criterion: `l1`, `l2` (mean squared error) or `charbonnier` (sqrt(d**2 + eps); LapSRN, section 3.3).
+        criterion: `l1`, `l2` (mean squared error) or `charbonnier` (sqrt(d**2 + eps), as in LapSRN).
         reduction: `mean` or `sum`.
     """
 

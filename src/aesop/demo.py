@@ -1,0 +1,234 @@
+"""`aesop demo`: the whole method on the photographs in the package, small enough for two CPU cores, and a page of it."""
+
+import json
+import time
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import nn
+
+from aesop.archs import build_network
+from aesop.config import Config, MetricOptions, PairedDataset, PixelOptions
+from aesop.data.images import to_array, to_tensor
+from aesop.data.pairs import MeasuredPairs
+from aesop.data.resize import imresize
+from aesop.device import pick_device
+from aesop.engine.pipeline import plan
+from aesop.engine.train import duration, final_model, run_folder, train
+from aesop.evaluate import averages, make_metrics, measure, predict, summary_table
+from aesop.metrics import METRICS
+from aesop.report import Page
+from aesop.weights import has_pretrained, load_autoencoder, load_network
+
+SCALE = 4
+CROP = 40
+# How long the demo takes in forward and backward passes of its PSNR net on a batch, found by timing whole runs: turns a
+# short measurement on the user's machine into the expected duration.
+DURATION_IN_PASSES = 4000
+
+
+@dataclass
+class Method:
+    """One column of the comparison: its answers by image name, and its average figures."""
+
+    name: str
+    images: dict[str, np.ndarray] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+def run(output: Path, console: Console, quick: bool = False) -> Path:
+    """Train, measure, write `output/index.html`; continues what an interrupted run left. Returns the page's path.
+
+    Args:
+        quick: a handful of iterations a stage: the figures then mean nothing, everything else is the same.
+
+    Raises:
+        ValueError: when `output` cannot be used. OSError: when it cannot be written.
+    """
+    assets = Path(str(resources.files("aesop"))) / "assets"
+    stages = make_stages(assets, output, quick)
+    console.print(
+        "AESOP demo: PSNR net -> auto-encoder -> two GANs that differ in one loss, x4, on photographs in the package."
+    )
+    if not all(final_model(config).is_file() for config in stages.values()):
+        console.print(
+            f"Expected: about {duration(0 if quick else expected_seconds(stages))} on this machine (measured just now)."
+        )
+    begun = time.perf_counter()
+    for number, (title, config) in enumerate(stages.items(), 1):
+        console.rule(f"{number}/{len(stages)} {title}")
+        if final_model(config).is_file():
+            console.print(f"done before: {final_model(config)} (remove {output} to start anew)", markup=False)
+        else:
+            train(config, resume=True)
+    console.rule("measuring on held-out photographs")
+    page = compare(assets, output, stages, console)
+    console.print(f"{duration(time.perf_counter() - begun)} in all. Open this page: {page.resolve()}", markup=False)
+    return page
+
+
+def make_stages(assets: Path, output: Path, quick: bool = False) -> dict[str, Config]:
+    """The pipeline of assets/demo.yml on the package's photographs, and the same GAN with a pixel loss."""
+    paths = {
+        "datasets.train.dataroot_gt": assets / "photos" / "train",
+        "datasets.val.dataroot_gt": assets / "photos" / "heldout",
+        "path.experiments_root": output / "runs",
+    }
+    overrides = [f"{option}={json.dumps(str(path))}" for option, path in paths.items()]
+    if quick:
+        overrides += ["name=demo_quick", *(f"stages.{s}.train.total_iter=3" for s in ("psnr", "autoencoder", "adversarial"))]
+    steps = [step for step in plan(assets / "demo.yml", overrides).values() if isinstance(step, Config)]
+    psnr, autoencoder, aesop_gan = steps
+    pixel_gan = aesop_gan.model_copy(deep=True)
+    assert pixel_gan.train is not None
+    pixel_gan.name = pixel_gan.name.replace("3_adversarial", "4_pixel_gan")
+    pixel_gan.train.aesop_opt, pixel_gan.train.pixel_opt = None, PixelOptions()
+    return {"PSNR net": psnr, "Auto-encoder": autoencoder, "AESOP GAN": aesop_gan, "Pixel-loss GAN": pixel_gan}
+
+
+def expected_seconds(stages: dict[str, Config]) -> float:
+    """Time three passes of the PSNR net, after one to warm up."""
+    config = stages["PSNR net"]
+    assert config.datasets.train is not None
+    net = build_network(config.network_g.model_dump())
+    side = config.datasets.train.gt_size // SCALE
+    batch = torch.rand(config.datasets.train.batch_size_per_gpu, 3, side, side)
+    begun = 0.0
+    for k in range(4):
+        if k == 1:
+            begun = time.perf_counter()
+        net(batch).mean().backward()
+    return (time.perf_counter() - begun) / 3 * DURATION_IN_PASSES
+
+
+# --- the comparison ----------------------------------------------------------------------------------------------------
+
+
+def compare(assets: Path, output: Path, stages: dict[str, Config], console: Console) -> Path:
+    """Measure bicubic and the three generators on the held-out photographs; print the table, write the page."""
+    device = pick_device("cpu")
+    pairs = MeasuredPairs(PairedDataset(dataroot_gt=str(assets / "photos" / "heldout")), "heldout", SCALE)
+    autoencoder = load_autoencoder(final_model(stages["Auto-encoder"]))
+    options = {name: MetricOptions() for name in ("psnr", "ssim", "lrpsnr", "aepsnr")}
+    if has_pretrained("alexnet", "lpips_alex"):
+        options["lpips"] = MetricOptions()
+    if has_pretrained("vgg16", "dists"):
+        options["dists"] = MetricOptions()
+    metrics = make_metrics(options, SCALE, device, autoencoder)
+
+    nets = {name: load_network(final_model(stages[name]))[0] for name in ("PSNR net", "Pixel-loss GAN", "AESOP GAN")}
+    answers = {"Bicubic": lambda lq, _: imresize(lq, SCALE)} | {name: _answer(net) for name, net in nets.items()}
+    methods = []
+    for name, answer in answers.items():
+        method = Method(name)
+        method.figures = averages(measure(answer, pairs, metrics, device, method.images.__setitem__))
+        methods.append(method)
+    console.print(summary_table({m.name: m.figures for m in methods}, options))
+    missing = [METRICS[name].label for name in ("lpips", "dists") if name not in options]
+    if missing:
+        console.print(
+            f"{' and '.join(missing)} left out: their weights are not on this machine (see AESOP_WEIGHTS in the README)."
+        )
+    return write_page(assets, output, stages, pairs, methods, autoencoder, list(options))
+
+
+def _answer(net: nn.Module):
+    return lambda lq, gt: predict(net, lq, gt, SCALE, torch.device("cpu"))
+
+
+def write_page(
+    assets: Path,
+    output: Path,
+    stages: dict[str, Config],
+    pairs: MeasuredPairs,
+    methods: list[Method],
+    autoencoder: nn.Module,
+    metrics: list[str],
+) -> Path:
+    """The self-contained page: table, sliders, crops, the auto-encoder's view, curves, configuration, credits."""
+    samples = [pairs[index] for index in range(len(pairs))]
+    aesop = next(method for method in methods if method.name == "AESOP GAN")
+    page = Page("AESOP in a few minutes", "Super-resolution x4 with small networks, trained on this machine just now")
+    page.text(
+        "What happened here",
+        "A PSNR net was trained with a pixel loss. An auto-encoder was trained on top of it: it maps an image to what can be "
+        "known of it from its low-resolution version. Then two GANs started from the PSNR net. They differ in one loss only: "
+        "one measures the distance to the original pixel by pixel, the other (AESOP) after the auto-encoder.\n\n"
+        f"{len(list((assets / 'photos' / 'train').iterdir()))} photographs were trained on; the {len(samples)} shown here were "
+        "held out. The networks are tiny and were trained for minutes, without a perceptual loss: this page shows that the "
+        "method runs, not how good it gets.",
+    )
+    page.table(
+        "Figures",
+        ["", *(METRICS[name].label for name in metrics)],
+        [[m.name, *(m.figures[name] for name in metrics)] for m in methods],
+        best={METRICS[name].label: "max" if METRICS[name].higher_is_better else "min" for name in metrics},
+        caption="Means over the held-out photographs. PSNR and SSIM on luma, 4-pixel border left out. LR-PSNR: agreement "
+        "with the low-resolution image. AE-PSNR: agreement after the auto-encoder, what AESOP optimises.",
+    )
+    for index, sample in enumerate(samples):
+        name = str(sample["name"])
+        nearest = sample["lq"].repeat(SCALE, 0).repeat(SCALE, 1)
+        images = {"LR": nearest} | {m.name: m.images[name] for m in methods} | {"HR": sample["gt"]}
+        page.slider("" if index else "Before and after", name, images, start=("Bicubic", "AESOP GAN"))
+    windows = [busiest_window(sample["gt"]) for sample in samples]
+    rows = [
+        {"LR": sample["lq"][top // SCALE : (top + CROP) // SCALE, left // SCALE : (left + CROP) // SCALE]}
+        | {m.name: m.images[sample["name"]][top : top + CROP, left : left + CROP] for m in methods}
+        | {"HR": sample["gt"][top : top + CROP, left : left + CROP]}
+        for sample, (top, left) in zip(samples, windows, strict=True)
+    ]
+    page.crops(
+        "Crops, 4 times enlarged", rows, labels=[s["name"] for s in samples], caption="The busiest part of each photograph."
+    )
+    page.gallery(
+        "What the auto-encoder sees",
+        autoencoder_view(samples[0]["gt"], aesop.images[samples[0]["name"]], autoencoder),
+        caption="Differences are four times amplified. What differs between SR and HR is mostly texture that nobody could have "
+        "known; after the auto-encoder, what is left is what the AESOP loss punishes.",
+    )
+    for title, config in stages.items():
+        curves = read_curves(run_folder(config) / "scalars.jsonl")
+        page.curves(f"Training: {title}", curves, "iteration", "loss", log_y=title not in ("AESOP GAN", "Pixel-loss GAN"))
+    for title, config in stages.items():
+        page.config("Configuration" if title == "PSNR net" else "", config.to_yaml())
+    page.text("Photographs", (assets / "photos" / "CREDITS.md").read_text(encoding="utf-8"))
+    return page.write(output / "index.html")
+
+
+def busiest_window(image: np.ndarray) -> tuple[int, int]:
+    """Top left of the CROP x CROP window (on a grid) with the most variance of luma."""
+    luma = image.astype(np.float32).mean(2)
+    tops, lefts = (range(CROP // 2, side - CROP - CROP // 2, CROP // 2 // SCALE * SCALE) for side in luma.shape)
+    return max(
+        ((t, left) for t in tops for left in lefts), key=lambda at: luma[at[0] : at[0] + CROP, at[1] : at[1] + CROP].var()
+    )
+
+
+def autoencoder_view(hr: np.ndarray, sr: np.ndarray, autoencoder: nn.Module) -> list[tuple[str, np.ndarray]]:
+    """SR, HR, both after the auto-encoder, and the differences before and after."""
+    with torch.inference_mode():
+        ae_sr, ae_hr = (to_array(autoencoder(to_tensor(image)[None])[0]) for image in (sr, hr))
+
+    def difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.minimum(np.abs(a.astype(np.int16) - b) * 4, 255).astype(np.uint8)
+
+    return [
+        ("SR", sr), ("HR", hr), ("|SR - HR|", difference(sr, hr)),
+        ("AE(SR)", ae_sr), ("AE(HR)", ae_hr), ("|AE(SR) - AE(HR)|", difference(ae_sr, ae_hr)),
+    ]  # fmt: skip
+
+
+def read_curves(path: Path) -> dict[str, list[tuple[float, float]]]:
+    """The losses of a run's scalars.jsonl, by name."""
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        values = json.loads(line)
+        for name, value in values.items():
+            if name.startswith("l_"):
+                curves.setdefault(name, []).append((values["iter"], value))
+    return curves
