@@ -3,11 +3,12 @@
 `aesop schema` prints this file's content as a JSON schema for editors; option_file.py reads files into it.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 STAGES = ("psnr", "autoencoder", "adversarial")
 
@@ -46,6 +47,7 @@ class Options(BaseModel):
 
 class RRDBNetOptions(Options):
     type: Literal["RRDBNet"] = "RRDBNet"
+    """The network's name: ESRGAN's generator."""
     num_in_ch: Positive = 3
     """Channels of the LR image."""
     num_out_ch: Positive = 3
@@ -74,6 +76,7 @@ class EncoderOptions(Options):
 
 class AutoEncoderOptions(Options):
     type: Literal["AutoEncoder_RRDBNet"] = "AutoEncoder_RRDBNet"
+    """The network's name: AESOP's auto-encoder."""
     scale: Literal[2, 3, 4, 8] | None = None
     """Ratio of HR to bottleneck size; default: the file's `scale`."""
     enc_opt: EncoderOptions = EncoderOptions()
@@ -86,20 +89,30 @@ class VGGStyleDiscriminatorOptions(Options):
     type: Literal["VGGStyleDiscriminator128", "VGGStyleDiscriminator192", "VGGStyleDiscriminator256"]
     """The number is the image size it takes, which must be the training crop's `gt_size`."""
     num_in_ch: Positive = 3
+    """Channels of the image."""
     num_feat: Positive = 64
     """Width of the first stage."""
 
 
 class UNetDiscriminatorOptions(Options):
     type: Literal["UNetDiscriminatorSN"]
+    """The network's name: Real-ESRGAN's discriminator, for crops whose side is a multiple of 8."""
     num_in_ch: Positive = 3
+    """Channels of the image."""
     num_feat: Positive = 64
     """Width of the first stage."""
     skip_connection: bool = True
+    """Add the encoder's features to the decoder's."""
 
 
 NetworkG = Annotated[RRDBNetOptions | AutoEncoderOptions, Field(discriminator="type")]
 NetworkD = Annotated[VGGStyleDiscriminatorOptions | UNetDiscriminatorOptions, Field(discriminator="type")]
+
+
+def _takes(discriminator: VGGStyleDiscriminatorOptions | UNetDiscriminatorOptions, size: int) -> bool:
+    if isinstance(discriminator, UNetDiscriminatorOptions):
+        return size % 8 == 0
+    return discriminator.type == f"VGGStyleDiscriminator{size}"
 
 
 # --- data --------------------------------------------------------------------------------------------------------------
@@ -114,6 +127,7 @@ class PairedDataset(Options):
     name: str = ""
     """Shown in tables and logs; default: the section's name."""
     type: Literal["PairedImageDataset"] = "PairedImageDataset"
+    """HR images, with LR images or with LR made from them."""
     dataroot_gt: str | list[str]
     """Folder(s) of HR images, searched recursively."""
     dataroot_lq: str | list[str] | None = None
@@ -121,6 +135,14 @@ class PairedDataset(Options):
     filename_tmpl: str = "{}"
     """LR file name for an HR name, without suffix: `{}x4` pairs img.png with imgx4.png."""
     io_backend: IOBackend = IOBackend()
+    """How the images are stored."""
+
+    @field_validator("filename_tmpl")
+    @classmethod
+    def _one_place(cls, value: str) -> str:
+        if re.fullmatch(r"[^{}]*\{\}[^{}]*", value) is None:
+            raise ValueError(f"must have {{}} once, where the HR name goes (e.g. '{{}}x4'), found {value!r}")
+        return value
 
 
 class TrainDataset(PairedDataset):
@@ -166,14 +188,20 @@ class Datasets(BaseModel):
 
 class PixelOptions(Options):
     type: Literal["L1Loss", "MSELoss", "CharbonnierLoss"] = "L1Loss"
+    """The distance; CharbonnierLoss is L1 smoothed at zero."""
     loss_weight: Weight = 1.0
+    """Factor of this loss in the sum."""
     reduction: Literal["mean", "sum"] = "mean"
+    """Over pixels, channels and images."""
 
 
 class ArtifactsOptions(Options):
     type: Literal["L1Loss"] = "L1Loss"
+    """The distance of the weighted images."""
     loss_weight: Weight = 1.0
+    """Factor of this loss in the sum."""
     reduction: Literal["mean", "sum"] = "mean"
+    """Over pixels, channels and images."""
 
 
 class AutoencoderLoad(Options):
@@ -185,9 +213,13 @@ class AutoencoderLoad(Options):
 
 class AesopOptions(Options):
     type: Literal["AutoEncoderLoss"] = "AutoEncoderLoss"
+    """The loss's published name."""
     loss_weight: Weight = 1.0
+    """Factor of this loss in the sum."""
     criterion: Literal["l1", "l2"] = "l1"
+    """Distance of AE(SR) and AE(HR): absolute or squared."""
     reduction: Literal["mean", "sum"] = "mean"
+    """Over pixels, channels and images."""
     as_loss_map: bool = False
     """Weight the pixel loss by |AE(SR) - AE(HR)| instead."""
     range_guard: Literal["none", "clamp", "normalize"] = "none"
@@ -203,23 +235,34 @@ PUBLISHED_LAYERS = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1.0, "conv4_4": 1
 
 class PerceptualOptions(Options):
     type: Literal["PerceptualLoss"] = "PerceptualLoss"
+    """The loss's published name."""
     layer_weights: dict[str, Weight] = PUBLISHED_LAYERS
     """VGG layer (before its ReLU) -> weight."""
     vgg_type: Literal["vgg19", "vgg16"] = "vgg19"
+    """Whose features are compared."""
     vgg_path: str | None = None
     """The VGG's weight file; default: torchvision's cache or the folders in AESOP_WEIGHTS."""
     use_input_norm: bool = True
+    """Normalise images with ImageNet's mean and standard deviation."""
     range_norm: bool = False
+    """The images are in [-1, 1] (here they are in [0, 1])."""
     perceptual_weight: Weight = 1.0
+    """Factor of the feature distance in the sum."""
     style_weight: Weight = 0.0
+    """Factor of the distance of the features' Gram matrices; 0: without."""
     criterion: Literal["l1", "l2", "fro"] = "l1"
+    """Distance of features: absolute, squared, or the Frobenius norm."""
 
 
 class GANOptions(Options):
     type: Literal["GANLoss"] = "GANLoss"
+    """The loss's published name."""
     gan_type: Literal["vanilla", "lsgan", "wgan", "wgan_softplus", "hinge"] = "vanilla"
+    """The objective; vanilla is binary cross-entropy."""
     real_label_val: float = 1.0
+    """Target of real images (vanilla, lsgan)."""
     fake_label_val: float = 0.0
+    """Target of generated images (vanilla, lsgan)."""
     loss_weight: Weight = 5e-3
     """Weight in the generator's loss; the discriminator's is never scaled."""
     relativistic: bool = True
@@ -231,16 +274,22 @@ class GANOptions(Options):
 
 class OptimizerOptions(Options):
     type: Literal["Adam", "AdamW"] = "Adam"
+    """The optimiser."""
     lr: Annotated[float, Field(gt=0)] = 1e-4
+    """Learning rate before warm-up and scheduler."""
     weight_decay: Weight = 0.0
+    """L2 penalty on the weights (AdamW: decoupled)."""
     betas: tuple[float, float] = (0.9, 0.99)
+    """Adam's two decay rates."""
 
 
 class SchedulerOptions(Options):
     type: Literal["MultiStepLR", "MultiStepRestartLR", "CosineAnnealingRestartLR"] = "MultiStepLR"
+    """How the learning rate changes; both multi-step names mean the same. The default keeps it constant."""
     milestones: list[Count] = []
     """MultiStepLR: after these iterations the rate is multiplied by gamma."""
     gamma: float = 0.1
+    """MultiStepLR: the factor at each milestone."""
     periods: list[Positive] = []
     """CosineAnnealingRestartLR: length of each cosine; the rate stays at its end after the last."""
     restarts: list[Count] = [0]
@@ -268,8 +317,11 @@ class TrainOptions(Options):
     warmup_iter: int = -1
     """Linear warm-up of the learning rate over this many iterations; -1: none."""
     optim_g: OptimizerOptions = OptimizerOptions()
+    """The generator's (or auto-encoder's) optimiser."""
     optim_d: OptimizerOptions = OptimizerOptions()
+    """adversarial: the discriminator's optimiser."""
     scheduler: SchedulerOptions = SchedulerOptions()
+    """The learning rate over time, for all optimisers."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay of the averaged generator, which is what is saved for use; 0: the generator itself."""
     accumulate: Positive = 1
@@ -312,18 +364,22 @@ class ValOptions(Options):
     val_freq: Count = 5000
     """Validate every so many iterations; 0: never."""
     val_start_iter: Count = 0
+    """No validation before this iteration."""
     save_img: bool = True
     """Save the validated images."""
     suffix: str | None = None
     """Appended to the names of saved images."""
     metrics: dict[str, MetricOptions] = {"psnr": MetricOptions()}
+    """What is measured, in validation and by `aesop test`: name -> options, `{}` for the usual ones."""
     best_metric: str | None = None
     """The metric by which the best weights are kept; default: the first one."""
 
 
 class WandbOptions(Options):
     project: str | None = None
+    """The project's name; without it nothing is sent."""
     resume_id: str | None = None
+    """Id of the run to continue."""
 
 
 class LoggerOptions(Options):
@@ -342,16 +398,22 @@ class LoggerOptions(Options):
 class PathOptions(Options):
     pretrain_network_g: str | None = None
     """Weights the generator (or, for the autoencoder stage, the auto-encoder) starts from."""
-    param_key_g: str | None = "params_ema"
+    param_key_g: str | None = None
+    """Which weights of a `.pth`: params_ema or params; default: the first of these that it has."""
     strict_load_g: bool = True
+    """Every tensor must fit; false: take those that are there."""
     pretrain_network_d: str | None = None
     """Weights the discriminator starts from."""
     param_key_d: str | None = None
+    """As param_key_g."""
     strict_load_d: bool = True
+    """As strict_load_g."""
     pretrain_network_decoder: str | None = None
     """autoencoder: weights of the PSNR net the decoder starts from."""
-    param_key_decoder: str | None = "params_ema"
+    param_key_decoder: str | None = None
+    """As param_key_g."""
     strict_load_decoder: bool = True
+    """As strict_load_g."""
     from_scratch: bool = False
     """Allow the autoencoder or adversarial stage to start without the weights it is meant to start from."""
     resume_state: str | None = None
@@ -370,6 +432,7 @@ class Config(Options):
     stage: Literal["psnr", "autoencoder", "adversarial"] = "psnr"
     """What is trained: psnr (pixel loss), then autoencoder, then adversarial (the AESOP GAN)."""
     scale: Literal[1, 2, 3, 4, 8] = 4
+    """Enlargement from LR to HR; the networks take it from here."""
     manual_seed: Count = 0
     """Determines initial weights and every sample."""
     device: str = "auto"
@@ -381,10 +444,15 @@ class Config(Options):
     network_d: NetworkD | None = None
     """The discriminator of the adversarial stage."""
     datasets: Datasets = Datasets()
+    """What is trained, validated and tested on."""
     path: PathOptions = PathOptions()
+    """Weights to start from, folders to write to."""
     train: TrainOptions | None = None
+    """Losses, optimisers and length of the training; a test has none."""
     val: ValOptions = ValOptions()
+    """Validation while training, and what `aesop test` measures."""
     logger: LoggerOptions = LoggerOptions()
+    """Progress lines, checkpoints and where figures are sent."""
 
     @model_validator(mode="before")
     @classmethod
@@ -454,8 +522,11 @@ class Config(Options):
         if train.artifacts_opt is not None and train.ema_decay == 0:
             yield "train.artifacts_opt: the artifact loss compares with the EMA generator; set train.ema_decay > 0"
         size = self.datasets.train.gt_size if self.datasets.train else None
-        if isinstance(self.network_d, VGGStyleDiscriminatorOptions) and size and not self.network_d.type.endswith(str(size)):
-            yield f"network_d.type: {self.network_d.type} does not take crops of gt_size {size}"
+        if self.network_d is not None and size and not _takes(self.network_d, size):
+            yield (
+                f"network_d.type: {self.network_d.type} does not take crops of gt_size {size}: change "
+                "datasets.train.gt_size, or use UNetDiscriminatorSN, which takes any multiple of 8"
+            )
 
     def to_yaml(self) -> str:
         """The resolved configuration; reading it gives the same one."""

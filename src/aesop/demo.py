@@ -155,12 +155,12 @@ def write_page(
     page = Page("AESOP in a few minutes", "Super-resolution x4 with small networks, trained on this machine just now")
     page.text(
         "What happened here",
-        "A PSNR net was trained with a pixel loss. An auto-encoder was trained on top of it: it maps an image to what can be "
-        "known of it from its low-resolution version. Then two GANs started from the PSNR net. They differ in one loss only: "
-        "one measures the distance to the original pixel by pixel, the other (AESOP) after the auto-encoder.\n\n"
-        f"{len(list((assets / 'photos' / 'train').iterdir()))} photographs were trained on; the {len(samples)} shown here were "
-        "held out. The networks are tiny and were trained for minutes, without a perceptual loss: this page shows that the "
-        "method runs, not how good it gets.",
+        "A PSNR net was trained with a pixel loss. An auto-encoder was trained on top of it: it maps an image to what can "
+        "be known of it from its low-resolution version. Then two GANs started from the PSNR net. They differ in one loss "
+        "only: one measures the distance to the original pixel by pixel, the other (AESOP) after the auto-encoder.\n\n"
+        f"{len(list((assets / 'photos' / 'train').iterdir()))} photographs were trained on; the {len(samples)} shown here "
+        "were held out. The networks are tiny and were trained for minutes, without a perceptual loss: this page shows "
+        "that the method runs, not how good it gets.",
     )
     page.table(
         "Figures",
@@ -175,7 +175,7 @@ def write_page(
         nearest = sample["lq"].repeat(SCALE, 0).repeat(SCALE, 1)
         images = {"LR": nearest} | {m.name: m.images[name] for m in methods} | {"HR": sample["gt"]}
         page.slider("" if index else "Before and after", name, images, start=("Bicubic", "AESOP GAN"))
-    windows = [busiest_window(sample["gt"]) for sample in samples]
+    windows = [hardest_window(sample["lq"], sample["gt"]) for sample in samples]
     rows = [
         {"LR": sample["lq"][top // SCALE : (top + CROP) // SCALE, left // SCALE : (left + CROP) // SCALE]}
         | {m.name: m.images[sample["name"]][top : top + CROP, left : left + CROP] for m in methods}
@@ -183,13 +183,16 @@ def write_page(
         for sample, (top, left) in zip(samples, windows, strict=True)
     ]
     page.crops(
-        "Crops, 4 times enlarged", rows, labels=[s["name"] for s in samples], caption="The busiest part of each photograph."
+        "Crops, 4 times enlarged",
+        rows,
+        labels=[s["name"] for s in samples],
+        caption="Where bicubic loses most of each photograph.",
     )
     page.gallery(
         "What the auto-encoder sees",
         autoencoder_view(samples[0]["gt"], aesop.images[samples[0]["name"]], autoencoder),
-        caption="Differences are four times amplified. What differs between SR and HR is mostly texture that nobody could have "
-        "known; after the auto-encoder, what is left is what the AESOP loss punishes.",
+        caption="Differences are four times amplified. What differs between SR and HR is mostly texture that nobody could "
+        "have known; after the auto-encoder, what is left is what the AESOP loss punishes.",
     )
     for title, config in stages.items():
         curves = read_curves(run_folder(config) / "scalars.jsonl")
@@ -200,12 +203,12 @@ def write_page(
     return page.write(output / "index.html")
 
 
-def busiest_window(image: np.ndarray) -> tuple[int, int]:
-    """Top left of the CROP x CROP window (on a grid) with the most variance of luma."""
-    luma = image.astype(np.float32).mean(2)
-    tops, lefts = (range(CROP // 2, side - CROP - CROP // 2, CROP // 2 // SCALE * SCALE) for side in luma.shape)
+def hardest_window(lq: np.ndarray, gt: np.ndarray) -> tuple[int, int]:
+    """Top left of the CROP x CROP window (on a grid of LR pixels) in which bicubic loses most."""
+    lost = (gt.astype(np.float32) - imresize(lq, SCALE)).mean(2) ** 2
+    tops, lefts = (range(CROP // 2, side - CROP - CROP // 2, 2 * SCALE) for side in lost.shape)
     return max(
-        ((t, left) for t in tops for left in lefts), key=lambda at: luma[at[0] : at[0] + CROP, at[1] : at[1] + CROP].var()
+        ((t, left) for t in tops for left in lefts), key=lambda at: lost[at[0] : at[0] + CROP, at[1] : at[1] + CROP].sum()
     )
 
 

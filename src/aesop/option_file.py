@@ -15,6 +15,7 @@ from aesop.config import STAGES, Config, Datasets, PairedDataset
 WITHOUT_MEANING = {
     "num_gpu": "the processes started by torchrun decide",
     "dist_params": "the processes started by torchrun decide",
+    "find_unused_parameters": "only gradients that are there are averaged",
     "datasets.train.prefetch_mode": "batches are always prefetched",
     "datasets.train.dataset_enlarge_ratio": "there are no epochs to lengthen: sample k is drawn from (seed, k)",
     "datasets.train.use_shuffle": "samples are always drawn in a shuffled order",
@@ -26,6 +27,11 @@ WITHOUT_MEANING = {
 
 class ConfigError(ValueError):
     """An option file with faults; the message lists all of them with line and remedy."""
+
+    def __init__(self, message: str, faults: Sequence[str] = ()):
+        count = f": {len(faults)} fault{'s' if len(faults) > 1 else ''}\n  " if faults else ""
+        super().__init__(message + count + "\n  ".join(faults))
+        self.faults = faults
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, list[str]]:
@@ -128,8 +134,7 @@ def build_config(raw: Mapping[str, Any], source: str, nodes: yaml.Node | None = 
         return Config.model_validate(raw), notes
     except ValidationError as error:
         faults = [fault for entry in _without_union_echoes(error.errors()) for fault in _describe(entry, nodes)]
-        count = f"{len(faults)} fault" + ("s" if len(faults) > 1 else "")
-        raise ConfigError(f"{source}: {count}\n  " + "\n  ".join(faults)) from None
+        raise ConfigError(source, faults) from None
 
 
 def _without_union_echoes(entries: list[Any]) -> list[Any]:
@@ -169,6 +174,25 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def stage_nodes(nodes: yaml.Node | None, stage: str) -> yaml.Node | None:
+    """A pipeline file's node tree as one stage sees it: its own options over the shared ones."""
+    own = _child(_child(nodes, "stages"), stage)
+    return nodes if own is None else _merge_nodes(nodes, own)
+
+
+def _child(node: yaml.Node | None, name: str) -> yaml.Node | None:
+    entries = node.value if isinstance(node, yaml.MappingNode) else []
+    return next((value for key, value in entries if key.value == name), None)
+
+
+def _merge_nodes(base: yaml.Node | None, over: yaml.Node) -> yaml.Node:
+    if not (isinstance(base, yaml.MappingNode) and isinstance(over, yaml.MappingNode)):
+        return over
+    own = [(key, _merge_nodes(_child(base, key.value), value)) for key, value in over.value]
+    names = {key.value for key, _ in own}
+    return yaml.MappingNode(over.tag, own + [entry for entry in base.value if entry[0].value not in names])
+
+
 def _describe(entry: Mapping[str, Any], nodes: yaml.Node | None) -> Iterator[str]:
     """One pydantic error as lines of text: where, what is wrong, what to do."""
     location, model = _resolve(entry["loc"])
@@ -190,8 +214,14 @@ def _describe(entry: Mapping[str, Any], nodes: yaml.Node | None) -> Iterator[str
         tag = given.get("type") if isinstance(given, Mapping) else given
         expected = str(entry["ctx"].get("expected_tags") or entry["ctx"].get("expected"))
         names = [name.strip(" '") for name in expected.replace(" or ", ",").split(",")]
-        near = difflib.get_close_matches(str(tag), names, 1, 0.6)
+        near = difflib.get_close_matches(tag, names, 1, 0.6) if isinstance(tag, str) else []
         yield f"{where}: {tag!r} is none of {expected}" + (f"; did you mean {near[0]}?" if near else "")
+    elif kind == "union_tag_not_found" and model is not None:
+        members = _models_in(model.model_fields[location[-1]].annotation)
+        names = [name for member in members for name in get_args(member.model_fields["type"].annotation)]
+        yield f"{where}.type: missing; known: {', '.join(names)}"
+    elif kind in ("model_type", "model_attributes_type", "dict_type"):
+        yield f"{where}: must hold options (`key: value` lines), found {given!r}"
     else:
         yield f"{where}: {entry['msg'][0].lower()}{entry['msg'][1:]}, found {given!r}"
 

@@ -199,7 +199,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(stage, photos, tmp_path)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--standalone"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(
-        [*command, "-m", "aesop", "train", str(tmp_path / "two.yml")], check=True, env=environment, timeout=300, cwd=tmp_path
+        [*command, "-m", "aesop", "train", str(tmp_path / "two.yml")], check=True, env=environment, timeout=300
     )
     logs = [
         [json.loads(line) for line in (tmp_path / name / "scalars.jsonl").read_text().splitlines()] for name in ("one", "two")

@@ -121,9 +121,7 @@ def read_image_uint8(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> N
     return _to_uint8(read_image(path, max_pixels))
 
 
-def read_image_with_alpha(
-    path: str | os.PathLike, max_pixels: int = MAX_PIXELS
-) -> tuple[ImageArray, ImageArray | None]:
+def read_image_with_alpha(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> tuple[ImageArray, ImageArray | None]:
     """`read_image`, and the alpha channel (H, W) of the same type where a PNG, WebP or TIFF file has one."""
     image = _read(path, max_pixels)
     alpha = image[..., 3].copy() if image.ndim == 3 and image.shape[2] == 4 else None

@@ -40,6 +40,8 @@ def find_pairs(options: PairedDataset, section: str) -> list[Pair]:
         ValueError: no folder given, a folder that does not exist or holds no image, or HR images without partner (all
             missing partners are counted, the first few named).
     """
+    if not options.dataroot_gt:
+        raise ValueError(f"datasets.{section}.dataroot_gt: give the folder of HR images")
     roots_gt = _as_list(options.dataroot_gt)
     roots_lq: Sequence[str | None] = _as_list(options.dataroot_lq) if options.dataroot_lq else [None] * len(roots_gt)
     if len(roots_lq) != len(roots_gt):

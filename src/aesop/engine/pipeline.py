@@ -11,7 +11,7 @@ from typing import Any
 
 from aesop.config import STAGES, Config
 from aesop.engine.train import final_model, train
-from aesop.option_file import build_config, load_pipeline
+from aesop.option_file import ConfigError, build_config, load_pipeline, stage_nodes
 
 log = logging.getLogger("aesop")
 
@@ -24,34 +24,49 @@ def plan(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Config | 
     """
     raw, nodes = load_pipeline(path, overrides)
     steps: dict[str, Config | Path] = {}
+    weights: dict[str, str] = {}
+    found: dict[str, list[str]] = {}  # fault -> the stages that have it: one in the shared part is told once
     for stage in STAGES:
         options = raw[stage]
         if "weights" in options:
-            given = Path(str(options["weights"])).expanduser()
+            given = steps[stage] = Path(str(options["weights"])).expanduser()
+            weights[stage] = str(given)
             if not given.is_file():
-                raise ValueError(f"{path}: stages.{stage}.weights: {given} does not exist")
-            steps[stage] = given
+                found[f"stages.{stage}.weights: {given} does not exist"] = [stage]
             continue
         options["name"] = f"{options.get('name', Path(path).stem)}/{STAGES.index(stage) + 1}_{stage}"
-        _hand_over(stage, options, raw, {name: str(_weights(step)) for name, step in steps.items()})
-        steps[stage], notes = build_config(options, f"{path} (stage {stage})", nodes)
+        _hand_over(stage, options, weights)
+        try:
+            step, notes = build_config(options, str(path), stage_nodes(nodes, stage))
+            if step.train is None:
+                raise ConfigError(str(path), [f"stages.{stage}.train: missing; give at least total_iter and the losses"])
+        except ConfigError as error:
+            weights[stage] = f"(made by the {stage} stage)"
+            for fault in error.faults:
+                found.setdefault(fault, []).append(stage)
+            continue
+        steps[stage], weights[stage] = step, str(final_model(step))
         for note in notes:
             log.info(note)
+    if found:
+        raise ConfigError(str(path), [f"{fault} [{', '.join(stages)}]" for fault, stages in found.items()])
     return steps
 
 
-def _hand_over(stage: str, options: dict[str, Any], raw: dict[str, Any], weights: dict[str, str]) -> None:
-    path = options.setdefault("path", {})
-    if stage == "autoencoder":
-        path["pretrain_network_decoder"] = weights["psnr"]
-        if (options.get("network_g") or {}).get("type") != "AutoEncoder_RRDBNet":
-            # Unless told otherwise, the decoder is the PSNR net it starts from.
-            options["network_g"] = {"type": "AutoEncoder_RRDBNet", "dec_opt": options.get("network_g")}
-    elif stage == "adversarial":
-        path["pretrain_network_g"] = weights["psnr"]
-        aesop = (options.get("train") or {}).get("aesop_opt")
-        if isinstance(aesop, dict):
-            aesop["autoencoder_load"] = {"path": weights["autoencoder"]}
+def _hand_over(stage: str, options: dict[str, Any], weights: dict[str, str]) -> None:
+    """Fill in what the stages before made. Groups that are no groups are left to the check that follows."""
+    path, network, train_options = (options.get(name) or {} for name in ("path", "network_g", "train"))
+    if isinstance(path, dict):
+        options["path"] = path
+        if stage == "autoencoder":
+            path["pretrain_network_decoder"] = weights["psnr"]
+        elif stage == "adversarial":
+            path["pretrain_network_g"] = weights["psnr"]
+    if stage == "autoencoder" and not (isinstance(network, dict) and network.get("type") == "AutoEncoder_RRDBNet"):
+        # Unless told otherwise, the decoder is the PSNR net it starts from.
+        options["network_g"] = {"type": "AutoEncoder_RRDBNet", "dec_opt": network}
+    if stage == "adversarial" and isinstance(train_options, dict) and isinstance(train_options.get("aesop_opt"), dict):
+        train_options["aesop_opt"]["autoencoder_load"] = {"path": weights["autoencoder"]}
 
 
 def _weights(step: Config | Path) -> Path:

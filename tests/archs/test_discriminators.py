@@ -1,0 +1,65 @@
+"""Discriminators: sizes, names, and what a wrong size is told."""
+
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from aesop.archs import build_network
+
+
+@pytest.mark.parametrize(("size", "stages", "last_side"), [(128, 5, 4), (192, 5, 6), (256, 6, 4)])
+def test_vgg_style_gives_one_logit_per_image(size, stages, last_side):
+    net = build_network({"type": f"VGGStyleDiscriminator{size}", "num_feat": 2})
+    logits = net(torch.rand(2, 3, size, size))
+    assert logits.shape == (2, 1)
+    logits.sum().backward()
+    widths = [2 * m for m in (1, 2, 4, 8, 8, 8)][:stages]
+    expected = {}
+    width_in = 3
+    for i, width in enumerate(widths):
+        expected[f"conv{i}_0"] = (width, width_in, 3, 3)
+        expected[f"conv{i}_1"] = (width, width, 4, 4)
+        width_in = width
+    expected |= {"linear1": (100, width_in * last_side**2), "linear2": (1, 100)}
+    layers = {name: module for name, module in net.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+    assert {name: tuple(module.weight.shape) for name, module in layers.items()} == expected
+    assert [name for name, module in layers.items() if module.bias is not None] == ["conv0_0", "linear1", "linear2"]
+    norms = [name for name, module in net.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    assert sorted(norms) == sorted(name.replace("conv", "bn") for name in expected if re.match(r"conv(?!0_0)", name))
+    assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 192, 192), (1, 3, 128, 96)])
+def test_vgg_style_names_the_option_to_change_for_a_wrong_size(shape):
+    net = build_network({"type": "VGGStyleDiscriminator128", "num_feat": 2})
+    found = f"found {shape[2]}x{shape[3]}"
+    with pytest.raises(ValueError, match=rf"takes 128x128 images, {found}: set datasets\.train\.gt_size to 128"):
+        net(torch.rand(shape))
+
+
+def test_there_is_no_vgg_style_of_another_size():
+    with pytest.raises(ValueError, match="there is no network 'VGGStyleDiscriminator64'; known: RRDBNet, "):
+        build_network({"type": "VGGStyleDiscriminator64"})
+
+
+@pytest.mark.parametrize("skip_connection", [True, False])
+@pytest.mark.parametrize("size", [(8, 8), (64, 40)])
+def test_unet_gives_one_logit_per_pixel(skip_connection, size):
+    net = build_network({"type": "UNetDiscriminatorSN", "num_feat": 4, "skip_connection": skip_connection})
+    assert net(torch.rand(2, 3, *size)).shape == (2, 1, *size)
+
+
+def test_unet_normalises_conv1_to_conv8():
+    torch.manual_seed(0)
+    net = build_network({"type": "UNetDiscriminatorSN", "num_feat": 4})
+    normalised = {name.removesuffix(".weight_orig") for name in net.state_dict() if name.endswith(".weight_orig")}
+    assert normalised == {f"conv{k}" for k in range(1, 9)}
+    x = torch.rand(1, 3, 16, 16)
+    for _ in range(200):  # one power iteration a training step
+        net(x)
+    for name in normalised:
+        weight = net.get_submodule(name).weight.detach().flatten(1)
+        # The power iteration converges from below; 200 steps leave less than 1 % where singular values lie close.
+        assert torch.linalg.matrix_norm(weight, 2).item() == pytest.approx(1, abs=0.01), name
