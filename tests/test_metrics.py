@@ -156,17 +156,13 @@ def test_ae_psnr():
     # Neither clamped nor rounded behind the auto-encoder: an offset cancels, a factor of 1/10 is 20 dB.
     torch.testing.assert_close(ae_psnr(sr, hr, lambda x: x + 3), psnr(sr, hr), atol=1e-4, rtol=0)
     mse = 10 ** (-psnr(sr, hr, eps=0) / 10)
-    torch.testing.assert_close(
-        ae_psnr(sr, hr, lambda x: x / 10), -10 * torch.log10(mse / 100 + 1e-8), atol=1e-4, rtol=0
-    )
+    torch.testing.assert_close(ae_psnr(sr, hr, lambda x: x / 10), -10 * torch.log10(mse / 100 + 1e-8), atol=1e-4, rtol=0)
     seen = []
     ae_psnr(sr + 0.001, hr, lambda x: seen.append(x) or x)
     assert all(torch.equal(x, quantise(x)) for x in seen)
 
 
-@pytest.mark.parametrize(
-    "metric", [psnr, ssim, lambda a, b: lr_psnr(a, b, 4), lambda a, b: ae_psnr(a, b, abs), LPIPS()]
-)
+@pytest.mark.parametrize("metric", [psnr, ssim, lambda a, b: lr_psnr(a, b, 4), lambda a, b: ae_psnr(a, b, abs), LPIPS()])
 def test_shapes_that_do_not_fit(metric):
     image = torch.rand(1, 3, 64, 64)
     for other in (torch.rand(1, 3, 64, 60), torch.rand(2, 3, 64, 64), torch.rand(1, 1, 64, 64)):
@@ -260,9 +256,7 @@ def test_lpips_packages_own_example(perceptual, figures, example):
     images = [to_tensor(read_image(SHARED / "data" / "lpips_example" / f"{name}.png")) for name in ("ex_ref", example)]
     for net, expected in figures["published_metric_values"]["lpips_example_images"][f"ex_ref vs {example}"].items():
         # The figures are of a float32 trunk; VGG16 here is stored in float16.
-        assert perceptual[f"lpips_{net}"](*images).item() == pytest.approx(
-            expected, abs=1e-6 if net == "alex" else 3.2e-5
-        )
+        assert perceptual[f"lpips_{net}"](*images).item() == pytest.approx(expected, abs=1e-6 if net == "alex" else 3.2e-5)
 
 
 def bicubic_pair(dataset: str, name: str) -> tuple[torch.Tensor, torch.Tensor]:

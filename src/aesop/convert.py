@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from aesop.archs.autoencoder import fold_published_aliases
 from aesop.weights import WeightsError, read_state_dict, recognise, save_basicsr, save_weights
 
 
@@ -33,6 +34,8 @@ def convert(source: Path, target: Path) -> str:
         save_basicsr(target, weights)
         return f"{target}: {', '.join(weights)}"
     state = weights.get("params_ema") or weights["params"]
+    if any(name.startswith("decoder.") for name in state):
+        fold_published_aliases(state)
     network = metadata.get("network") or json.dumps(recognise(state))
     if network == "null":
         raise WeightsError(f"{source} holds no architecture known here, so the safetensors file could not describe itself")

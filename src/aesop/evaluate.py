@@ -90,8 +90,11 @@ def measure(
         sample = pairs[index]
         sr = answer(sample["lq"], sample["gt"])
         images = [to_tensor(image)[None].to(device) for image in (sr, sample["gt"])]
-        with torch.inference_mode():
-            figures = {name: float(metric(*images).item()) for name, metric in metrics.items()}
+        try:
+            with torch.inference_mode():
+                figures = {name: float(metric(*images).item()) for name, metric in metrics.items()}
+        except ValueError as error:
+            raise ValueError(f"{pairs.pairs[index].gt}: {error}") from error
         rows.append({"image": sample["name"], **figures})
         if save is not None:
             save(sample["name"], sr)
@@ -134,7 +137,7 @@ def test(config: Config, console: Console) -> dict[str, list[Row]]:
     load_into(net, state, config.path.pretrain_network_g, config.path.strict_load_g)
     net.eval().requires_grad_(False).to(device)
     metrics = make_metrics(config.val.metrics, config.scale, device)
-    folder = Path(config.path.results_root) / config.name
+    folder = Path(config.path.results_root).expanduser() / config.name
     results = {}
     for section, pairs in sets.items():
         begun = time.perf_counter()

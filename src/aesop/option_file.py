@@ -88,7 +88,8 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], yaml.Node | None]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"option file {path} cannot be read: {error}") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is no valid YAML: {error}") from error
+        text = str(error).replace('in "<unicode string>", ', "")
+        raise ConfigError(f"{path} is no valid YAML: {text}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} holds no options (expected `key: value` lines)")
     repeated = list(_repeated_keys(nodes))
@@ -197,6 +198,8 @@ def _describe(entry: Mapping[str, Any], nodes: yaml.Node | None) -> Iterator[str
     """One pydantic error as lines of text: where, what is wrong, what to do."""
     location, model = _resolve(entry["loc"])
     kind, given = entry["type"], entry.get("input")
+    if kind == "union_tag_invalid":
+        location = [*location, "type"]
     line = _line_of(location, nodes, whole=kind != "missing")
     where = f"{f'line {line}' if line else 'option'}: {'.'.join(location)}"
     if kind == "value_error":

@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import re
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -77,15 +78,32 @@ def _read_safetensors(path: Path) -> tuple[State, dict[str, str]]:
         raise WeightsError(f"{path} is no readable safetensors file ({error}): is it complete?") from error
 
 
+# What PyTorch's unpickler was seen to raise on truncated files, text files and random bytes.
+_UNREADABLE = (
+    RuntimeError,
+    EOFError,
+    OSError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+)
+
+
 def _read_pickle(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        # PyTorch's own text advises to load with its safety off: only the object it named is passed on.
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        holds = f"objects other than tensors ({named[1]})" if named else "something else than weights, or is damaged"
         raise WeightsError(
-            f"{path} was not loaded: it is damaged or holds objects other than tensors, which could run code. "
-            f"Convert it to safetensors where you trust it. ({str(error).splitlines()[0][:200]})"
+            f"{path} was not loaded: it holds {holds}. Only tensors are read, since anything else could run code; use "
+            "a safetensors file, or have whoever made it save a plain state dict"
         ) from error
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+    except _UNREADABLE as error:
         raise WeightsError(f"{path} is no readable PyTorch weight file (truncated?): {str(error)[:200]}") from error
 
 
@@ -130,7 +148,8 @@ def normalise_names(state: Mapping[str, Tensor]) -> State:
         state = {name.removeprefix("module."): value for name, value in state.items()}
     rules = []
     if any(name.startswith("RRDB_trunk.") for name in state):
-        rules = _SECOND_GENERATION
+        # With `upconv1` alone it is BSRGANx2, a network that does not exist here; renamed it would pass for our x3 one.
+        rules = _SECOND_GENERATION if "upconv2.weight" in state else []
     elif any(name.startswith("model.1.sub.") for name in state):
         rules = _FIRST_GENERATION
     renamed = {}
@@ -193,14 +212,17 @@ def load_network(path: str | os.PathLike, key: str | None = None) -> tuple[nn.Mo
         WeightsError: unreadable, or of no architecture known here.
     """
     state, metadata = read_state_dict(path, key)
-    options = json.loads(metadata["network"]) if "network" in metadata else recognise(state)
-    if options is None:
+    try:
+        options = json.loads(metadata["network"]) if "network" in metadata else recognise(state)
+        net = build_network(options) if options is not None else None
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"{path} describes no network that can be built ({error})") from error
+    if options is None or net is None:
         shown = ", ".join(list(state)[:3])
         raise WeightsError(
             f"{path} holds weights of no architecture known here (its first tensors: {shown}); known: RRDBNet (ESRGAN, "
             "Real-ESRGAN, BasicSR names) and AESOP's auto-encoder"
         )
-    net = build_network(options)
     load_into(net, state, str(path))
     scale = int(options.get("scale", options.get("upscale", 4)))
     return net.eval(), LoadedInfo(options["type"], scale, options, metadata)

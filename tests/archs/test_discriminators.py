@@ -63,3 +63,8 @@ def test_unet_normalises_conv1_to_conv8():
         weight = net.get_submodule(name).weight.detach().flatten(1)
         # The power iteration converges from below; 200 steps leave less than 1 % where singular values lie close.
         assert torch.linalg.matrix_norm(weight, 2).item() == pytest.approx(1, abs=0.01), name
+
+
+def test_unet_refuses_sides_it_cannot_halve_three_times():
+    with pytest.raises(ValueError, match="multiples of 8, found 100x96"):
+        build_network({"type": "UNetDiscriminatorSN", "num_feat": 8})(torch.rand(1, 3, 100, 96))

@@ -189,9 +189,7 @@ def test_damaged_png_is_refused(tmp_path):
         read_image(put(tmp_path / "flipped.png", bytes(data)))
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"II*\0", b"RIFF", b"hello " * 9]
-)
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"II*\0", b"RIFF", b"hello " * 9])
 def test_no_images(tmp_path, content):
     path = put(tmp_path / "not an image.png", content)
     for reading in (read_image, image_size):

@@ -80,7 +80,8 @@ def test_resumed_run_is_bit_identical(stage, photos, tmp_path):
     for name in first:
         assert torch.equal(first[name], second[name]), name
     lines = [
-        [json.loads(line) for line in (tmp_path / name / "scalars.jsonl").read_text().splitlines()] for name in ("whole", "parts")
+        [json.loads(line) for line in (tmp_path / name / "scalars.jsonl").read_text().splitlines()]
+        for name in ("whole", "parts")
     ]
     assert lines[0] == lines[1]
 
@@ -198,11 +199,10 @@ def test_two_processes_equal_one_with_the_doubled_batch(stage, photos, tmp_path)
     (tmp_path / "two.yml").write_text(config.to_yaml())
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--standalone"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        [*command, "-m", "aesop", "train", str(tmp_path / "two.yml")], check=True, env=environment, timeout=300
-    )
+    subprocess.run([*command, "-m", "aesop", "train", str(tmp_path / "two.yml")], check=True, env=environment, timeout=300)
     logs = [
-        [json.loads(line) for line in (tmp_path / name / "scalars.jsonl").read_text().splitlines()] for name in ("one", "two")
+        [json.loads(line) for line in (tmp_path / name / "scalars.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
     ]
     for a, b in zip(*logs, strict=True):
         assert a == pytest.approx(b, rel=1e-3), "the losses differ, so the samples or gradients do"

@@ -37,7 +37,7 @@ class VGGStyleDiscriminator(nn.Module):
             raise ValueError(
                 f"VGGStyleDiscriminator{self.input_size} takes {self.input_size}x{self.input_size} images, found "
                 f"{x.shape[-2]}x{x.shape[-1]}: set datasets.train.gt_size to {self.input_size}, or network_d.type to "
-                "the variant of your gt_size (128, 192, 256) or to UNetDiscriminatorSN (any size)"
+                "the variant of your gt_size (128, 192, 256) or to UNetDiscriminatorSN (multiples of 8)"
             )
         for i in range(self.num_stages):
             for j in (0, 1):
@@ -67,6 +67,11 @@ class UNetDiscriminatorSN(nn.Module):
         self.conv9 = nn.Conv2d(nf, 1, 3, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-2] % 8 or x.shape[-1] % 8:
+            raise ValueError(
+                f"UNetDiscriminatorSN takes images whose sides are multiples of 8, found {x.shape[-2]}x{x.shape[-1]}: "
+                "change datasets.train.gt_size"
+            )
         down = [F.leaky_relu(self.conv0(x), 0.2)]
         for conv in (self.conv1, self.conv2, self.conv3):
             down.append(F.leaky_relu(conv(down[-1]), 0.2))

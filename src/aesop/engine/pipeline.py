@@ -49,7 +49,7 @@ def plan(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Config | 
         for note in notes:
             log.info(note)
     if found:
-        raise ConfigError(str(path), [f"{fault} [{', '.join(stages)}]" for fault, stages in found.items()])
+        raise ConfigError(str(path), [f"{fault} (stage {', '.join(stages)})" for fault, stages in found.items()])
     return steps
 
 

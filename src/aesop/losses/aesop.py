@@ -68,7 +68,8 @@ class AESOPLoss(nn.Module):
         span: float | Tensor = 1.0
         ae_sr, ae_hr = sr, hr
         if self.range_guard == "clamp":
-            ae_sr = sr.clamp(0, 1)
+            # Not sr.clamp(0, 1): from some PyTorch version on its gradient at exactly 0 and 1 is zero.
+            ae_sr = torch.where((sr < 0) | (sr > 1), sr.detach().clamp(0, 1), sr)
             excess = (sr - ae_sr).abs()
         elif self.range_guard == "normalize":
             offset, top = (bound.detach().view(-1, 1, 1, 1) for bound in _bounds(sr))

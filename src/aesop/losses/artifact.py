@@ -26,7 +26,8 @@ def artifact_map(hr: Tensor, sr: Tensor, sr_ema: Tensor, ksize: int = 7) -> Tens
     """
     residual = (hr - sr).abs().sum(1, keepdim=True)
     residual_ema = (hr - sr_ema).abs().sum(1, keepdim=True)
-    patch_weight = residual.var((1, 2, 3), keepdim=True) ** (1 / 5)
+    # The floor, far below any real variance, keeps the root's gradient finite where SR equals HR.
+    patch_weight = residual.var((1, 2, 3), keepdim=True).clamp_min(1e-12) ** (1 / 5)
     weight = patch_weight * local_variance(residual, ksize)
     return torch.where(residual < residual_ema, torch.zeros_like(weight), weight)
 
