@@ -226,7 +226,7 @@ def test_an_image_smaller_than_the_crop(tmp_path, photos):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_corrupt_training_image(tmp_path, workers):
     write_rgb(tmp_path / "hr" / "good.png", smooth(1))
-    bad = write_rgb(tmp_path / "hr" / "bad [1].png", smooth(2))  # brackets are no markup
+    bad = write_rgb(tmp_path / "hr" / "bad [red].png", smooth(2))  # no markup
     bad.write_bytes(bad.read_bytes()[:-600])
     raw = options(tmp_path, tmp_path / "hr", datasets__train__num_worker_per_gpu=workers)
     text = refused("train", write_options(tmp_path, raw))
@@ -409,7 +409,7 @@ def trained(tmp_path_factory, photos) -> dict[str, Path]:
     weights: dict[str, Path] = {}
 
     def train(stage: str, raw: dict) -> None:
-        raw["name"] = stage
+        raw |= {"name": stage, "manual_seed": len(weights)}  # fresh weights of each stage are others
         output = succeeded("train", write_options(folder, raw, f"{stage}.yml"))
         weights[stage] = folder / "experiments" / stage / "models" / f"net_g_{ITERATIONS:08d}.safetensors"
         assert f"finished {stage}: {weights[stage]}" in output
