@@ -1,6 +1,6 @@
 """Run the golden tests and write docs/parity.md: every case with its worst measured deviation, and what is skipped.
 
-    python benchmarks/parity_table.py            (reads the folder in AESOP_GOLDEN, default ../shared/golden)
+python benchmarks/parity_table.py            (reads the folder in AESOP_GOLDEN, default ../shared/golden)
 """
 
 import json
@@ -36,8 +36,9 @@ def main() -> None:
     lines = [
         "# Golden parity",
         "",
-        "Measured against the numbers of the published code, case by case; made by `python benchmarks/parity_table.py`. For each case the",
-        "figure closest to its limit is shown, of as many as were compared. Limits are those the golden vectors' README suggests.",
+        "Measured against the numbers of the published code, case by case (`python benchmarks/parity_table.py`). For each",
+        "case the figure closest to its limit is shown, of as many as were compared. The limits are those that the golden",
+        "vectors' README suggests.",
         "",
         f"{closing}. torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}, CPU, one thread.",
         "",

@@ -261,13 +261,14 @@ def test_missing_lr_partners(tmp_path, photos):
 
 def test_missing_weights(tmp_path, photos):
     missing = str(tmp_path / "nowhere.pth")
+    absent = f"weight file {missing} does not exist"
     path = write_options(tmp_path, options(tmp_path, photos))
-    assert refused("train", path, f"path.pretrain_network_g={missing}") == f"weight file {missing} does not exist"
+    assert refused("train", path, f"path.pretrain_network_g={missing}") == f"path.pretrain_network_g: {absent}"
     raw = options(tmp_path, photos, stage="autoencoder", path__pretrain_network_decoder=missing)
     raw["network_g"] = {"type": "AutoEncoder_RRDBNet", "dec_opt": TINY}
-    assert refused("train", write_options(tmp_path, raw)) == f"weight file {missing} does not exist"
+    assert refused("train", write_options(tmp_path, raw)) == f"path.pretrain_network_decoder: {absent}"
     raw = adversarial(tmp_path, photos, missing, missing) | {"path": {"from_scratch": True}}
-    assert refused("train", write_options(tmp_path, raw)) == f"weight file {missing} does not exist"
+    assert refused("train", write_options(tmp_path, raw)) == f"train.aesop_opt.autoencoder_load: {absent}"
     assert missing in refused("upscale", photos, "-o", tmp_path / "out", "-m", missing)
     assert missing in refused("convert", missing, tmp_path / "out.safetensors")
 
@@ -302,13 +303,15 @@ def test_an_unknown_metric_device_or_best_metric(tmp_path, photos, pairs):
     raw = options(tmp_path, photos, datasets__val={"dataroot_gt": str(pairs / "HR")}, val={"val_freq": 1})
     path = write_options(tmp_path, raw)
     assert "val.metrics.pnsr: there is no metric 'pnsr'; known: psnr" in refused("train", path, "val.metrics.pnsr={}")
-    assert "val.best_metric: 'lpips' is not in val.metrics" in refused("train", path, "val.best_metric=lpips")
+    assert "val.best_metric: 'lpips' is none of val.metrics (psnr)" in refused("train", path, "val.best_metric=lpips")
     assert "unknown device 'gpu': use auto, cpu" in refused("train", path, "device=gpu")
 
 
 def test_a_batch_that_cannot_be_split(tmp_path, photos):
     raw = options(tmp_path, photos, train__accumulate=2, datasets__train__batch_size_per_gpu=3)
-    assert "train.accumulate 2 does not divide the batch of 3" in refused("train", write_options(tmp_path, raw))
+    assert "train.accumulate: 2 does not divide the batch_size_per_gpu of 3" in refused(
+        "train", write_options(tmp_path, raw)
+    )
 
 
 def test_a_diverged_training_says_what_to_do(tmp_path, photos):
@@ -338,26 +341,32 @@ def files_below(folder: Path) -> set[Path]:
 def test_a_dry_run_tells_sizes_and_files_and_writes_nothing(tmp_path, photos, pairs, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = files_below(tmp_path)
-    text = succeeded(
-        "train",
-        REPO / "configs" / "aesop_rrdb.yml",
-        f"datasets.train.dataroot_gt={pairs / 'HR'}",
-        f"datasets.train.dataroot_lq={pairs / 'LR'}",
-        f"datasets.val.dataroot_gt={photos}",
-        "datasets.val.dataroot_lq=",
-        "device=cpu",
-        "--dry-run",
+    result = CliRunner().invoke(
+        app,
+        [
+            "train",
+            str(REPO / "configs" / "aesop_rrdb.yml"),
+            f"datasets.train.dataroot_gt={pairs / 'HR'}",
+            f"datasets.train.dataroot_lq={pairs / 'LR'}",
+            f"datasets.val.dataroot_gt={photos}",
+            "datasets.val.dataroot_lq=",
+            "device=cpu",
+            "--dry-run",
+        ],
     )
     assert files_below(tmp_path) == before
-    # The counts that BasicSR's logs show for these networks.
-    assert "network_g: RRDBNet, 16,697,987 parameters" in text
-    assert "network_d: VGGStyleDiscriminator128, 14,499,401 parameters" in text
-    assert "datasets.train: 2 images, LR files" in text
-    assert "datasets.val: 6 images, LR by bicubic 1/4" in text
-    assert "device: cpu" in text
-    assert "path.pretrain_network_g: experiments/psnr_rrdb/models/net_g_01000000.safetensors (MISSING)" in text
-    assert "experiments/aesop_rrdb/models/net_g_00300000.safetensors" in text
-    assert "total_iter: 300000" in text
+    # The sizes of the published networks.
+    assert "network_g: RRDBNet, 16,697,987 parameters" in result.output
+    assert "network_d: VGGStyleDiscriminator128, 14,499,401 parameters" in result.output
+    assert "datasets.val: 6 images, LR by bicubic 1/4" in result.output
+    assert "device: cpu" in result.output
+    assert "path.pretrain_network_g: experiments/psnr_rrdb/models/net_g_01000000.safetensors (MISSING)" in result.output
+    assert "experiments/aesop_rrdb/models/net_g_00300000.safetensors" in result.output
+    assert "total_iter: 300000" in result.output
+    # All that is in the way, at once: too small images, missing weights.
+    assert result.exit_code == 1
+    for fault in ("smaller than the crop (gt_size 128)", "net_g_01000000.safetensors does not exist", "AESOP_WEIGHTS"):
+        assert fault in result.output
 
 
 def test_a_dry_run_finds_files_that_are_there(tmp_path, photos, trained):
@@ -371,7 +380,7 @@ def test_a_dry_run_of_a_pipeline_shows_every_stage(tmp_path, photos, monkeypatch
     monkeypatch.chdir(tmp_path)
     config = REPO / "configs" / "pipeline_compact.yml"
     folders = [f"datasets.{name}.dataroot_gt={photos}" for name in ("train", "val")]
-    text = succeeded("pipeline", config, *folders, "--dry-run")
+    text = succeeded("pipeline", config, *folders, "datasets.train.gt_size=32", "--dry-run")
     assert files_below(tmp_path) == set()
     assert text.count("would write:") == 3
     assert text.count("(made by a stage before)") == 3
@@ -622,7 +631,10 @@ def test_testing_without_weights_says_which_option_to_set(tmp_path, photos, pair
     raw["datasets"] = {"test": {"dataroot_gt": str(pairs / "HR")}}
     path = write_options(tmp_path, raw)
     assert refused("test", path) == "path.pretrain_network_g: give the weights to test"
-    assert refused("test", path, "path.pretrain_network_g=nix.pth") == "weight file nix.pth does not exist"
+    assert (
+        refused("test", path, "path.pretrain_network_g=nix.pth")
+        == "path.pretrain_network_g: weight file nix.pth does not exist"
+    )
 
 
 def test_notes_on_options_without_meaning_are_shown(tmp_path, photos):

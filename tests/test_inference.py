@@ -193,9 +193,14 @@ def test_networks_that_unshuffle_keep_all_rows(scale, shape):
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
 def test_tiles_shrink_until_they_fit(error):
     model, image = Nearest(2, limit=64, error=error), noise(150, 140)
-    np.testing.assert_array_equal(upscale_image(model, image, 2, tile=0, device=CPU), repeat(image, 2))
-    assert model.seen[0] == (150, 140)
+    np.testing.assert_array_equal(upscale_image(model, image, 2, tile=128, device=CPU), repeat(image, 2))
+    assert max(model.seen[0]) > 64
     assert max(max(shape) for shape in model.seen[2:]) <= 64
+
+
+def test_a_whole_image_is_never_silently_cut_into_tiles():
+    with pytest.raises(ValueError, match="whole image of 140x150: use tiles"):
+        upscale_image(Nearest(2, limit=64), noise(150, 140), 2, tile=0, device=CPU)
 
 
 def test_want_of_memory_and_other_errors_are_told_apart():

@@ -2,6 +2,7 @@
 
 import base64
 import math
+import os
 import re
 from html.parser import HTMLParser
 
@@ -222,7 +223,7 @@ def test_write_replaces_whole_files(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk")
 
-    monkeypatch.setattr(report.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk"):
         Page("new").write(path)
     assert "<h1>old</h1>" in path.read_text()

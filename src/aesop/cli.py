@@ -70,7 +70,7 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
 @reported
 def train(config: ConfigFile, overrides: Overrides = None, resume: Resume = False, dry_run: DryRun = False) -> None:
     """Train one stage: psnr, autoencoder or adversarial. Start it with torchrun for several devices."""
-    from aesop.engine.dry_run import describe
+    from aesop.engine.preflight import preflight
     from aesop.engine.train import train as run
     from aesop.option_file import load_config
 
@@ -80,7 +80,8 @@ def train(config: ConfigFile, overrides: Overrides = None, resume: Resume = Fals
     if options.train is None:
         raise ValueError(f"{config} has no train section: use `aesop test` with it")
     if dry_run:
-        console.print(describe(options), markup=False, highlight=False)
+        lines, faults = preflight(options)
+        _show(options.to_yaml().splitlines() + lines, faults)
     else:
         run(options, resume)
 
@@ -89,18 +90,27 @@ def train(config: ConfigFile, overrides: Overrides = None, resume: Resume = Fals
 @reported
 def pipeline(config: ConfigFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
     """Train psnr, autoencoder and adversarial in this order, handing the weights on; continues where it stopped."""
-    from aesop.engine.dry_run import describe
-    from aesop.engine.pipeline import plan, run_pipeline
+    from aesop.config import Config
+    from aesop.engine.pipeline import plan, preflight_pipeline, run_pipeline
 
     steps = plan(config, overrides or [])
     if dry_run:
-        made_before: set[Path] = set()
-        for stage, step in steps.items():
-            text = f"uses {step}" if isinstance(step, Path) else describe(step, made_before)
-            console.rule(stage)
-            console.print(text, markup=False, highlight=False)
+        described, faults = preflight_pipeline(steps)
+        for stage, lines in described.items():
+            step = steps[stage]
+            options = step.to_yaml().splitlines() if isinstance(step, Config) else []
+            _show([f"--- {stage}", *options, *lines], [])
+        _show([], faults)
     else:
         console.print(f"finished: {run_pipeline(steps)}", markup=False)
+
+
+def _show(lines: list[str], faults: list[str]) -> None:
+    """What a dry run found; faults make it fail."""
+    for line in lines:
+        console.print(line, markup=False, highlight=False)
+    if faults:
+        raise ValueError("this would not run:\n  " + "\n  ".join(faults))
 
 
 @app.command()

@@ -16,7 +16,6 @@ STAGES = ("psnr", "autoencoder", "adversarial")
 MODEL_TYPES = {
     "SRModel": "psnr",
     "AEModel": "autoencoder",
-    "SRGANModel": "adversarial",
     "ESRGANModel": "adversarial",
     "ESRGANArtifactsDisModel": "adversarial",
     "AesopESRGANArtifactsDisModel": "adversarial",
@@ -325,7 +324,8 @@ class TrainOptions(Options):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay of the averaged generator, which is what is saved for use; 0: the generator itself."""
     accumulate: Positive = 1
-    """Split each batch into this many parts (gradients add up): less memory, same batch."""
+    """Split each batch into this many parts (gradients add up): less memory, the same step except for what looks at a
+    whole batch at once (BatchNorm, the relativistic GAN's means)."""
     pixel_opt: PixelOptions | None = None
     """Distance of output and HR."""
     pixel_at_LR_opt: PixelOptions | None = None
@@ -345,8 +345,8 @@ class TrainOptions(Options):
     net_d_init_iters: Count = 0
     """adversarial: only the discriminator is trained up to this iteration."""
     net_d_published_passes: bool = False
-    """adversarial: repeat the published step's discriminator passes whose result is not needed. Only BatchNorm's running
-    statistics differ, which training never reads."""
+    """adversarial: repeat the published step's discriminator pass whose result is not needed. It only moves buffers:
+    BatchNorm's running statistics, which training never reads, or one more power iteration of a spectral norm."""
 
 
 class MetricOptions(Options):
@@ -493,8 +493,15 @@ class Config(Options):
             yield f"network_g.type: the {self.stage} stage trains {wanted}, found {self.network_g.type}"
         if self.datasets.train is None:
             yield "datasets.train: missing; give at least dataroot_gt"
-        elif train.accumulate > self.datasets.train.batch_size_per_gpu:
-            yield "train.accumulate: larger than batch_size_per_gpu"
+        elif self.datasets.train.batch_size_per_gpu % train.accumulate:
+            batch = self.datasets.train.batch_size_per_gpu
+            yield f"train.accumulate: {train.accumulate} does not divide the batch_size_per_gpu of {batch}"
+        sums = [o for o in (train.pixel_opt, train.pixel_at_LR_opt, train.aesop_opt) if o and o.reduction == "sum"]
+        if sums and train.accumulate > 1:
+            yield "train.accumulate: parts of a batch are averaged, which does not go with reduction: sum"
+        best = self.val.best_metric
+        if best is not None and best not in self.val.metrics:
+            yield f"val.best_metric: {best!r} is none of val.metrics ({', '.join(self.val.metrics)})"
         start = self.path.pretrain_network_g or self.path.resume_state or self.path.from_scratch
         if self.stage in ("psnr", "autoencoder") and train.pixel_opt is None:
             yield f"train.pixel_opt: the {self.stage} stage needs it, e.g. pixel_opt: {{type: L1Loss}}"

@@ -1,6 +1,7 @@
 """`aesop demo`: the whole method on the photographs in the package, small enough for two CPU cores, and a page of it."""
 
 import json
+import re
 import time
 from dataclasses import dataclass, field
 from importlib import resources
@@ -17,9 +18,9 @@ from aesop.data.images import to_array, to_tensor
 from aesop.data.pairs import MeasuredPairs
 from aesop.data.resize import imresize
 from aesop.device import pick_device
-from aesop.engine.pipeline import plan
+from aesop.engine.pipeline import is_finished, plan
 from aesop.engine.train import duration, final_model, run_folder, train
-from aesop.evaluate import averages, make_metrics, measure, predict, summary_table
+from aesop.evaluate import METRIC_WEIGHTS, averages, make_metrics, measure, predict, summary_table
 from aesop.metrics import METRICS
 from aesop.report import Page
 from aesop.weights import has_pretrained, load_autoencoder, load_network
@@ -54,14 +55,14 @@ def run(output: Path, console: Console, quick: bool = False) -> Path:
     console.print(
         "AESOP demo: PSNR net -> auto-encoder -> two GANs that differ in one loss, x4, on photographs in the package."
     )
-    if not all(final_model(config).is_file() for config in stages.values()):
+    if not all(is_finished(config) for config in stages.values()):
         console.print(
             f"Expected: about {duration(0 if quick else expected_seconds(stages))} on this machine (measured just now)."
         )
     begun = time.perf_counter()
     for number, (title, config) in enumerate(stages.items(), 1):
         console.rule(f"{number}/{len(stages)} {title}")
-        if final_model(config).is_file():
+        if is_finished(config):
             console.print(f"done before: {final_model(config)} (remove {output} to start anew)", markup=False)
         else:
             train(config, resume=True)
@@ -114,10 +115,7 @@ def compare(assets: Path, output: Path, stages: dict[str, Config], console: Cons
     pairs = MeasuredPairs(PairedDataset(dataroot_gt=str(assets / "photos" / "heldout")), "heldout", SCALE)
     autoencoder = load_autoencoder(final_model(stages["Auto-encoder"]))
     options = {name: MetricOptions() for name in ("psnr", "ssim", "lrpsnr", "aepsnr")}
-    if has_pretrained("alexnet", "lpips_alex"):
-        options["lpips"] = MetricOptions()
-    if has_pretrained("vgg16", "dists"):
-        options["dists"] = MetricOptions()
+    options |= {name: MetricOptions() for name, needed in METRIC_WEIGHTS.items() if has_pretrained(*needed)}
     metrics = make_metrics(options, SCALE, device, autoencoder)
 
     nets = {name: load_network(final_model(stages[name]))[0] for name in ("PSNR net", "Pixel-loss GAN", "AESOP GAN")}
@@ -128,7 +126,7 @@ def compare(assets: Path, output: Path, stages: dict[str, Config], console: Cons
         method.figures = averages(measure(answer, pairs, metrics, device, method.images.__setitem__))
         methods.append(method)
     console.print(summary_table({m.name: m.figures for m in methods}, options))
-    missing = [METRICS[name].label for name in ("lpips", "dists") if name not in options]
+    missing = [METRICS[name].label for name in METRIC_WEIGHTS if name not in options]
     if missing:
         console.print(
             f"{' and '.join(missing)} left out: their weights are not on this machine (see AESOP_WEIGHTS in the README)."
@@ -199,8 +197,17 @@ def write_page(
         page.curves(f"Training: {title}", curves, "iteration", "loss", log_y=title not in ("AESOP GAN", "Pixel-loss GAN"))
     for title, config in stages.items():
         page.config("Configuration" if title == "PSNR net" else "", config.to_yaml())
-    page.text("Photographs", (assets / "photos" / "CREDITS.md").read_text(encoding="utf-8"))
+    page.table("Photographs", ["", "title and original", "author", "source", "licence"], credits_rows(assets / "photos"))
     return page.write(output / "index.html")
+
+
+def credits_rows(folder: Path) -> list[list[str | float]]:
+    """File, title, author, source and licence of each photograph, from the table in CREDITS.md."""
+    lines = (folder / "CREDITS.md").read_text(encoding="utf-8").splitlines()
+    rows = [
+        [re.sub(r"[`\[\]]", "", cell).strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| `")
+    ]
+    return [list(row[:5]) for row in rows]
 
 
 def hardest_window(lq: np.ndarray, gt: np.ndarray) -> tuple[int, int]:

@@ -33,11 +33,3 @@ def autocast(device: torch.device, precision: str = "fp32") -> AbstractContextMa
     if precision == "bf16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     raise ValueError(f"precision must be fp32 or bf16, found {precision!r}")
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all it was asked, so that a clock read after it is true."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()

@@ -21,10 +21,20 @@ from aesop.device import autocast, pick_device
 from aesop.files import replacing
 from aesop.inference import upscale_image
 from aesop.metrics import DISTS, LPIPS, METRIC_TYPES, METRICS, ae_psnr, lr_psnr, psnr, ssim
-from aesop.weights import load_autoencoder, load_into, read_state_dict
+from aesop.weights import (
+    WeightsNotFound,
+    find_pretrained,
+    has_pretrained,
+    load_autoencoder,
+    load_into,
+    naming,
+    read_state_dict,
+)
 
 Row = dict[str, str | float]
 Metric = Callable[[Tensor, Tensor], Tensor]
+# The known weights (see weights.py) that a metric needs.
+METRIC_WEIGHTS = {"lpips": ("alexnet", "lpips_alex"), "dists": ("vgg16", "dists")}
 
 
 def make_metrics(
@@ -36,15 +46,41 @@ def make_metrics(
         autoencoder: for aepsnr entries that name no auto-encoder of their own.
 
     Raises:
-        ValueError: an unknown metric, listing the known ones. WeightsNotFound: LPIPS or DISTS without its weights.
+        ValueError: naming every entry that cannot be measured, and why.
     """
+    faults = check_metrics(options, has_autoencoder=autoencoder is not None)
+    if faults:
+        raise ValueError("\n".join(faults))
     return {name: _make_metric(name, entry, scale, device, autoencoder) for name, entry in options.items()}
 
 
+def check_metrics(options: Mapping[str, MetricOptions], has_autoencoder: bool) -> list[str]:
+    """What is wrong with a `val.metrics` section: unknown metrics, missing weights."""
+    faults = []
+    for name, entry in options.items():
+        kind = metric_kind(name, entry)
+        if kind not in METRICS:
+            faults.append(f"val.metrics.{name}: there is no metric {kind!r}; known: {', '.join(METRICS)}")
+        elif kind == "aepsnr" and not (entry.autoencoder or has_autoencoder):
+            faults.append(f"val.metrics.{name}.autoencoder: give the weight file of the auto-encoder to measure with")
+        elif kind in METRIC_WEIGHTS and entry.test_y_channel:
+            faults.append(f"val.metrics.{name}.test_y_channel: {kind} is measured in colour; leave it out")
+        elif kind in METRIC_WEIGHTS and not has_pretrained(*METRIC_WEIGHTS[kind]):
+            missing = next(weights for weights in METRIC_WEIGHTS[kind] if not has_pretrained(weights))
+            try:
+                find_pretrained(missing)
+            except WeightsNotFound as error:
+                faults.append(f"val.metrics.{name}: {error}")
+    return faults
+
+
+def metric_kind(name: str, entry: MetricOptions) -> str:
+    """The METRICS key of an entry: its type (ours or a published name), else its own name."""
+    return METRIC_TYPES.get(entry.type or name, entry.type or name)
+
+
 def _make_metric(name: str, entry: MetricOptions, scale: int, device: torch.device, autoencoder: nn.Module | None) -> Metric:
-    kind = METRIC_TYPES.get(entry.type or name, entry.type or name)
-    if kind not in METRICS:
-        raise ValueError(f"val.metrics.{name}: there is no metric {kind!r}; known: {', '.join(METRICS)}")
+    kind = metric_kind(name, entry)
     info = METRICS[kind]
     border = info.crop_border if entry.crop_border is None else entry.crop_border
     luma = info.test_y_channel if entry.test_y_channel is None else entry.test_y_channel
@@ -55,16 +91,12 @@ def _make_metric(name: str, entry: MetricOptions, scale: int, device: torch.devi
     if kind == "lrpsnr":
         return lambda sr, hr: lr_psnr(sr, hr, scale, border, luma)
     if kind == "aepsnr":
-        judge = load_autoencoder(entry.autoencoder).to(device) if entry.autoencoder else autoencoder
-        if judge is None:
-            raise ValueError(f"val.metrics.{name}.autoencoder: give the weight file of the auto-encoder to measure with")
+        with naming(f"val.metrics.{name}.autoencoder"):
+            judge = load_autoencoder(entry.autoencoder).to(device) if entry.autoencoder else autoencoder
+        assert judge is not None
         return lambda sr, hr: ae_psnr(sr, hr, judge, border, luma)
     distance = (LPIPS if kind == "lpips" else DISTS).from_weights().to(device)
-    return lambda sr, hr: distance(_without_border(sr, border), _without_border(hr, border))
-
-
-def _without_border(image: Tensor, border: int) -> Tensor:
-    return image[..., border : image.shape[-2] - border, border : image.shape[-1] - border]
+    return lambda sr, hr: distance(sr, hr, border)
 
 
 def predict(
@@ -111,8 +143,7 @@ def is_better(options: Mapping[str, MetricOptions], name: str, value: float, tha
     """Whether a figure of the metric `name` beats a former one; NaN never does."""
     if math.isnan(value):
         return False
-    kind = options[name].type or name
-    higher = METRICS[METRIC_TYPES.get(kind, kind)].higher_is_better
+    higher = METRICS[metric_kind(name, options[name])].higher_is_better
     return than is None or (value > than if higher else value < than)
 
 
@@ -133,8 +164,9 @@ def test(config: Config, console: Console) -> dict[str, list[Row]]:
     sets = {name: MeasuredPairs(data, name, config.scale) for name, data in sections.items()}
     device = pick_device(config.device)
     net = build_network(config.network_g.model_dump())
-    state, _ = read_state_dict(config.path.pretrain_network_g, config.path.param_key_g)
-    load_into(net, state, config.path.pretrain_network_g, config.path.strict_load_g)
+    with naming("path.pretrain_network_g"):
+        state, _ = read_state_dict(config.path.pretrain_network_g, config.path.param_key_g)
+        load_into(net, state, config.path.pretrain_network_g, config.path.strict_load_g)
     net.eval().requires_grad_(False).to(device)
     metrics = make_metrics(config.val.metrics, config.scale, device)
     folder = Path(config.path.results_root).expanduser() / config.name
@@ -182,8 +214,7 @@ def summary_table(figures: Mapping[str, Mapping[str, float]], options: Mapping[s
     table.add_column("")
     infos = {}
     for name, entry in options.items():
-        kind = entry.type or name
-        infos[name] = METRICS[METRIC_TYPES.get(kind, kind)]
+        infos[name] = METRICS[metric_kind(name, entry)]
         table.add_column(f"{infos[name].label} {'↑' if infos[name].higher_is_better else '↓'}", justify="right")
     for label, row in figures.items():
         table.add_row(label, *(format(row[name], infos[name].format) for name in options))

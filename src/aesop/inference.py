@@ -94,11 +94,11 @@ def upscale_image(
 
     The model, which must already be on `device` and in eval mode, sees tiles of at most `tile` x `tile` LR pixels that
     overlap by at least `overlap`; float memory is one strip of tiles (tile*scale x W*scale). `tile=0` is the whole
-    image at once: what the bare network makes of it, rounded. Where memory does not suffice the tile is halved, down to
-    32, and the image begun again. `on_tile(done, total)` is called after each tile.
+    image at once: what the bare network makes of it, rounded. Where memory does not suffice for tiles they are halved,
+    down to 32, and the image begun again. `on_tile(done, total)` is called after each tile.
 
     Raises:
-        ValueError: for an image, tile or overlap of the wrong kind; when 32-pixel tiles do not fit into memory; when
+        ValueError: for an image, tile or overlap of the wrong kind; when the whole image, or tiles of 32, do not fit; when
             the network's output is not `scale` times its input.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16) or not image.size:
@@ -107,7 +107,8 @@ def upscale_image(
     multiple = INPUT_UNSHUFFLE.get(scale, 1)
     height, width = (_round_up(side, multiple) for side in image.shape[:2])
     longest = max(height, width)
-    tile = longest if tile == 0 or tile >= longest else tile - tile % GRAIN
+    whole = tile == 0
+    tile = longest if whole or tile >= longest else tile - tile % GRAIN
     overlap = _round_up(overlap, GRAIN)
     while True:
         overlap = min(overlap, tile // 2 // GRAIN * GRAIN)
@@ -117,6 +118,11 @@ def upscale_image(
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
+            if whole:
+                raise ValueError(
+                    f"out of memory on {device} for a whole image of {image.shape[1]}x{image.shape[0]}: use tiles "
+                    "(--tile 256), or another --device"
+                ) from error
             if tile <= SMALLEST_TILE:
                 raise ValueError(
                     f"out of memory on {device} even with --tile {tile}: close other programs or use another --device"

@@ -50,10 +50,12 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config
 def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict[str, dict[str, Any]], yaml.Node | None]:
     """A pipeline file: what all stages share, and below `stages` what each stage changes -> raw options per stage.
 
-    A stage given as `weights: FILE` alone is skipped and hands that file on.
+    A stage with `weights: FILE` is skipped, whatever else it says, and hands that file on. An override of a shared option
+    (`train.total_iter=9`) holds for every stage, one of `stages.psnr.train.total_iter` for that stage.
     """
     raw, nodes = read_yaml(path)
-    apply_overrides(raw, overrides)
+    shared = [override for override in overrides if not override.startswith("stages.")]
+    apply_overrides(raw, [override for override in overrides if override.startswith("stages.")])
     stages = raw.pop("stages", None)
     if not isinstance(stages, Mapping) or not stages:
         raise ConfigError(f"{path}: no `stages` section; for a single stage use `aesop train {path}`")
@@ -68,11 +70,10 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict
         if not isinstance(own, Mapping):
             raise ConfigError(f"{path}: stages.{stage} must be a mapping of options, found {own!r}")
         if "weights" in own:
-            if len(own) > 1:
-                raise ConfigError(f"{path}: stages.{stage} has `weights`, which skips it: remove its other options")
             merged[stage] = {"weights": own["weights"]}
         else:
             merged[stage] = {**_merge(raw, own), "stage": stage}
+            apply_overrides(merged[stage], shared)
     return merged, nodes
 
 

@@ -11,7 +11,6 @@ sliders, without JavaScript. Every string is escaped; only what is passed as `tr
 
 import base64
 import math
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -22,6 +21,8 @@ from typing import Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from aesop.files import replacing
 
 Image = NDArray[np.uint8]  # H x W x 3, RGB; H x W where a gray map will do
 Points = Sequence[tuple[float, float]]
@@ -216,15 +217,9 @@ class Page:
 
     def write(self, path: str | Path) -> Path:
         """Write aside and rename: a reader never sees half a page."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
+        with replacing(path) as aside:
             aside.write_text(self.html(), encoding="utf-8")
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
-        return path
+        return Path(path)
 
     def html(self) -> str:
         pictures = [part for part in self._parts if isinstance(part, _Picture)]

@@ -9,7 +9,8 @@ import os
 import pickle
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,6 +36,15 @@ class WeightsError(ValueError):
 
 class WeightsNotFound(FileNotFoundError):
     """Known pre-trained weights that are not on this machine; the message says where to put them."""
+
+
+@contextmanager
+def naming(option: str) -> Generator[None]:
+    """Say which option a weight file that cannot be used came from."""
+    try:
+        yield
+    except WeightsError as error:
+        raise WeightsError(f"{option}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -109,15 +119,14 @@ def _read_pickle(path: Path) -> Any:
 
 def _unwrap(content: Any, key: str | None, path: Path) -> State:
     if isinstance(content, Mapping):
-        wanted = [key] if key else []
-        for name in [*wanted, *WRAPPER_KEYS]:
-            if isinstance(content.get(name), Mapping):
-                content = content[name]
-                break
-        else:
-            has_weights = any(isinstance(value, Mapping) for value in content.values())
-            if key and has_weights:
-                raise WeightsError(f"{path} has no weights {key!r}; it has {', '.join(map(str, content))}")
+        levels = [name for name, value in content.items() if isinstance(value, Mapping)]
+        # `params` and `params_ema` stand in for each other (BasicSR); another name must be there if it is asked for.
+        names = WRAPPER_KEYS if key in (None, "params", "params_ema") else ()
+        found = next((name for name in [key, *names] if name in levels), None)
+        if found is not None:
+            content = content[found]
+        elif key and levels:
+            raise WeightsError(f"{path} has no weights {key!r}; it has {', '.join(map(str, levels))}")
         tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
         if tensors:
             return tensors
@@ -269,6 +278,8 @@ def load_into(net: nn.Module, state: Mapping[str, Tensor], source: str, strict: 
         found = recognise(state)
         looks = f" The file looks like {json.dumps(found)}." if found else ""
         raise WeightsError(f"the weights in {source} do not fit a {type(net).__name__}: {'; '.join(faults)}.{looks}")
+    if not own.keys() & state.keys():
+        raise WeightsError(f"nothing in {source} fits a {type(net).__name__}: no tensor has a name that it knows")
     net.load_state_dict({name: value for name, value in state.items() if name in own}, strict=strict)
 
 
@@ -354,26 +365,30 @@ def find_pretrained(name: str, path: str | os.PathLike | None = None) -> State:
     """
     if path is not None:
         return read_state_dict(path)[0]
+    places = _places(name)
+    found = next((place for place in places if place.is_file()), None)
+    if found is not None:
+        return read_state_dict(found)[0]
     candidates, remedy = _KNOWN[name]
-    looked = []
-    for package, relative in candidates:
-        for folder in weight_folders() if package is None else _package_folder(package):
-            looked.append(str(folder / relative))
-            if (folder / relative).is_file():
-                return read_state_dict(folder / relative)[0]
     raise WeightsNotFound(
         f"no weights for {name} on this machine, and nothing is downloaded without being asked for. Either {remedy}; or "
         f"put {candidates[0][1]} (or {candidates[-1][1]}) into a folder and set AESOP_WEIGHTS to it. Looked at:\n  "
-        + "\n  ".join(looked)
+        + "\n  ".join(map(str, places))
     )
 
 
 def has_pretrained(*names: str) -> bool:
-    """Whether `find_pretrained` would find every one of them."""
-    try:
-        return all(find_pretrained(name) is not None for name in names)
-    except (WeightsNotFound, WeightsError):
-        return False
+    """Whether `find_pretrained` would find a file for every one of them."""
+    return all(any(place.is_file() for place in _places(name)) for name in names)
+
+
+def _places(name: str) -> list[Path]:
+    """Where known weights may be, best first."""
+    return [
+        folder / relative
+        for package, relative in _KNOWN[name][0]
+        for folder in (weight_folders() if package is None else _package_folder(package))
+    ]
 
 
 def _package_folder(package: str) -> list[Path]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 
-@pytest.fixture()
+@pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """Six smooth random colour images of 72x80 pixels, with detail."""
     folder = tmp_path / "photos"

@@ -9,6 +9,10 @@ from aesop.archs.rrdbnet import RRDB, scaled_kaiming_
 # How the encoder shrinks: one pixel-unshuffle a step. The published x4 one unshuffles by 2 twice.
 UNSHUFFLE_STEPS = {2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}
 
+# At scale 4 the published encoder has num_feat / 16 channels before the unshuffle. Fewer than 3 cannot carry three colours:
+# a convolution maps a flat area's 3 values to 2, and one is gone.
+NARROWEST_IN_COLOUR = 48
+
 # Published files hold every encoder tensor a second time under these names (`AutoEncoder_RRDBNet`'s attributes).
 PUBLISHED_ALIASES = {"conv_first.": "encoder.0.", "body.": "encoder.2.", "conv_last.": "encoder.3."}
 
@@ -40,6 +44,7 @@ class AutoEncoder(nn.Module):
         self.scale = scale
         width = num_feat // 16 if scale == 4 else max(3, ceil(num_feat / scale**2))
         feat = width * scale**2
+        self.colour_channels = width
         self.decoder = decoder
         first = [nn.Conv2d(3, width, 3, 1, 1), nn.Conv2d(width, width, 3, 1, 1)]
         last = [nn.Conv2d(feat, feat, 3, 1, 1), nn.Conv2d(feat, 3, 3, 1, 1)]
@@ -51,7 +56,7 @@ class AutoEncoder(nn.Module):
             nn.Sequential(RRDB(feat, num_grow_ch), RRDB(feat, num_grow_ch)),
             nn.Sequential(*last),
         )
-        self.register_load_state_dict_pre_hook(lambda _, state, prefix, *__: fold_published_aliases(state, prefix))
+        self.register_load_state_dict_pre_hook(_fold_before_loading)
 
     def encode(self, x: Tensor) -> Tensor:
         """HR (N, 3, H, W) -> bottleneck (N, 3, H/scale, W/scale)."""
@@ -66,6 +71,10 @@ class AutoEncoder(nn.Module):
         bottleneck = self.encode(x)
         image = self.decoder(bottleneck)
         return (image, bottleneck) if return_bottleneck else image
+
+
+def _fold_before_loading(_: nn.Module, state: dict[str, Tensor], prefix: str, *__: object) -> None:
+    fold_published_aliases(state, prefix)
 
 
 def fold_published_aliases(state: dict[str, Tensor], prefix: str = "") -> None:

@@ -58,4 +58,5 @@ def make_loader(
 
 def to_device(batch: Tensor, device: torch.device) -> Tensor:
     """uint8 images to the device, where they become floats in [0, 1]: a quarter of the bytes to move."""
-    return batch.to(device, non_blocking=True).float().div_(255)
+    # Only from pinned memory, which is used for CUDA, can a copy go on beside the computation.
+    return batch.to(device, non_blocking=device.type == "cuda").float().div_(255)

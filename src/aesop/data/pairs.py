@@ -57,13 +57,19 @@ def find_pairs(options: PairedDataset, section: str) -> list[Pair]:
             partner = partners.get((relative.parent / options.filename_tmpl.format(relative.name)).as_posix())
             if root_lq is not None and partner is None:
                 missing.append(f"{path} has no partner in {root_lq}")
-            pairs.append(Pair(path, partner, relative.as_posix()))
+            # Several folders may hold files of one name; results are saved under these names.
+            name = relative if len(roots_gt) == 1 else Path(Path(root_gt).name) / relative
+            pairs.append(Pair(path, partner, name.as_posix()))
     if missing:
         raise ValueError(
             f"datasets.{section}: {len(missing)} of {len(pairs)} HR images have no LR image named "
             f"{options.filename_tmpl!r}; set filename_tmpl, or leave dataroot_lq out to have LR made from HR. "
             f"The first: " + "; ".join(missing[:3])
         )
+    names = [pair.name for pair in pairs]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"datasets.{section}: two HR images are both named {twice!r}; rename one, or its folder")
     return pairs
 
 
@@ -88,12 +94,18 @@ def read_pair(pair: Pair, scale: int) -> tuple[Array, Array | None]:
     if pair.lq is None:
         return hr, None
     lr = read_image_uint8(pair.lq)
-    if hr.shape[:2] != (lr.shape[0] * scale, lr.shape[1] * scale):
-        raise ImageError(
-            f"{pair.gt} ({hr.shape[1]}x{hr.shape[0]} after cutting to multiples of {scale}) is not {scale} times "
-            f"{pair.lq} ({lr.shape[1]}x{lr.shape[0]}): wrong partner or wrong scale"
-        )
+    check_sizes(pair, (hr.shape[1], hr.shape[0]), (lr.shape[1], lr.shape[0]), scale)
     return hr, lr
+
+
+def check_sizes(pair: Pair, gt: tuple[int, int], lq: tuple[int, int], scale: int) -> None:
+    """Raise ImageError unless HR (width, height), cut to multiples of scale, is `scale` times LR."""
+    width, height = (side - side % scale for side in gt)
+    if (width, height) != (lq[0] * scale, lq[1] * scale):
+        raise ImageError(
+            f"{pair.gt} ({width}x{height} after cutting to multiples of {scale}) is not {scale} times {pair.lq} "
+            f"({lq[0]}x{lq[1]}): wrong partner or wrong scale"
+        )
 
 
 class MeasuredPairs(Dataset):
@@ -125,13 +137,15 @@ class TrainingCrops(Dataset):
         self._decoded: dict[int, tuple[Array, Array | None]] = {}
 
     def _check_sizes(self) -> None:
-        """An image smaller than the crop would only show up hours into a run."""
+        """From the files' headers: wrong sizes would otherwise only show up hours into a run."""
         side = self.options.gt_size
         small = []
         for pair in self.pairs:
             width, height = image_size(pair.gt)
             if min(width, height) - min(width, height) % self.scale < side:
                 small.append(f"{pair.gt} ({width}x{height})")
+            elif pair.lq is not None:
+                check_sizes(pair, (width, height), image_size(pair.lq), self.scale)
         if small:
             raise ImageError(
                 f"{len(small)} of {len(self.pairs)} training images are smaller than the crop (gt_size {side}): "

@@ -54,7 +54,8 @@ def _tensor_table(
     size: int, scale: float, antialiasing: bool, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     index, weight = axis_table(size, scale, antialiasing)
-    return torch.tensor(index, device=device), torch.tensor(weight, dtype=dtype, device=device)
+    with torch.inference_mode(False):  # kept tensors must also serve a later call that needs gradients
+        return torch.tensor(index, device=device), torch.tensor(weight, dtype=dtype, device=device)
 
 
 @overload

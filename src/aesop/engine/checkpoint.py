@@ -7,6 +7,7 @@ state/00005000/                     every network as trained, the optimisers' mo
 import json
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -65,9 +66,17 @@ def save_state(folder: Path, stage: Stage, config: Config, progress: Progress, k
         aside.rename(target)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    for old in states(folder)[:-keep]:
+    older = [state for state in states(folder) if int(state.name) < progress.iteration]
+    for old in older[: len(older) - (keep - 1)]:
         shutil.rmtree(old)
     return target
+
+
+def set_newer_aside(folder: Path, iteration: int) -> None:
+    """States beyond the one a run goes on from are unreadable or abandoned: they must not be taken for its newest."""
+    for state in states(folder):
+        if int(state.name) > iteration:
+            state.rename(state.with_name(f"{state.name}.abandoned.{time.time_ns()}"))
 
 
 def states(folder: Path) -> list[Path]:

@@ -1,14 +1,19 @@
 """Several processes under torchrun: who am I, and averaging gradients. One process needs none of it."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from aesop.device import pick_device
+
+# The main process validates and saves while the others wait for it.
+PATIENCE = timedelta(hours=3)
 
 
 @dataclass(frozen=True)
@@ -24,20 +29,31 @@ class World:
         return self.rank == 0
 
 
-def join_world(device_name: str) -> World:
-    """Join the processes torchrun started (its environment variables tell), or stand alone."""
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        return World(device=pick_device(device_name))
+@contextmanager
+def joined(device_name: str) -> Generator[World]:
+    """Join the processes torchrun started (its environment variables tell), or stand alone; leave at the end.
+
+    Once per command: torchrun's processes cannot form a second group.
+
+    Raises:
+        ValueError: for a device that is not there, or more processes than devices.
+    """
     device = pick_device(device_name)
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        yield World(device=device)
+        return
+    if device.type == "mps":
+        raise ValueError("device: torchrun cannot share an Apple GPU; use device=cpu, or start without torchrun")
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        local = int(os.environ.get("LOCAL_RANK", 0))
+        if local >= torch.cuda.device_count():
+            raise ValueError(f"torchrun started more processes than the {torch.cuda.device_count()} CUDA device(s) here")
+        device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return World(dist.get_rank(), dist.get_world_size(), device)
-
-
-def leave_world() -> None:
-    if dist.is_available() and dist.is_initialized():
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        yield World(dist.get_rank(), dist.get_world_size(), device)
+    finally:
         dist.destroy_process_group()
 
 

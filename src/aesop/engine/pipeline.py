@@ -4,14 +4,19 @@ The hand-over is the whole knowledge of this file: the PSNR net becomes the auto
 start, the auto-encoder becomes the AESOP loss.
 """
 
+import difflib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from aesop.archs.autoencoder import NARROWEST_IN_COLOUR
 from aesop.config import STAGES, Config
-from aesop.engine.train import final_model, train
+from aesop.engine.distributed import joined
+from aesop.engine.preflight import preflight
+from aesop.engine.train import final_model, run_folder, train
 from aesop.option_file import ConfigError, build_config, load_pipeline, stage_nodes
+from aesop.weights import read_state_dict
 
 log = logging.getLogger("aesop")
 
@@ -65,6 +70,9 @@ def _hand_over(stage: str, options: dict[str, Any], weights: dict[str, str]) -> 
     if stage == "autoencoder" and not (isinstance(network, dict) and network.get("type") == "AutoEncoder_RRDBNet"):
         # Unless told otherwise, the decoder is the PSNR net it starts from.
         options["network_g"] = {"type": "AutoEncoder_RRDBNet", "dec_opt": network}
+        features = network.get("num_feat") if isinstance(network, dict) else None
+        if options.get("scale", 4) == 4 and isinstance(features, int) and features < NARROWEST_IN_COLOUR:
+            options["network_g"]["enc_opt"] = {"num_feat": NARROWEST_IN_COLOUR}
     if stage == "adversarial" and isinstance(train_options, dict) and isinstance(train_options.get("aesop_opt"), dict):
         train_options["aesop_opt"]["autoencoder_load"] = {"path": weights["autoencoder"]}
 
@@ -73,13 +81,55 @@ def _weights(step: Config | Path) -> Path:
     return step if isinstance(step, Path) else final_model(step)
 
 
-def run_pipeline(steps: dict[str, Config | Path]) -> Path:
-    """Run every stage that is not finished yet, each continuing where it stopped; returns the generator's weights."""
+def preflight_pipeline(steps: dict[str, Config | Path]) -> tuple[dict[str, list[str]], list[str]]:
+    """Each stage's description, and the faults of all of them: a missing VGG must not show after two stages of training."""
+    described: dict[str, list[str]] = {}
+    faults: list[str] = []
+    made: list[Path] = []
     for stage, step in steps.items():
         if isinstance(step, Path):
-            log.info("%s: skipped, using %s", stage, step)
-        elif final_model(step).is_file():
-            log.info("%s: finished before, using %s", stage, final_model(step))
-        else:
-            train(step, resume=True)
+            described[stage] = [f"skipped, uses {step}"]
+            continue
+        described[stage], found = preflight(step, made)
+        faults += [f"{stage}: {fault}" for fault in found]
+        made.append(final_model(step))
+    return described, list(dict.fromkeys(faults))
+
+
+def run_pipeline(steps: dict[str, Config | Path]) -> Path:
+    """Run every stage that is not finished yet, each continuing where it stopped; returns the generator's weights.
+
+    Raises:
+        ValueError: before anything is trained, for whatever is missing in any of the stages.
+    """
+    faults = preflight_pipeline(steps)[1]
+    if faults:
+        raise ValueError("the pipeline cannot run:\n  " + "\n  ".join(faults))
+    device = next((step.device for step in steps.values() if isinstance(step, Config)), "cpu")
+    with joined(device) as world:
+        for stage, step in steps.items():
+            if isinstance(step, Path):
+                log.info("%s: skipped, using %s", stage, step)
+            elif is_finished(step):
+                log.info("%s: finished before, using %s", stage, final_model(step))
+            else:
+                train(step, resume=True, world=world)
     return _weights(steps["adversarial"])
+
+
+def is_finished(config: Config) -> bool:
+    """Whether a stage's weights are there, made with these very options.
+
+    Raises:
+        ValueError: when they were made with others, naming these.
+    """
+    if not final_model(config).is_file():
+        return False
+    made_with = read_state_dict(final_model(config))[1].get("config", "").splitlines()
+    changed = [line for line in difflib.ndiff(made_with, config.to_yaml().splitlines()) if line[0] in "+-"]
+    if changed:
+        raise ValueError(
+            f"{final_model(config)} was made with other options ({'; '.join(changed[:4])}): remove {run_folder(config)} to "
+            "train that stage anew, or choose another name"
+        )
+    return True

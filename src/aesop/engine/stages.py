@@ -5,6 +5,7 @@ the device until somebody prints them.
 """
 
 import copy
+import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -12,14 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from aesop.archs import AutoEncoder, build_network
-from aesop.config import Config, OptimizerOptions, PixelOptions, TrainOptions
+from aesop.archs.autoencoder import NARROWEST_IN_COLOUR
+from aesop.config import Config, OptimizerOptions, PathOptions, PixelOptions, TrainOptions
 from aesop.device import autocast
 from aesop.engine.distributed import World, average_gradients
 from aesop.engine.schedule import learning_rate
 from aesop.losses import PIXEL_CRITERIA, AESOPLoss, ArtifactLoss, GANLoss, PerceptualLoss, PixelLoss
-from aesop.weights import find_pretrained, load_autoencoder, load_into, read_state_dict
+from aesop.weights import find_pretrained, load_autoencoder, load_into, naming, read_state_dict
 
+log = logging.getLogger("aesop")
 Scalars = dict[str, Tensor]
+DIVERGED = "Continue from the last state with --resume and a lower train.optim_g.lr, or precision: fp32"
 
 
 class Stage:
@@ -47,9 +51,11 @@ class Stage:
         """One optimisation step on LR (N, 3, h, w) and HR (N, 3, H, W) images; `iteration` counts from 1."""
         raise NotImplementedError
 
-    def output(self, lq: Tensor, gt: Tensor) -> Tensor:
-        """What the network for use makes of a validation pair."""
-        raise NotImplementedError
+    def refuse_broken_weights(self, iteration: int) -> None:
+        """A network with NaN in it must not become the state that is continued from."""
+        for name, net in self.networks.items():
+            if not all(torch.isfinite(p).all() for p in net.parameters()):
+                raise FloatingPointError(f"{name} has NaN or infinite weights at iteration {iteration}. {DIVERGED}")
 
     def set_learning_rate(self, iteration: int) -> float:
         for name, optimizer in self.optimizers.items():
@@ -101,9 +107,6 @@ class PSNRStage(Stage):
         self.update_ema()
         return scalars.values
 
-    def output(self, lq: Tensor, gt: Tensor) -> Tensor:
-        return self.run(self.network_for_use, lq)
-
 
 class AutoEncoderStage(Stage):
     """L1(AE(HR), HR), and optionally L1(bottleneck, LR) (published `AEModel`)."""
@@ -130,9 +133,6 @@ class AutoEncoderStage(Stage):
         self.update("optimizer_g", [self.net_g])
         self.update_ema()
         return scalars.values
-
-    def output(self, lq: Tensor, gt: Tensor) -> Tensor:
-        return self.run(self.network_for_use, gt)
 
 
 class AdversarialStage(Stage):
@@ -233,9 +233,6 @@ class AdversarialStage(Stage):
         scalars.add("out_d_fake", fake.mean())
         return scalars.add("l_d_real", real_term) + scalars.add("l_d_fake", fake_term)
 
-    def output(self, lq: Tensor, gt: Tensor) -> Tensor:
-        return self.run(self.network_for_use, lq)
-
 
 class Mean:
     """Scalars of a step, averaged over the parts of its batch, kept on the device."""
@@ -269,12 +266,16 @@ def build_stage(config: Config, world: World) -> Stage:
     torch.manual_seed(config.manual_seed)
     net_g = build_network(config.network_g.model_dump())
     path = config.path
-    if isinstance(net_g, AutoEncoder) and path.pretrain_network_decoder:
-        state, _ = read_state_dict(path.pretrain_network_decoder, path.param_key_decoder)
-        load_into(net_g.decoder, state, path.pretrain_network_decoder, path.strict_load_decoder)
-    if path.pretrain_network_g:
-        state, _ = read_state_dict(path.pretrain_network_g, path.param_key_g)
-        load_into(net_g, state, path.pretrain_network_g, path.strict_load_g)
+    if isinstance(net_g, AutoEncoder):
+        _start_from(path, "decoder", net_g.decoder)
+        if net_g.colour_channels < 3:
+            log.warning(
+                "network_g: this auto-encoder's encoder has only %d channels for 3 colours and will lose one; set "
+                "network_g.enc_opt.num_feat to at least %d",
+                net_g.colour_channels,
+                NARROWEST_IN_COLOUR,
+            )
+    _start_from(path, "g", net_g)
     if config.stage == "psnr":
         return PSNRStage(config.train, net_g, world, config.precision)
     if config.stage == "autoencoder":
@@ -283,13 +284,20 @@ def build_stage(config: Config, world: World) -> Stage:
 
     assert config.network_d is not None
     net_d = build_network(config.network_d.model_dump())
-    if path.pretrain_network_d:
-        state, _ = read_state_dict(path.pretrain_network_d, path.param_key_d)
-        load_into(net_d, state, path.pretrain_network_d, path.strict_load_d)
+    _start_from(path, "d", net_d)
     if world.size > 1 and world.device.type == "cuda":  # PyTorch has no synchronised form for the CPU
         net_d = nn.SyncBatchNorm.convert_sync_batchnorm(net_d)
     autoencoder = _load_autoencoder(config)
     return AdversarialStage(config.train, net_g, net_d, autoencoder, world, config.precision)
+
+
+def _start_from(path: PathOptions, which: str, net: nn.Module) -> None:
+    """Load `path.pretrain_network_<which>` where it is given."""
+    file = getattr(path, f"pretrain_network_{which}")
+    if file:
+        with naming(f"path.pretrain_network_{which}"):
+            state, _ = read_state_dict(file, getattr(path, f"param_key_{which}"))
+            load_into(net, state, file, getattr(path, f"strict_load_{which}"))
 
 
 def _load_autoencoder(config: Config) -> AutoEncoder | None:
@@ -298,12 +306,13 @@ def _load_autoencoder(config: Config) -> AutoEncoder | None:
     if options is None or options.autoencoder_load is None:
         return None
     source = options.autoencoder_load
-    if options.autoencoder_arch is None:
-        autoencoder = load_autoencoder(source.path, source.key)
-    else:
-        arch = options.autoencoder_arch.model_dump()
-        autoencoder = build_network({**arch, "scale": arch["scale"] or config.scale})
-        load_into(autoencoder, read_state_dict(source.path, source.key)[0], source.path)
+    with naming("train.aesop_opt.autoencoder_load"):
+        if options.autoencoder_arch is None:
+            autoencoder = load_autoencoder(source.path, source.key)
+        else:
+            arch = options.autoencoder_arch.model_dump()
+            autoencoder = build_network({**arch, "scale": arch["scale"] or config.scale})
+            load_into(autoencoder, read_state_dict(source.path, source.key)[0], source.path)
     assert isinstance(autoencoder, AutoEncoder)
     if autoencoder.scale != config.scale:
         raise ValueError(

@@ -3,20 +3,19 @@
 import json
 import logging
 import math
+import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
-
-import torch
+from typing import Any, Self, cast
 
 from aesop.config import Config
 from aesop.data.loader import make_loader, to_device
 from aesop.data.pairs import MeasuredPairs, TrainingCrops
-from aesop.engine.checkpoint import Progress, load_newest_state, load_state, save_model, save_state, states
-from aesop.engine.distributed import World, average_scalars, barrier, broadcast_state, join_world, leave_world
-from aesop.engine.stages import AdversarialStage, Stage, build_stage
+from aesop.engine.checkpoint import Progress, load_newest_state, load_state, save_model, save_state, set_newer_aside, states
+from aesop.engine.distributed import World, average_scalars, barrier, broadcast_state, joined
+from aesop.engine.stages import DIVERGED, AdversarialStage, Stage, build_stage
 from aesop.evaluate import averages, image_saver, is_better, make_metrics, measure, predict
 from aesop.files import replacing
 
@@ -33,7 +32,7 @@ def final_model(config: Config) -> Path:
     return run_folder(config) / "models" / f"net_g_{config.train.total_iter:08d}.safetensors"
 
 
-def train(config: Config, resume: bool = False) -> Path:
+def train(config: Config, resume: bool = False, world: World | None = None) -> Path:
     """Run one stage to its end; returns the weight file for use.
 
     Writes into <experiments_root>/<name>: config.yml, train.log, scalars.jsonl (one line per print), models/, state/,
@@ -41,42 +40,43 @@ def train(config: Config, resume: bool = False) -> Path:
 
     Args:
         resume: continue from the newest state there is; start when there is none.
+        world: the processes that train together; default: those torchrun started, or this one alone.
 
     Raises:
         ValueError and its kinds: whatever is wrong with options, weights or images, before the first step where possible.
+        FloatingPointError: when the training diverged; the last saved state is from before.
     """
+    if world is None:
+        with joined(config.device) as world:
+            return train(config, resume, world)
     assert config.train is not None, "Config checks that a training file has a train section"
-    options, folder = config.train, run_folder(config)
     assert config.datasets.train is not None
+    options, folder = config.train, run_folder(config)
     if not resume and states(folder / "state"):
         raise ValueError(
             f"{folder} already holds a run with checkpoints: add --resume to continue it, or choose another name"
         )
-    world = join_world(config.device)
-    try:
-        with _logging_to(folder, world):
-            stage = build_stage(config, world)
-            validation = Validation(config, stage, world, folder)
-            progress = _starting_point(config, stage, resume, folder)
-            broadcast_state(world, stage.networks.values())
-            first = progress.iteration + 1
-            loader = make_loader(
-                config.datasets.train,
-                config.scale,
-                config.manual_seed,
-                first,
-                options.total_iter,
-                world.rank,
-                world.size,
-                pin_memory=world.device.type == "cuda",
-            )
-            outlet = Outlet(config, world, folder, first)
-            _announce(config, stage, world, len(cast(TrainingCrops, loader.dataset).pairs))
+    with _logging_to(folder, world):
+        stage = build_stage(config, world)
+        validation = Validation(config, stage, world, folder)
+        progress = _starting_point(config, stage, resume, world, folder)
+        broadcast_state(world, stage.networks.values())
+        first = progress.iteration + 1
+        loader = make_loader(
+            config.datasets.train,
+            config.scale,
+            config.manual_seed,
+            first,
+            options.total_iter,
+            world.rank,
+            world.size,
+            pin_memory=world.device.type == "cuda",
+        )
+        _announce(config, stage, world, len(cast(TrainingCrops, loader.dataset).pairs))
 
-            begun = time.perf_counter()
+        begun = time.perf_counter()
+        with Outlet(config, world, folder, first) as outlet:
             for iteration, batch in enumerate(loader, first):
-                # Networks with randomness of their own (drop path) draw the same whether resumed or not.
-                torch.manual_seed(config.manual_seed + iteration * world.size + world.rank)
                 rate = stage.set_learning_rate(iteration)
                 lq, gt = (to_device(batch[name], world.device) for name in ("lq", "gt"))
                 scalars = stage.step(lq, gt, iteration)
@@ -92,36 +92,36 @@ def train(config: Config, resume: bool = False) -> Path:
                 if iteration % config.logger.save_checkpoint_freq == 0 or last:
                     barrier(world)
                     if world.is_main:
+                        stage.refuse_broken_weights(iteration)
                         save_model(folder / "models" / f"net_g_{iteration:08d}.safetensors", stage, config, iteration)
                         save_state(folder / "state", stage, config, progress, config.logger.keep_states)
                     barrier(world)
-            outlet.close()
-            if world.is_main:
-                log.info("finished %s: %s", config.name, final_model(config))
-    finally:
-        leave_world()
+        if world.is_main:
+            log.info("finished %s: %s", config.name, final_model(config))
     return final_model(config)
 
 
-def _starting_point(config: Config, stage: Stage, resume: bool, folder: Path) -> Progress:
-    if config.path.resume_state:
-        return load_state(Path(config.path.resume_state), stage, config)
-    if not resume:
-        return Progress()
-    progress, source, notes = load_newest_state(folder / "state", stage, config)
-    for note in notes:
-        log.warning(note)
-    log.info("continuing from %s", source) if source else log.info("nothing to continue from yet: starting")
+def _starting_point(config: Config, stage: Stage, resume: bool, world: World, folder: Path) -> Progress:
+    """The newest state with --resume, else path.resume_state, else the beginning."""
+    progress, source = Progress(), None
+    if resume:
+        progress, source, notes = load_newest_state(folder / "state", stage, config)
+        for note in notes:
+            log.warning(note)
+    if source is None and config.path.resume_state:
+        source = Path(config.path.resume_state)
+        progress = load_state(source, stage, config)
+    barrier(world)
+    if world.is_main:
+        set_newer_aside(folder / "state", progress.iteration)
+    log.info("continuing from %s", source) if source else log.info("starting from the beginning")
     return progress
 
 
 def _refuse_nan(values: dict[str, float], iteration: int) -> None:
     wrong = [name for name, value in values.items() if not math.isfinite(value)]
     if wrong:
-        raise FloatingPointError(
-            f"{', '.join(wrong)} became NaN or infinite by iteration {iteration}. Continue from the last state with "
-            "--resume and a lower train.optim_g.lr, or precision: fp32"
-        )
+        raise FloatingPointError(f"{', '.join(wrong)} became NaN or infinite by iteration {iteration}. {DIVERGED}")
 
 
 def _announce(config: Config, stage: Stage, world: World, images: int) -> None:
@@ -144,20 +144,29 @@ def _announce(config: Config, stage: Stage, world: World, images: int) -> None:
 @contextmanager
 def _logging_to(folder: Path, world: World) -> Generator[None]:
     """Everything said also goes to train.log; only the main process says anything."""
+    former = log.level
+    log.setLevel(logging.INFO if world.is_main else logging.ERROR)
     if not world.is_main:
-        log.setLevel(logging.ERROR)
-        yield
+        try:
+            yield
+        finally:
+            log.setLevel(former)
         return
-    log.setLevel(logging.INFO)
     folder.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(folder / "train.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     try:
         yield
+    except BaseException:
+        # With its traceback into the file only; the command line shows the message.
+        record = log.makeRecord(log.name, logging.ERROR, __file__, 0, "stopped by an error", (), sys.exc_info())
+        handler.handle(record)
+        raise
     finally:
         log.removeHandler(handler)
         handler.close()
+        log.setLevel(former)
 
 
 class Outlet:
@@ -208,7 +217,10 @@ class Outlet:
         if self.wandb is not None:
             self.wandb.log(values, step=iteration)
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self.writer is not None:
             self.writer.close()
         if self.wandb is not None:
@@ -256,12 +268,11 @@ class Validation:
         sections = config.datasets.measured("val") if config.val.val_freq else {}
         self.sets = {name: MeasuredPairs(data, name, config.scale) for name, data in sections.items()}
         self.best_metric = config.val.best_metric or next(iter(config.val.metrics), None)
-        if self.sets and self.best_metric not in config.val.metrics:
-            raise ValueError(f"val.best_metric: {self.best_metric!r} is not in val.metrics")
         judge = None
         if isinstance(stage, AdversarialStage) and stage.aesop_loss is not None:
             judge = stage.aesop_loss.autoencoder
-        self.metrics = make_metrics(config.val.metrics, config.scale, world.device, judge) if self.sets else {}
+        measures = bool(self.sets) and world.is_main
+        self.metrics = make_metrics(config.val.metrics, config.scale, world.device, judge) if measures else {}
 
     def is_due(self, iteration: int) -> bool:
         val = self.config.val
@@ -289,7 +300,8 @@ class Validation:
                 mean = averages(rows)
                 figures |= {f"{section}/{name}": value for name, value in mean.items()}
                 log.info("validation %s: %s", pairs.name, "  ".join(f"{k} {v:.4f}" for k, v in mean.items()))
-            self._keep_best(iteration, progress, figures[f"{next(iter(self.sets))}/{self.best_metric}"])
+            if self.best_metric is not None:
+                self._keep_best(iteration, progress, figures[f"{next(iter(self.sets))}/{self.best_metric}"])
             if net is self.stage.net_g:
                 net.train()
         barrier(self.world)

@@ -10,10 +10,11 @@ from aesop.archs.vgg import VGGFeatureExtractor
 
 
 def gram_matrix(features: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C, C), divided by C*H*W."""
+    """(N, C, H, W) -> (N, C, C), divided by C*H*W; in the features' own precision, whatever autocast says."""
     n, c, h, w = features.shape
     flat = features.reshape(n, c, h * w)
-    return flat @ flat.transpose(1, 2) / (c * h * w)
+    with torch.autocast(features.device.type, enabled=False):
+        return flat @ flat.transpose(1, 2) / (c * h * w)
 
 
 class PerceptualLoss(nn.Module):
