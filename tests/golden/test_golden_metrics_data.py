@@ -4,6 +4,7 @@ A case is recognised by the function it calls (`callable`) and by the names of i
 here knows fails, so that a new kind is noticed.
 """
 
+import json
 import math
 import re
 from collections.abc import Callable
@@ -16,12 +17,12 @@ import torch
 from aesop import metrics
 from aesop.archs import build_network
 from aesop.data.images import to_array, to_tensor
+from aesop.data.pairs import augment
 from aesop.data.resize import imresize, mod_crop
 
 # By the first function a case calls.
 SKIPPED = {
     "calculate_niqe": "needs NIQE, not there yet",
-    "paired_random_crop": "crop and flips of aesop.data.pairs: not compared here yet",
     "bivariate_Gaussian": "degradation kernels: not there yet",
     "random_mixed_kernels": "degradation kernels: not there yet",
     "filter2D": "degradations: blur is not there yet",
@@ -158,6 +159,15 @@ def run_mod_crop(case: dict) -> None:
         np.testing.assert_array_equal(cropped, image[: shape[0], : shape[1]])
 
 
+def run_augment(case: dict) -> None:
+    """The flips. Where a crop lies is drawn from (seed, k) here, so the seeded examples have no counterpart."""
+    outcomes = next(value for name, value in case["values"].items() if name.startswith("all eight outcomes on"))
+    image = np.array([[0, 1, 2], [3, 4, 5]], dtype=np.float32)[..., None]
+    assert len(outcomes) == 8
+    for flags, expected in outcomes.items():
+        np.testing.assert_array_equal(augment(image, *json.loads(flags.lower()))[..., 0], expected, err_msg=flags)
+
+
 RUNNERS: dict[str, Callable[[dict], None]] = {
     "calculate_psnr": run_psnr_ssim,
     "calculate_ssim": run_psnr_ssim,
@@ -169,6 +179,7 @@ RUNNERS: dict[str, Callable[[dict], None]] = {
     "rgb2ycbcr": run_colour,
     "tensor2img": run_tensor_image,
     "mod_crop": run_mod_crop,
+    "paired_random_crop": run_augment,
 }
 
 
