@@ -194,20 +194,18 @@ def write_page(
     )
     for title, config in stages.items():
         curves = read_curves(run_folder(config) / "scalars.jsonl")
-        page.curves(f"Training: {title}", curves, "iteration", "loss", log_y=title not in ("AESOP GAN", "Pixel-loss GAN"))
+        page.curves(f"Training: {title}", curves, "iteration", "loss", log_y=True)
     for title, config in stages.items():
-        page.config("Configuration" if title == "PSNR net" else "", config.to_yaml())
-    page.table("Photographs", ["", "title and original", "author", "source", "licence"], credits_rows(assets / "photos"))
+        page.config(f"Configuration: {title}", config.to_yaml())
+    page.text("Photographs", "\n\n".join(credits(assets / "photos")))
     return page.write(output / "index.html")
 
 
-def credits_rows(folder: Path) -> list[list[str | float]]:
-    """File, title, author, source and licence of each photograph, from the table in CREDITS.md."""
+def credits(folder: Path) -> list[str]:
+    """Per photograph: file, title, author, source, licence; from the table in CREDITS.md."""
     lines = (folder / "CREDITS.md").read_text(encoding="utf-8").splitlines()
-    rows = [
-        [re.sub(r"[`\[\]]", "", cell).strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| `")
-    ]
-    return [list(row[:5]) for row in rows]
+    rows = [re.sub(r"[`\[\]]", "", line).split("|")[1:6] for line in lines if line.startswith("| `")]
+    return [", ".join(cell.strip() for cell in row) for row in rows]
 
 
 def hardest_window(lq: np.ndarray, gt: np.ndarray) -> tuple[int, int]:

@@ -406,8 +406,11 @@ def _losses(array: np.ndarray, ext: str) -> tuple[str, ...]:
 @contextmanager
 def _progress(console: Console, files: int) -> Generator[tuple[Callable[[Path], None], OnTile], None, None]:
     """(on_file, on_tile): to be called before each file and after each tile. Shows bars on a terminal only."""
+    if not console.is_terminal:
+        yield (lambda _: None), (lambda *_: None)
+        return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    with Progress(*columns, console=console, transient=True) as bars:
         all_files = bars.add_task("files", total=files)
         tiles = bars.add_task("tiles", total=None)
         begun = 0

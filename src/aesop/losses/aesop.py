@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from aesop.losses.pixel import PixelLoss, weighted_reduce
+from aesop.weights import load_autoencoder
 
 
 class AESOPLoss(nn.Module):
@@ -52,8 +53,6 @@ class AESOPLoss(nn.Module):
         Raises:
             ValueError: when the file cannot be read safely or holds no auto-encoder.
         """
-        from aesop.weights import load_autoencoder
-
         return cls(load_autoencoder(path), **options)
 
     def train(self, mode: bool = True) -> Self:
