@@ -402,7 +402,7 @@ PLACEHOLDER_NOTES = {
         (
             "train/AESOP/train_Synthetic_AESOP_RRDB.yml",
             "adversarial",
-            PLACEHOLDER_NOTES | {"train.aesop_opt.autoencoder_arch.enc_opt.placeholder"},
+            PLACEHOLDER_NOTES | {"train.aesop_opt.autoencoder_arch"},
         ),
         (
             "train/AutoEncoder/train_Synthetic_AE_RRDB_LRrecon1.yml",
@@ -623,7 +623,7 @@ def test_recipes_train_as_the_published_files_do(write, recipe, published):
         assert config.train.scheduler.gamma == 1 or not config.train.scheduler.milestones
         config.train.scheduler = type(config.train.scheduler)()
         if config.train.aesop_opt:
-            config.train.aesop_opt.autoencoder_load = config.train.aesop_opt.autoencoder_arch = None
+            config.train.aesop_opt.autoencoder_load = None
     assert ours.train == theirs.train
     for name in ("gt_size", "batch_size_per_gpu", "use_flip", "use_rot"):
         assert getattr(ours.datasets.train, name) == getattr(theirs.datasets.train, name), name

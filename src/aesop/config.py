@@ -223,8 +223,6 @@ class AesopOptions(Options):
     """Weight the pixel loss by |AE(SR) - AE(HR)| instead."""
     range_guard: Literal["none", "clamp", "normalize"] = "none"
     """What the auto-encoder gets where SR leaves [0, 1]; `none` is the published behaviour."""
-    autoencoder_arch: AutoEncoderOptions | None = None
-    """Only needed for weight files that do not tell their architecture."""
     autoencoder_load: AutoencoderLoad | None = None
     """Where the pre-trained auto-encoder is."""
 

@@ -29,7 +29,6 @@ class MetricInfo:
     """How a metric is printed and, where an option file does not say otherwise, measured."""
 
     label: str
-    unit: str
     format: str
     higher_is_better: bool
     crop_border: int
@@ -37,12 +36,12 @@ class MetricInfo:
 
 
 METRICS: dict[str, MetricInfo] = {
-    "psnr": MetricInfo("PSNR", "dB", ".4f", True, 4, True),
-    "ssim": MetricInfo("SSIM", "", ".6f", True, 4, True),
-    "lpips": MetricInfo("LPIPS", "", ".6f", False, 0, False),
-    "dists": MetricInfo("DISTS", "", ".6f", False, 0, False),
-    "aepsnr": MetricInfo("AE-PSNR", "dB", ".4f", True, 4, True),
-    "lrpsnr": MetricInfo("LR-PSNR", "dB", ".4f", True, 0, True),
+    "psnr": MetricInfo("PSNR", ".4f", True, 4, True),
+    "ssim": MetricInfo("SSIM", ".6f", True, 4, True),
+    "lpips": MetricInfo("LPIPS", ".6f", False, 0, False),
+    "dists": MetricInfo("DISTS", ".6f", False, 0, False),
+    "aepsnr": MetricInfo("AE-PSNR", ".4f", True, 4, True),
+    "lrpsnr": MetricInfo("LR-PSNR", ".4f", True, 0, True),
 }
 
 # The published option files' names (`val: metrics: <name>: type:`), of the numpy and of the torch variants.

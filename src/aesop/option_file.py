@@ -21,7 +21,7 @@ WITHOUT_MEANING = {
     "datasets.train.use_shuffle": "samples are always drawn in a shuffled order",
     "datasets.train.pin_memory": "memory is pinned whenever the device gains from it",
     "network_g.enc_opt.placeholder": "it never had a meaning",
-    "train.aesop_opt.autoencoder_arch.enc_opt.placeholder": "it never had a meaning",
+    "train.aesop_opt.autoencoder_arch": "the architecture is found from the weight file",
 }
 
 

@@ -6,7 +6,7 @@
     page.write("demo/index.html")
 
 The page asks the network for nothing (its content policy forbids it), works from a USB stick and, apart from the
-sliders, without JavaScript. Every string is escaped; only what is passed as `trusted` is taken as HTML.
+sliders, without JavaScript. Every string is escaped.
 """
 
 import base64
@@ -68,9 +68,9 @@ class Page:
     _parts: list[str | _Picture] = field(default_factory=list, init=False, repr=False)
     _toc: list[str] = field(default_factory=list, init=False, repr=False)
 
-    def text(self, heading: str, text: str = "", *, trusted: str = "") -> None:
-        """Paragraphs (blank lines separate them), then `trusted`, which is HTML and must not come from outside."""
-        self._add(heading, *(f"<p>{escape(p.strip())}</p>" for p in text.split("\n\n") if p.strip()), trusted)
+    def text(self, heading: str, text: str) -> None:
+        """Paragraphs: blank lines separate them."""
+        self._add(heading, *(f"<p>{escape(p.strip())}</p>" for p in text.split("\n\n") if p.strip()))
 
     def table(
         self,

@@ -57,25 +57,19 @@ def joined(device_name: str) -> Generator[World]:
         dist.destroy_process_group()
 
 
-def average_gradients(world: World, modules: Iterable[nn.Module]) -> None:
-    """Replace each gradient by its mean over the processes, in one flat exchange per module.
+def average_gradients(world: World, net: nn.Module) -> None:
+    """Replace each gradient by its mean over the processes, in one flat exchange.
 
     Done by hand after backward instead of through DistributedDataParallel: a GAN step runs a network several times with
     parts frozen, which DDP's hooks forbid or make slow; the sum is the same.
     """
     if world.size == 1:
         return
-    for module in modules:
-        grads = [p.grad for p in module.parameters() if p.grad is not None]
-        if grads:
-            flat = torch.cat([g.reshape(-1) for g in grads])
-            dist.all_reduce(flat)
-            flat /= world.size
-            torch._foreach_copy_(grads, [part.view_as(g) for part, g in zip(_split(flat, grads), grads, strict=True)])
-
-
-def _split(flat: Tensor, like: list[Tensor]) -> tuple[Tensor, ...]:
-    return flat.split([tensor.numel() for tensor in like])
+    grads = [p.grad for p in net.parameters() if p.grad is not None]
+    flat = torch.cat([g.reshape(-1) for g in grads])
+    dist.all_reduce(flat)
+    parts = (flat / world.size).split([g.numel() for g in grads])
+    torch._foreach_copy_(grads, [part.view_as(g) for part, g in zip(parts, grads, strict=True)])
 
 
 def broadcast_state(world: World, modules: Iterable[nn.Module]) -> None:

@@ -6,7 +6,7 @@ the device until somebody prints them.
 
 import copy
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -72,12 +72,11 @@ class Stage:
 
     def parts(self, *images: Tensor) -> Iterator[tuple[Tensor, ...]]:
         """The batch in `accumulate` parts of equal size."""
-        if images[0].shape[0] % self.options.accumulate:
-            raise ValueError(f"train.accumulate {self.options.accumulate} does not divide the batch of {images[0].shape[0]}")
+        assert images[0].shape[0] % self.options.accumulate == 0, "Config checks that accumulate divides the batch"
         return zip(*(image.chunk(self.options.accumulate) for image in images), strict=True)
 
-    def update(self, name: str, nets: Iterable[nn.Module]) -> None:
-        average_gradients(self.world, nets)
+    def update(self, name: str, net: nn.Module) -> None:
+        average_gradients(self.world, net)
         self.optimizers[name].step()
 
     @torch.no_grad()
@@ -103,7 +102,7 @@ class PSNRStage(Stage):
         for lq_part, gt_part in self.parts(lq, gt):
             loss = scalars.add("l_pix", self.pixel_weight * self.pixel_loss(self.run(self.net_g, lq_part), gt_part))
             (loss / self.options.accumulate).backward()
-        self.update("optimizer_g", [self.net_g])
+        self.update("optimizer_g", self.net_g)
         self.update_ema()
         return scalars.values
 
@@ -130,7 +129,7 @@ class AutoEncoderStage(Stage):
             if self.lr_loss is not None:
                 loss = loss + scalars.add("l_pix_at_LR", self.lr_weight * self.lr_loss(bottleneck, lq_part))
             (loss / self.options.accumulate).backward()
-        self.update("optimizer_g", [self.net_g])
+        self.update("optimizer_g", self.net_g)
         self.update_ema()
         return scalars.values
 
@@ -190,13 +189,13 @@ class AdversarialStage(Stage):
                 (self.generator_loss(sr, gt_part, lq_part, scalars) / self.options.accumulate).backward()
             fakes.append(sr.detach())
         if updates_g:
-            self.update("optimizer_g", [self.net_g])
+            self.update("optimizer_g", self.net_g)
 
         self.net_d.requires_grad_(True)
         self.optimizers["optimizer_d"].zero_grad()
         for sr, (gt_part,) in zip(fakes, self.parts(gt), strict=True):
             (self.discriminator_loss(sr, gt_part, scalars) / self.options.accumulate).backward()
-        self.update("optimizer_d", [self.net_d])
+        self.update("optimizer_d", self.net_d)
         self.update_ema()
         return scalars.values
 
@@ -307,13 +306,7 @@ def _load_autoencoder(config: Config) -> AutoEncoder | None:
         return None
     source = options.autoencoder_load
     with naming("train.aesop_opt.autoencoder_load"):
-        if options.autoencoder_arch is None:
-            autoencoder = load_autoencoder(source.path, source.key)
-        else:
-            arch = options.autoencoder_arch.model_dump()
-            autoencoder = build_network({**arch, "scale": arch["scale"] or config.scale})
-            load_into(autoencoder, read_state_dict(source.path, source.key)[0], source.path)
-    assert isinstance(autoencoder, AutoEncoder)
+        autoencoder = load_autoencoder(source.path, source.key)
     if autoencoder.scale != config.scale:
         raise ValueError(
             f"train.aesop_opt.autoencoder_load: {source.path} is an auto-encoder of scale {autoencoder.scale}, but this "
