@@ -130,7 +130,7 @@ val:
         "line 3: network_g.num_fat: unknown option; did you mean num_feat?",
         "line 4: network_d.type: 'VGGStyleDiscrimnator128' is none of .*; did you mean VGGStyleDiscriminator128?",
         "line 8: datasets.train.gt_size: .*valid integer.*found 'large'",
-        "line 9: datasets.val.dataroot_gt: missing",
+        "line 9: datasets.val: dataroot_gt is missing; without HR images use type: SingleImageDataset",
         "line 11: train.total_iter: missing",
         "line 12: train.totl_iter: unknown option; did you mean total_iter?",
         "line 14: train.optim_g.lr: .*greater than 0, found 0",
@@ -144,11 +144,11 @@ val:
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("network_g.type=RDBNet", "line 2: network_g.type: 'RDBNet' is none of .*; did you mean RRDBNet\\?"),
-        ("network_g={num_feat: 8}", r"network_g.type: missing; known: RRDBNet, AutoEncoder_RRDBNet"),
+        ("network_g.type=RDBNet", "line 2: network_g: there is no network .RDBNet.; did you mean RRDBNet\\?"),
+        ("network_g={num_feat: 8}", r"network_g.type: missing; known: RRDBNet, MSRResNet, SPSRNet, AutoEncoder_RRDBNet"),
         ("network_g=RRDBNet", "network_g: must hold options .*found 'RRDBNet'"),
         ("train=5", "train: must hold options .*found 5"),
-        ("datasets.val=", "datasets.val: must hold options .*found None"),
+        ("datasets.val=3", "datasets.val: must hold options .*found 3"),
         ("datasets.trian.dataroot_gt=hr", "datasets: unknown section trian: use train, val..., or test..."),
         ("datasets.train_2.dataroot_gt=hr", "datasets: unknown section train_2: use train, val"),
         ("datasets.train.filename_tmpl=x4", "filename_tmpl: must have {} once.*found 'x4'"),
@@ -161,7 +161,7 @@ val:
         ("train.accumulate=17", "train.accumulate: 17 does not divide the batch_size_per_gpu of 16"),
         ("train.scheduler.type=CosineAnnealingRestartLR", "train.scheduler: CosineAnnealingRestartLR needs periods"),
         ("train.scheduler.restarts=[0, 5]", "train.scheduler: restart_weights and restarts must be equally long"),
-        ("model_type=RealESRGANModel", "model_type: 'RealESRGANModel' is not supported; known: SRModel"),
+        ("model_type=EDVRModel", "model_type: .EDVRModel. is not supported; known: SRModel"),
         ("name=5", "name: .*valid string, found 5"),
     ],
 )

@@ -21,10 +21,15 @@ app = typer.Typer(
 )
 console = Console(soft_wrap=True)
 
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yml", help="Option file.")]
+ConfigFile = Annotated[Path | None, typer.Argument(metavar="CONFIG.yml", help="Option file.")]
+PublishedForm = Annotated[
+    Path | None, typer.Option("-opt", metavar="CONFIG.yml", help="The option file, in BasicSR's form.")
+]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[key.path=value]...", help="Options set over the file's.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue from the newest state; start when there is none.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", "--auto_resume", help="Continue from the newest state; start when there is none.")
+]
 # What users can bring about: bad options, files, weights, images, a full disk, a diverged training.
 USER_ERRORS = (ValueError, OSError, FloatingPointError)
 
@@ -54,6 +59,14 @@ def reported(verb: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def _option_file(config: Path | None, overrides: list[str] | None, opt: Path | None) -> tuple[Path, list[str]]:
+    """`CONFIG.yml key=value ...` or `-opt CONFIG.yml key=value ...`, where the first word behind is an override as well."""
+    given = ([str(config)] if config else []) + (overrides or [])
+    if opt is None and not given:
+        raise ValueError("give an option file: aesop train CONFIG.yml (or -opt CONFIG.yml)")
+    return (opt, given) if opt else (Path(given[0]), given[1:])
+
+
 def _plain(text: str) -> str:
     """Brackets in file names and messages are no markup."""
     return text.replace("[", "\\[")
@@ -68,32 +81,41 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 @app.command()
 @reported
-def train(config: ConfigFile, overrides: Overrides = None, resume: Resume = False, dry_run: DryRun = False) -> None:
+def train(
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    opt: PublishedForm = None,
+    resume: Resume = False,
+    dry_run: DryRun = False,
+) -> None:
     """Train one stage: psnr, autoencoder or adversarial. Start it with torchrun for several devices."""
-    from aesop.engine.preflight import preflight
+    from aesop.engine.preflight import preflight, refuse_missing_inputs
     from aesop.engine.train import train as run
     from aesop.option_file import load_config
 
-    options, notes = load_config(config, overrides or [])
-    for note in notes:
-        console.print(f"note: {note}", markup=False)
+    file, changes = _option_file(config, overrides, opt)
+    options, notes = load_config(file, changes)
+    _tell(notes)
     if options.train is None:
-        raise ValueError(f"{config} has no train section: use `aesop test` with it")
+        raise ValueError(f"{file} has no train section: use `aesop test` with it")
     if dry_run:
         lines, faults = preflight(options)
         _show(options.to_yaml().splitlines() + lines, faults)
     else:
+        refuse_missing_inputs(options, file)
         run(options, resume)
 
 
 @app.command()
 @reported
-def pipeline(config: ConfigFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+def pipeline(
+    config: ConfigFile = None, overrides: Overrides = None, opt: PublishedForm = None, dry_run: DryRun = False
+) -> None:
     """Train psnr, autoencoder and adversarial in this order, handing the weights on; continues where it stopped."""
     from aesop.config import Config
     from aesop.engine.pipeline import plan, preflight_pipeline, run_pipeline
 
-    steps = plan(config, overrides or [])
+    steps = plan(*_option_file(config, overrides, opt))
     if dry_run:
         described, faults = preflight_pipeline(steps)
         for stage, lines in described.items():
@@ -103,6 +125,11 @@ def pipeline(config: ConfigFile, overrides: Overrides = None, dry_run: DryRun = 
         _show([], faults)
     else:
         console.print(f"finished: {run_pipeline(steps)}", markup=False)
+
+
+def _tell(notes: list[str]) -> None:
+    for note in notes:
+        console.print(f"note: {note}", markup=False)
 
 
 def _show(lines: list[str], faults: list[str]) -> None:
@@ -115,12 +142,21 @@ def _show(lines: list[str], faults: list[str]) -> None:
 
 @app.command()
 @reported
-def test(config: ConfigFile, overrides: Overrides = None) -> None:
+def test(config: ConfigFile = None, overrides: Overrides = None, opt: PublishedForm = None, dry_run: DryRun = False) -> None:
     """Measure weights on test sets: a table here, CSV and JSON with one row per image."""
+    from aesop.engine.preflight import preflight_test, refuse_missing_inputs
     from aesop.evaluate import test as run
     from aesop.option_file import load_config
 
-    run(load_config(config, overrides or [])[0], console)
+    file, changes = _option_file(config, overrides, opt)
+    options, notes = load_config(file, changes)
+    _tell(notes)
+    if dry_run:
+        lines, faults = preflight_test(options)
+        _show(options.to_yaml().splitlines() + lines, faults)
+    else:
+        refuse_missing_inputs(options, file)
+        run(options, console)
 
 
 @app.command()
@@ -178,11 +214,19 @@ def demo(
 def convert(
     source: Annotated[Path, typer.Argument(help="A weight file, or a state folder (both params and params_ema).")],
     target: Annotated[Path, typer.Argument(help="*.safetensors (self-describing) or *.pth (BasicSR).")],
+    key: Annotated[
+        str | None,
+        typer.Option(help="Take params or params_ema only, under this key of a .pth; none: a .pth without a key."),
+    ] = None,
+    names: Annotated[
+        str | None,
+        typer.Option(help="An RRDBNet's tensor names in a .pth: basicsr (the default), bsrgan or old-esrgan."),
+    ] = None,
 ) -> None:
-    """Convert weights between self-describing safetensors and BasicSR's .pth."""
+    """Convert weights between self-describing safetensors and the .pth files of BasicSR, BSRGAN and ESRGAN."""
     from aesop.convert import convert as run
 
-    console.print(run(source, target), markup=False)
+    console.print(run(source, target, key, names), markup=False)
 
 
 @app.command()

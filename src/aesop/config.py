@@ -5,21 +5,22 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 STAGES = ("psnr", "autoencoder", "adversarial")
-
-# The published model classes -> our stage.
-MODEL_TYPES = {
-    "SRModel": "psnr",
-    "AEModel": "autoencoder",
-    "ESRGANModel": "adversarial",
-    "ESRGANArtifactsDisModel": "adversarial",
-    "AesopESRGANArtifactsDisModel": "adversarial",
-}
 
 
 def _whole(value: Any) -> Any:
@@ -59,11 +60,77 @@ class RRDBNetOptions(Options):
     """Number of RRDBs."""
     num_grow_ch: Positive = 32
     """Growth of the dense blocks."""
+    unshuffle: bool = True
+    """At scale 2 feed the x4 trunk with the pixel-unshuffled image; false: BSRGAN's x2 network, with one enlargement."""
     use_checkpoint: bool = False
     """Recompute each block in the backward pass: less memory, more time."""
 
 
-Generator = RRDBNetOptions
+class MSRResNetOptions(Options):
+    type: Literal["MSRResNet"]
+    """The network's name: SRResNet without BatchNorm."""
+    num_in_ch: Positive = 3
+    """Channels of the LR image."""
+    num_out_ch: Positive = 3
+    """Channels of the SR image."""
+    num_feat: Positive = 64
+    """Width."""
+    num_block: Positive = 16
+    """Number of residual blocks."""
+    upscale: Literal[2, 3, 4] | None = None
+    """Enlargement; default: the file's `scale`."""
+
+
+class SPSRNetOptions(Options):
+    type: Literal["SPSRNet"]
+    """The network's name: SPSR's generator."""
+    in_nc: Positive = 3
+    """Channels of the LR image."""
+    out_nc: Positive = 3
+    """Channels of the SR image."""
+    nf: Positive = 64
+    """Width of the trunk."""
+    nb: Annotated[int, Field(ge=20)] = 23
+    """Number of RRDBs; the gradient branch taps blocks 5, 10, 15 and 20."""
+    gc: Positive = 32
+    """Without effect, as published: the growth is 32."""
+    upscale: Literal[2, 3, 4, 8] | None = None
+    """Enlargement; default: the file's `scale`."""
+
+
+class SpandrelNetOptions(Options):
+    """Any image network that the spandrel library knows, with the options of its class there."""
+
+    model_config = ConfigDict(extra="allow")
+    type: str
+    """The class's name: SwinIR, DRCT, HAT, DAT, RGT, ATD, SPAN, RealPLKSR, Compact ... An unknown one is answered with
+    the list."""
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        from aesop.archs.spandrel_nets import check_options
+
+        check_options(self.type, self.model_extra or {})
+        return self
+
+
+def _kind(value: Any) -> str | None:
+    """Which options class a `network_g` belongs to; what is none of ours is looked for in spandrel."""
+    given = value.get("type") if isinstance(value, Mapping) else getattr(value, "type", None)
+    if given in AUTOENCODERS:
+        return "AutoEncoder_RRDBNet"
+    if given in ("RRDBNet", "MSRResNet", "SPSRNet"):
+        return given
+    return "spandrel" if isinstance(given, str) else None
+
+
+Generator = Annotated[
+    Annotated[RRDBNetOptions, Tag("RRDBNet")]
+    | Annotated[MSRResNetOptions, Tag("MSRResNet")]
+    | Annotated[SPSRNetOptions, Tag("SPSRNet")]
+    | Annotated[SpandrelNetOptions, Tag("spandrel")],
+    Discriminator(_kind),
+]
 
 
 class EncoderOptions(Options):
@@ -73,9 +140,20 @@ class EncoderOptions(Options):
     """Growth of the encoder's dense blocks; default: the decoder's."""
 
 
+AUTOENCODERS = (
+    "AutoEncoder_RRDBNet",
+    "AutoEncoder_MSRResNet",
+    "BicubicDown_RRDBNet",
+    "ProbabilisticAutoEncoder_RRDBNet",
+)
+
+
 class AutoEncoderOptions(Options):
-    type: Literal["AutoEncoder_RRDBNet"] = "AutoEncoder_RRDBNet"
-    """The network's name: AESOP's auto-encoder."""
+    type: Literal[
+        "AutoEncoder_RRDBNet", "AutoEncoder_MSRResNet", "BicubicDown_RRDBNet", "ProbabilisticAutoEncoder_RRDBNet"
+    ] = "AutoEncoder_RRDBNet"
+    """AESOP's auto-encoder, or one of the paper's ablations: with an MSRResNet decoder, with bicubic in the encoder's
+    place, with a second output that predicts each pixel's scale of error."""
     scale: Literal[2, 3, 4, 8] | None = None
     """Ratio of HR to bottleneck size; default: the file's `scale`."""
     enc_opt: EncoderOptions = EncoderOptions()
@@ -104,8 +182,24 @@ class UNetDiscriminatorOptions(Options):
     """Add the encoder's features to the decoder's."""
 
 
-NetworkG = Annotated[RRDBNetOptions | AutoEncoderOptions, Field(discriminator="type")]
+NetworkG = Annotated[
+    Annotated[RRDBNetOptions, Tag("RRDBNet")]
+    | Annotated[MSRResNetOptions, Tag("MSRResNet")]
+    | Annotated[SPSRNetOptions, Tag("SPSRNet")]
+    | Annotated[AutoEncoderOptions, Tag("AutoEncoder_RRDBNet")]
+    | Annotated[SpandrelNetOptions, Tag("spandrel")],
+    Discriminator(_kind),
+]
 NetworkD = Annotated[VGGStyleDiscriminatorOptions | UNetDiscriminatorOptions, Field(discriminator="type")]
+
+
+def enlargement_option(network: Options) -> str | None:
+    """What a network's options call its enlargement; None for one that has none."""
+    if isinstance(network, SpandrelNetOptions):
+        from aesop.archs.spandrel_nets import scale_option
+
+        return scale_option(network.type)
+    return "scale" if "scale" in type(network).model_fields else "upscale"
 
 
 def _takes(discriminator: VGGStyleDiscriminatorOptions | UNetDiscriminatorOptions, size: int) -> bool:
@@ -125,9 +219,10 @@ class IOBackend(Options):
 class PairedDataset(Options):
     name: str = ""
     """Shown in tables and logs; default: the section's name."""
-    type: Literal["PairedImageDataset"] = "PairedImageDataset"
-    """HR images, with LR images or with LR made from them."""
-    dataroot_gt: str | list[str]
+    type: Literal["PairedImageDataset", "SingleImageDataset", "RealESRGANDataset"] = "PairedImageDataset"
+    """HR images, with LR images or with LR made from them by bicubic; SingleImageDataset, for tests: the network's input
+    alone; RealESRGANDataset, for training: HR images, from which the `degradation` makes LR."""
+    dataroot_gt: str | list[str] | None = None
     """Folder(s) of HR images, searched recursively."""
     dataroot_lq: str | list[str] | None = None
     """Folder(s) of LR images; without it LR is made from HR by MATLAB-compatible bicubic."""
@@ -135,6 +230,18 @@ class PairedDataset(Options):
     """LR file name for an HR name, without suffix: `{}x4` pairs img.png with imgx4.png."""
     io_backend: IOBackend = IOBackend()
     """How the images are stored."""
+
+    @model_validator(mode="after")
+    def _has_images(self) -> Self:
+        here = ("SingleImageDataset",) if isinstance(self, TrainDataset) else ("RealESRGANDataset",)
+        if self.type in here:
+            raise ValueError(f"type: {self.type} is for {'tests' if isinstance(self, TrainDataset) else 'training'}")
+        if self.type == "SingleImageDataset":
+            if not self.dataroot_lq or self.dataroot_gt:
+                raise ValueError("a SingleImageDataset has dataroot_lq, the network's input, and no dataroot_gt")
+        elif self.dataroot_gt is None:
+            raise ValueError("dataroot_gt is missing; without HR images use type: SingleImageDataset")
+        return self
 
     @field_validator("filename_tmpl")
     @classmethod
@@ -145,6 +252,8 @@ class PairedDataset(Options):
 
 
 class TrainDataset(PairedDataset):
+    meta_info: str | None = None
+    """A list of the files below dataroot_gt to use, one name a line; default: all of them."""
     gt_size: Positive = 128
     """Side of the HR crop in pixels, a multiple of the scale."""
     use_flip: bool = True
@@ -175,6 +284,8 @@ class Datasets(BaseModel):
             wrong += [str(name) for name in data if str(name).startswith("train") and name != "train"]
             if wrong:
                 raise ValueError(f"unknown section {', '.join(wrong)}: use train, val..., or test...")
+            # `datasets.test_3=null` on the command line leaves a set of the file out.
+            data = {name: section for name, section in data.items() if section is not None}
         return data
 
     def measured(self, prefix: str) -> dict[str, PairedDataset]:
@@ -182,12 +293,115 @@ class Datasets(BaseModel):
         return {name: data for name, data in (self.__pydantic_extra__ or {}).items() if name.startswith(prefix)}
 
 
+# --- degradation -------------------------------------------------------------------------------------------------------
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Range = tuple[float, float]
+Kernel = Literal["iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso"]
+KERNELS: list[Kernel] = ["iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso"]
+KERNEL_PROBABILITIES = [0.45, 0.25, 0.12, 0.03, 0.12, 0.03]
+# Side of a blur kernel: odd, at least 7 (the smallest that is drawn).
+KernelSize = Annotated[int, Field(ge=7, multiple_of=1)]
+
+
+class DegradationOptions(Options):
+    """Real-ESRGAN's random degradation of HR images into LR images (Wang et al., ICCVW 2021, section 3), in two rounds; the
+    options of the second end in 2. Published files have these at the top and below datasets.train: both are read."""
+
+    blur_kernel_size: KernelSize = 21
+    """Largest side of a blur kernel; odd sides from 7 on are drawn."""
+    kernel_list: list[Kernel] = KERNELS
+    """Families of blur kernels: Gaussian, generalised Gaussian, plateau; isotropic or not."""
+    kernel_prob: list[Probability] = KERNEL_PROBABILITIES
+    """Probability of each family."""
+    sinc_prob: Probability = 0.1
+    """Probability of a sinc kernel in their place."""
+    blur_sigma: Range = (0.2, 3)
+    """Standard deviation of the kernels in pixels."""
+    betag_range: Range = (0.5, 4)
+    """Shape of the generalised Gaussians."""
+    betap_range: Range = (1, 2)
+    """Shape of the plateaus."""
+    resize_prob: tuple[Probability, Probability, Probability] = (0.2, 0.7, 0.1)
+    """Probability of enlarging, reducing, keeping."""
+    resize_range: Range = (0.15, 1.5)
+    """Smallest and largest factor."""
+    gaussian_noise_prob: Probability = 0.5
+    """Probability of Gaussian noise; else Poisson."""
+    noise_range: Range = (1, 30)
+    """Standard deviation of the Gaussian noise in grey levels of 255."""
+    poisson_scale_range: Range = (0.05, 3)
+    """Strength of the Poisson noise."""
+    gray_noise_prob: Probability = 0.4
+    """Probability of noise without colour."""
+    jpeg_range: Range = (30, 95)
+    """JPEG quality."""
+    second_blur_prob: Probability = 0.8
+    """Probability of a blur in the second round."""
+    blur_kernel_size2: KernelSize = 21
+    """As blur_kernel_size."""
+    kernel_list2: list[Kernel] = KERNELS
+    """As kernel_list."""
+    kernel_prob2: list[Probability] = KERNEL_PROBABILITIES
+    """As kernel_prob."""
+    sinc_prob2: Probability = 0.1
+    """As sinc_prob."""
+    blur_sigma2: Range = (0.2, 1.5)
+    """As blur_sigma."""
+    betag_range2: Range = (0.5, 4)
+    """As betag_range."""
+    betap_range2: Range = (1, 2)
+    """As betap_range."""
+    resize_prob2: tuple[Probability, Probability, Probability] = (0.3, 0.4, 0.3)
+    """As resize_prob."""
+    resize_range2: Range = (0.3, 1.2)
+    """As resize_range."""
+    gaussian_noise_prob2: Probability = 0.5
+    """As gaussian_noise_prob."""
+    noise_range2: Range = (1, 25)
+    """As noise_range."""
+    poisson_scale_range2: Range = (0.05, 2.5)
+    """As poisson_scale_range."""
+    gray_noise_prob2: Probability = 0.4
+    """As gray_noise_prob."""
+    jpeg_range2: Range = (30, 95)
+    """As jpeg_range."""
+    final_sinc_prob: Probability = 0.8
+    """Probability of a sinc kernel at the very end."""
+    crop_pad_size: Positive = 400
+    """Side of the HR crop that is degraded; smaller images are continued by reflection. The training crop is cut from it."""
+    per_sample: bool = False
+    """Every image of a batch is degraded in its own way, without a need for the pool; published: resizing, kind of noise and
+    order are drawn for the batch."""
+    queue_size: Count = 180
+    """Pairs in the pool that mixes the degradations of several batches; a multiple of the batch. 0: no pool."""
+
+    @model_validator(mode="after")
+    def _sums(self) -> Self:
+        faults = []
+        for suffix in ("", "2"):
+            names, probs = getattr(self, f"kernel_list{suffix}"), getattr(self, f"kernel_prob{suffix}")
+            if len(names) != len(probs):
+                faults.append(f"kernel_prob{suffix} has {len(probs)} numbers for the {len(names)} of kernel_list{suffix}")
+            for option in (f"kernel_prob{suffix}", f"resize_prob{suffix}"):
+                if abs(sum(getattr(self, option)) - 1) > 1e-6:
+                    faults.append(f"{option} must sum to 1, sums to {sum(getattr(self, option)):g}")
+        for name, value in self:
+            if name.rstrip("2").endswith(("_range", "_sigma")) and not 0 <= value[0] <= value[1]:
+                faults.append(f"{name} must be [smallest, largest], found {list(value)}")
+        if faults:
+            raise ValueError("\n".join(faults))
+        return self
+
+
 # --- losses ------------------------------------------------------------------------------------------------------------
 
 
 class PixelOptions(Options):
-    type: Literal["L1Loss", "MSELoss", "CharbonnierLoss"] = "L1Loss"
-    """The distance; CharbonnierLoss is L1 smoothed at zero."""
+    type: Literal["L1Loss", "MSELoss", "CharbonnierLoss", "LRL1Loss"] = "L1Loss"
+    """The distance; CharbonnierLoss is L1 smoothed at zero, LRL1Loss the L1 distance of the images made smaller."""
+    scale: Annotated[int, Field(ge=2)] | None = None
+    """LRL1Loss: how much smaller the images are made; default: the file's `scale`."""
     loss_weight: Weight = 1.0
     """Factor of this loss in the sum."""
     reduction: Literal["mean", "sum"] = "mean"
@@ -211,12 +425,16 @@ class AutoencoderLoad(Options):
 
 
 class AesopOptions(Options):
-    type: Literal["AutoEncoderLoss"] = "AutoEncoderLoss"
-    """The loss's published name."""
+    type: Literal["AutoEncoderLoss", "AutoEncoderBottleneckLoss", "ProbabilisticAutoEncoderReverseKLDivergenceLoss"] = (
+        "AutoEncoderLoss"
+    )
+    """AESOP; or one of the paper's ablations: the distance of the bottlenecks, or the divergence of the Laplace
+    distributions that a probabilistic auto-encoder gives."""
     loss_weight: Weight = 1.0
     """Factor of this loss in the sum."""
-    criterion: Literal["l1", "l2"] = "l1"
-    """Distance of AE(SR) and AE(HR): absolute or squared."""
+    criterion: Literal["l1", "l2", "reverse", "forward"] = "l1"
+    """Distance of AE(SR) and AE(HR): absolute (l1) or squared (l2); direction of the divergence: reverse (KL of SR from HR)
+    or forward."""
     reduction: Literal["mean", "sum"] = "mean"
     """Over pixels, channels and images."""
     as_loss_map: bool = False
@@ -225,6 +443,17 @@ class AesopOptions(Options):
     """What the auto-encoder gets where SR leaves [0, 1]; `none` is the published behaviour."""
     autoencoder_load: AutoencoderLoad | None = None
     """Where the pre-trained auto-encoder is."""
+
+    @model_validator(mode="after")
+    def _fits_type(self) -> Self:
+        divergence = self.type.startswith("Probabilistic")
+        if divergence != (self.criterion in ("reverse", "forward")):
+            raise ValueError(f"criterion of {self.type} is {'reverse or forward' if divergence else 'l1 or l2'}")
+        if self.type != "AutoEncoderLoss" and (self.as_loss_map or self.range_guard != "none"):
+            raise ValueError(f"as_loss_map and range_guard belong to AutoEncoderLoss, not to {self.type}")
+        if divergence and self.reduction != "mean":
+            raise ValueError(f"{self.type} has reduction: mean only")
+        return self
 
 
 PUBLISHED_LAYERS = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1.0, "conv4_4": 1.0, "conv5_4": 1.0}
@@ -328,6 +557,8 @@ class TrainOptions(Options):
     """Distance of output and HR."""
     pixel_at_LR_opt: PixelOptions | None = None
     """autoencoder: distance of bottleneck and LR."""
+    sigmabranch_opt: PixelOptions | None = None
+    """autoencoder (probabilistic): distance of the predicted scale and |AE(HR) - HR|."""
     freeze_decoder: Count = 0
     """autoencoder: the decoder's weights stay fixed up to this iteration."""
     aesop_opt: AesopOptions | None = None
@@ -338,6 +569,14 @@ class TrainOptions(Options):
     """adversarial: VGG feature distance."""
     gan_opt: GANOptions | None = None
     """adversarial: the GAN loss."""
+    l1_gt_usm: bool = False
+    """pixel_opt compares with the sharpened HR (Real-ESRGAN's recipe)."""
+    percep_gt_usm: bool = False
+    """perceptual_opt compares with the sharpened HR."""
+    gan_gt_usm: bool = False
+    """The discriminator sees the sharpened HR."""
+    aesop_gt_usm: bool = False
+    """aesop_opt compares with the sharpened HR (published: with HR as it is)."""
     net_d_iters: Positive = 1
     """adversarial: the generator is updated every net_d_iters-th iteration."""
     net_d_init_iters: Count = 0
@@ -422,6 +661,17 @@ class PathOptions(Options):
     """Testing writes into <results_root>/<name>."""
 
 
+# Losses that single stages have.
+_ONLY_IN = {
+    "pixel_at_LR_opt": ("autoencoder",),
+    "sigmabranch_opt": ("autoencoder",),
+    "aesop_opt": ("adversarial",),
+    "artifacts_opt": ("adversarial",),
+    "perceptual_opt": ("adversarial",),
+    "gan_opt": ("adversarial",),
+}
+
+
 class Config(Options):
     """One option file: one training stage, or a test."""
 
@@ -443,6 +693,8 @@ class Config(Options):
     """The discriminator of the adversarial stage."""
     datasets: Datasets = Datasets()
     """What is trained, validated and tested on."""
+    degradation: DegradationOptions | None = None
+    """Real-world training: LR images are made by random degradations; goes with datasets.train.type RealESRGANDataset."""
     path: PathOptions = PathOptions()
     """Weights to start from, folders to write to."""
     train: TrainOptions | None = None
@@ -451,17 +703,6 @@ class Config(Options):
     """Validation while training, and what `aesop test` measures."""
     logger: LoggerOptions = LoggerOptions()
     """Progress lines, checkpoints and where figures are sent."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _stage_of_model_type(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and "model_type" in data:
-            data = dict(data)
-            model_type = data.pop("model_type")
-            if model_type not in MODEL_TYPES:
-                raise ValueError(f"model_type: {model_type!r} is not supported; known: {', '.join(MODEL_TYPES)}")
-            data.setdefault("stage", MODEL_TYPES[model_type])
-        return data
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -477,17 +718,22 @@ class Config(Options):
         if isinstance(self.network_g, AutoEncoderOptions):
             networks.append(("network_g.dec_opt", self.network_g.dec_opt))
         for where, network in networks:
-            if network.scale is None:
-                network.scale = self.scale
-            elif network.scale != self.scale:
-                yield f"{where}.scale: {network.scale} differs from the file's scale {self.scale}"
+            option = enlargement_option(network)
+            given = getattr(network, option, None) if option else 1
+            if given is None and option:
+                setattr(network, option, self.scale)
+            elif given != self.scale:
+                called = f".{option}: {given}" if option else f".type: {network.type} keeps the size, which"
+                yield f"{where}{called} differs from the file's scale {self.scale}"
+        if self.train and self.train.pixel_opt and self.train.pixel_opt.type == "LRL1Loss":
+            self.train.pixel_opt.scale = self.train.pixel_opt.scale or self.scale
         if self.datasets.train and self.datasets.train.gt_size % self.scale:
             yield f"datasets.train.gt_size: {self.datasets.train.gt_size} is no multiple of the scale {self.scale}"
 
     def _train_faults(self, train: TrainOptions) -> Iterator[str]:
         is_autoencoder = isinstance(self.network_g, AutoEncoderOptions)
         if is_autoencoder != (self.stage == "autoencoder"):
-            wanted = "AutoEncoder_RRDBNet" if self.stage == "autoencoder" else "a generator"
+            wanted = "an auto-encoder (AutoEncoder_RRDBNet)" if self.stage == "autoencoder" else "a generator"
             yield f"network_g.type: the {self.stage} stage trains {wanted}, found {self.network_g.type}"
         if self.datasets.train is None:
             yield "datasets.train: missing; give at least dataroot_gt"
@@ -497,6 +743,17 @@ class Config(Options):
         sums = [o for o in (train.pixel_opt, train.pixel_at_LR_opt, train.aesop_opt) if o and o.reduction == "sum"]
         if sums and train.accumulate > 1:
             yield "train.accumulate: parts of a batch are averaged, which does not go with reduction: sum"
+        yield from self._degradation_faults()
+        for option, stages in _ONLY_IN.items():
+            if getattr(train, option) is not None and self.stage not in stages:
+                yield f"train.{option}: it has no place in the {self.stage} stage, only in {' and '.join(stages)}; remove it"
+        probabilistic = self.network_g.type == "ProbabilisticAutoEncoder_RRDBNet"
+        if train.sigmabranch_opt is not None and not probabilistic:
+            yield "train.sigmabranch_opt: only a ProbabilisticAutoEncoder_RRDBNet has a sigma branch"
+        if self.stage == "autoencoder" and probabilistic and train.sigmabranch_opt is None:
+            yield "train.sigmabranch_opt: a probabilistic auto-encoder learns its scale from it, e.g. {type: L1Loss}"
+        if self.network_g.type == "BicubicDown_RRDBNet" and train.freeze_decoder:
+            yield "train.freeze_decoder: a BicubicDown_RRDBNet has nothing but its decoder to train; set it to 0"
         best = self.val.best_metric
         if best is not None and best not in self.val.metrics:
             yield f"val.best_metric: {best!r} is none of val.metrics ({', '.join(self.val.metrics)})"
@@ -510,6 +767,28 @@ class Config(Options):
             )
         if self.stage == "adversarial":
             yield from self._adversarial_faults(train, bool(start))
+
+    def _degradation_faults(self) -> Iterator[str]:
+        crops, degradation = self.datasets.train, self.degradation
+        if crops is None:
+            return
+        if (crops.type == "RealESRGANDataset") != (degradation is not None):
+            yield (
+                "degradation: it goes with datasets.train.type: RealESRGANDataset, and that with a degradation section "
+                "(`degradation: {}` takes Real-ESRGAN's values)"
+            )
+        if degradation is None:
+            return
+        if crops.dataroot_lq is not None:
+            yield "datasets.train.dataroot_lq: LR images are made by the degradation; leave it out"
+        side = degradation.crop_pad_size
+        if side < crops.gt_size or side % self.scale:
+            yield f"degradation.crop_pad_size: {side} must be a multiple of the scale, and at least gt_size {crops.gt_size}"
+        if degradation.queue_size % crops.batch_size_per_gpu:
+            yield (
+                f"degradation.queue_size: {degradation.queue_size} is no multiple of the batch_size_per_gpu "
+                f"{crops.batch_size_per_gpu}"
+            )
 
     def _adversarial_faults(self, train: TrainOptions, has_start: bool) -> Iterator[str]:
         if not has_start:
@@ -532,6 +811,21 @@ class Config(Options):
                 f"network_d.type: {self.network_d.type} does not take crops of gt_size {size}: change "
                 "datasets.train.gt_size, or use UNetDiscriminatorSN, which takes any multiple of 8"
             )
+
+    @property
+    def run_folder(self) -> Path:
+        """What training writes into."""
+        return Path(self.path.experiments_root).expanduser() / self._folder_name
+
+    @property
+    def results_folder(self) -> Path:
+        """What testing writes into."""
+        return Path(self.path.results_root).expanduser() / self._folder_name
+
+    @property
+    def _folder_name(self) -> str:
+        """The name without what cannot be in a folder's name everywhere: a published file has a colon in it."""
+        return re.sub(r'[<>:"|?*\\]', "_", self.name)
 
     def to_yaml(self) -> str:
         """The resolved configuration; reading it gives the same one."""

@@ -19,7 +19,7 @@ from aesop.data.pairs import MeasuredPairs
 from aesop.data.resize import imresize
 from aesop.device import pick_device
 from aesop.engine.pipeline import is_finished, plan
-from aesop.engine.train import duration, final_model, run_folder, train
+from aesop.engine.train import duration, final_model, train
 from aesop.evaluate import METRIC_WEIGHTS, averages, make_metrics, measure, predict, summary_table
 from aesop.metrics import METRICS
 from aesop.report import Page
@@ -193,7 +193,7 @@ def write_page(
         "have known; after the auto-encoder, what is left is what the AESOP loss punishes.",
     )
     for title, config in stages.items():
-        curves = read_curves(run_folder(config) / "scalars.jsonl")
+        curves = read_curves(config.run_folder / "scalars.jsonl")
         page.curves(f"Training: {title}", curves, "iteration", "loss", log_y=True)
     for title, config in stages.items():
         page.config(f"Configuration: {title}", config.to_yaml())

@@ -9,20 +9,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from aesop.config import STAGES, Config, Datasets, PairedDataset
-
-# Published options that mean nothing here: accepted, and said so in one line each.
-WITHOUT_MEANING = {
-    "num_gpu": "the processes started by torchrun decide",
-    "dist_params": "the processes started by torchrun decide",
-    "find_unused_parameters": "only gradients that are there are averaged",
-    "datasets.train.prefetch_mode": "batches are always prefetched",
-    "datasets.train.dataset_enlarge_ratio": "there are no epochs to lengthen: sample k is drawn from (seed, k)",
-    "datasets.train.use_shuffle": "samples are always drawn in a shuffled order",
-    "datasets.train.pin_memory": "memory is pinned whenever the device gains from it",
-    "network_g.enc_opt.placeholder": "it never had a meaning",
-    "train.aesop_opt.autoencoder_arch": "the architecture is found from the weight file",
-}
+from aesop.config import STAGES, Config, Datasets, PairedDataset, SpandrelNetOptions
+from aesop.published import former_place, from_published
 
 
 class ConfigError(ValueError):
@@ -131,12 +119,14 @@ def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> None:
 
 def build_config(raw: Mapping[str, Any], source: str, nodes: yaml.Node | None = None) -> tuple[Config, list[str]]:
     """Check raw options; see `load_config`. `nodes` gives the faults their line numbers."""
-    raw, notes = _without_meaningless(raw)
     try:
+        raw, notes = from_published(raw)
         return Config.model_validate(raw), notes
     except ValidationError as error:
         faults = [fault for entry in _without_union_echoes(error.errors()) for fault in _describe(entry, nodes)]
-        raise ConfigError(source, faults) from None
+    except ValueError as error:
+        faults = list(_with_lines(str(error), nodes))
+    raise ConfigError(source, faults) from None
 
 
 def _without_union_echoes(entries: list[Any]) -> list[Any]:
@@ -148,19 +138,6 @@ def _without_union_echoes(entries: list[Any]) -> list[Any]:
             seen.add(where)
             kept.append(entry)
     return kept
-
-
-def _without_meaningless(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    kept, notes = _merge({}, raw), []
-    for dotted, why in WITHOUT_MEANING.items():
-        *parents, last = dotted.split(".")
-        node: Any = kept
-        for name in parents:
-            node = node.get(name) if isinstance(node, dict) else None
-        if isinstance(node, dict) and last in node:
-            del node[last]
-            notes.append(f"{dotted} has no meaning here: {why}")
-    return kept, notes
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,10 +181,8 @@ def _describe(entry: Mapping[str, Any], nodes: yaml.Node | None) -> Iterator[str
     line = _line_of(location, nodes, whole=kind != "missing")
     where = f"{f'line {line}' if line else 'option'}: {'.'.join(location)}"
     if kind == "value_error":
-        for text in str(entry["ctx"]["error"]).splitlines():
-            found = _line_of(text.partition(":")[0].split("."), nodes)
-            prefix = f"line {found}: " if found and not location else ""
-            yield f"{prefix}{text}" if not location else f"{where}: {text}"
+        text = str(entry["ctx"]["error"])
+        yield from (f"{where}: {line}" for line in text.splitlines()) if location else _with_lines(text, nodes)
     elif kind == "extra_forbidden":
         known = list(model.model_fields) if model else []
         near = difflib.get_close_matches(location[-1], known, 1, 0.6)
@@ -220,14 +195,24 @@ def _describe(entry: Mapping[str, Any], nodes: yaml.Node | None) -> Iterator[str
         names = [name.strip(" '") for name in expected.replace(" or ", ",").split(",")]
         near = difflib.get_close_matches(tag, names, 1, 0.6) if isinstance(tag, str) else []
         yield f"{where}: {tag!r} is none of {expected}" + (f"; did you mean {near[0]}?" if near else "")
+    elif kind == "union_tag_not_found" and not isinstance(given, Mapping):
+        yield f"{where}: must hold options (`key: value` lines), found {given!r}"
     elif kind == "union_tag_not_found" and model is not None:
         members = _models_in(model.model_fields[location[-1]].annotation)
         names = [name for member in members for name in get_args(member.model_fields["type"].annotation)]
-        yield f"{where}.type: missing; known: {', '.join(names)}"
+        others = " and spandrel's (SwinIR, DRCT ...)" if SpandrelNetOptions in members else ""
+        yield f"{where}.type: missing; known: {', '.join(names)}{others}"
     elif kind in ("model_type", "model_attributes_type", "dict_type"):
         yield f"{where}: must hold options (`key: value` lines), found {given!r}"
     else:
         yield f"{where}: {entry['msg'][0].lower()}{entry['msg'][1:]}, found {given!r}"
+
+
+def _with_lines(text: str, nodes: yaml.Node | None) -> Iterator[str]:
+    """Messages that begin with an option's name, each with the option's line."""
+    for message in text.splitlines():
+        found = _line_of(message.partition(":")[0].split("."), nodes)
+        yield f"line {found}: {message}" if found else message
 
 
 def _resolve(loc: Sequence[Any]) -> tuple[list[str], type[BaseModel] | None]:
@@ -237,6 +222,7 @@ def _resolve(loc: Sequence[Any]) -> tuple[list[str], type[BaseModel] | None]:
     holder: type[BaseModel] | None = Config
     for part in loc:
         tagged = [m for m in candidates if "type" in m.model_fields and part in get_args(m.model_fields["type"].annotation)]
+        tagged += [m for m in candidates if m is SpandrelNetOptions and part == "spandrel"]
         if tagged and len(candidates) > 1:
             candidates = tagged
             continue
@@ -261,6 +247,11 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 def _line_of(location: Sequence[str], nodes: yaml.Node | None, whole: bool = False) -> int | None:
     """The line of the deepest part of an option's path that the file has; with `whole` None unless it has all of it."""
+    found = (_line_in(place, nodes, whole=True) for place in former_place(list(location)))
+    return next((line for line in found if line), None) or _line_in(location, nodes, whole)
+
+
+def _line_in(location: Sequence[str], nodes: yaml.Node | None, whole: bool) -> int | None:
     line, node = None, nodes
     for name in location:
         if not isinstance(node, yaml.MappingNode):

@@ -1,10 +1,22 @@
-"""The auto-encoder: shapes at every scale, published names in and out, any decoder."""
+"""The auto-encoder: shapes at every scale, published names in and out, any decoder; its variants."""
 
+import copy
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from aesop.archs import AutoEncoder, RRDBNet, build_network
+from aesop.archs import (
+    AutoEncoder,
+    BicubicAutoEncoder,
+    MSRResNet,
+    ProbabilisticAutoEncoder,
+    RRDBNet,
+    SPSRNet,
+    build_network,
+)
 from aesop.archs.autoencoder import published_state_dict
 from aesop.losses import AESOPLoss
 from aesop.weights import WeightsError, load_into
@@ -134,11 +146,13 @@ def test_published_doubled_names_load(load, conflict):
         assert not torch.equal(other(x), truth(x))
 
 
-def test_only_the_short_names_load_as_well():
-    truth, net = tiny(1), tiny(2)
-    file = {k: v for k, v in published(truth.state_dict()).items() if not k.startswith("encoder.")}
-    net.load_state_dict(file)
-    assert all(torch.equal(value, truth.state_dict()[name]) for name, value in net.state_dict().items())
+def test_a_file_with_only_the_short_names_is_refused():
+    """It is a BicubicDown_RRDBNet's, whose encoder was never trained."""
+    file = {k: v for k, v in published(tiny(1).state_dict()).items() if not k.startswith("encoder.")}
+    with pytest.raises(RuntimeError, match=r"Missing key.*encoder\.0\.0\.weight"):
+        tiny(2).load_state_dict(file)
+    with pytest.raises(WeightsError, match=r"missing \(encoder\.0\.0\.bias"):
+        load_into(tiny(2), file, "test")
 
 
 def test_doubled_names_load_below_a_prefix():
@@ -178,3 +192,180 @@ def test_first_and_last_convolutions_start_small():
         # 108 samples in the smallest one: 30 % is 4.4 sigma of the sample deviation.
         assert layer.weight.std().item() == pytest.approx(0.1 * kaiming_std, rel=0.3)
         assert not layer.bias.any()
+
+
+# --- variants ----------------------------------------------------------------------------------------------------------
+
+TINY_RRDBNET = {"type": "RRDBNet", "num_feat": 16, "num_block": 2, "num_grow_ch": 4}
+TINY_MSRRESNET = {"type": "MSRResNet", "num_feat": 8, "num_block": 1}
+VARIANTS = {
+    "AutoEncoder_RRDBNet": (AutoEncoder, TINY_RRDBNET),
+    "AutoEncoder_MSRResNet": (AutoEncoder, TINY_MSRRESNET),
+    "BicubicDown_RRDBNet": (BicubicAutoEncoder, TINY_RRDBNET),
+    "ProbabilisticAutoEncoder_RRDBNet": (ProbabilisticAutoEncoder, TINY_RRDBNET),
+}
+
+
+def variant(name: str, seed: int = 0, **options) -> AutoEncoder:
+    torch.manual_seed(seed)
+    # The published files' encoder section holds a placeholder, and is otherwise ignored there.
+    net = build_network({"type": name, "enc_opt": {"placeholder": 0}, "dec_opt": VARIANTS[name][1], **options})
+    assert type(net) is VARIANTS[name][0]
+    return net.eval()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_survives_the_published_names(name):
+    truth, net = variant(name, 1), variant(name, 2)
+    x = torch.rand(1, 3, 8, 12)
+    with torch.no_grad():
+        assert not torch.equal(net(x), truth(x))
+        net.load_state_dict(published_state_dict(truth.state_dict()))
+        assert torch.equal(net(x), truth(x))
+        load_into(again := variant(name, 3), truth.state_dict(), "test")
+        assert torch.equal(again(x), truth(x))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_can_be_copied(name):
+    net = variant(name)
+    twin = copy.deepcopy(net)
+    x = torch.rand(1, 3, 8, 12)
+    with torch.no_grad():
+        before = net(x)
+        assert torch.equal(twin(x), before)
+        for parameter in net.parameters():
+            parameter.zero_()
+        assert torch.equal(twin(x), before), "the copy has weights of its own"
+        assert not torch.equal(net(x), before)
+
+
+def test_the_encoder_is_as_wide_as_an_rrdbnet_decoder_and_64_32_with_others():
+    def widths(net: AutoEncoder) -> tuple[int, int]:
+        conv = net.encoder[2][0].rdb1.conv1
+        return conv.in_channels, conv.out_channels
+
+    assert widths(variant("AutoEncoder_RRDBNet")) == (16, 4)
+    assert widths(variant("AutoEncoder_MSRResNet")) == (64, 32)
+    assert widths(variant("AutoEncoder_RRDBNet", dec_opt=TINY_MSRRESNET)) == (64, 32)
+    assert widths(variant("AutoEncoder_MSRResNet", enc_opt={"num_feat": 48, "num_grow_ch": None})) == (48, 32)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "kind", "scale"),
+    [(TINY_MSRRESNET, MSRResNet, 2), (TINY_MSRRESNET, MSRResNet, 3), ({"type": "SPSRNet", "nf": 4, "nb": 20}, SPSRNet, 2)],
+)
+def test_our_decoders_get_the_autoencoders_scale(decoder, kind, scale):
+    small = {"num_feat": 16, "num_grow_ch": 4}
+    net = variant("AutoEncoder_RRDBNet", dec_opt={**decoder, "upscale": 4}, enc_opt=small, scale=scale)
+    assert isinstance(net.decoder, kind)
+    x = torch.rand(1, 3, 4 * scale, 5 * scale)
+    with torch.no_grad():
+        assert net(x).shape == x.shape
+
+
+def pillows(image: Tensor, scale: int) -> Tensor:
+    """Pillow's bicubic, channel by channel in float32."""
+    size = (image.shape[-1] // scale, image.shape[-2] // scale)
+    small = [Image.fromarray(np.asarray(channel)).resize(size, Image.Resampling.BICUBIC) for channel in image]
+    return torch.from_numpy(np.stack(small))
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4, 8])
+def test_the_bicubic_bottleneck_is_pillows(scale):
+    net = BicubicAutoEncoder(enlarger(scale), scale, num_feat=16, num_grow_ch=4)
+    x = torch.rand(2, 3, 6 * scale, 5 * scale)
+    bottleneck = net.encode(x)
+    assert bottleneck.shape == (2, 3, 6, 5)
+    for ours, one in zip(bottleneck, x, strict=True):
+        torch.testing.assert_close(ours, pillows(one, scale), rtol=0, atol=1e-6)
+
+
+def test_the_bicubic_bottleneck_of_a_ramp_is_the_ramp_at_the_cells_centres():
+    net = BicubicAutoEncoder(enlarger(4), num_feat=16, num_grow_ch=4)
+    ramp = torch.arange(40.0).expand(1, 3, 24, 40)
+    centres = 4 * torch.arange(10.0) + 1.5
+    inside = net.encode(ramp)[..., 2:-2]  # the kernel is 16 pixels wide: further out it reaches beyond the border
+    torch.testing.assert_close(inside, centres[2:-2].expand(1, 3, 6, 6), rtol=1e-6, atol=0)
+
+
+def test_the_bicubic_variant_takes_any_size_and_rounds_down():
+    net = variant("BicubicDown_RRDBNet")
+    x = torch.rand(1, 3, 30, 37, requires_grad=True)
+    y, bottleneck = net(x, return_bottleneck=True)
+    assert bottleneck.shape == (1, 3, 7, 9)
+    assert y.shape == (1, 3, 28, 36)
+    y.sum().backward()
+    assert x.grad.any()
+    idle = {name.split(".")[0] for name, parameter in net.named_parameters() if parameter.grad is None}
+    assert idle == {"conv_first", "body", "conv_last"}
+
+
+def test_the_bicubic_variant_has_each_name_once_and_is_told_apart_by_them():
+    learned, bicubic = variant("AutoEncoder_RRDBNet"), variant("BicubicDown_RRDBNet")
+    doubled = published_state_dict(learned.state_dict())
+    assert list(bicubic.state_dict()) == [name for name in doubled if not name.startswith("encoder.")]
+    assert published_state_dict(bicubic.state_dict()).keys() == bicubic.state_dict().keys()
+    for net, file in ((learned, bicubic.state_dict()), (bicubic, learned.state_dict()), (bicubic, doubled)):
+        with pytest.raises(RuntimeError, match="Missing key"):
+            net.load_state_dict(file)
+        with pytest.raises(WeightsError, match=r"do not fit a .*missing"):
+            load_into(net, file, "test")
+    assert bicubic.colour_channels == 3, "no colour is lost before the bottleneck"
+
+
+def test_the_probabilistic_variant_returns_what_is_asked_for():
+    net, plain = variant("ProbabilisticAutoEncoder_RRDBNet"), variant("AutoEncoder_RRDBNet", 1)
+    plain.load_state_dict({k: v for k, v in net.state_dict().items() if not k.startswith("sigma_branch.")})
+    x = torch.rand(2, 3, 8, 12)
+    with torch.no_grad():
+        image, bottleneck, sigma = net(x, return_bottleneck=True, return_sigma=True)
+        assert torch.equal(image, plain(x))
+        assert torch.equal(bottleneck, plain.encode(x))
+        assert sigma.shape == x.shape
+        assert torch.equal(net(x), image)
+        for keywords, expected in (("return_bottleneck", bottleneck), ("return_sigma", sigma)):
+            first, second = net(x, **{keywords: True})
+            assert torch.equal(first, image)
+            assert torch.equal(second, expected)
+
+
+def test_sigma_starts_from_the_first_and_the_last_block_and_the_decoder_runs_once():
+    net = variant("ProbabilisticAutoEncoder_RRDBNet")
+    seen = {name: [] for name in ("body.0", "body.1", "conv_last")}
+    for name, outputs in seen.items():
+        net.decoder.get_submodule(name).register_forward_hook(lambda _, __, y, outputs=outputs: outputs.append(y))
+    with torch.no_grad():
+        _, sigma = net(torch.rand(1, 3, 8, 12), return_sigma=True)
+        assert [len(outputs) for outputs in seen.values()] == [1, 1, 1]
+        y = net.sigma_branch[1](net.sigma_branch[0](seen["body.0"][0] + seen["body.1"][0]))
+        for k in (3, 6):
+            larger = y.repeat_interleave(2, -1).repeat_interleave(2, -2)
+            y = nn.functional.leaky_relu(net.sigma_branch[k](larger), 0.2)
+        y = net.sigma_branch[10](nn.functional.leaky_relu(net.sigma_branch[8](y), 0.2))
+        assert torch.equal(sigma, y)
+
+
+def test_a_probabilistic_copy_is_independent_of_the_original():
+    net = variant("ProbabilisticAutoEncoder_RRDBNet")
+    twin = copy.deepcopy(net).double()
+    x = torch.rand(1, 3, 8, 12)
+    with torch.no_grad():
+        before = net(x, return_sigma=True)[1]
+        after = twin(x.double(), return_sigma=True)[1]
+        torch.testing.assert_close(after.float(), before, rtol=1e-4, atol=1e-7)
+        for parameter in net.parameters():
+            parameter.zero_()
+        assert torch.equal(twin(x.double(), return_sigma=True)[1], after)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "scale", "found"),
+    [
+        (enlarger(4), 4, "Sequential of scale unknown, and scale 4"),
+        (RRDBNet(scale=2, num_feat=8, num_block=1, num_grow_ch=4), 2, "RRDBNet of scale 2, and scale 2"),
+    ],
+)
+def test_a_probabilistic_variant_of_another_decoder_is_refused(decoder, scale, found):
+    with pytest.raises(ValueError, match=f"an RRDBNet decoder of scale 4, found {found}; use an AutoEncoder"):
+        ProbabilisticAutoEncoder(decoder, scale, num_feat=16, num_grow_ch=4)

@@ -23,11 +23,13 @@ def image(*shape: int, seed: int = 1) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize(("scale", "num_block"), [(4, 2), (2, 1), (1, 1), (8, 1)])
-def test_output_equals_spandrels_for_the_same_weights(scale, num_block):
+@pytest.mark.parametrize(
+    ("scale", "num_block", "unshuffle"), [(4, 2, True), (2, 1, True), (2, 1, False), (1, 1, True), (8, 1, True)]
+)
+def test_output_equals_spandrels_for_the_same_weights(scale, num_block, unshuffle):
     spandrel = pytest.importorskip("spandrel")
     # spandrel's ESRGAN has a growth of 32 and no other.
-    net = lively(RRDBNet(scale=scale, num_feat=8, num_block=num_block, num_grow_ch=32))
+    net = lively(RRDBNet(scale=scale, num_feat=8, num_block=num_block, num_grow_ch=32, unshuffle=unshuffle))
     oracle = spandrel.ModelLoader().load_from_state_dict(net.state_dict())
     assert oracle.scale == scale
     x = image(1, 3, 12, 16)
@@ -57,6 +59,26 @@ def test_state_names_are_basicsrs(scale):
     published = [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
     net = RRDBNet(scale=scale, num_feat=8, num_block=3, num_grow_ch=4)
     assert list(net.state_dict()) == published
+
+
+def test_bsrgans_x2_network_takes_the_image_as_it_is_and_enlarges_once():
+    net = RRDBNet(scale=2, num_feat=8, num_block=1, num_grow_ch=4, unshuffle=False)
+    names = set(RRDBNet(num_feat=8, num_block=1, num_grow_ch=4).state_dict())
+    assert set(net.state_dict()) == names - {"conv_up2.weight", "conv_up2.bias"}
+    assert net.conv_first.weight.shape == (8, 3, 3, 3)
+    with torch.no_grad():
+        assert net(image(1, 3, 5, 7)).shape == (1, 3, 10, 14)
+
+
+@pytest.mark.parametrize("scale", [3, 4, 8])
+def test_scales_that_never_unshuffle_accept_the_option(scale):
+    a, b = (RRDBNet(scale=scale, num_feat=8, num_block=1, num_grow_ch=4, unshuffle=u).state_dict() for u in (True, False))
+    assert {name: value.shape for name, value in a.items()} == {name: value.shape for name, value in b.items()}
+
+
+def test_scale_1_refuses_to_go_without_unshuffle():
+    with pytest.raises(ValueError, match="scale 1 without unshuffle does not exist"):
+        RRDBNet(scale=1, unshuffle=False)
 
 
 def test_published_size():

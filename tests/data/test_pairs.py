@@ -49,7 +49,7 @@ def crops(root: Path, lq: bool = True, **changes) -> TrainDataset:
 
 
 def all_batches(options: TrainDataset, last: int, first: int = 1, rank: int = 0, size: int = 1) -> list[dict]:
-    return list(make_loader(options, SCALE, 7, first, last, rank, size))
+    return list(make_loader(TrainingCrops(options, SCALE, 7), options, first, last, rank, size))
 
 
 def same(a: dict, b: dict) -> bool:

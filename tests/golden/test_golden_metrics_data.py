@@ -1,4 +1,4 @@
-"""Golden groups C (metrics) and D (data): every case of the folder at the README's tolerance, or skipped by name.
+"""Golden groups C (metrics) and D (data, but for degradations): every case at the README's tolerance, or skipped by name.
 
 A case is recognised by the function it calls (`callable`) and by the names of its values and outputs; a case nobody
 here knows fails, so that a new kind is noticed.
@@ -13,6 +13,7 @@ import golden_lib as golden
 import numpy as np
 import pytest
 import torch
+from test_golden_degradations import is_degradation
 
 from aesop import metrics
 from aesop.archs import build_network
@@ -23,12 +24,6 @@ from aesop.data.resize import imresize, mod_crop
 # By the first function a case calls.
 SKIPPED = {
     "calculate_niqe": "needs NIQE, not there yet",
-    "bivariate_Gaussian": "degradation kernels: not there yet",
-    "random_mixed_kernels": "degradation kernels: not there yet",
-    "filter2D": "degradations: blur is not there yet",
-    "USMSharp": "degradations: USM sharpening is not there yet",
-    "DiffJPEG": "degradations: JPEG is not there yet",
-    "generate_gaussian_noise_pt": "degradations: noise is not there yet",
 }
 
 
@@ -183,7 +178,7 @@ RUNNERS: dict[str, Callable[[dict], None]] = {
 }
 
 
-@pytest.mark.parametrize("case", [*golden.params("C"), *golden.params("D")])
+@pytest.mark.parametrize("case", [*golden.params("C"), *golden.params("D", lambda case: not is_degradation(case))])
 def test_golden(case: dict) -> None:
     function = case["callable"].partition(",")[0]
     if function in SKIPPED:

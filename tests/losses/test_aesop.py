@@ -1,13 +1,14 @@
-"""The AESOP loss: its definition, what gets a gradient, the range guards, and the files it is made from."""
+"""The AESOP loss: its definition, what gets a gradient, the range guards, and the files it is made from; its variants."""
 
 import json
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributions import Laplace, kl_divergence
 
 from aesop.archs import AutoEncoder, RRDBNet, build_network
-from aesop.losses import AESOPLoss
+from aesop.losses import AESOPLoss, BottleneckLoss, LaplaceKLLoss, laplace_kl
 from aesop.weights import WeightsError, save_basicsr, save_weights
 
 AE_OPTIONS = {
@@ -17,9 +18,9 @@ AE_OPTIONS = {
 }
 
 
-def tiny(seed: int = 0, dtype: torch.dtype = torch.float32) -> AutoEncoder:
+def tiny(seed: int = 0, dtype: torch.dtype = torch.float32, **options) -> AutoEncoder:
     torch.manual_seed(seed)
-    net = build_network(AE_OPTIONS)
+    net = build_network({**AE_OPTIONS, **options})
     with torch.no_grad():  # unit gain: the published initialisation (x0.1) would give an almost constant output
         for parameter in net.parameters():
             parameter.copy_(torch.randn(parameter.shape) / (parameter[0].numel() if parameter.ndim > 1 else 100) ** 0.5)
@@ -228,3 +229,102 @@ def test_wrong_options_are_refused():
         AESOPLoss(nn.Identity(), range_guard="tanh")
     with pytest.raises(ValueError, match="reduction must be mean or sum, found 'none'"):
         AESOPLoss(nn.Identity(), reduction="none")
+
+
+# --- variants ----------------------------------------------------------------------------------------------------------
+
+
+def probabilistic(seed: int = 0) -> AutoEncoder:
+    net = tiny(seed, type="ProbabilisticAutoEncoder_RRDBNet")
+    with torch.no_grad():
+        net.sigma_branch[10].bias.fill_(1.0)  # positive for these images
+    return net
+
+
+VARIANTS = {
+    "bottleneck": lambda: BottleneckLoss(tiny()),
+    "reverse": lambda: LaplaceKLLoss(probabilistic()),
+    "forward": lambda: LaplaceKLLoss(probabilistic(), "forward"),
+}
+
+
+@pytest.mark.parametrize(("criterion", "reduction"), [("l1", "mean"), ("l2", "mean"), ("l1", "sum"), ("l2", "sum")])
+def test_bottleneck_loss_is_the_distance_of_the_bottlenecks(criterion, reduction):
+    net = tiny()
+    sr, hr = images()
+    with torch.no_grad():
+        difference = (net(sr, return_bottleneck=True)[1] - net(hr, return_bottleneck=True)[1]).double()
+    each = difference.abs() if criterion == "l1" else difference**2
+    expected = each.mean() if reduction == "mean" else each.sum()
+    assert BottleneckLoss(net, criterion, reduction)(sr, hr).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert AESOPLoss(net, criterion, reduction)(sr, hr).item() != pytest.approx(expected.item(), rel=0.1)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants_reach_sr_only_and_leave_the_autoencoder_as_it_is(name):
+    loss = VARIANTS[name]()
+    before = {name: value.clone() for name, value in loss.state_dict().items()}
+    assert loss.train() is loss
+    assert not any(module.training for module in loss.autoencoder.modules())
+    sr, hr = (x.requires_grad_() for x in images())
+    loss(sr, hr).backward()
+    assert sr.grad.abs().sum() > 0
+    assert hr.grad is None
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in loss.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in loss.state_dict().items())
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants_of_equal_images_are_zero(name):
+    loss = VARIANTS[name]()
+    sr, hr = images()
+    assert loss(hr.clone(), hr).item() == 0
+    assert loss(sr, hr).item() > 1e-3
+
+
+def laplacians(seed: int = 0) -> list[Tensor]:
+    """Mean and scale of P, mean and scale of Q."""
+    generator = torch.Generator().manual_seed(seed)
+    return list(torch.rand(4, 50, generator=generator, dtype=torch.float64) + 0.1)
+
+
+def test_laplace_kl_of_equal_means_is_pytorchs():
+    mean, p_scale, _, q_scale = laplacians()
+    ours = laplace_kl(mean, p_scale, mean, q_scale)
+    torch.testing.assert_close(ours, kl_divergence(Laplace(mean, p_scale), Laplace(mean, q_scale)), rtol=1e-12, atol=1e-14)
+    assert ours.min() >= 0
+
+
+def test_laplace_kl_exceeds_pytorchs_by_what_the_published_formula_leaves_out():
+    p_mean, p_scale, q_mean, q_scale = laplacians()
+    exact = kl_divergence(Laplace(p_mean, p_scale), Laplace(q_mean, q_scale))
+    excess = p_scale / q_scale * (1 - torch.exp(-(p_mean - q_mean).abs() / p_scale))
+    torch.testing.assert_close(laplace_kl(p_mean, p_scale, q_mean, q_scale), exact + excess, rtol=1e-12, atol=1e-14)
+    assert excess.min() > 0
+    equal = laplace_kl(p_mean, p_scale, p_mean, p_scale)
+    torch.testing.assert_close(equal, torch.zeros_like(equal), rtol=0, atol=1e-15)
+
+
+def test_laplace_kl_loss_takes_twice_the_clamped_sigma_and_the_direction_asked_for():
+    net = probabilistic()
+    sr, hr = images()
+    with torch.no_grad():
+        net.sigma_branch[10].bias.sub_(net(hr, return_sigma=True)[1].median())
+        (sr_mean, sr_sigma), (hr_mean, hr_sigma) = (net(x, return_sigma=True) for x in (sr, hr))
+    assert 0.1 < (sr_sigma < 1e-6).float().mean() < 0.9, "the clamp must be seen"
+    p = sr_mean.double(), 2 * sr_sigma.double().clamp(min=1e-6)
+    q = hr_mean.double(), 2 * hr_sigma.double().clamp(min=1e-6)
+    for criterion, expected in (("reverse", laplace_kl(*p, *q)), ("forward", laplace_kl(*q, *p))):
+        assert LaplaceKLLoss(net, criterion)(sr, hr).item() == pytest.approx(expected.mean().item(), rel=1e-5)
+    assert LaplaceKLLoss(net, "forward")(sr, hr).item() == LaplaceKLLoss(net, "reverse")(hr, sr).item()
+
+
+def test_variants_refuse_wrong_options():
+    with pytest.raises(ValueError, match="BottleneckLoss: criterion must be l1 or l2, found 'charbonnier'"):
+        BottleneckLoss(tiny(), criterion="charbonnier")
+    with pytest.raises(ValueError, match="LaplaceKLLoss: criterion must be reverse or forward, found 'laplacian'"):
+        LaplaceKLLoss(probabilistic(), criterion="laplacian")
+    net = tiny()
+    with pytest.raises(ValueError, match="needs a ProbabilisticAutoEncoder, found AutoEncoder: train one with"):
+        LaplaceKLLoss(net)
+    assert all(parameter.requires_grad for parameter in net.parameters()), "what is refused is not frozen"

@@ -1,29 +1,45 @@
-"""Every network that an option file can name. A new one: its module here, one line in ARCHS, its options in config.py."""
+"""Every network that an option file can name. A new one: its module here, one line in ARCHS, its options in config.py.
+
+What is not in ARCHS is looked for in spandrel (spandrel_nets.py).
+"""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from torch import nn
 
-from aesop.archs.autoencoder import AutoEncoder
+from aesop.archs.autoencoder import AutoEncoder, BicubicAutoEncoder, ProbabilisticAutoEncoder
 from aesop.archs.discriminators import UNetDiscriminatorSN, VGGStyleDiscriminator
+from aesop.archs.msrresnet import MSRResNet
 from aesop.archs.rrdbnet import RRDBNet
+from aesop.archs.spsr import SPSRNet
 
 
-def _autoencoder(dec_opt: Mapping[str, Any], enc_opt: Mapping[str, Any] | None = None, scale: int = 4) -> AutoEncoder:
-    """The published option layout: the encoder's width follows the decoder's unless `enc_opt` says otherwise."""
-    widths = {k: v for k, v in (enc_opt or {}).items() if k in ("num_feat", "num_grow_ch") and v is not None}
-    for name, default in (("num_feat", 64), ("num_grow_ch", 32)):
-        widths.setdefault(name, dec_opt.get(name, default))
+def _autoencoder(
+    cls: type[AutoEncoder], dec_opt: Mapping[str, Any], enc_opt: Mapping[str, Any] | None = None, scale: int = 4
+) -> AutoEncoder:
+    """The published option layout. The encoder is as wide as an RRDBNet decoder, 64/32 with another, or as `enc_opt` says.
+
+    The decoders of this package get the auto-encoder's scale; others keep the options they have.
+    """
     decoder = dict(dec_opt)
-    if decoder.get("type") == "RRDBNet":
-        decoder["scale"] = scale
-    return AutoEncoder(build_network(decoder), scale, **widths)
+    if scale_option := {"RRDBNet": "scale", "MSRResNet": "upscale", "SPSRNet": "upscale"}.get(decoder.get("type", "")):
+        decoder[scale_option] = scale
+    followed = decoder if decoder.get("type") == "RRDBNet" else {}
+    widths = {name: followed.get(name, default) for name, default in (("num_feat", 64), ("num_grow_ch", 32))}
+    widths |= {name: value for name, value in (enc_opt or {}).items() if name in widths and value is not None}
+    return cls(build_network(decoder), scale, **widths)
 
 
 ARCHS: dict[str, Callable[..., nn.Module]] = {
     "RRDBNet": RRDBNet,
-    "AutoEncoder_RRDBNet": _autoencoder,
+    "MSRResNet": MSRResNet,
+    "SPSRNet": SPSRNet,
+    "AutoEncoder_RRDBNet": partial(_autoencoder, AutoEncoder),
+    "AutoEncoder_MSRResNet": partial(_autoencoder, AutoEncoder),
+    "BicubicDown_RRDBNet": partial(_autoencoder, BicubicAutoEncoder),
+    "ProbabilisticAutoEncoder_RRDBNet": partial(_autoencoder, ProbabilisticAutoEncoder),
     "VGGStyleDiscriminator128": lambda **opt: VGGStyleDiscriminator(128, **opt),
     "VGGStyleDiscriminator192": lambda **opt: VGGStyleDiscriminator(192, **opt),
     "VGGStyleDiscriminator256": lambda **opt: VGGStyleDiscriminator(256, **opt),
@@ -34,14 +50,31 @@ ARCHS: dict[str, Callable[..., nn.Module]] = {
 def build_network(options: Mapping[str, Any]) -> nn.Module:
     """`{"type": name, **constructor arguments}` -> the network with fresh weights.
 
+    A type that is not in ARCHS is looked for in spandrel.
+
     Raises:
-        ValueError: for a type that is not in ARCHS.
+        ValueError: for a type that nobody knows.
     """
     arguments = dict(options)
     name = arguments.pop("type", None)
-    if name not in ARCHS:
-        raise ValueError(f"there is no network {name!r}; known: {', '.join(ARCHS)}")
-    return ARCHS[name](**arguments)
+    if name in ARCHS:
+        return ARCHS[name](**arguments)
+    if not isinstance(name, str):
+        raise ValueError(f"a network's options need its type, found {name!r}; known here: {', '.join(ARCHS)}")
+    from aesop.archs import spandrel_nets
+
+    return spandrel_nets.build(name, **arguments)
 
 
-__all__ = ["ARCHS", "AutoEncoder", "RRDBNet", "UNetDiscriminatorSN", "VGGStyleDiscriminator", "build_network"]
+__all__ = [
+    "ARCHS",
+    "AutoEncoder",
+    "BicubicAutoEncoder",
+    "MSRResNet",
+    "ProbabilisticAutoEncoder",
+    "RRDBNet",
+    "SPSRNet",
+    "UNetDiscriminatorSN",
+    "VGGStyleDiscriminator",
+    "build_network",
+]

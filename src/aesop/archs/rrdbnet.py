@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-# Nearest-neighbour enlargements of the trunk's output, one `conv_up` after each. Scales 1 and 2 feed the x4 trunk with a
-# pixel-unshuffled input (Real-ESRGAN); scale 3 has one x3 step; scale 8 has a third x2 step.
-UPSAMPLING_STEPS = {1: (2, 2), 2: (2, 2), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}
+# The steps an enlargement is made in: nearest-neighbour, with one convolution after each.
+STEPS = {2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}
+# These scales feed the x4 trunk with a pixel-unshuffled image (Real-ESRGAN).
 INPUT_UNSHUFFLE = {1: 4, 2: 2}
 
 
@@ -60,10 +60,14 @@ class RRDBNet(nn.Module):
     """LR image (N, num_in_ch, H, W) in [0, 1] -> SR image (N, num_out_ch, scale*H, scale*W), not clamped.
 
     Scales 1 and 2 ignore the bottom rows and right columns beyond a multiple of 4 and 2, as published.
-    `use_checkpoint` recomputes each RRDB in the backward pass: less memory, about a third more time.
+
+    Args:
+        unshuffle: False, with scale 2: BSRGAN's x2 network, which takes the image as it is and enlarges once. Scales 3, 4
+            and 8 take the image as it is anyway.
+        use_checkpoint: recompute each RRDB in the backward pass: less memory, about a third more time.
 
     Raises:
-        ValueError: for a scale other than 1, 2, 3, 4, 8.
+        ValueError: for a scale other than 1, 2, 3, 4, 8, or scale 1 without unshuffle.
     """
 
     def __init__(
@@ -74,33 +78,48 @@ class RRDBNet(nn.Module):
         num_feat: int = 64,
         num_block: int = 23,
         num_grow_ch: int = 32,
+        unshuffle: bool = True,
         use_checkpoint: bool = False,
     ):
         super().__init__()
-        if scale not in UPSAMPLING_STEPS:
-            raise ValueError(f"RRDBNet: scale {scale} does not exist; use one of {sorted(UPSAMPLING_STEPS)}")
+        if scale not in (1, *STEPS):
+            raise ValueError(f"RRDBNet: scale {scale} does not exist; use one of {[1, *STEPS]}")
+        if scale == 1 and not unshuffle:
+            raise ValueError("RRDBNet: scale 1 without unshuffle does not exist; leave unshuffle out")
         self.scale = scale
+        self.num_feat, self.num_grow_ch = num_feat, num_grow_ch
         self.use_checkpoint = use_checkpoint
-        unshuffle = INPUT_UNSHUFFLE.get(scale, 1)
-        self.conv_first = nn.Conv2d(num_in_ch * unshuffle**2, num_feat, 3, 1, 1)
+        self.unshuffle = INPUT_UNSHUFFLE.get(scale, 1) if unshuffle else 1
+        self.steps = STEPS[scale * self.unshuffle]
+        self.conv_first = nn.Conv2d(num_in_ch * self.unshuffle**2, num_feat, 3, 1, 1)
         self.body = nn.Sequential(*(RRDB(num_feat, num_grow_ch) for _ in range(num_block)))
         self.conv_body = nn.Conv2d(num_feat, num_feat, 3, 1, 1)
-        for k in range(len(UPSAMPLING_STEPS[scale])):
+        for k in range(len(self.steps)):
             self.add_module(f"conv_up{k + 1}", nn.Conv2d(num_feat, num_feat, 3, 1, 1))
         self.conv_hr = nn.Conv2d(num_feat, num_feat, 3, 1, 1)
         self.conv_last = nn.Conv2d(num_feat, num_out_ch, 3, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        unshuffle = INPUT_UNSHUFFLE.get(self.scale, 1)
-        if unshuffle > 1:
-            h, w = (side - side % unshuffle for side in x.shape[-2:])
-            x = F.pixel_unshuffle(x[..., :h, :w], unshuffle)
-        first = self.conv_first(x)
-        feat = first
-        for block in self.body:
+        first = self.shallow(x)
+        return self.reconstruct(self.deep(first, self.body), first)
+
+    def shallow(self, x: Tensor) -> Tensor:
+        """The image -> the features (N, num_feat, h, w) that the blocks start from."""
+        if self.unshuffle > 1:
+            h, w = (side - side % self.unshuffle for side in x.shape[-2:])
+            x = F.pixel_unshuffle(x[..., :h, :w], self.unshuffle)
+        return self.conv_first(x)
+
+    def deep(self, feat: Tensor, blocks: nn.Sequential) -> Tensor:
+        """Features through some of the body's blocks."""
+        for block in blocks:
             feat = checkpoint(block, feat, use_reentrant=False) if self.use_checkpoint and self.training else block(feat)
-        feat = self.conv_body(feat) + first
-        for k, step in enumerate(UPSAMPLING_STEPS[self.scale]):
+        return feat
+
+    def reconstruct(self, deep: Tensor, first: Tensor) -> Tensor:
+        """The blocks' features and those they started from -> the image."""
+        feat = self.conv_body(deep) + first
+        for k, step in enumerate(self.steps):
             conv = self.get_submodule(f"conv_up{k + 1}")
             feat = F.leaky_relu(conv(F.interpolate(feat, scale_factor=step, mode="nearest")), 0.2)
         return self.conv_last(F.leaky_relu(self.conv_hr(feat), 0.2))

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 import cv2
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from aesop.config import TrainDataset
-from aesop.data.pairs import TrainingCrops
 
 
 class StepSampler(Sampler[list[int]]):
@@ -36,18 +35,17 @@ def _start_worker(_: int) -> None:
 
 
 def make_loader(
+    dataset: Dataset,
     options: TrainDataset,
-    scale: int,
-    seed: int,
     first: int,
     last: int,
     rank: int = 0,
     world_size: int = 1,
     pin_memory: bool = False,
 ) -> DataLoader:
-    """Batches {lq, gt} (uint8, (N, 3, h, w) and (N, 3, H, W)) for iterations first..last."""
+    """Batches of the dataset's samples for iterations first..last."""
     return DataLoader(
-        TrainingCrops(options, scale, seed),
+        dataset,
         batch_sampler=StepSampler(first, last, options.batch_size_per_gpu, rank, world_size),
         num_workers=options.num_worker_per_gpu,
         pin_memory=pin_memory,

@@ -162,7 +162,7 @@ class TrainingCrops(Dataset):
     def __getitem__(self, index: int) -> Sample:
         k = index
         epoch, position = divmod(k, len(self.pairs))
-        hr, lr = self._read(int(_permutation(self.seed, epoch, len(self.pairs))[position]))
+        hr, lr = self._read(int(permutation(self.seed, epoch, len(self.pairs))[position]))
         scale, side = self.scale, self.options.gt_size
         draw = np.random.default_rng((self.seed, 1, k))
         top, left = (int(draw.integers(0, (n - side) // scale, endpoint=True)) for n in hr.shape[:2])
@@ -177,7 +177,7 @@ class TrainingCrops(Dataset):
 
 
 @lru_cache(maxsize=2)
-def _permutation(seed: int, epoch: int, size: int) -> Array:
+def permutation(seed: int, epoch: int, size: int) -> Array:
     return np.random.default_rng((seed, 0, epoch)).permutation(size)
 
 

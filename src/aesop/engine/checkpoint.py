@@ -17,6 +17,7 @@ from torch import Tensor
 
 import aesop
 from aesop.config import Config
+from aesop.data.realworld import pool_name, waiting_name
 from aesop.engine.stages import Stage
 from aesop.files import replacing
 from aesop.weights import WeightsError, load_into, read_state_dict, save_weights
@@ -47,8 +48,8 @@ def save_model(path: Path, stage: Stage, config: Config, iteration: int) -> None
     save_weights(path, stage.network_for_use.state_dict(), metadata(config, iteration))
 
 
-def save_state(folder: Path, stage: Stage, config: Config, progress: Progress, keep: int) -> Path:
-    """Write `folder/<iteration>/`; of the older ones the newest `keep - 1` stay."""
+def save_state(folder: Path, stage: Stage, config: Config, progress: Progress, keep: int, processes: int = 1) -> Path:
+    """Write `folder/<iteration>/`, with the pools that the processes left; of the older ones the newest `keep - 1` stay."""
     target = folder / f"{progress.iteration:08d}"
     aside = folder / f".{target.name}.{os.getpid()}.tmp"
     shutil.rmtree(aside, ignore_errors=True)
@@ -59,6 +60,9 @@ def save_state(folder: Path, stage: Stage, config: Config, progress: Progress, k
             save_weights(aside / f"{name}.safetensors", net.state_dict(), described)
         for name, optimizer in stage.optimizers.items():
             save_weights(aside / f"{name}.safetensors", _moments(optimizer), {})
+        for rank in range(processes):
+            if (pool := folder / waiting_name(rank)).is_file():
+                pool.rename(aside / pool_name(rank))
         with replacing(aside / "state.json") as temporary:
             temporary.write_text(json.dumps({"stage": config.stage, **asdict(progress)}, indent=1))
         if target.exists():

@@ -14,7 +14,7 @@ from aesop.archs.autoencoder import NARROWEST_IN_COLOUR
 from aesop.config import STAGES, Config
 from aesop.engine.distributed import joined
 from aesop.engine.preflight import preflight
-from aesop.engine.train import final_model, run_folder, train
+from aesop.engine.train import final_model, train
 from aesop.option_file import ConfigError, build_config, load_pipeline, stage_nodes
 from aesop.weights import read_state_dict
 
@@ -129,7 +129,7 @@ def is_finished(config: Config) -> bool:
     changed = [line for line in difflib.ndiff(made_with, config.to_yaml().splitlines()) if line[0] in "+-"]
     if changed:
         raise ValueError(
-            f"{final_model(config)} was made with other options ({'; '.join(changed[:4])}): remove {run_folder(config)} to "
+            f"{final_model(config)} was made with other options ({'; '.join(changed[:4])}): remove {config.run_folder} to "
             "train that stage anew, or choose another name"
         )
     return True

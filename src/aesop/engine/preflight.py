@@ -1,16 +1,15 @@
-"""Everything a training would read, build and write, looked at before it starts: `--dry-run`, and a pipeline's beginning."""
+"""What a training or test would read, build and write, looked at before it starts: `--dry-run`, a pipeline's beginning."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
-import torch
-
 from aesop.archs import build_network
-from aesop.config import Config
-from aesop.data.pairs import MeasuredPairs, TrainingCrops
+from aesop.config import Config, PairedDataset
+from aesop.data.pairs import MeasuredPairs, Pair
 from aesop.device import pick_device
-from aesop.engine.train import final_model, run_folder
+from aesop.engine.train import final_model, training_images
 from aesop.evaluate import check_metrics
+from aesop.published import is_placeholder
 from aesop.weights import find_pretrained, has_pretrained
 
 
@@ -22,34 +21,13 @@ def preflight(config: Config, made: Collection[Path] = ()) -> tuple[list[str], l
     """
     assert config.train is not None
     assert config.datasets.train is not None
-    lines: list[str] = []
-    faults: list[str] = []
-    try:
-        lines.append(f"device: {pick_device(config.device)}")
-    except ValueError as error:
-        faults.append(str(error))
-    for name, options in (("network_g", config.network_g), ("network_d", config.network_d)):
-        if options is not None:
-            with torch.device("meta"):
-                count = sum(p.numel() for p in build_network(options.model_dump()).parameters())
-            lines.append(f"{name}: {options.type}, {count:,} parameters")
-    crops = config.datasets.train
-    datasets = {"train": lambda: TrainingCrops(crops, config.scale, config.manual_seed)}
+    lines, faults = _device_and_networks(config)
+    _look_at("train", lambda: training_images(config).pairs, config, lines, faults)
     for section, data in config.datasets.measured("val").items():
-        datasets[section] = lambda data=data, section=section: MeasuredPairs(data, section, config.scale)
-    for section, open_dataset in datasets.items():
-        try:
-            pairs = open_dataset().pairs
-            origin = "LR files" if pairs[0].lq else f"LR by bicubic 1/{config.scale}"
-            lines.append(f"datasets.{section}: {len(pairs)} images, {origin}")
-        except ValueError as error:
-            faults.append(str(error))
+        _look_at_measured(section, data, config, lines, faults)
     lines.append("would read:")
     for option, file in starting_files(config).items():
-        there = "made by a stage before" if Path(file) in made else "found" if Path(file).is_file() else "MISSING"
-        lines.append(f"  {option}: {file} ({there})")
-        if there == "MISSING":
-            faults.append(f"{option}: {file} does not exist")
+        _look_at_file(option, file, lines, faults, made)
     if (percep := config.train.perceptual_opt) is not None and percep.vgg_path is None:
         there = "found" if has_pretrained(percep.vgg_type) else "MISSING"
         lines.append(f"  train.perceptual_opt: {percep.vgg_type} ({there})")
@@ -60,8 +38,85 @@ def preflight(config: Config, made: Collection[Path] = ()) -> tuple[list[str], l
                 faults.append(f"train.perceptual_opt: {error}")
     if config.datasets.measured("val") and config.val.val_freq:
         faults += check_metrics(config.val.metrics, has_autoencoder=config.train.aesop_opt is not None)
-    lines += ["would write:", f"  {run_folder(config)}/", f"  {final_model(config)}"]
+    lines += ["would write:", f"  {config.run_folder}/", f"  {final_model(config)}"]
     return lines, faults
+
+
+def preflight_test(config: Config) -> tuple[list[str], list[str]]:
+    """`preflight` for `aesop test`."""
+    lines, faults = _device_and_networks(config)
+    for section, data in (config.datasets.measured("test") or config.datasets.measured("val")).items():
+        _look_at_measured(section, data, config, lines, faults)
+    lines.append("would read:")
+    _look_at_file("path.pretrain_network_g", config.path.pretrain_network_g or "(not given)", lines, faults)
+    faults += check_metrics(config.val.metrics, has_autoencoder=False)
+    lines += ["would write:", f"  {config.results_folder}/"]
+    return lines, faults
+
+
+def _device_and_networks(config: Config) -> tuple[list[str], list[str]]:
+    lines, faults = [], []
+    try:
+        lines.append(f"device: {pick_device(config.device)}")
+    except ValueError as error:
+        faults.append(str(error))
+    for name, options in (("network_g", config.network_g), ("network_d", config.network_d)):
+        if options is not None:
+            try:
+                count = sum(p.numel() for p in build_network(options.model_dump()).parameters())
+                lines.append(f"{name}: {options.type}, {count:,} parameters")
+            except ValueError as error:
+                faults.append(f"{name}: {error}")
+    return lines, faults
+
+
+def _look_at(section: str, find: Callable[[], list[Pair]], config: Config, lines: list[str], faults: list[str]) -> None:
+    try:
+        pairs = find()
+    except ValueError as error:
+        faults.append(str(error))
+        return
+    made = "LR by random degradation" if section == "train" and config.degradation else f"LR by bicubic 1/{config.scale}"
+    lines.append(f"datasets.{section}: {len(pairs)} images, {'LR files' if pairs[0].lq else made}")
+
+
+def _look_at_measured(section: str, data: PairedDataset, config: Config, lines: list[str], faults: list[str]) -> None:
+    _look_at(section, lambda: MeasuredPairs(data, section, config.scale).pairs, config, lines, faults)
+
+
+def _look_at_file(option: str, file: str, lines: list[str], faults: list[str], made: Collection[Path] = ()) -> None:
+    there = "made by a stage before" if Path(file) in made else "found" if Path(file).is_file() else "MISSING"
+    lines.append(f"  {option}: {file} ({there})")
+    if there == "MISSING":
+        faults.append(f"{option}: {file} {'is a placeholder' if is_placeholder(file) else 'does not exist'}")
+
+
+def missing_inputs(config: Config) -> list[str]:
+    """Every folder and weight file that the options name and that is not there, placeholders of published files included."""
+    sections = config.datasets.measured("val") | config.datasets.measured("test")
+    if config.train is None:
+        files = {"path.pretrain_network_g": config.path.pretrain_network_g or ""}
+        sections = config.datasets.measured("test") or sections
+    else:
+        files = starting_files(config)
+        if config.datasets.train is not None:
+            sections = {"train": config.datasets.train} | config.datasets.measured("val")
+    named = [(option, file) for option, file in files.items() if file]
+    for section, data in sections.items():
+        for option in ("dataroot_gt", "dataroot_lq"):
+            roots = getattr(data, option) or []
+            named += [(f"datasets.{section}.{option}", root) for root in ([roots] if isinstance(roots, str) else roots)]
+    missing = [(option, path) for option, path in named if not Path(path).expanduser().exists()]
+    return [f"{option}: {path} ({'a placeholder' if is_placeholder(path) else 'not there'})" for option, path in missing]
+
+
+def refuse_missing_inputs(config: Config, source: object) -> None:
+    """Raise ValueError with all that `missing_inputs` finds, and how to go on."""
+    if missing := missing_inputs(config):
+        raise ValueError(
+            f"{source}: {len(missing)} path{'s' if len(missing) > 1 else ''} to fill in, in the file or as key=value behind "
+            "it (datasets.NAME=null leaves a set out):\n  " + "\n  ".join(missing)
+        )
 
 
 def starting_files(config: Config) -> dict[str, str]:

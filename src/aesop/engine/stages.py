@@ -14,11 +14,22 @@ from torch import Tensor, nn
 
 from aesop.archs import AutoEncoder, build_network
 from aesop.archs.autoencoder import NARROWEST_IN_COLOUR
-from aesop.config import Config, OptimizerOptions, PathOptions, PixelOptions, TrainOptions
+from aesop.config import AesopOptions, Config, OptimizerOptions, PathOptions, PixelOptions, TrainOptions
 from aesop.device import autocast
 from aesop.engine.distributed import World, average_gradients
 from aesop.engine.schedule import learning_rate
-from aesop.losses import PIXEL_CRITERIA, AESOPLoss, ArtifactLoss, GANLoss, PerceptualLoss, PixelLoss
+from aesop.losses import (
+    PIXEL_CRITERIA,
+    AESOPLoss,
+    ArtifactLoss,
+    BottleneckLoss,
+    GANLoss,
+    LaplaceKLLoss,
+    LRLoss,
+    PerceptualLoss,
+    PixelLoss,
+)
+from aesop.losses.aesop import FrozenAutoEncoderLoss
 from aesop.weights import find_pretrained, load_autoencoder, load_into, naming, read_state_dict
 
 log = logging.getLogger("aesop")
@@ -47,9 +58,28 @@ class Stage:
         """The network to validate and publish: the averaged one where there is one."""
         return self.net_g if self.net_g_ema is None else self.net_g_ema
 
-    def step(self, lq: Tensor, gt: Tensor, iteration: int) -> Scalars:
-        """One optimisation step on LR (N, 3, h, w) and HR (N, 3, H, W) images; `iteration` counts from 1."""
+    def step(self, lq: Tensor, gt: Tensor, iteration: int, gt_usm: Tensor | None = None) -> Scalars:
+        """One optimisation step on LR (N, 3, h, w) and HR (N, 3, H, W) images; `iteration` counts from 1.
+
+        `gt_usm` is the sharpened HR, which the options `*_gt_usm` choose for single losses.
+        """
         raise NotImplementedError
+
+    @property
+    def wants_sharpened(self) -> bool:
+        """Whether some loss compares with `gt_usm`."""
+        train = self.options
+        return train.l1_gt_usm or train.percep_gt_usm or train.gan_gt_usm or train.aesop_gt_usm
+
+    def enlarge(self, lq: Tensor, gt: Tensor) -> Tensor:
+        """The generator's SR; that it has HR's size is not certain for a network that somebody else wrote."""
+        sr = self.run(self.net_g, lq)
+        if sr.shape != gt.shape:
+            raise ValueError(
+                f"network_g: {type(self.net_g).__name__} makes {tuple(sr.shape)} of LR images {tuple(lq.shape)}, but HR has "
+                f"{tuple(gt.shape)}: check its enlargement and its number of channels"
+            )
+        return sr
 
     def refuse_broken_weights(self, iteration: int) -> None:
         """A network with NaN in it must not become the state that is continued from."""
@@ -81,11 +111,14 @@ class Stage:
 
     @torch.no_grad()
     def update_ema(self) -> None:
+        """Parameters are averaged; buffers (BatchNorm statistics of some generators) follow."""
         if self.net_g_ema is not None:
             averaged: list[Tensor] = list(self.net_g_ema.parameters())
             current: list[Tensor] = list(self.net_g.parameters())
             torch._foreach_mul_(averaged, self.options.ema_decay)
             torch._foreach_add_(averaged, current, alpha=1 - self.options.ema_decay)
+            for ema, buffer in zip(self.net_g_ema.buffers(), self.net_g.buffers(), strict=True):
+                ema.copy_(buffer)
 
 
 class PSNRStage(Stage):
@@ -96,11 +129,12 @@ class PSNRStage(Stage):
         assert train.pixel_opt is not None
         self.pixel_loss, self.pixel_weight = make_pixel_loss(train.pixel_opt)
 
-    def step(self, lq: Tensor, gt: Tensor, iteration: int) -> Scalars:
+    def step(self, lq: Tensor, gt: Tensor, iteration: int, gt_usm: Tensor | None = None) -> Scalars:
         self.optimizers["optimizer_g"].zero_grad()
         scalars = Mean(self.options.accumulate)
-        for lq_part, gt_part in self.parts(lq, gt):
-            loss = scalars.add("l_pix", self.pixel_weight * self.pixel_loss(self.run(self.net_g, lq_part), gt_part))
+        target = gt_usm if self.options.l1_gt_usm and gt_usm is not None else gt
+        for lq_part, gt_part in self.parts(lq, target):
+            loss = scalars.add("l_pix", self.pixel_weight * self.pixel_loss(self.enlarge(lq_part, gt_part), gt_part))
             (loss / self.options.accumulate).backward()
         self.update("optimizer_g", self.net_g)
         self.update_ema()
@@ -108,7 +142,8 @@ class PSNRStage(Stage):
 
 
 class AutoEncoderStage(Stage):
-    """L1(AE(HR), HR), and optionally L1(bottleneck, LR) (published `AEModel`)."""
+    """L1(AE(HR), HR), and optionally L1(bottleneck, LR) and L1(sigma, |AE(HR) - HR|) (published `AEModel`,
+    `ProbabilisticAEModel`)."""
 
     net_g: AutoEncoder
 
@@ -117,17 +152,22 @@ class AutoEncoderStage(Stage):
         assert train.pixel_opt is not None
         self.pixel_loss, self.pixel_weight = make_pixel_loss(train.pixel_opt)
         self.lr_loss, self.lr_weight = make_pixel_loss(train.pixel_at_LR_opt) if train.pixel_at_LR_opt else (None, 0.0)
+        self.sigma_loss, self.sigma_weight = make_pixel_loss(train.sigmabranch_opt) if train.sigmabranch_opt else (None, 0.0)
 
-    def step(self, lq: Tensor, gt: Tensor, iteration: int) -> Scalars:
+    def step(self, lq: Tensor, gt: Tensor, iteration: int, gt_usm: Tensor | None = None) -> Scalars:
         # A frozen decoder gets no gradient, and the optimiser passes over parameters without one.
         self.net_g.decoder.requires_grad_(self.options.freeze_decoder < iteration)
         self.optimizers["optimizer_g"].zero_grad()
         scalars = Mean(self.options.accumulate)
         for lq_part, gt_part in self.parts(lq, gt):
-            image, bottleneck = self.run(self.net_g, gt_part, return_bottleneck=True)
+            wants_sigma = {"return_sigma": True} if self.sigma_loss is not None else {}
+            image, bottleneck, *sigma = self.run(self.net_g, gt_part, return_bottleneck=True, **wants_sigma)
             loss = scalars.add("l_pix", self.pixel_weight * self.pixel_loss(image, gt_part))
             if self.lr_loss is not None:
                 loss = loss + scalars.add("l_pix_at_LR", self.lr_weight * self.lr_loss(bottleneck, lq_part))
+            if self.sigma_loss is not None:
+                residual = (image.detach() - gt_part).abs()
+                loss = loss + scalars.add("l_sigmabranch", self.sigma_weight * self.sigma_loss(sigma[0], residual))
             (loss / self.options.accumulate).backward()
         self.update("optimizer_g", self.net_g)
         self.update_ema()
@@ -162,9 +202,7 @@ class AdversarialStage(Stage):
         self.aesop_loss = self.artifact_loss = self.perceptual_loss = None
         if (aesop := train.aesop_opt) is not None:
             assert autoencoder is not None, "aesop_opt needs the auto-encoder"
-            self.aesop_loss = AESOPLoss(
-                autoencoder, aesop.criterion, aesop.reduction, aesop.as_loss_map, aesop.range_guard
-            ).to(device)
+            self.aesop_loss = make_aesop_loss(aesop, autoencoder).to(device)
         if train.artifacts_opt is not None:
             self.artifact_loss = ArtifactLoss(reduction=train.artifacts_opt.reduction)
         if (percep := train.perceptual_opt) is not None:
@@ -176,39 +214,45 @@ class AdversarialStage(Stage):
     def networks(self) -> dict[str, nn.Module]:
         return super().networks | {"net_d": self.net_d}
 
-    def step(self, lq: Tensor, gt: Tensor, iteration: int) -> Scalars:
+    def step(self, lq: Tensor, gt: Tensor, iteration: int, gt_usm: Tensor | None = None) -> Scalars:
         scalars = Mean(self.options.accumulate)
+        sharpened = gt if gt_usm is None else gt_usm
+        seen_by_d = sharpened if self.options.gan_gt_usm else gt
         updates_g = iteration % self.options.net_d_iters == 0 and iteration > self.options.net_d_init_iters
         self.optimizers["optimizer_g"].zero_grad()
         self.net_d.requires_grad_(False)
         fakes = []
-        for lq_part, gt_part in self.parts(lq, gt):
+        for lq_part, gt_part, usm_part in self.parts(lq, gt, sharpened):
             with torch.set_grad_enabled(updates_g):
-                sr = self.run(self.net_g, lq_part)
+                sr = self.enlarge(lq_part, gt_part)
             if updates_g:
-                (self.generator_loss(sr, gt_part, lq_part, scalars) / self.options.accumulate).backward()
+                (self.generator_loss(sr, gt_part, usm_part, lq_part, scalars) / self.options.accumulate).backward()
             fakes.append(sr.detach())
         if updates_g:
             self.update("optimizer_g", self.net_g)
 
         self.net_d.requires_grad_(True)
         self.optimizers["optimizer_d"].zero_grad()
-        for sr, (gt_part,) in zip(fakes, self.parts(gt), strict=True):
-            (self.discriminator_loss(sr, gt_part, scalars) / self.options.accumulate).backward()
+        for sr, (real_part,) in zip(fakes, self.parts(seen_by_d), strict=True):
+            (self.discriminator_loss(sr, real_part, scalars) / self.options.accumulate).backward()
         self.update("optimizer_d", self.net_d)
         self.update_ema()
         return scalars.values
 
-    def generator_loss(self, sr: Tensor, gt: Tensor, lq: Tensor, scalars: "Mean") -> Tensor:
+    def generator_loss(self, sr: Tensor, gt: Tensor, gt_usm: Tensor, lq: Tensor, scalars: "Mean") -> Tensor:
         train = self.options
+        pixel_gt, percep_gt, gan_gt, aesop_gt = (
+            gt_usm if chosen else gt
+            for chosen in (train.l1_gt_usm, train.percep_gt_usm, train.gan_gt_usm, train.aesop_gt_usm)
+        )
         loss = sr.new_zeros(())
         with autocast(self.world.device, self.precision):
             if self.pixel_loss is not None:
-                loss = loss + scalars.add("l_g_pix", self.pixel_weight * self.pixel_loss(sr, gt))
+                loss = loss + scalars.add("l_g_pix", self.pixel_weight * self.pixel_loss(sr, pixel_gt))
             if self.aesop_loss is not None and train.aesop_opt is not None:
-                loss = loss + scalars.add("l_g_aesop", train.aesop_opt.loss_weight * self.aesop_loss(sr, gt))
+                loss = loss + scalars.add("l_g_aesop", train.aesop_opt.loss_weight * self.aesop_loss(sr, aesop_gt))
             if self.perceptual_loss is not None:
-                loss = loss + scalars.add("l_g_percep", self.perceptual_loss(sr, gt))
+                loss = loss + scalars.add("l_g_percep", self.perceptual_loss(sr, percep_gt))
         if self.artifact_loss is not None and train.artifacts_opt is not None:
             assert self.net_g_ema is not None
             with torch.no_grad():
@@ -218,7 +262,7 @@ class AdversarialStage(Stage):
         real = None
         if self.gan.relativistic:
             with torch.no_grad():
-                real = self.run(self.net_d, gt)
+                real = self.run(self.net_d, gan_gt)
         fake = self.run(self.net_d, sr)
         return loss + scalars.add("l_g_gan", self.gan.loss_weight * self.gan_loss.generator(fake, real))
 
@@ -252,7 +296,21 @@ def make_optimizer(options: OptimizerOptions, net: nn.Module) -> torch.optim.Opt
 
 
 def make_pixel_loss(options: PixelOptions) -> tuple[PixelLoss, float]:
+    if options.type == "LRL1Loss":
+        return LRLoss(options.scale or 4, "l1", options.reduction), options.loss_weight
     return PixelLoss(PIXEL_CRITERIA[options.type], options.reduction), options.loss_weight
+
+
+def make_aesop_loss(options: AesopOptions, autoencoder: nn.Module) -> FrozenAutoEncoderLoss:
+    if options.type == "AutoEncoderLoss":
+        return AESOPLoss(autoencoder, options.criterion, options.reduction, options.as_loss_map, options.range_guard)
+    if options.type == "AutoEncoderBottleneckLoss":
+        assert isinstance(autoencoder, AutoEncoder), "load_autoencoder gives one"
+        return BottleneckLoss(autoencoder, options.criterion, options.reduction)
+    try:
+        return LaplaceKLLoss(autoencoder, options.criterion)
+    except ValueError as error:
+        raise ValueError(f"train.aesop_opt.autoencoder_load: {error}") from error
 
 
 def build_stage(config: Config, world: World) -> Stage:

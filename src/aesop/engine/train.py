@@ -8,11 +8,16 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
+
+import numpy as np
+import torch
 
 from aesop.config import Config
+from aesop.data.degradations import usm_sharpen
 from aesop.data.loader import make_loader, to_device
 from aesop.data.pairs import MeasuredPairs, TrainingCrops
+from aesop.data.realworld import Degrader, HRCrops
 from aesop.engine.checkpoint import Progress, load_newest_state, load_state, save_model, save_state, set_newer_aside, states
 from aesop.engine.distributed import World, average_scalars, barrier, broadcast_state, joined
 from aesop.engine.stages import DIVERGED, AdversarialStage, Stage, build_stage
@@ -22,14 +27,10 @@ from aesop.files import replacing
 log = logging.getLogger("aesop")
 
 
-def run_folder(config: Config) -> Path:
-    return Path(config.path.experiments_root).expanduser() / config.name
-
-
 def final_model(config: Config) -> Path:
     """Where the finished run's weights are."""
     assert config.train is not None
-    return run_folder(config) / "models" / f"net_g_{config.train.total_iter:08d}.safetensors"
+    return config.run_folder / "models" / f"net_g_{config.train.total_iter:08d}.safetensors"
 
 
 def train(config: Config, resume: bool = False, world: World | None = None) -> Path:
@@ -51,7 +52,7 @@ def train(config: Config, resume: bool = False, world: World | None = None) -> P
             return train(config, resume, world)
     assert config.train is not None, "Config checks that a training file has a train section"
     assert config.datasets.train is not None
-    options, folder = config.train, run_folder(config)
+    options, folder = config.train, config.run_folder
     if not resume and states(folder / "state"):
         raise ValueError(
             f"{folder} already holds a run with checkpoints: add --resume to continue it, or choose another name"
@@ -59,27 +60,31 @@ def train(config: Config, resume: bool = False, world: World | None = None) -> P
     with _logging_to(folder, world):
         stage = build_stage(config, world)
         validation = Validation(config, stage, world, folder)
-        progress = _starting_point(config, stage, resume, world, folder)
+        degrader = Degrader(config, world.rank) if config.degradation else None
+        progress = _starting_point(config, stage, degrader, resume, world, folder)
         broadcast_state(world, stage.networks.values())
         first = progress.iteration + 1
+        images = training_images(config)
         loader = make_loader(
+            images,
             config.datasets.train,
-            config.scale,
-            config.manual_seed,
             first,
             options.total_iter,
             world.rank,
             world.size,
             pin_memory=world.device.type == "cuda",
         )
-        _announce(config, stage, world, len(cast(TrainingCrops, loader.dataset).pairs))
+        _announce(config, stage, world, len(images.pairs))
 
         begun = time.perf_counter()
         with Outlet(config, world, folder, first) as outlet:
             for iteration, batch in enumerate(loader, first):
                 rate = stage.set_learning_rate(iteration)
-                lq, gt = (to_device(batch[name], world.device) for name in ("lq", "gt"))
-                scalars = stage.step(lq, gt, iteration)
+                gt = to_device(batch["gt"], world.device)
+                lq, gt = (to_device(batch["lq"], world.device), gt) if degrader is None else degrader(gt, iteration)
+                # Dropout, where a network has it: drawn anew in each step, whatever came before.
+                torch.manual_seed(step_seed(config.manual_seed, iteration, world.rank))
+                scalars = stage.step(lq, gt, iteration, usm_sharpen(gt) if stage.wants_sharpened else None)
                 progress.iteration = iteration
                 last = iteration == options.total_iter
 
@@ -90,18 +95,36 @@ def train(config: Config, resume: bool = False, world: World | None = None) -> P
                 if validation.is_due(iteration):
                     outlet.write_figures(iteration, validation.run(iteration, progress))
                 if iteration % config.logger.save_checkpoint_freq == 0 or last:
+                    if degrader is not None:
+                        degrader.save(folder / "state")
                     barrier(world)
                     if world.is_main:
                         stage.refuse_broken_weights(iteration)
                         save_model(folder / "models" / f"net_g_{iteration:08d}.safetensors", stage, config, iteration)
-                        save_state(folder / "state", stage, config, progress, config.logger.keep_states)
+                        save_state(folder / "state", stage, config, progress, config.logger.keep_states, world.size)
                     barrier(world)
         if world.is_main:
             log.info("finished %s: %s", config.name, final_model(config))
     return final_model(config)
 
 
-def _starting_point(config: Config, stage: Stage, resume: bool, world: World, folder: Path) -> Progress:
+def training_images(config: Config) -> TrainingCrops | HRCrops:
+    """The samples of `datasets.train`."""
+    crops = config.datasets.train
+    assert crops is not None
+    if config.degradation is not None:
+        return HRCrops(crops, config.degradation.crop_pad_size, config.manual_seed)
+    return TrainingCrops(crops, config.scale, config.manual_seed)
+
+
+def step_seed(seed: int, iteration: int, rank: int) -> int:
+    """A seed of PyTorch's own random numbers for one step of one process."""
+    return int(np.random.SeedSequence((seed, 3, iteration, rank)).generate_state(1, np.uint64)[0])
+
+
+def _starting_point(
+    config: Config, stage: Stage, degrader: Degrader | None, resume: bool, world: World, folder: Path
+) -> Progress:
     """The newest state with --resume, else path.resume_state, else the beginning."""
     progress, source = Progress(), None
     if resume:
@@ -111,6 +134,8 @@ def _starting_point(config: Config, stage: Stage, resume: bool, world: World, fo
     if source is None and config.path.resume_state:
         source = Path(config.path.resume_state)
         progress = load_state(source, stage, config)
+    if source is not None and degrader is not None and (note := degrader.load(source, world.device)):
+        log.warning(note)
     barrier(world)
     if world.is_main:
         set_newer_aside(folder / "state", progress.iteration)

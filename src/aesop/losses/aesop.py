@@ -1,4 +1,7 @@
-"""AESOP: the pixel distance measured after a frozen auto-encoder (Lee et al., CVPR 2025, the definition of L_AESOP)."""
+"""AESOP: the pixel distance measured after a frozen auto-encoder (Lee et al., CVPR 2025, the definition of L_AESOP).
+
+And its two published variants, which measure at the bottleneck, or between the distributions a probabilistic one gives.
+"""
 
 from os import PathLike
 from typing import Self
@@ -6,11 +9,34 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from aesop.archs import AutoEncoder, ProbabilisticAutoEncoder
 from aesop.losses.pixel import PixelLoss, weighted_reduce
 from aesop.weights import load_autoencoder
 
 
-class AESOPLoss(nn.Module):
+class FrozenAutoEncoderLoss(nn.Module):
+    """A loss around an auto-encoder, which is frozen here and stays in eval mode whatever mode the loss is put into."""
+
+    def __init__(self, autoencoder: nn.Module):
+        super().__init__()
+        self.autoencoder = autoencoder.eval().requires_grad_(False)
+
+    @classmethod
+    def from_pretrained(cls, path: str | PathLike, **options) -> Self:
+        """The loss around the auto-encoder of a weight file: ours, or a published `.pth`.
+
+        Raises:
+            ValueError: when the file cannot be read safely or holds no auto-encoder of the kind the loss needs.
+        """
+        return cls(load_autoencoder(path), **options)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        self.autoencoder.eval()
+        return self
+
+
+class AESOPLoss(FrozenAutoEncoderLoss):
     """`mean |AE(SR) - AE(HR)|` with AE frozen. No gradient reaches HR or the AE's weights.
 
     Use it in place of the pixel loss of any GAN-based recipe; multiply by your weight (published: 1.0).
@@ -36,30 +62,14 @@ class AESOPLoss(nn.Module):
         as_loss_map: bool = False,
         range_guard: str = "none",
     ):
-        super().__init__()
         if criterion not in ("l1", "l2"):
             raise ValueError(f"AESOPLoss: criterion must be l1 or l2, found {criterion!r}")
         if range_guard not in ("none", "clamp", "normalize"):
             raise ValueError(f"AESOPLoss: range_guard must be none, clamp or normalize, found {range_guard!r}")
-        self.autoencoder = autoencoder.eval().requires_grad_(False)
+        super().__init__(autoencoder)
         self.pixel = PixelLoss(criterion, reduction)
         self.as_loss_map = as_loss_map
         self.range_guard = range_guard
-
-    @classmethod
-    def from_pretrained(cls, path: str | PathLike, **options) -> Self:
-        """The loss around the auto-encoder of a weight file: ours, or a published `.pth`.
-
-        Raises:
-            ValueError: when the file cannot be read safely or holds no auto-encoder.
-        """
-        return cls(load_autoencoder(path), **options)
-
-    def train(self, mode: bool = True) -> Self:
-        """The auto-encoder stays in eval mode whatever mode the loss is put into."""
-        super().train(mode)
-        self.autoencoder.eval()
-        return self
 
     def forward(self, sr: Tensor, hr: Tensor, weight: Tensor | None = None) -> Tensor:
         hr = hr.detach()
@@ -88,3 +98,72 @@ def _bounds(images: Tensor) -> tuple[Tensor, Tensor]:
     """Per image, the smallest interval that holds it and [0, 1]."""
     flat = images.flatten(1)
     return flat.amin(1).clamp(max=0), flat.amax(1).clamp(min=1)
+
+
+class BottleneckLoss(FrozenAutoEncoderLoss):
+    """The distance of SR and HR at the bottleneck (published `AutoEncoderBottleneckLoss`). No gradient reaches HR.
+
+    Args:
+        autoencoder: its `encode` maps images (N, 3, H, W) in [0, 1] to bottlenecks. It is frozen here.
+        criterion: `l1` or `l2`.
+        reduction: `mean` or `sum`.
+
+    Shapes: `loss(sr, hr) -> scalar` for sr, hr (N, 3, H, W), H and W multiples of the AE's scale.
+    """
+
+    autoencoder: AutoEncoder
+
+    def __init__(self, autoencoder: AutoEncoder, criterion: str = "l1", reduction: str = "mean"):
+        if criterion not in ("l1", "l2"):
+            raise ValueError(f"BottleneckLoss: criterion must be l1 or l2, found {criterion!r}")
+        super().__init__(autoencoder)
+        self.pixel = PixelLoss(criterion, reduction)
+
+    def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
+        with torch.no_grad():
+            target = self.autoencoder.encode(hr).float()
+        return self.pixel(self.autoencoder.encode(sr).float(), target)
+
+
+def laplace_kl(p_mean: Tensor, p_scale: Tensor, q_mean: Tensor, q_scale: Tensor) -> Tensor:
+    """KL(P || Q) of two Laplacians as published, elementwise: never below the exact one, equal to it for equal means.
+
+    In the exact one P's scale is multiplied by exp(-|p_mean - q_mean| / p_scale).
+    """
+    return torch.log(q_scale / p_scale) + (p_scale + (p_mean - q_mean).abs()) / q_scale - 1
+
+
+class LaplaceKLLoss(FrozenAutoEncoderLoss):
+    """KL divergence of the Laplacians a probabilistic AE gives for SR and HR, mean over pixels. No gradient reaches HR.
+
+    Published as `ProbabilisticAutoEncoderReverseKLDivergenceLoss`. The scale is twice the AE's sigma, of at least 1e-6.
+
+    Args:
+        autoencoder: a ProbabilisticAutoEncoder. It is frozen here.
+        criterion: `reverse`: KL(SR || HR); `forward`: KL(HR || SR).
+
+    Shapes: `loss(sr, hr) -> scalar` for sr, hr (N, 3, H, W) in [0, 1], H and W multiples of 4.
+    """
+
+    def __init__(self, autoencoder: nn.Module, criterion: str = "reverse"):
+        if criterion not in ("reverse", "forward"):
+            raise ValueError(f"LaplaceKLLoss: criterion must be reverse or forward, found {criterion!r}")
+        if not isinstance(autoencoder, ProbabilisticAutoEncoder):
+            raise ValueError(
+                f"LaplaceKLLoss needs a ProbabilisticAutoEncoder, found {type(autoencoder).__name__}: train one with "
+                "network_g.type ProbabilisticAutoEncoder_RRDBNet, or use AESOPLoss"
+            )
+        super().__init__(autoencoder)
+        self.criterion = criterion
+
+    def laplacian(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images -> mean and scale of their Laplacians, each of the images' shape."""
+        mean, sigma = self.autoencoder(images, return_sigma=True)
+        return mean.float(), 2 * sigma.float().clamp_min(1e-6)
+
+    def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
+        with torch.no_grad():
+            target = self.laplacian(hr)
+        estimate = self.laplacian(sr)
+        p, q = (estimate, target) if self.criterion == "reverse" else (target, estimate)
+        return laplace_kl(*p, *q).mean()

@@ -42,3 +42,38 @@ class PixelLoss(nn.Module):
 
     def forward(self, sr: Tensor, hr: Tensor, weight: Tensor | None = None) -> Tensor:
         return weighted_reduce(self.distance(sr, hr), weight, self.reduction)
+
+
+class LRLoss(PixelLoss):
+    """The distance of two images (N, C, H, W) after bicubic interpolation to 1/scale (published `LRL1Loss`: l1, scale 4).
+
+    Without antialiasing (a = -3/4), as published; sides are rounded down.
+
+    Args:
+        scale: how much smaller the images are made.
+        criterion, reduction: as in PixelLoss. A weight has the size of the smaller images.
+    """
+
+    def __init__(self, scale: int = 4, criterion: str = "l1", reduction: str = "mean"):
+        super().__init__(criterion, reduction)
+        self.scale = scale
+
+    def distance(self, sr: Tensor, hr: Tensor) -> Tensor:
+        small = (F.interpolate(x, scale_factor=1 / self.scale, mode="bicubic", align_corners=False) for x in (sr, hr))
+        return super().distance(*small)
+
+
+class WeightedTVLoss(nn.Module):
+    """Total variation: the distances of vertical and of horizontal neighbours in one image (N, C, H, W) (BasicSR).
+
+    A pair of neighbours is weighted by the `weight` (N, 1 or C, H, W) at its upper or left pixel. `reduction`: mean or sum.
+    """
+
+    def __init__(self, reduction: str = "mean"):
+        super().__init__()
+        self.pixel = PixelLoss("l1", reduction)
+
+    def forward(self, sr: Tensor, weight: Tensor) -> Tensor:
+        vertical = self.pixel(sr[..., :-1, :], sr[..., 1:, :], weight[..., :-1, :])
+        horizontal = self.pixel(sr[..., :-1], sr[..., 1:], weight[..., :-1])
+        return vertical + horizontal
