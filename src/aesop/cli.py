@@ -155,7 +155,7 @@ def test(config: ConfigFile = None, overrides: Overrides = None, opt: PublishedF
         lines, faults = preflight_test(options)
         _show(options.to_yaml().splitlines() + lines, faults)
     else:
-        refuse_missing_inputs(options, file)
+        refuse_missing_inputs(options, file, to_test=True)
         run(options, console)
 
 
@@ -207,6 +207,30 @@ def demo(
     from aesop.demo import run
 
     run(output, console, quick)
+
+
+@app.command()
+@reported
+def degrade(
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGE... [key.path=value]...", help="Images, folders, and options set over the file's."),
+    ],
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Option file with the recipe; default: Real-ESRGAN's values.")
+    ] = None,
+    count: Annotated[int, typer.Option("-n", help="Results of each image on the sheet.")] = 12,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The sheet; default: degradations.png.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--set", help="Write a validation set's pairs into this folder; a sheet only with -o.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Determines what is drawn.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a sheet or set that exists.")] = False,
+) -> None:
+    """Show what a real-world recipe makes of images, or write a fixed validation set of such pairs."""
+    from aesop.degrade import run
+
+    run(words, config, count, output, folder, seed, overwrite, console)
 
 
 @app.command()

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -300,8 +301,16 @@ Range = tuple[float, float]
 Kernel = Literal["iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso"]
 KERNELS: list[Kernel] = ["iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso"]
 KERNEL_PROBABILITIES = [0.45, 0.25, 0.12, 0.03, 0.12, 0.03]
-# Side of a blur kernel: odd, at least 7 (the smallest that is drawn).
-KernelSize = Annotated[int, Field(ge=7, multiple_of=1)]
+
+
+def _odd(side: int) -> int:
+    if side % 2 == 0:
+        raise ValueError(f"a kernel's side is odd: {side - 1} or {side + 1}")
+    return side
+
+
+# At least 7, the smallest side that is drawn.
+KernelSize = Annotated[int, Field(ge=7), AfterValidator(_odd)]
 
 
 class DegradationOptions(Options):

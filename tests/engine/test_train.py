@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from aesop.archs import build_network
+from aesop.archs.vgg import VGGFeatureExtractor
 from aesop.config import TrainOptions
 from aesop.engine.stages import AdversarialStage, AutoEncoderStage, PSNRStage
-from aesop.engine.train import train
+from aesop.engine.train import step_seed, train
 from aesop.option_file import build_config
 from aesop.weights import WeightsError, load_network, save_weights
 
@@ -85,6 +86,130 @@ def test_resumed_run_is_bit_identical(stage, photos, tmp_path):
         for name in ("whole", "parts")
     ]
     assert lines[0] == lines[1]
+
+
+TINY = {"img_size": 8, "window_size": 4, "depths": [2, 2], "embed_dim": 12, "num_heads": [2, 2]}
+TINY |= {"upsampler": "pixelshuffle", "drop_path_rate": 0.5}
+TRANSFORMERS = [{"type": "SwinIR", **TINY}, {"type": "DRCT", "gc": 4, **TINY}]
+
+
+@pytest.mark.parametrize("network", TRANSFORMERS, ids=["SwinIR", "DRCT"])
+def test_transformers_train_with_aesop_and_resume_bit_identically(network, photos, tmp_path):
+    """Their stochastic depth is drawn anew in each step, so it resumes exactly too."""
+    made = {}
+    for name, stops in (("whole", [4]), ("parts", [2, 4])):
+        for stop in stops:
+            raw = options("adversarial", photos, tmp_path, stop, name) | {"network_g": network}
+            raw["datasets"]["train"]["batch_size_per_gpu"] = 2
+            run(raw, resume=stop > stops[0])
+        made[name] = all_tensors(tmp_path / name / "state" / "00000004")
+    first, second = made["whole"], made["parts"]
+    assert first.keys() == second.keys()
+    for key in first:
+        assert torch.equal(first[key], second[key]), key
+    rows = [json.loads(line) for line in (tmp_path / "whole" / "scalars.jsonl").read_text().splitlines()]
+    assert all(row["l_g_aesop"] > 0 for row in rows if "l_g_aesop" in row)
+    net, info = load_network(tmp_path / "whole" / "models" / "net_g_00000004.safetensors")
+    assert (info.arch, info.scale) == (network["type"], 4)
+    assert net(torch.rand(1, 3, 9, 7)).shape == (1, 3, 36, 28)
+
+
+def test_dropout_is_drawn_anew_in_each_step_and_process():
+    seeds = {step_seed(seed, iteration, rank) for seed in (0, 1) for iteration in (1, 2) for rank in (0, 1)}
+    assert len(seeds) == 8
+    assert step_seed(0, 1, 0) == step_seed(0, 1, 0)
+
+
+def test_a_generator_whose_output_has_another_size_than_hr_is_refused(photos, tmp_path):
+    raw = options("psnr", photos, tmp_path, 1) | {"network_g": RRDB | {"num_out_ch": 1}}
+    with pytest.raises(
+        ValueError, match=r"network_g: RRDBNet makes \(4, 1, 32, 32\) of LR images .* HR has \(4, 3, 32, 32\)"
+    ):
+        run(raw)
+
+
+@pytest.mark.parametrize("kind", ["AutoEncoder_MSRResNet", "BicubicDown_RRDBNet", "ProbabilisticAutoEncoder_RRDBNet"])
+def test_ablation_auto_encoders_train_and_serve_their_losses(kind, photos, tmp_path):
+    decoder = {"type": "MSRResNet", "num_feat": 8, "num_block": 1} if "MSRResNet" in kind else RRDB
+    probabilistic = kind.startswith("Probabilistic")
+    extra = {"sigmabranch_opt": {"type": "L1Loss"}} if probabilistic else {}
+    raw = options("autoencoder", photos, tmp_path, 2, "ae", **extra) | {"network_g": {"type": kind, "dec_opt": decoder}}
+    path = run(raw)
+    net, info = load_network(path)
+    assert info.arch == kind
+    fresh = build_network({**info.options})
+    moved = [name for name, value in net.state_dict().items() if "decoder" in name and value.ndim > 1]
+    assert any(not torch.equal(net.state_dict()[name], fresh.state_dict()[name]) for name in moved)
+
+    losses = {"AutoEncoderLoss": "l1"}
+    if probabilistic:
+        losses |= {"ProbabilisticAutoEncoderReverseKLDivergenceLoss": "reverse"}
+    if kind != "BicubicDown_RRDBNet":
+        losses |= {"AutoEncoderBottleneckLoss": "l1"}
+    for number, (loss, criterion) in enumerate(losses.items()):
+        aesop = {"type": loss, "criterion": criterion, "autoencoder_load": {"path": str(path)}}
+        run(options("adversarial", photos, tmp_path, 1, f"gan_{number}", aesop_opt=aesop))
+        row = json.loads((tmp_path / f"gan_{number}" / "scalars.jsonl").read_text().splitlines()[0])
+        assert row["l_g_aesop"] > 0, loss
+
+
+def test_the_divergence_loss_refuses_an_auto_encoder_without_a_scale(photos, tmp_path):
+    aesop = {
+        "type": "ProbabilisticAutoEncoderReverseKLDivergenceLoss",
+        "criterion": "reverse",
+        "autoencoder_load": {"path": str(make_autoencoder(tmp_path))},
+    }
+    with pytest.raises(ValueError, match=r"autoencoder_load: .* needs a ProbabilisticAutoEncoder, found AutoEncoder"):
+        run(options("adversarial", photos, tmp_path, 1, aesop_opt=aesop))
+
+
+def test_lr_space_loss_takes_the_files_scale(photos, tmp_path):
+    raw = options("psnr", photos, tmp_path, 1) | {"scale": 2, "network_g": RRDB | {"scale": 2}}
+    raw["train"]["pixel_opt"] = {"type": "LRL1Loss"}
+    config, _ = build_config(raw, "test")
+    stage = PSNRStage(config.train, build_network(config.network_g.model_dump()))
+    lq, gt = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 16, 16)
+    with torch.no_grad():
+        sr = stage.net_g(lq)
+    small = [nn.functional.interpolate(x, scale_factor=0.5, mode="bicubic") for x in (sr, gt)]
+    assert stage.step(lq, gt, 1)["l_pix"].item() == pytest.approx((small[0] - small[1]).abs().mean().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("chosen", [(), ("l1_gt_usm",), ("percep_gt_usm",), ("gan_gt_usm",), ("aesop_gt_usm",)])
+def test_each_usm_option_moves_its_own_losses_only(chosen):
+    affected = {"l1_gt_usm": {"l_g_pix"}, "percep_gt_usm": {"l_g_percep"}, "aesop_gt_usm": {"l_g_aesop"}}
+    affected["gan_gt_usm"] = {"l_g_gan", "l_d_real", "out_d_real"}
+    raw = {
+        "total_iter": 1,
+        "pixel_opt": {"type": "L1Loss"},
+        "perceptual_opt": {"layer_weights": {"conv1_2": 1.0}},
+        "gan_opt": {},
+        "aesop_opt": {},
+    }
+
+    def scalars(**flags: bool) -> dict[str, float]:
+        torch.manual_seed(0)
+        nets = [build_network(RRDB | {"scale": 4}), build_network({"type": "UNetDiscriminatorSN", "num_feat": 4})]
+        autoencoder = build_network(AUTOENCODER | {"scale": 4})
+        vgg = VGGFeatureExtractor(["conv1_2"]).state_dict()
+        stage = AdversarialStage(TrainOptions(**raw, **flags), *nets, autoencoder, vgg_trunk=vgg)
+        gt = torch.rand(2, 3, 32, 32)
+        values = stage.step(torch.rand(2, 3, 8, 8), gt, 1, gt.square())
+        return {name: value.item() for name, value in values.items()}
+
+    plain, sharpened = scalars(), scalars(**dict.fromkeys(chosen, True))
+    moved = {name for name in plain if plain[name] != sharpened[name]}
+    # The discriminator's second pair of terms comes after the generator's step, which hardly moves within one iteration.
+    assert moved - {"l_d_fake", "out_d_fake"} == set().union(*(affected[name] for name in chosen))
+
+
+def test_averaged_generator_gets_the_statistics_of_batch_norm():
+    net = nn.Sequential(nn.Conv2d(3, 3, 3, 1, 1), nn.BatchNorm2d(3), nn.Upsample(scale_factor=4))
+    stage = PSNRStage(TrainOptions(total_iter=1, pixel_opt={"type": "L1Loss"}), net)
+    stage.step(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32), 1)
+    assert stage.net_g_ema is not None
+    assert torch.equal(stage.net_g_ema[1].running_mean, stage.net_g[1].running_mean)
+    assert stage.net_g[1].running_mean.abs().sum() > 0
 
 
 def test_run_leaves_what_the_documentation_says(photos, tmp_path):

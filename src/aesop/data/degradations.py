@@ -94,7 +94,8 @@ def poisson_noise(images: Tensor, scale: Tensor, gray: Tensor, generator: Genera
     levels = (torch.where(is_gray, luma, images) * 255).round().clamp(0, 255)
     seen = torch.zeros(len(images), 256, device=images.device)
     distinct = seen.scatter_(1, levels.flatten(1).long(), 1.0).sum(1)
-    counts = torch.exp2(distinct.log2().ceil()).view(-1, 1, 1, 1)
+    powers = 2 ** torch.arange(9, device=images.device)  # compared, since a logarithm may be off by a rounding
+    counts = _per_image(powers[(powers < distinct[:, None]).sum(1)], images)
     x = levels / 255
     drawn = torch.poisson((x * counts).to(generator.device), generator=generator).to(images)
     noise = drawn / counts - x

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from aesop.config import Config, TrainDataset
-from aesop.data.degradations import TrainingPool, batch_generator, degrade, paired_random_crop, usm_sharpen
+from aesop.data.degradations import TrainingPool, batch_generator, degrade, paired_random_crop, smallest_side, usm_sharpen
 from aesop.data.images import ImageError, read_image_uint8
 from aesop.data.pairs import Pair, as_tensor, augment, find_pairs, permutation
 from aesop.files import replacing
@@ -74,6 +74,9 @@ class Degrader:
     """HR crops of a batch -> (LR, HR) for training: degraded, cut to gt_size, exchanged with the pool's pairs.
 
     A batch is a pure function of (seed, iteration, rank) and of the pool, whose content is saved with the state.
+
+    Raises:
+        ValueError: for a crop_pad_size too small for the blur kernels and resizing.
     """
 
     def __init__(self, config: Config, rank: int):
@@ -81,6 +84,11 @@ class Degrader:
         assert config.datasets.train is not None
         self.options, self.scale, self.seed, self.rank = config.degradation, config.scale, config.manual_seed, rank
         self.gt_size = config.datasets.train.gt_size
+        if config.degradation.crop_pad_size < (smallest := smallest_side(config.degradation, config.scale)):
+            raise ValueError(
+                f"degradation.crop_pad_size: with these kernels and resize_range it must be at least {smallest}, found "
+                f"{config.degradation.crop_pad_size}"
+            )
         batch, queue = config.datasets.train.batch_size_per_gpu, config.degradation.queue_size
         self.pool = TrainingPool(queue, batch) if queue else None
 

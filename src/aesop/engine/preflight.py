@@ -1,11 +1,12 @@
 """What a training or test would read, build and write, looked at before it starts: `--dry-run`, a pipeline's beginning."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from aesop.archs import build_network
 from aesop.config import Config, PairedDataset
-from aesop.data.pairs import MeasuredPairs, Pair
+from aesop.data.pairs import MeasuredPairs, Pair, Single
+from aesop.data.realworld import Degrader
 from aesop.device import pick_device
 from aesop.engine.train import final_model, training_images
 from aesop.evaluate import check_metrics
@@ -23,6 +24,11 @@ def preflight(config: Config, made: Collection[Path] = ()) -> tuple[list[str], l
     assert config.datasets.train is not None
     lines, faults = _device_and_networks(config)
     _look_at("train", lambda: training_images(config).pairs, config, lines, faults)
+    if config.degradation is not None:
+        try:
+            Degrader(config, rank=0)
+        except ValueError as error:
+            faults.append(str(error))
     for section, data in config.datasets.measured("val").items():
         _look_at_measured(section, data, config, lines, faults)
     lines.append("would read:")
@@ -70,14 +76,20 @@ def _device_and_networks(config: Config) -> tuple[list[str], list[str]]:
     return lines, faults
 
 
-def _look_at(section: str, find: Callable[[], list[Pair]], config: Config, lines: list[str], faults: list[str]) -> None:
+def _look_at(section: str, find: Callable[[], Sequence[Pair | Single]], config: Config, lines: list[str], faults: list[str]) -> None:
     try:
         pairs = find()
     except ValueError as error:
         faults.append(str(error))
         return
-    made = "LR by random degradation" if section == "train" and config.degradation else f"LR by bicubic 1/{config.scale}"
-    lines.append(f"datasets.{section}: {len(pairs)} images, {'LR files' if pairs[0].lq else made}")
+    origin = f"LR by bicubic 1/{config.scale}"
+    if isinstance(pairs[0], Single):
+        origin = "inputs without HR"
+    elif section == "train" and config.degradation:
+        origin = "LR by random degradation"
+    elif pairs[0].lq:
+        origin = "LR files"
+    lines.append(f"datasets.{section}: {len(pairs)} images, {origin}")
 
 
 def _look_at_measured(section: str, data: PairedDataset, config: Config, lines: list[str], faults: list[str]) -> None:
@@ -91,16 +103,14 @@ def _look_at_file(option: str, file: str, lines: list[str], faults: list[str], m
         faults.append(f"{option}: {file} {'is a placeholder' if is_placeholder(file) else 'does not exist'}")
 
 
-def missing_inputs(config: Config) -> list[str]:
+def missing_inputs(config: Config, to_test: bool) -> list[str]:
     """Every folder and weight file that the options name and that is not there, placeholders of published files included."""
-    sections = config.datasets.measured("val") | config.datasets.measured("test")
-    if config.train is None:
-        files = {"path.pretrain_network_g": config.path.pretrain_network_g or ""}
+    files = {"path.pretrain_network_g": config.path.pretrain_network_g} if to_test else starting_files(config)
+    sections = config.datasets.measured("val")
+    if to_test:
         sections = config.datasets.measured("test") or sections
-    else:
-        files = starting_files(config)
-        if config.datasets.train is not None:
-            sections = {"train": config.datasets.train} | config.datasets.measured("val")
+    elif config.datasets.train is not None:
+        sections = {"train": config.datasets.train} | sections
     named = [(option, file) for option, file in files.items() if file]
     for section, data in sections.items():
         for option in ("dataroot_gt", "dataroot_lq"):
@@ -110,9 +120,9 @@ def missing_inputs(config: Config) -> list[str]:
     return [f"{option}: {path} ({'a placeholder' if is_placeholder(path) else 'not there'})" for option, path in missing]
 
 
-def refuse_missing_inputs(config: Config, source: object) -> None:
+def refuse_missing_inputs(config: Config, source: object, to_test: bool = False) -> None:
     """Raise ValueError with all that `missing_inputs` finds, and how to go on."""
-    if missing := missing_inputs(config):
+    if missing := missing_inputs(config, to_test):
         raise ValueError(
             f"{source}: {len(missing)} path{'s' if len(missing) > 1 else ''} to fill in, in the file or as key=value behind "
             "it (datasets.NAME=null leaves a set out):\n  " + "\n  ".join(missing)
