@@ -78,7 +78,7 @@ class Substitutes:
                     lone = data["type"] == "SingleImageDataset"
                     image = (
                         "HR"
-                        if key.endswith("gt") or options["network_g"]["type"].startswith("AutoEncoder") and lone
+                        if key.endswith("gt") or (options["network_g"]["type"].startswith("AutoEncoder") and lone)
                         else "LR"
                     )
                     yield f"datasets.{section}.{key}", str(self.folder / f"{size}{image}")

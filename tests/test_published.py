@@ -114,6 +114,24 @@ def test_what_the_file_says_itself_is_not_overruled_by_the_class():
     assert raw["train"]["gan_opt"]["relativistic"] is True
 
 
+def test_basicsrs_other_names():
+    raw = {
+        "network_d": {"type": "VGGStyleDiscriminator", "num_feat": 8},
+        "datasets": {"train": {"meta_info_file": "list.txt", "use_hflip": False}},
+        "train": {"ldl_opt": {"type": "L1Loss"}},
+        "val": {"pbar": False, "metrics": {"psnr": {"better": "higher"}, "ssim": {"better": "higher", "crop_border": 4}}},
+    }
+    made, notes = from_published(raw)
+    assert made["network_d"] == {"type": "VGGStyleDiscriminator128", "num_feat": 8}
+    assert made["datasets"] == {"train": {"meta_info": "list.txt", "use_flip": False}}
+    assert made["train"] == {"artifacts_opt": {"type": "L1Loss"}}
+    assert made["val"] == {"metrics": {"psnr": {}, "ssim": {"crop_border": 4}}}
+    assert {note.split()[0] for note in notes} == {"val.pbar", "val.metrics.psnr.better", "val.metrics.ssim.better"}
+    larger = {"network_d": {"type": "VGGStyleDiscriminator", "input_size": 256}}
+    assert from_published(larger)[0]["network_d"] == {"type": "VGGStyleDiscriminator256"}
+    assert raw["network_d"]["type"] == "VGGStyleDiscriminator"  # what was given is not changed
+
+
 @pytest.mark.parametrize("name", ["RRDBNet_LEGACY", "RRDB_BSRGANNet"])
 def test_former_rrdbnets_are_todays(name):
     former = {"type": name, "in_nc": 3, "out_nc": 3, "nf": 8, "nb": 1, "gc": 4}

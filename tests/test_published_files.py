@@ -4,12 +4,12 @@ import csv
 import re
 
 import pytest
-from published_lib import Substitutes, option_files, write
 from typer.testing import CliRunner
 
 from aesop.cli import app
 from aesop.option_file import build_config, load_config
 from aesop.weights import load_network
+from published_lib import Substitutes, option_files, write
 
 FILES = option_files()
 NONE = pytest.param(None, id="none", marks=pytest.mark.skip(reason="no golden folder with the published option files"))

@@ -213,8 +213,8 @@ def _takes(discriminator: VGGStyleDiscriminatorOptions | UNetDiscriminatorOption
 
 
 class IOBackend(Options):
-    type: Literal["disk"] = "disk"
-    """Where the images are: `disk`, image files in folders."""
+    type: Literal["disk", "lmdb"] = "disk"
+    """Where the images are: `disk`, image files in folders; `lmdb`, LMDB folders NAME.lmdb of BasicSR's layout."""
 
 
 class PairedDataset(Options):
@@ -242,6 +242,14 @@ class PairedDataset(Options):
                 raise ValueError("a SingleImageDataset has dataroot_lq, the network's input, and no dataroot_gt")
         elif self.dataroot_gt is None:
             raise ValueError("dataroot_gt is missing; without HR images use type: SingleImageDataset")
+        roots = [
+            root
+            for given in (self.dataroot_gt, self.dataroot_lq)
+            for root in ([given] if isinstance(given, str) else given or [])
+        ]
+        wrong = [root for root in roots if not root.rstrip("/").endswith(".lmdb")]
+        if self.io_backend.type == "lmdb" and wrong:
+            raise ValueError(f"io_backend lmdb reads folders whose names end in .lmdb, found {wrong[0]}")
         return self
 
     @field_validator("filename_tmpl")

@@ -12,7 +12,7 @@ from aesop.config import DegradationOptions
 
 Raw = dict[str, Any]
 
-# Published options that mean nothing here: accepted, and said so in one line each.
+# Published options that mean nothing here: accepted, and said so in one line each. `*` stands for any name.
 WITHOUT_MEANING = {
     "num_gpu": "the processes started by torchrun decide",
     "dist_params": "the processes started by torchrun decide",
@@ -25,6 +25,9 @@ WITHOUT_MEANING = {
     "datasets.train.pin_memory": "memory is pinned whenever the device gains from it",
     "datasets.val.metrics": "val.metrics says what is measured",
     "network_g.enc_opt.placeholder": "it never had a meaning",
+    "val.pbar": "progress is always shown",
+    "val.metrics.*.better": "every metric knows which direction is better",
+    "val.metrics.*.num_thread": "PyTorch decides",
     "train.aesop_opt.autoencoder_arch": "the architecture is found from the weight file",
 }
 
@@ -33,6 +36,7 @@ _PLAIN_GAN = {"gan_opt.relativistic": False}
 _SHARPENED = {"l1_gt_usm": True, "percep_gt_usm": True, "gan_gt_usm": True}
 MODEL_TYPES: dict[str, tuple[str, dict[str, bool]]] = {
     "SRModel": ("psnr", {}),
+    "SwinIRModel": ("psnr", {}),
     "AEModel": ("autoencoder", {}),
     "ProbabilisticAEModel": ("autoencoder", {}),
     "SRGANModel": ("adversarial", _PLAIN_GAN),
@@ -64,13 +68,18 @@ def from_published(raw: Mapping[str, Any]) -> tuple[Raw, list[str]]:
         ValueError: for a `model_type` that has no counterpart.
     """
     raw = _copied(raw)
-    notes = [f"{dotted} has no meaning here: {why}" for dotted, why in WITHOUT_MEANING.items() if _take_out(raw, dotted)]
+    notes = [
+        f"{place} has no meaning here: {why}" for dotted, why in WITHOUT_MEANING.items() for place in _take_out(raw, dotted)
+    ]
     notes += _without_meaning_to_spandrel(raw)
     if isinstance(raw.get("network_g"), dict):
         raw["network_g"] = _current_rrdbnet(raw["network_g"])
+    if isinstance(discriminator := raw.get("network_d"), dict) and discriminator.get("type") == "VGGStyleDiscriminator":
+        discriminator["type"] += str(discriminator.pop("input_size", 128))
     train = raw.get("train")
     if isinstance(train, dict):
         _move(train, "prob_aesop_opt", train, "aesop_opt")
+        _move(train, "ldl_opt", train, "artifacts_opt")
         _move(raw, "gt_usm", train, "l1_gt_usm")
         for name in _SHARPENED:
             _move(raw, name, train, name)
@@ -90,13 +99,15 @@ def _section(raw: Any, *names: str) -> Any:
     return raw
 
 
-def _take_out(raw: Raw, dotted: str) -> bool:
-    *parents, last = dotted.split(".")
-    section = _section(raw, *parents)
-    if not isinstance(section, dict) or last not in section:
-        return False
-    del section[last]
-    return True
+def _take_out(raw: Any, dotted: str) -> list[str]:
+    """Remove an option wherever it stands; the places it stood."""
+    name, _, rest = dotted.partition(".")
+    if not isinstance(raw, dict) or (name != "*" and name not in raw):
+        return []
+    if not rest:
+        del raw[name]
+        return [name]
+    return [f"{child}.{place}" for child in (list(raw) if name == "*" else [name]) for place in _take_out(raw[child], rest)]
 
 
 def _move(source: Raw, name: str, target: Raw, new_name: str) -> None:
@@ -144,6 +155,7 @@ def _gather_degradation(raw: Raw) -> None:
     if not isinstance(crops, dict):
         return
     _move(crops, "use_hflip", crops, "use_flip")
+    _move(crops, "meta_info_file", crops, "meta_info")
     if "gt_size" in raw:
         size = raw.pop("gt_size")
         if crops.setdefault("gt_size", size) != size:
@@ -161,9 +173,16 @@ def former_place(location: list[str]) -> list[list[str]]:
     """Where else in a file an option may stand: for line numbers."""
     if location[:1] == ["degradation"] and len(location) > 1:
         return [location[1:], ["datasets", "train", *location[1:]]]
-    if location[:1] == ["train"] and location[-1] in (*_SHARPENED, "aesop_opt"):
-        return [location[1:], ["gt_usm"], ["train", "prob_aesop_opt"]]
-    return []
+    former = {
+        "train.l1_gt_usm": [["l1_gt_usm"], ["gt_usm"]],
+        "train.percep_gt_usm": [["percep_gt_usm"]],
+        "train.gan_gt_usm": [["gan_gt_usm"]],
+        "train.aesop_opt": [["train", "prob_aesop_opt"]],
+        "train.artifacts_opt": [["train", "ldl_opt"]],
+        "datasets.train.use_flip": [["datasets", "train", "use_hflip"]],
+        "datasets.train.meta_info": [["datasets", "train", "meta_info_file"]],
+    }
+    return former.get(".".join(location), [])
 
 
 def is_placeholder(path: str) -> bool:

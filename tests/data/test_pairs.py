@@ -14,7 +14,7 @@ from PIL import Image
 from aesop.config import PairedDataset, TrainDataset
 from aesop.data.images import ImageError
 from aesop.data.loader import StepSampler, make_loader, to_device
-from aesop.data.pairs import MeasuredPairs, TrainingCrops, augment, find_pairs
+from aesop.data.pairs import MeasuredPairs, TrainingCrops, augment, find_pairs, find_singles
 from aesop.data.resize import imresize
 
 REPO = Path(__file__).resolve().parents[2]
@@ -287,6 +287,35 @@ def test_several_folders_are_one_dataset(root, tmp_path):
     assert len(find_pairs(crops(root, lq=False, dataroot_gt=both["dataroot_gt"]), "train")) == 6
     with pytest.raises(ValueError, match=r"datasets\.train: dataroot_gt and dataroot_lq must name equally many folders"):
         find_pairs(crops(root, dataroot_gt=both["dataroot_gt"]), "train")
+
+
+def test_images_without_hr(root, tmp_path):
+    put(tmp_path / "LR" / "below" / "odd.png", noise(9, 7, 5))
+    options = PairedDataset(type="SingleImageDataset", dataroot_lq=[f"{root}/LR", f"{tmp_path}/LR/"], name="Alone")
+    measured = MeasuredPairs(options, "test_1", SCALE)
+    assert (measured.name, len(measured), measured.has_reference) == ("Alone", 6, False)
+    sample = measured[5]
+    assert sample.keys() == {"name", "lq", "gt"}
+    assert (sample["name"], sample["gt"]) == ("LR/below/odd", None)
+    np.testing.assert_array_equal(sample["lq"], noise(9, 7, 5))  # whole, whatever its size
+    assert measured.pairs[5].source == tmp_path / "LR" / "below" / "odd.png"
+    paired = MeasuredPairs(PairedDataset(dataroot_gt=str(root / "HR")), "val", SCALE)
+    assert paired.has_reference
+    assert paired.pairs[0].source == root / "HR" / "img0.png"
+    with pytest.raises(ImageError, match=r"datasets\.test_1\.dataroot_lq: .*nowhere"):
+        find_singles(options.model_copy(update={"dataroot_lq": f"{root}/nowhere"}), "test_1")
+    with pytest.raises(ValueError, match=r"datasets\.test_1\.dataroot_lq: give the folder of images"):
+        find_singles(options.model_copy(update={"dataroot_lq": None}), "test_1")
+
+
+def test_two_images_of_one_name_would_overwrite_each_other(tmp_path):
+    put(tmp_path / "HR" / "a.png", noise(0, 8, 8))
+    put(tmp_path / "HR" / "a.bmp", noise(1, 8, 8))
+    text = r"datasets\.test: two images are both named 'a'; rename one, or its folder"
+    with pytest.raises(ValueError, match=text):
+        find_pairs(PairedDataset(dataroot_gt=f"{tmp_path}/HR"), "test")
+    with pytest.raises(ValueError, match=text):
+        find_singles(PairedDataset(type="SingleImageDataset", dataroot_lq=f"{tmp_path}/HR"), "test")
 
 
 def test_a_home_folder_is_expanded(root, monkeypatch):

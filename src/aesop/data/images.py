@@ -21,6 +21,7 @@ from PIL import BmpImagePlugin, ImageOps, JpegImagePlugin, PngImagePlugin, TiffI
 from PIL.ImageFile import ImageFile
 from torch import Tensor
 
+from aesop.data import lmdb_store
 from aesop.files import replacing
 
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
@@ -56,6 +57,8 @@ class ImageError(ValueError):
 def list_images(folder: str | os.PathLike) -> list[Path]:
     """Every image below `folder`, sub-folders too, in natural order (`img2` before `img10`), without hidden files.
 
+    A folder NAME.lmdb is read as BasicSR's LMDB layout (see lmdb_store).
+
     Raises:
         ImageError: no such folder, a file instead of one, or no image in it.
     """
@@ -64,6 +67,13 @@ def list_images(folder: str | os.PathLike) -> list[Path]:
         raise ImageError(f"image folder {folder} does not exist: check the path")
     if not folder.is_dir():
         raise ImageError(f"{folder} is a file: give the folder that holds the images")
+    if folder.suffix == ".lmdb":
+        try:
+            return sorted(
+                (folder / name for name in lmdb_store.list_names(folder)), key=lambda path: _natural_key(str(path))
+            )
+        except lmdb_store.StoreError as error:
+            raise ImageError(str(error)) from error
     found = [
         path
         for path in folder.rglob("*")
@@ -90,9 +100,9 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
     """
     path = Path(path)
     try:
-        with open(path, "rb") as file:
+        with BytesIO(_bytes_of(path)) if lmdb_store.folder_of(path) else open(path, "rb") as file:
             header = _open_header(file, path)
-            file.seek(max(0, os.path.getsize(path) - _EXIF_TAIL))
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _EXIF_TAIL))
             width, height = header.size
             if isinstance(header, TiffImagePlugin.TiffImageFile):  # newer Pillow says the turned size here
                 width, height = header.tag_v2[_TIFF_WIDTH], header.tag_v2[_TIFF_HEIGHT]
@@ -140,10 +150,7 @@ def _to_uint8(image: ImageArray) -> NDArray[np.uint8]:
 def _read(path: str | os.PathLike, max_pixels: int) -> ImageArray:
     """The decoded file, upright: (H, W) gray, (H, W, 3) RGB or (H, W, 4) RGBA, uint8 or uint16."""
     path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"image {path} cannot be read: {error.strerror}; check the path") from error
+    data = _bytes_of(path)
     if not data:
         raise ImageError(f"image {path} is empty (0 bytes): copy or download it again")
     header = _open_header(BytesIO(data), path)
@@ -156,6 +163,15 @@ def _read(path: str | os.PathLike, max_pixels: int) -> ImageArray:
     if image.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"image {path} has {image.dtype} samples: save it with 8 or 16 bits per channel")
     return image
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes() if lmdb_store.folder_of(path) is None else lmdb_store.read_bytes(path)
+    except OSError as error:
+        raise ImageError(f"image {path} cannot be read: {error.strerror}; check the path") from error
+    except lmdb_store.StoreError as error:
+        raise ImageError(str(error)) from error
 
 
 def _open_header(file: BinaryIO, path: Path) -> ImageFile:

@@ -32,13 +32,47 @@ class Pair:
     lq: Path | None
     name: str
 
+    @property
+    def source(self) -> Path:
+        """The file to name to the user."""
+        return self.gt
+
+
+@dataclass(frozen=True)
+class Single:
+    """One file, the network's input, without HR; and its name below the dataset's folder, without suffix."""
+
+    lq: Path
+    name: str
+    gt: None = None
+
+    @property
+    def source(self) -> Path:
+        """The file to name to the user."""
+        return self.lq
+
+
+def find_singles(options: PairedDataset, section: str) -> list[Single]:
+    """Every image of a SingleImageDataset.
+
+    Raises:
+        ValueError: no folder given, a folder that does not exist or holds no image, or two images of one name.
+    """
+    if not options.dataroot_lq:
+        raise ValueError(f"datasets.{section}.dataroot_lq: give the folder of images")
+    roots = _as_list(options.dataroot_lq)
+    files = [(root, path) for root in roots for path in _list(root, f"datasets.{section}.dataroot_lq")]
+    singles = [Single(path, _name(path.relative_to(root).with_suffix(""), root, roots)) for root, path in files]
+    _check_names([single.name for single in singles], section)
+    return singles
+
 
 def find_pairs(options: PairedDataset, section: str) -> list[Pair]:
     """Every HR image of a dataset with its LR partner.
 
     Raises:
-        ValueError: no folder given, a folder that does not exist or holds no image, or HR images without partner (all
-            missing partners are counted, the first few named).
+        ValueError: no folder given, a folder that does not exist or holds no image, HR images without partner (all
+            missing partners are counted, the first few named), or two images of one name.
     """
     if not options.dataroot_gt:
         raise ValueError(f"datasets.{section}.dataroot_gt: give the folder of HR images")
@@ -57,20 +91,53 @@ def find_pairs(options: PairedDataset, section: str) -> list[Pair]:
             partner = partners.get((relative.parent / options.filename_tmpl.format(relative.name)).as_posix())
             if root_lq is not None and partner is None:
                 missing.append(f"{path} has no partner in {root_lq}")
-            # Several folders may hold files of one name; results are saved under these names.
-            name = relative if len(roots_gt) == 1 else Path(Path(root_gt).name) / relative
-            pairs.append(Pair(path, partner, name.as_posix()))
+            pairs.append(Pair(path, partner, _name(relative, root_gt, roots_gt)))
     if missing:
         raise ValueError(
             f"datasets.{section}: {len(missing)} of {len(pairs)} HR images have no LR image named "
             f"{options.filename_tmpl!r}; set filename_tmpl, or leave dataroot_lq out to have LR made from HR. "
             f"The first: " + "; ".join(missing[:3])
         )
-    names = [pair.name for pair in pairs]
+    _check_names([pair.name for pair in pairs], section)
+    return pairs
+
+
+def _name(relative: Path, root: str, roots: Sequence[str]) -> str:
+    """Results are saved under it; several folders may hold files of one name."""
+    return (relative if len(roots) == 1 else Path(Path(root).name) / relative).as_posix()
+
+
+def _check_names(names: list[str], section: str) -> None:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"datasets.{section}: two HR images are both named {twice!r}; rename one, or its folder")
-    return pairs
+        raise ValueError(f"datasets.{section}: two images are both named {twice!r}; rename one, or its folder")
+
+
+def find_training_pairs(options: TrainDataset) -> list[Pair]:
+    """`find_pairs`, or those of them that `meta_info` names: a list of files below dataroot_gt, ` (size)` behind or not.
+
+    Raises:
+        ValueError: as find_pairs; no such list, an empty one, or names of no file (counted, the first named).
+    """
+    pairs = find_pairs(options, "train")
+    if options.meta_info is None:
+        return pairs
+    try:
+        lines = Path(options.meta_info).expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ImageError(f"datasets.train.meta_info: {options.meta_info} cannot be read ({error})") from error
+    roots = _as_list(options.dataroot_gt or [])
+    by_name = {
+        pair.gt.relative_to(root).as_posix(): pair for pair in pairs for root in roots if pair.gt.is_relative_to(root)
+    }
+    names = [name for name in (line.split(" (")[0].strip() for line in lines) if name]
+    unknown = [name for name in names if name not in by_name]
+    if unknown or not names:
+        raise ImageError(
+            f"datasets.train.meta_info: of {len(names)} names in {options.meta_info} {len(unknown)} are no image below "
+            f"dataroot_gt: {', '.join(unknown[:3])}"
+        )
+    return [by_name[name] for name in names]
 
 
 def _as_list(value: str | list[str]) -> list[str]:
@@ -109,19 +176,23 @@ def check_sizes(pair: Pair, gt: tuple[int, int], lq: tuple[int, int], scale: int
 
 
 class MeasuredPairs(Dataset):
-    """Whole pairs in order: {name, lq, gt}, uint8 arrays (h, w, 3) and (H, W, 3)."""
+    """Whole pairs in order: {name, lq, gt}, uint8 arrays (h, w, 3) and (H, W, 3); of a SingleImageDataset gt is None."""
 
     def __init__(self, options: PairedDataset, section: str, scale: int):
         self.name = options.name or section
         self.scale = scale
-        self.pairs = find_pairs(options, section)
+        self.has_reference = options.type != "SingleImageDataset"
+        self.pairs: Sequence[Pair | Single] = (find_pairs if self.has_reference else find_singles)(options, section)
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Sample:
-        hr, lr = read_pair(self.pairs[index], self.scale)
-        return {"name": self.pairs[index].name, "lq": imresize(hr, 1 / self.scale) if lr is None else lr, "gt": hr}
+        pair = self.pairs[index]
+        if isinstance(pair, Single):
+            return {"name": pair.name, "lq": read_image_uint8(pair.lq), "gt": None}
+        hr, lr = read_pair(pair, self.scale)
+        return {"name": pair.name, "lq": imresize(hr, 1 / self.scale) if lr is None else lr, "gt": hr}
 
 
 class TrainingCrops(Dataset):
@@ -132,7 +203,7 @@ class TrainingCrops(Dataset):
 
     def __init__(self, options: TrainDataset, scale: int, seed: int):
         self.options, self.scale, self.seed = options, scale, seed
-        self.pairs = find_pairs(options, "train")
+        self.pairs = find_training_pairs(options)
         self._check_sizes()
         self._decoded: dict[int, tuple[Array, Array | None]] = {}
 

@@ -9,10 +9,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from aesop.config import Config, TrainDataset
+from aesop.config import Config, DegradationOptions, TrainDataset
 from aesop.data.degradations import TrainingPool, batch_generator, degrade, paired_random_crop, smallest_side, usm_sharpen
-from aesop.data.images import ImageError, read_image_uint8
-from aesop.data.pairs import Pair, as_tensor, augment, find_pairs, permutation
+from aesop.data.images import read_image_uint8
+from aesop.data.pairs import as_tensor, augment, find_training_pairs, permutation
 from aesop.files import replacing
 from aesop.weights import WeightsError, read_state_dict
 
@@ -26,7 +26,7 @@ class HRCrops(Dataset):
 
     def __init__(self, options: TrainDataset, side: int, seed: int):
         self.options, self.side, self.seed = options, side, seed
-        self.pairs = select(find_pairs(options, "train"), options)
+        self.pairs = find_training_pairs(options)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         epoch, position = divmod(index, len(self.pairs))
@@ -39,35 +39,6 @@ class HRCrops(Dataset):
         top, left = (int(draw.integers(0, max(0, side - self.side), endpoint=True)) for side in (height, width))
         image = np.pad(image[top : top + self.side, left : left + self.side], missing, mode="reflect")
         return {"gt": as_tensor(image)}
-
-
-def select(pairs: list[Pair], options: TrainDataset) -> list[Pair]:
-    """Those named in `meta_info`, a list of file names below dataroot_gt (anything from a ` (` on is ignored).
-
-    Raises:
-        ImageError: no such list, an empty one, or names of no file (counted, the first named).
-    """
-    if options.meta_info is None:
-        return pairs
-    try:
-        lines = Path(options.meta_info).expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ImageError(f"datasets.train.meta_info: {options.meta_info} cannot be read ({error})") from error
-    roots = [options.dataroot_gt] if isinstance(options.dataroot_gt, str) else options.dataroot_gt or []
-    by_name = {
-        pair.gt.relative_to(Path(root).expanduser()).as_posix(): pair
-        for pair in pairs
-        for root in roots
-        if pair.gt.is_relative_to(Path(root).expanduser())
-    }
-    names = [name for name in (line.split(" (")[0].strip() for line in lines) if name]
-    unknown = [name for name in names if name not in by_name]
-    if unknown or not names:
-        raise ImageError(
-            f"datasets.train.meta_info: of {len(names)} names in {options.meta_info} {len(unknown)} are no image below "
-            f"dataroot_gt: {', '.join(unknown[:3])}"
-        )
-    return [by_name[name] for name in names]
 
 
 class Degrader:
@@ -84,11 +55,7 @@ class Degrader:
         assert config.datasets.train is not None
         self.options, self.scale, self.seed, self.rank = config.degradation, config.scale, config.manual_seed, rank
         self.gt_size = config.datasets.train.gt_size
-        if config.degradation.crop_pad_size < (smallest := smallest_side(config.degradation, config.scale)):
-            raise ValueError(
-                f"degradation.crop_pad_size: with these kernels and resize_range it must be at least {smallest}, found "
-                f"{config.degradation.crop_pad_size}"
-            )
+        check_crop(config.degradation, config.scale)
         batch, queue = config.datasets.train.batch_size_per_gpu, config.degradation.queue_size
         self.pool = TrainingPool(queue, batch) if queue else None
 
@@ -113,11 +80,33 @@ class Degrader:
         file = state / pool_name(self.rank)
         if not file.is_file():
             return f"{state} has no pool of degraded pairs for process {self.rank}: it fills anew"
+        pairs = read_state_dict(file)[0]
+        saved, wanted = pairs["gt"].shape[-1], self.gt_size
+        if saved != wanted:
+            raise WeightsError(f"{file}: its pairs have gt_size {saved}, this file {wanted}: resume with the former options")
         try:
-            self.pool.load_state_dict(read_state_dict(file)[0], device)
+            self.pool.load_state_dict(pairs, device)
         except ValueError as error:
             raise WeightsError(f"{file}: {error}") from error
         return None
+
+
+SHARPENING_NEEDS = 26
+"""Smallest side of an image that can be sharpened: it is mirrored by half the blur's window of 51."""
+
+
+def smallest_image(options: DegradationOptions, scale: int) -> int:
+    """The smallest side of an image in pixels that can be sharpened and degraded."""
+    return max(SHARPENING_NEEDS, smallest_side(options, scale))
+
+
+def check_crop(options: DegradationOptions, scale: int) -> None:
+    """Raise ValueError for a crop_pad_size that cannot be degraded."""
+    if options.crop_pad_size < (smallest := smallest_image(options, scale)):
+        raise ValueError(
+            f"degradation.crop_pad_size: with these kernels and resize_range it must be at least {smallest}, found "
+            f"{options.crop_pad_size}"
+        )
 
 
 def pool_name(rank: int) -> str:

@@ -76,7 +76,9 @@ def _device_and_networks(config: Config) -> tuple[list[str], list[str]]:
     return lines, faults
 
 
-def _look_at(section: str, find: Callable[[], Sequence[Pair | Single]], config: Config, lines: list[str], faults: list[str]) -> None:
+def _look_at(
+    section: str, find: Callable[[], Sequence[Pair | Single]], config: Config, lines: list[str], faults: list[str]
+) -> None:
     try:
         pairs = find()
     except ValueError as error:
