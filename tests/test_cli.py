@@ -200,9 +200,10 @@ def test_a_wrong_verb_for_a_file(tmp_path, photos, pairs):
 def test_a_wrong_dataset_path(tmp_path, photos):
     path = write_options(tmp_path, options(tmp_path, photos))
     text = refused("train", path, "datasets.train.dataroot_gt=/no/such/folder")
-    assert text == "datasets.train.dataroot_gt: image folder /no/such/folder does not exist: check the path"
-    assert "datasets.train.dataroot_lq: image folder nix" in refused("train", path, "datasets.train.dataroot_lq=nix")
-    assert "datasets.val.dataroot_gt: image folder nix" in refused(
+    assert text.endswith("datasets.train.dataroot_gt: /no/such/folder does not exist")
+    assert text.startswith(f"{path} names what is not there; give it in the file, or as key=value behind it")
+    assert "datasets.train.dataroot_lq: nix does not exist" in refused("train", path, "datasets.train.dataroot_lq=nix")
+    assert "datasets.val.dataroot_gt: nix does not exist" in refused(
         "train", path, "datasets.val.dataroot_gt=nix", "val.val_freq=1"
     )
     assert "datasets.train.dataroot_gt: give the folder" in refused("train", path, "datasets.train.dataroot_gt=[]")
@@ -261,14 +262,14 @@ def test_missing_lr_partners(tmp_path, photos):
 
 def test_missing_weights(tmp_path, photos):
     missing = str(tmp_path / "nowhere.pth")
-    absent = f"weight file {missing} does not exist"
+    absent = f"{missing} does not exist"
     path = write_options(tmp_path, options(tmp_path, photos))
-    assert refused("train", path, f"path.pretrain_network_g={missing}") == f"path.pretrain_network_g: {absent}"
+    assert refused("train", path, f"path.pretrain_network_g={missing}").endswith(f"path.pretrain_network_g: {absent}")
     raw = options(tmp_path, photos, stage="autoencoder", path__pretrain_network_decoder=missing)
     raw["network_g"] = {"type": "AutoEncoder_RRDBNet", "dec_opt": TINY}
-    assert refused("train", write_options(tmp_path, raw)) == f"path.pretrain_network_decoder: {absent}"
+    assert refused("train", write_options(tmp_path, raw)).endswith(f"path.pretrain_network_decoder: {absent}")
     raw = adversarial(tmp_path, photos, missing, missing) | {"path": {"from_scratch": True}}
-    assert refused("train", write_options(tmp_path, raw)) == f"train.aesop_opt.autoencoder_load: {absent}"
+    assert refused("train", write_options(tmp_path, raw)).endswith(f"train.aesop_opt.autoencoder_load: {absent}")
     assert missing in refused("upscale", photos, "-o", tmp_path / "out", "-m", missing)
     assert missing in refused("convert", missing, tmp_path / "out.safetensors")
 
@@ -631,9 +632,8 @@ def test_testing_without_weights_says_which_option_to_set(tmp_path, photos, pair
     raw["datasets"] = {"test": {"dataroot_gt": str(pairs / "HR")}}
     path = write_options(tmp_path, raw)
     assert refused("test", path) == "path.pretrain_network_g: give the weights to test"
-    assert (
-        refused("test", path, "path.pretrain_network_g=nix.pth")
-        == "path.pretrain_network_g: weight file nix.pth does not exist"
+    assert refused("test", path, "path.pretrain_network_g=nix.pth").endswith(
+        "path.pretrain_network_g: nix.pth does not exist"
     )
 
 

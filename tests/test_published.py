@@ -210,13 +210,12 @@ def test_all_paths_to_fill_in_are_listed_at_once(real, verb, tmp_path):
     result = invoke(verb, "-opt", real, sets, "path.experiments_root=" + str(tmp_path / "runs"))
     text = " ".join(result.output.split())
     assert result.exit_code == 1
-    assert "path.pretrain_network_g: YOUR_NET_PATH (a placeholder)" in text
+    assert "path.pretrain_network_g: YOUR_NET_PATH has to be filled in" in text
     if verb == "train":
-        assert "2 paths to fill in" in text
-        assert "datasets.train.dataroot_gt: YOUR_HR_PATH (a placeholder)" in text
+        assert "datasets.train.dataroot_gt: YOUR_HR_PATH has to be filled in" in text
     else:
-        assert "3 paths to fill in" in text
-        assert "datasets.test_1.dataroot_lq: missing/LR (not there)" in text
+        assert "datasets.test_1.dataroot_gt: YOUR_SET has to be filled in" in text
+        assert "datasets.test_1.dataroot_lq: missing/LR does not exist" in text
     assert not (tmp_path / "runs").exists()
 
 

@@ -23,7 +23,7 @@ def preflight(config: Config, made: Collection[Path] = ()) -> tuple[list[str], l
     assert config.train is not None
     assert config.datasets.train is not None
     lines, faults = _device_and_networks(config)
-    _look_at("train", lambda: training_images(config).pairs, config, lines, faults)
+    _look_at("train", config.datasets.train, lambda: training_images(config).pairs, config, lines, faults)
     if config.degradation is not None:
         try:
             Degrader(config, rank=0)
@@ -77,8 +77,16 @@ def _device_and_networks(config: Config) -> tuple[list[str], list[str]]:
 
 
 def _look_at(
-    section: str, find: Callable[[], Sequence[Pair | Single]], config: Config, lines: list[str], faults: list[str]
+    section: str,
+    data: PairedDataset,
+    find: Callable[[], Sequence[Pair | Single]],
+    config: Config,
+    lines: list[str],
+    faults: list[str],
 ) -> None:
+    if missing := _missing_roots(section, data):
+        faults += missing
+        return
     try:
         pairs = find()
     except ValueError as error:
@@ -95,14 +103,28 @@ def _look_at(
 
 
 def _look_at_measured(section: str, data: PairedDataset, config: Config, lines: list[str], faults: list[str]) -> None:
-    _look_at(section, lambda: MeasuredPairs(data, section, config.scale).pairs, config, lines, faults)
+    _look_at(section, data, lambda: MeasuredPairs(data, section, config.scale).pairs, config, lines, faults)
+
+
+def _missing_roots(section: str, data: PairedDataset) -> list[str]:
+    named = [(option, getattr(data, option) or []) for option in ("dataroot_gt", "dataroot_lq")]
+    return [
+        _missing(f"datasets.{section}.{option}", root)
+        for option, roots in named
+        for root in ([roots] if isinstance(roots, str) else roots)
+        if not Path(root).expanduser().exists()
+    ]
+
+
+def _missing(option: str, path: str) -> str:
+    return f"{option}: {path} {'has to be filled in' if is_placeholder(path) else 'does not exist'}"
 
 
 def _look_at_file(option: str, file: str, lines: list[str], faults: list[str], made: Collection[Path] = ()) -> None:
     there = "made by a stage before" if Path(file) in made else "found" if Path(file).is_file() else "MISSING"
     lines.append(f"  {option}: {file} ({there})")
     if there == "MISSING":
-        faults.append(f"{option}: {file} {'is a placeholder' if is_placeholder(file) else 'does not exist'}")
+        faults.append(_missing(option, file))
 
 
 def missing_inputs(config: Config, to_test: bool) -> list[str]:
@@ -113,21 +135,16 @@ def missing_inputs(config: Config, to_test: bool) -> list[str]:
         sections = config.datasets.measured("test") or sections
     elif config.datasets.train is not None:
         sections = {"train": config.datasets.train} | sections
-    named = [(option, file) for option, file in files.items() if file]
-    for section, data in sections.items():
-        for option in ("dataroot_gt", "dataroot_lq"):
-            roots = getattr(data, option) or []
-            named += [(f"datasets.{section}.{option}", root) for root in ([roots] if isinstance(roots, str) else roots)]
-    missing = [(option, path) for option, path in named if not Path(path).expanduser().exists()]
-    return [f"{option}: {path} ({'a placeholder' if is_placeholder(path) else 'not there'})" for option, path in missing]
+    missing = [_missing(option, file) for option, file in files.items() if file and not Path(file).expanduser().is_file()]
+    return missing + [fault for section, data in sections.items() for fault in _missing_roots(section, data)]
 
 
 def refuse_missing_inputs(config: Config, source: object, to_test: bool = False) -> None:
     """Raise ValueError with all that `missing_inputs` finds, and how to go on."""
     if missing := missing_inputs(config, to_test):
         raise ValueError(
-            f"{source}: {len(missing)} path{'s' if len(missing) > 1 else ''} to fill in, in the file or as key=value behind "
-            "it (datasets.NAME=null leaves a set out):\n  " + "\n  ".join(missing)
+            f"{source} names what is not there; give it in the file, or as key=value behind it (datasets.NAME=null leaves a "
+            "set out):\n  " + "\n  ".join(missing)
         )
 
 
