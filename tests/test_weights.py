@@ -1,10 +1,10 @@
-"""Weight files: every form that is read, what is recognised, what is refused, and writing and converting."""
+"""Weight files: every form that is read, what is recognised, what is refused, and writing."""
 
 import errno
 import json
 import os
 import pickle
-import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,13 +12,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from aesop import weights
 from aesop.archs import build_network
 from aesop.archs.autoencoder import published_state_dict
-from aesop.convert import convert
 from aesop.weights import (
     WeightsError,
     load_autoencoder,
@@ -28,44 +27,126 @@ from aesop.weights import (
     read_state_dict,
     recognise,
     save_basicsr,
+    save_pth,
     save_weights,
 )
+from checkpoint_kinds import (
+    COMPACT,
+    DRCT,
+    ESRGAN,
+    GENERATOR,
+    KINDS,
+    MSRRESNET,
+    SHARED,
+    SWINIR,
+    Kind,
+    autoencoder_options,
+    first_generation,
+    golden_table,
+    network,
+    output,
+    round_trip,
+    second_generation,
+)
 
-SHARED = Path(os.environ.get("AESOP_SHARED") or Path(__file__).resolve().parents[2] / "shared")
-ANIME = SHARED / "weights" / "RealESRGAN_x4plus_anime_6B.safetensors"
-
-GENERATOR = {
-    "type": "RRDBNet",
-    "num_in_ch": 3,
-    "num_out_ch": 3,
-    "scale": 4,
-    "num_feat": 8,
-    "num_block": 2,
-    "num_grow_ch": 4,
-}
-
-
-def autoencoder_options(scale: int = 4, num_feat: int = 16) -> dict:
-    return {
-        "type": "AutoEncoder_RRDBNet",
-        "scale": scale,
-        "enc_opt": {"num_feat": num_feat, "num_grow_ch": 8},
-        "dec_opt": {**GENERATOR, "scale": scale},
-    }
+# --- kinds of files ----------------------------------------------------------------------------------------------------
 
 
-def network(options: dict = GENERATOR, seed: int = 0) -> nn.Module:
-    torch.manual_seed(seed)
-    net = build_network(options)
-    with torch.no_grad():  # unit gain, so that every tensor shows in the output
-        for parameter in net.parameters():
-            parameter.copy_(torch.randn(parameter.shape) / (parameter[0].numel() if parameter.ndim > 1 else 100) ** 0.5)
-    return net.eval()
+def holds(options: object, wanted: object) -> bool:
+    """Whether options are the wanted ones, perhaps with more beside them (spandrel names every default)."""
+    if isinstance(wanted, dict):
+        return isinstance(options, dict) and all(holds(options.get(name), value) for name, value in wanted.items())
+    return (list(options) if isinstance(options, tuple) else options) == wanted
 
 
-def output(net: nn.Module, side: int = 8) -> Tensor:
-    with torch.no_grad():
-        return net(torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(7)))
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_every_kind_loads_with_nothing_but_its_path_and_converts_there_and_back(tmp_path, kind: Kind):
+    reference = output(kind.network(), kind.side)
+    assert reference.abs().max() > 1e-2
+    result = round_trip(kind.write(tmp_path), tmp_path, reference, kind.side, kind.back)
+    assert holds(result.info.options, kind.options)
+    assert result.info.arch == kind.options["type"]
+    size = kind.side if "dec_opt" in kind.options else kind.side * result.info.scale  # an auto-encoder keeps it
+    assert reference.ndim != 4 or reference.shape[-1] == size  # a discriminator may answer with one number
+    assert result.difference == 0
+    assert result.identical != bool(kind.altered)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.golden], ids=lambda kind: kind.name)
+def test_the_kinds_have_the_names_that_were_published(kind: Kind):
+    published = golden_table(kind.golden)
+    if not published:
+        pytest.skip("no golden vectors here: set AESOP_GOLDEN")
+    ours = {name: value.ndim for name, value in kind.tensors().items()}
+    assert ours == {name: len(shape) for name, shape in published}
+
+
+def test_a_single_enlargement_is_x2_in_former_names_and_x3_in_basicsrs(tmp_path):
+    """The tensors of the two networks are alike but for their names."""
+    options = {**ESRGAN, "scale": 3}
+    net = network(options)
+    for rename, expected in ((dict, options), (second_generation, {**ESRGAN, "scale": 2, "unshuffle": False})):
+        torch.save({f"module.{k}": v for k, v in rename(net.state_dict()).items()}, tmp_path / "net.pth")
+        again, info = load_network(tmp_path / "net.pth")
+        assert (info.options, info.scale) == (expected, expected["scale"])
+        assert output(again).shape[-1] == 8 * expected["scale"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"plus": True},
+        {"scale": 1},
+        {"scale": 1, "plus": True},
+        {"scale": 2},
+        {"scale": 8},
+        {"scale": 4, "shuffle_factor": 2, "in_nc": 12},
+    ],
+)
+def test_relatives_of_esrgan_under_its_first_names(tmp_path, options):
+    """What else such files hold: ESRGAN+, networks that keep the size; those that are none of ours are spandrel's."""
+    spandrel = pytest.importorskip("spandrel")
+    from spandrel.architectures.ESRGAN import ESRGAN as Original
+
+    torch.save(Original(num_filters=8, num_blocks=2, **options).state_dict(), tmp_path / "net.pth")
+    net, info = load_network(tmp_path / "net.pth")
+    oracle = spandrel.ModelLoader().load_from_file(tmp_path / "net.pth")
+    assert info.scale == oracle.scale
+    assert (output(net) - output(oracle.model.eval())).abs().max() < 1e-6
+
+
+def test_metadata_survive_in_a_pth_and_do_not_come_from_others(tmp_path):
+    net = network(SWINIR)
+    described = {"network": json.dumps({**SWINIR, "img_range": 255.0}), "iteration": "7"}
+    save_pth(tmp_path / "net.pth", {"params": net.state_dict(), "metadata": described})
+    info = load_network(tmp_path / "net.pth")[1]
+    assert info.options["img_range"] == 255.0
+    assert info.metadata == described
+    torch.save({"params": net.state_dict(), "metadata": {1: 2, "numbers": [1]}}, tmp_path / "other.pth")
+    assert read_state_dict(tmp_path / "other.pth")[1] == {}
+
+
+@pytest.mark.parametrize(("size", "other"), [(32, 24), (24, 32)])
+def test_tables_that_the_constructor_computes_come_from_there(size, other):
+    """A SwinIR trained on one image size fits a network built for another: its masks are not learned."""
+    trained = network({**SWINIR, "img_size": size})
+    state = trained.state_dict()
+    net = network({**SWINIR, "img_size": other}, seed=1)
+    masks = {name: value.clone() for name, value in net.state_dict().items() if "attn_mask" in name}
+    load_into(net, state, "file")
+    assert torch.equal(output(net, 16), output(trained, 16))
+    assert all(torch.equal(net.state_dict()[name], value) for name, value in masks.items())
+    assert state[next(iter(masks))].shape != masks[next(iter(masks))].shape
+    without = {name: value for name, value in state.items() if not name.endswith(("attn_mask", "relative_position_index"))}
+    again = network({**SWINIR, "img_size": size}, seed=2)
+    load_into(again, without, "file")
+    assert torch.equal(output(again, 16), output(trained, 16))
+
+
+def test_a_network_without_shifted_windows_is_another_one():
+    """At an image size of one window SwinIR shifts nothing, and says so by having no masks."""
+    with pytest.raises(WeightsError, match=r"2 unknown \(layers\.0\.residual_group\.blocks\.1\.attn_mask"):
+        load_into(network({**SWINIR, "img_size": 8}), network(SWINIR).state_dict(), "file")
 
 
 # --- round trips -------------------------------------------------------------------------------------------------------
@@ -126,42 +207,12 @@ def test_bare_and_wrapped_dictionaries(tmp_path, wrapper, legacy):
     assert info.metadata == {}
 
 
-def test_distributed_prefix_is_dropped(tmp_path):
-    net = network()
-    torch.save({"params": {f"module.{k}": v for k, v in net.state_dict().items()}}, tmp_path / "net.pth")
-    assert torch.equal(output(load_network(tmp_path / "net.pth")[0]), output(net))
-
-
-def first_generation(state: dict[str, Tensor], num_block: int) -> dict[str, Tensor]:
-    """Names of ESRGAN's first release (2018), the models of the old model zoo."""
-    tops = {"conv_first": "model.0", "conv_body": f"model.1.sub.{num_block}", "conv_up1": "model.3", "conv_up2": "model.6"}
-    tops |= {"conv_hr": "model.8", "conv_last": "model.10"}
-    renamed = {}
-    for name, value in state.items():
-        block = re.fullmatch(r"body\.(\d+)\.rdb(\d)\.conv(\d)\.(\w+)", name)
-        layer, kind = name.rsplit(".", 1)
-        renamed["model.1.sub.{}.RDB{}.conv{}.0.{}".format(*block.groups()) if block else f"{tops[layer]}.{kind}"] = value
-    return renamed
-
-
-def second_generation(state: dict[str, Tensor], num_block: int) -> dict[str, Tensor]:
-    """Names of ESRGAN's second release and of BSRGAN."""
-    tops = {"conv_first": "conv_first", "conv_body": "trunk_conv", "conv_up1": "upconv1", "conv_up2": "upconv2"}
-    tops |= {"conv_hr": "HRconv", "conv_last": "conv_last"}
-    renamed = {}
-    for name, value in state.items():
-        block = re.fullmatch(r"body\.(\d+)\.rdb(\d)\.conv(\d)\.(\w+)", name)
-        layer, kind = name.rsplit(".", 1)
-        renamed["RRDB_trunk.{}.RDB{}.conv{}.{}".format(*block.groups()) if block else f"{tops[layer]}.{kind}"] = value
-    return renamed
-
-
 @pytest.mark.parametrize("rename", [first_generation, second_generation])
 @pytest.mark.parametrize("num_block", [1, 2, 11])  # 11: "sub.1" and "sub.10" must not be confused
 def test_former_names_load(tmp_path, rename, num_block):
     options = {**GENERATOR, "num_block": num_block, "num_grow_ch": 32}
     net = network(options)
-    old = rename(net.state_dict(), num_block)
+    old = rename(net.state_dict())
     assert not old.keys() & {name for name in net.state_dict() if name.startswith(("body", "conv_body", "conv_up"))}
     torch.save(old, tmp_path / "old.pth")
     again, info = load_network(tmp_path / "old.pth")
@@ -171,14 +222,6 @@ def test_former_names_load(tmp_path, rename, num_block):
     spandrel = pytest.importorskip("spandrel")
     oracle = spandrel.ModelLoader().load_from_state_dict(old)
     torch.testing.assert_close(output(oracle.model.eval()), output(net), rtol=1e-5, atol=1e-6)
-
-
-def test_a_former_file_of_one_enlargement_is_not_taken_for_a_x3_one(tmp_path):
-    """BSRGANx2 has `upconv1` alone and no unshuffle, a network that is not ours; our x3 one has one `conv_up` too."""
-    old = second_generation(network().state_dict(), 2)
-    torch.save({k: v for k, v in old.items() if not k.startswith("upconv2")}, tmp_path / "BSRGANx2.pth")
-    with pytest.raises(WeightsError, match="no architecture known here"):
-        load_network(tmp_path / "BSRGANx2.pth")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -212,8 +255,9 @@ def test_autoencoders_are_recognised_with_and_without_doubled_names(scale, num_f
     state = build_network(options).state_dict()
     assert recognise(state) == options
     assert recognise(published_state_dict(state)) == options
+    # The short names alone are how a bicubic auto-encoder's file is known.
     short = {name: value for name, value in published_state_dict(state).items() if not name.startswith("encoder.")}
-    assert recognise(short) == options
+    assert recognise(short) == {**options, "type": "BicubicDown_RRDBNet"}
 
 
 @pytest.mark.parametrize(("scale", "num_feat"), [(2, 18), (3, 20), (8, 16)])
@@ -223,14 +267,55 @@ def test_autoencoders_whose_width_was_rounded_up_are_rebuilt_alike(scale, num_fe
     assert {name: value.shape for name, value in again.items()} == {name: value.shape for name, value in state.items()}
 
 
-def test_what_is_not_ours_is_not_recognised():
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({**MSRRESNET, "upscale": scale} for scale in (2, 3, 4)),
+        *(autoencoder_options(4, 16, kind) for kind in ("BicubicDown_RRDBNet", "ProbabilisticAutoEncoder_RRDBNet")),
+        *(autoencoder_options(scale, 16, "AutoEncoder_MSRResNet", MSRRESNET) for scale in (2, 4)),
+        *({"type": f"VGGStyleDiscriminator{size}", "num_in_ch": 1, "num_feat": 4} for size in (128, 192, 256)),
+        {"type": "UNetDiscriminatorSN", "num_in_ch": 3, "num_feat": 4},
+        {"type": "SPSRNet", "in_nc": 1, "out_nc": 3, "nf": 4, "nb": 21, "upscale": 8},
+        *(COMPACT | {"upscale": scale} for scale in (1, 2)),
+        {**SWINIR, "upsampler": "pixelshuffledirect", "upscale": 2},
+        {**DRCT, "upscale": 3},
+    ],
+    ids=lambda options: options["type"],
+)
+def test_other_networks_are_recognised(options):
+    assert holds(recognise(build_network(options).state_dict()), options)
+
+
+def test_what_nobody_knows_is_not_recognised():
     assert recognise({}) is None
-    assert recognise(build_network({"type": "UNetDiscriminatorSN", "num_feat": 4}).state_dict()) is None
     assert recognise({"decoder.0.weight": torch.zeros(3, 3, 3, 3)}) is None
+    assert recognise({"conv0_0.weight": torch.zeros(1), "conv0.weight": torch.zeros(1)}) is None
     state = network().state_dict()
     for name in ("conv_first.weight", "conv_body.weight", "conv_up1.weight", "conv_last.weight"):
         assert recognise({k: v for k, v in state.items() if k != name}) is None
-    assert recognise({**state, "conv_first.weight": torch.zeros(8, 24, 3, 3)}) is None  # 8 times the output: no scale
+        assert recognise({**state, name: torch.zeros(())}) in (None, GENERATOR)
+
+
+def test_several_input_images_are_no_unshuffled_one():
+    options = {**GENERATOR, "num_in_ch": 24}  # 8 times the output: of no unshuffling
+    assert recognise(build_network(options).state_dict()) == options
+
+
+def test_without_spandrel_ours_load_and_others_say_what_is_missing(tmp_path, monkeypatch):
+    from aesop.archs import spandrel_nets
+
+    save_file(network().state_dict(), tmp_path / "ours.safetensors")
+    other = network(COMPACT).state_dict()
+    save_file(other, tmp_path / "other.safetensors")
+    spandrel_nets._classes.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "spandrel", None)
+        assert load_network(tmp_path / "ours.safetensors")[1].arch == "RRDBNet"
+        assert "spandrel" in refused(tmp_path / "other.safetensors")
+        with pytest.raises(WeightsError, match="do not fit a RRDBNet"):
+            load_into(network(), other, "file")
+    spandrel_nets._classes.cache_clear()
+    assert load_network(tmp_path / "other.safetensors")[1].arch == "Compact"
 
 
 # --- refusing ----------------------------------------------------------------------------------------------------------
@@ -247,9 +332,9 @@ def refused(path: Path) -> str:
 def test_missing_files_folders_and_empty_files(tmp_path, suffix):
     assert "does not exist" in refused(tmp_path / f"none{suffix}")
     (tmp_path / f"folder{suffix}").mkdir()
-    assert "it is a folder" in refused(tmp_path / f"folder{suffix}")
+    assert "is a folder, not a weight file: give a file in it" in refused(tmp_path / f"folder{suffix}")
     (tmp_path / f"empty{suffix}").touch()
-    assert "readable" in refused(tmp_path / f"empty{suffix}")
+    assert "is empty" in refused(tmp_path / f"empty{suffix}")
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pth", "legacy pth"])
@@ -267,19 +352,28 @@ def test_truncated_files(tmp_path, kind, kept):
     refused(file)
 
 
-TEXTS = [
-    "hello",
-    "This is no weight file.\n",
-    "<!DOCTYPE html><html>404: Not Found</html>",
-    "version https://git-lfs.github.com",
-]
-
-
-@pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_text_files(tmp_path, text, suffix):
-    (tmp_path / f"net{suffix}").write_text(text)
-    refused(tmp_path / f"net{suffix}")
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("hello", "is text, not weights"),
+        ('{"message": "Not Found", "status": "404"}', "is text, not weights"),
+        ("<!DOCTYPE html><html>404: Not Found</html>", "is a web page, not weights: open its address in a browser"),
+        ("\n<html lang='en'>\u00e9", "is a web page, not weights"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "is a git-lfs pointer"),
+    ],
+)
+def test_downloads_that_went_wrong(tmp_path, text, reason, suffix):
+    (tmp_path / f"net{suffix}").write_text(text, encoding="utf-8")
+    assert reason in refused(tmp_path / f"net{suffix}")
+
+
+def test_the_form_shows_in_the_content_not_in_the_name(tmp_path):
+    net = network()
+    save_weights(tmp_path / "net.pth", net.state_dict(), {"iteration": "7"})
+    save_basicsr(tmp_path / "net.safetensors", {"params": net.state_dict()})
+    for name in ("net.pth", "net.safetensors"):
+        assert torch.equal(output(load_network(tmp_path / name)[0]), output(net))
 
 
 def content_of_files() -> st.SearchStrategy[bytes]:
@@ -343,17 +437,50 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path, form
         assert canary.is_dir()
 
 
-@pytest.mark.parametrize("content", [{}, [1, 2], {"params": {}}, {"epoch": 3}, {"params": {"lr": 0.1}}, torch.zeros(3)])
-def test_files_without_weights(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ({}, "nothing"),
+        ([1, 2], "a list"),
+        (torch.zeros(3), "a Tensor"),
+        ({"params": {}}, "nothing"),
+        ({"epoch": 3}, "epoch"),
+        ({"params": {"lr": 0.1}}, "lr"),
+        ({"epoch": 1, "iter": 5, "optimizers": [{}], "schedulers": []}, "epoch, iter, optimizers, ..."),
+    ],
+)
+def test_files_without_weights(tmp_path, content, found):
     torch.save(content, tmp_path / "net.pth")
-    assert "holds no weights: expected a state dict" in refused(tmp_path / "net.pth")
+    message = refused(tmp_path / "net.pth")
+    assert f"holds no weights: found {found}; expected a state dict" in message
+    assert ("It is a training state (of optimisers)" in message) == ("optimizers" in found)
 
 
-def test_weights_of_another_architecture(tmp_path):
-    save_file(nn.Sequential(nn.Conv2d(3, 3, 3), nn.Linear(2, 2)).state_dict(), tmp_path / "net.safetensors")
-    message = refused(tmp_path / "net.safetensors")
-    assert "no architecture known here" in message
-    assert "0.bias" in message
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["0.weight", "0.bias", "1.weight", "1.bias"], ", ...). Expected: a generator"),
+        (["features.0.weight", "features.0.bias"], "It is an image classifier (torchvision's VGG, AlexNet or ResNet)"),
+        (["conv1.weight", "bn1.weight", "layer1.0.conv1.weight"], "It is an image classifier"),
+        (["lin0.model.1.weight", "lin1.model.1.weight"], "It holds LPIPS's linear heads"),
+        (["lora_unet_down_blocks_0_to_q.lora_down.weight", "lora_unet_down_blocks_0_to_q.alpha"], "It is a LoRA"),
+        (["unet.down_blocks.0.attentions.0.to_q.lora.down.weight"], "It is a LoRA"),
+        (["conv_in.weight", "down_blocks.0.resnets.0.conv1.weight"], "It is a diffusion model"),
+        (["first_stage_model.a.bias", "model.diffusion_model.input_blocks.0.0.bias"], "It is a diffusion model"),
+        (["0.exp_avg", "0.exp_avg_sq", "0.step"], "It is a training state (of optimisers)"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_weights_of_something_else(tmp_path, names, says, suffix):
+    state = {name: torch.zeros(2, 2) for name in names}
+    torch.save(state, tmp_path / "net.pth") if suffix == ".pth" else save_file(state, tmp_path / "net.safetensors")
+    message = refused(tmp_path / f"net{suffix}")
+    assert "holds weights of no network known here (its first tensors: " in message
+    assert names[0] in message
+    assert says in message
+    assert message.endswith("or AESOP's auto-encoder")
+    with pytest.raises(WeightsError, match="do not fit a RRDBNet"):
+        load_into(network(), state, "file")
 
 
 @pytest.mark.parametrize(
@@ -390,7 +517,7 @@ def test_wrong_shapes_name_the_tensor_both_shapes_and_what_the_file_is():
 def test_missing_and_unknown_names_are_faults_only_when_strict():
     net, other = network(seed=1), network(seed=2)
     state = {k: v for k, v in other.state_dict().items() if k != "conv_hr.bias"} | {"stranger": torch.zeros(1)}
-    with pytest.raises(WeightsError, match=r"1 missing \(conv_hr\.bias, \.\.\.\); 1 unknown \(stranger, \.\.\.\)"):
+    with pytest.raises(WeightsError, match=r"1 missing \(conv_hr\.bias\); 1 unknown \(stranger\)"):
         load_into(net, state, "file")
     kept = net.state_dict()["conv_hr.bias"].clone()
     load_into(net, state, "file", strict=False)
@@ -398,16 +525,21 @@ def test_missing_and_unknown_names_are_faults_only_when_strict():
     assert torch.equal(net.state_dict()["conv_hr.weight"], other.state_dict()["conv_hr.weight"])
 
 
-def test_generators_and_autoencoders_are_told_apart(tmp_path):
-    save_weights(tmp_path / "g.safetensors", network().state_dict(), {})
-    save_weights(tmp_path / "ae.safetensors", network(autoencoder_options()).state_dict(), {})
+def test_generators_autoencoders_and_discriminators_are_told_apart(tmp_path):
+    critic = {"type": "UNetDiscriminatorSN", "num_feat": 4}
+    for name, options in (("g", GENERATOR), ("other", COMPACT), ("ae", autoencoder_options()), ("d", critic)):
+        save_file(network(options).state_dict(), tmp_path / f"{name}.safetensors")
     assert load_generator(tmp_path / "g.safetensors")[1].arch == "RRDBNet"
+    assert load_generator(tmp_path / "other.safetensors")[1].arch == "Compact"
     frozen = load_autoencoder(tmp_path / "ae.safetensors")
     assert not any(parameter.requires_grad for parameter in frozen.parameters())
     with pytest.raises(WeightsError, match=r"ae\.safetensors is an auto-encoder .* give a generator's weights"):
         load_generator(tmp_path / "ae.safetensors")
-    with pytest.raises(WeightsError, match=r"g\.safetensors holds a RRDBNet, not an auto-encoder"):
-        load_autoencoder(tmp_path / "g.safetensors")
+    with pytest.raises(WeightsError, match=r"d\.safetensors is a discriminator \(UNetDiscriminatorSN\), .* the net_g file"):
+        load_generator(tmp_path / "d.safetensors")
+    for name, found in (("g", "RRDBNet"), ("other", "Compact"), ("d", "UNetDiscriminatorSN")):
+        with pytest.raises(WeightsError, match=rf"{name}\.safetensors holds a {found}, not an auto-encoder"):
+            load_autoencoder(tmp_path / f"{name}.safetensors")
 
 
 # --- writing -----------------------------------------------------------------------------------------------------------
@@ -462,113 +594,19 @@ def test_a_basicsr_file_does_not_drag_larger_storages_along(tmp_path):
     assert (tmp_path / "v.pth").stat().st_size < 10_000
 
 
-# --- converting --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("options", [GENERATOR, {**GENERATOR, "scale": 1}, autoencoder_options(), autoencoder_options(2)])
-def test_there_and_back_gives_identical_tensors(tmp_path, options):
-    net = network(options)
-    first, middle, last = (tmp_path / name for name in ("a.safetensors", "b.pth", "c.safetensors"))
-    save_weights(first, net.state_dict(), {"network": json.dumps(options)})
-    assert convert(first, middle) == f"{middle}: params_ema"
-    convert(middle, last)
-    there, back = load_file(first), load_file(last)
-    assert there.keys() == back.keys() == net.state_dict().keys()
-    assert all(torch.equal(there[name], back[name]) and there[name].dtype == back[name].dtype for name in there)
-    assert load_network(last)[1].options == load_network(middle)[1].options == options
-
-
-def test_the_exported_file_gives_the_same_image_in_spandrel(tmp_path):
-    spandrel = pytest.importorskip("spandrel")
-    options = {**GENERATOR, "num_grow_ch": 32}  # spandrel's only growth
-    net = network(options)
-    nn.init.constant_(net.conv_last.bias, 0.5)
-    save_weights(tmp_path / "a.safetensors", net.state_dict(), {"network": json.dumps(options)})
-    convert(tmp_path / "a.safetensors", tmp_path / "b.pth")
-    model = spandrel.ModelLoader().load_from_file(tmp_path / "b.pth")
-    assert (model.scale, model.architecture.id) == (4, "ESRGAN")
-    image = torch.rand(1, 3, 12, 10)
-    with torch.no_grad():
-        # A spandrel model clamps its output to [0, 1].
-        assert (model.eval()(image) - net(image).clamp(0, 1)).abs().max() < 1e-5
-        assert net(image).clamp(0, 1).std() > 0.1, "an image that is not flat after clamping"
-
-
-def test_an_exported_autoencoder_carries_the_doubled_names(tmp_path):
-    net = network(autoencoder_options())
-    save_weights(tmp_path / "a.safetensors", net.state_dict(), {"network": json.dumps(autoencoder_options())})
-    convert(tmp_path / "a.safetensors", tmp_path / "b.pth")
-    file = torch.load(tmp_path / "b.pth", weights_only=True)
-    assert list(file) == ["params_ema"]
-    exported, own = file["params_ema"], net.state_dict()
-    encoder = [name for name in own if name.startswith("encoder.")]
-    assert len(exported) == len(own) + len(encoder)
-    for short, long in (("conv_first", "encoder.0"), ("body", "encoder.2"), ("conv_last", "encoder.3")):
-        names = [name.removeprefix(long) for name in encoder if name.startswith(long)]
-        assert names
-        assert all(torch.equal(exported[short + name], own[long + name]) for name in names)
-        assert all(torch.equal(exported[long + name], own[long + name]) for name in names)
-    assert torch.equal(output(load_network(tmp_path / "b.pth")[0]), output(net))
-
-
-@pytest.mark.parametrize("rename", [first_generation, second_generation])
-def test_former_names_become_basicsrs(tmp_path, rename):
-    net = network()
-    torch.save(rename(net.state_dict(), 2), tmp_path / "old.pth")
-    convert(tmp_path / "old.pth", tmp_path / "new.safetensors")
-    convert(tmp_path / "old.pth", tmp_path / "new.pth")
-    assert load_file(tmp_path / "new.safetensors").keys() == net.state_dict().keys()
-    assert list(torch.load(tmp_path / "new.pth", weights_only=True)["params_ema"]) == list(net.state_dict())
-
-
-def test_a_state_folder_gives_both_sets(tmp_path):
-    plain, averaged = network(seed=1), network(seed=2)
-    folder = tmp_path / "state"
-    for name, net in (("net_g", plain), ("net_g_ema", averaged)):
-        save_weights(folder / f"{name}.safetensors", net.state_dict(), {"network": json.dumps(GENERATOR), "iteration": "9"})
-    assert convert(folder, tmp_path / "both.pth") == f"{tmp_path / 'both.pth'}: params, params_ema"
-    assert torch.equal(output(load_network(tmp_path / "both.pth", "params")[0]), output(plain))
-    assert torch.equal(output(load_network(tmp_path / "both.pth", "params_ema")[0]), output(averaged))
-    convert(folder, tmp_path / "one.safetensors")
-    net, info = load_network(tmp_path / "one.safetensors")
-    assert torch.equal(output(net), output(averaged))
-    assert info.metadata["iteration"] == "9"
-    (folder / "net_g_ema.safetensors").unlink()
-    convert(folder, tmp_path / "two.safetensors")
-    assert torch.equal(output(load_network(tmp_path / "two.safetensors")[0]), output(plain))
-
-
-def test_converting_refuses_to_overwrite_and_what_it_cannot_do(tmp_path):
-    source, target = tmp_path / "a.safetensors", tmp_path / "b.pth"
-    save_weights(source, network().state_dict(), {})
-    target.write_text("precious")
-    with pytest.raises(ValueError, match=r"b\.pth exists: choose another name"):
-        convert(source, target)
-    assert target.read_text() == "precious"
-    with pytest.raises(ValueError, match=r"exists"):
-        convert(source, source)
-    with pytest.raises(ValueError, match=r"must end in \.pth or \.safetensors"):
-        convert(source, tmp_path / "b.onnx")
-    with pytest.raises(WeightsError, match="is no state folder: it has no net_g"):
-        convert(tmp_path, tmp_path / "c.pth")
-    with pytest.raises(WeightsError, match="does not exist"):
-        convert(tmp_path / "none.pth", tmp_path / "c.safetensors")
-    torch.save({"strange": torch.zeros(2)}, tmp_path / "strange.pth")
-    with pytest.raises(WeightsError, match="could not describe itself"):
-        convert(tmp_path / "strange.pth", tmp_path / "c.safetensors")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "b.pth", "strange.pth"]
-
-
 # --- real weights ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not ANIME.is_file(), reason=f"no {ANIME}: set AESOP_SHARED to the folder that holds weights/")
-def test_a_published_network_loads_by_its_path_alone():
-    net, info = load_generator(ANIME)
+@pytest.mark.parametrize("name", ["RealESRGAN_x4plus", "RealESRGAN_x4plus_anime_6B", "RealSR_DF2K_x4"])
+def test_published_networks_load_by_their_path_alone(name):
+    file = SHARED / "weights" / f"{name}.safetensors"
+    if not file.is_file():
+        pytest.skip(f"no {file}: set AESOP_SHARED to the folder that holds weights/")
+    net, info = load_generator(file)
     assert (info.arch, info.scale) == ("RRDBNet", 4)
-    assert info.options == {**GENERATOR, "num_feat": 64, "num_block": 6, "num_grow_ch": 32}
+    assert info.options == {**GENERATOR, "num_feat": 64, "num_block": 6 if "6B" in name else 23, "num_grow_ch": 32}
     assert {parameter.dtype for parameter in net.parameters()} == {torch.float32}
     spandrel = pytest.importorskip("spandrel")
-    oracle = spandrel.ModelLoader().load_from_file(ANIME).model.float().eval()
+    oracle = spandrel.ModelLoader().load_from_file(file).model.float().eval()
     torch.testing.assert_close(output(net, 16), output(oracle, 16), rtol=1e-5, atol=1e-5)

@@ -22,6 +22,8 @@ SMALL = {
     "SPAN": {"num_in_ch": 3, "num_out_ch": 3, "feature_channels": 8, "upscale": 2},
     "Compact": {"num_feat": 8, "num_conv": 2, "upscale": 4},
     "ESRGAN": {"num_filters": 8, "num_blocks": 1, "scale": 4},
+    "RCAN": {"scale": 2, "n_resgroups": 1, "n_resblocks": 1, "n_feats": 8, "reduction": 4, "unshuffle_mod": False},
+    "UpCunet2x": {},
 }
 
 
@@ -40,10 +42,20 @@ def test_odd_sizes_give_what_spandrel_itself_gives(name):
     with torch.no_grad():
         ours, theirs = net(x), described(x)
     assert ours.shape[-2:] == (17 * described.scale, 21 * described.scale)
-    assert spandrel_nets.scale_option(name) in SMALL[name]
+    assert net.enlargement == described.scale
+    assert name == "UpCunet2x" or spandrel_nets.scale_option(name) in SMALL[name]
     # spandrel pads SwinIR to 16 and DRCT to multiples of 16, the published code to whole windows; it also clamps.
     if name not in ("SwinIR", "DRCT"):
         torch.testing.assert_close(ours.clamp(0, 1), theirs, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_input_stays_as_it_is(name):
+    x = torch.rand(1, 3, 48, 48)
+    before = x.clone()
+    with torch.no_grad():
+        build(name)(x)
+    assert torch.equal(x, before)
 
 
 @pytest.mark.parametrize("name", ["SwinIR", "DRCT"])

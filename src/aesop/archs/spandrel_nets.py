@@ -69,21 +69,25 @@ def is_known(name: str) -> bool:
 def build(name: str, **options: Any) -> nn.Module:
     """The network with fresh weights, a plain spandrel module but for the padding of odd sizes.
 
-    It maps images (N, C, H, W) in [0, 1] to (N, C, scale*H, scale*W), not clamped. Sizes that the architecture cannot take
-    are padded by reflection at the right and bottom, and the result is cut (as the official test scripts do).
+    It maps images (N, C, H, W) in [0, 1] to (N, C, scale*H, scale*W), not clamped, its `enlargement` being the scale. Sizes
+    that the architecture cannot take are padded by reflection at the right and bottom, and the result is cut (as the
+    official test scripts do).
 
     Raises:
-        ValueError: for an unknown class or unknown options, or options that make no network.
+        ValueError: for an unknown class or unknown options, options that make no network, or without spandrel.
     """
     check_options(name, options)
     options = {k: v for k, v in options.items() if k not in WITHOUT_MEANING.get(name, ())}
     cls, architecture = _classes()[name]
     try:
         with _quiet():
-            net = cls(**options)
+            net: Any = cls(**options)
     except _REFUSALS as error:
         raise ValueError(f"{name} cannot be built with these options: {type(error).__name__}: {error}") from error
-    return net if name in ("SwinIR", "DRCT") else _with_padding(net, architecture)  # these two pad by their window
+    if name in ("SwinIR", "DRCT"):  # these pad by their windows, as published
+        net.enlargement = net.upscale // options.get("start_unshuffle", 1)
+        return net
+    return _guarded(net, architecture)
 
 
 def recognise(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
@@ -91,6 +95,7 @@ def recognise(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
 
     What tensors cannot tell (SwinIR's img_range, dropout) is spandrel's default.
     """
+    classes = _classes()
     import spandrel
 
     try:
@@ -101,11 +106,11 @@ def recognise(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
     except _REFUSALS:
         return None  # the names fit an architecture, the shapes do not
     cls = type(described.model)
-    name = next((name for name, (known, _) in _classes().items() if cls in (known, known.__base__)), None)
+    name = next((name for name, (known, _) in classes.items() if cls in (known, known.__base__)), None)
     if name is None or not isinstance(described, spandrel.ImageModelDescriptor):
         return None
     given = getattr(described.model, "hyperparameters", {})
-    return {"type": name, **{k: v for k, v in given.items() if _is_plain(v)}}
+    return {"type": name, **{k: v for k, v in given.items() if k in _parameters(name) and _is_plain(v)}}
 
 
 def _is_plain(value: Any) -> bool:
@@ -183,8 +188,8 @@ def _drct(base: Any) -> type[nn.Module]:
     return DRCT
 
 
-class _Padded(nn.Module):
-    """Mixed into a spandrel class whose sizes are restricted: odd images are padded, results cut."""
+class _Guarded(nn.Module):
+    """Mixed into a spandrel class: sizes it cannot take are padded and cut, its input stays as it is (RCAN's would not)."""
 
     size_requirements: Any
     enlargement: int
@@ -192,11 +197,11 @@ class _Padded(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         right, bottom = self.size_requirements.get_padding(width, height)
-        y = super().forward(pad(x, bottom, right) if right or bottom else x)
+        y = super().forward(pad(x, bottom, right) if right or bottom else x.clone())
         return y[..., : height * self.enlargement, : width * self.enlargement]
 
 
-def _with_padding(net: nn.Module, architecture: Any) -> nn.Module:
+def _guarded(net: Any, architecture: Any) -> nn.Module:
     """What an architecture can take follows from its weights: spandrel describes the network from them."""
     try:
         with _quiet():
@@ -206,10 +211,9 @@ def _with_padding(net: nn.Module, architecture: Any) -> nn.Module:
             f"spandrel, and with it other programs, would not recognise a {type(net).__name__} with these options from its "
             f"weights ({error})"
         ) from error
-    if not described.size_requirements.none:
-        cls = type(net)
-        net.__class__ = type(cls.__name__, (_Padded, cls), {"__module__": cls.__module__})
-        net.size_requirements, net.enlargement = described.size_requirements, described.scale
+    cls = type(net)
+    net.__class__ = type(cls.__name__, (_Guarded, cls), {"__module__": cls.__module__})
+    net.size_requirements, net.enlargement = described.size_requirements, described.scale
     return net
 
 

@@ -80,6 +80,7 @@ class SPSRNet(nn.Module):
             steps = [(nn.Upsample(scale_factor=step), *conv(nf, nf, leaky())) for step in STEPS[upscale]]
             return [*(layer for step in steps for layer in step), *conv(nf, nf, leaky())]
 
+        self.upscale = upscale
         self.HR_conv1_new = conv(nf, nf)
         trunk = nn.Sequential(*(NestedRRDB(nf) for _ in range(nb)), *conv(nf, nf))
         self.model = nn.Sequential(*conv(in_nc, nf), nn.ModuleDict({"sub": trunk}), *enlarging())

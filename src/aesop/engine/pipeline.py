@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aesop.archs.autoencoder import NARROWEST_IN_COLOUR
-from aesop.config import STAGES, Config
+from aesop.config import AUTOENCODERS, STAGES, Config
 from aesop.engine.distributed import joined
 from aesop.engine.preflight import preflight
 from aesop.engine.train import final_model, train
@@ -67,7 +67,7 @@ def _hand_over(stage: str, options: dict[str, Any], weights: dict[str, str]) -> 
             path["pretrain_network_decoder"] = weights["psnr"]
         elif stage == "adversarial":
             path["pretrain_network_g"] = weights["psnr"]
-    if stage == "autoencoder" and not (isinstance(network, dict) and network.get("type") == "AutoEncoder_RRDBNet"):
+    if stage == "autoencoder" and not (isinstance(network, dict) and network.get("type") in AUTOENCODERS):
         # Unless told otherwise, the decoder is the PSNR net it starts from.
         options["network_g"] = {"type": "AutoEncoder_RRDBNet", "dec_opt": network}
         features = network.get("num_feat") if isinstance(network, dict) else None
