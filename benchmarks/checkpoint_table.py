@@ -25,10 +25,11 @@ SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 
 HEAD = """# Kinds of checkpoints
 
-Each is loaded with nothing but its path, converted to our safetensors and from there back to the form it came in; the outputs
-of all three are compared with that of the network the file was made from (`python benchmarks/checkpoint_table.py`). The files
-of the upper part are tiny ones, made as the projects save them (tests/checkpoint_kinds.py); those at the end are real, compared
-with spandrel's output, and some of them are no networks, which is said.
+Each is loaded with nothing but its path, converted to our safetensors and from there back to the form it came in; the
+outputs of all three are compared with that of the network the file was made from (`python
+benchmarks/checkpoint_table.py`). The files of the upper part are tiny ones, made as the projects save them
+(tests/checkpoint_kinds.py); those at the end are real, compared with spandrel's output, and some of them are no networks,
+which is said.
 
 """
 

@@ -218,7 +218,8 @@ def test_an_image_smaller_than_the_crop(tmp_path, photos):
     write_rgb(tmp_path / "hr" / "small.png", smooth(1, 64, 31))
     write_rgb(tmp_path / "hr" / "large.png", smooth(2))
     text = refused("train", write_options(tmp_path, options(tmp_path, tmp_path / "hr")))
-    assert "1 of 2 training images are smaller than the crop (gt_size 32)" in text
+    assert "1 of 2 training images cannot be used: " in text
+    assert "small.png (31x64) is smaller than the crop (gt_size 32)" in text
     assert f"{tmp_path}/hr/small.png (31x64)" in text
     assert "large.png" not in text
     assert "datasets.train.gt_size" in text

@@ -214,7 +214,7 @@ def demo(
 def degrade(
     words: Annotated[
         list[str],
-        typer.Argument(metavar="IMAGE... [key.path=value]...", help="Images, folders, and options set over the file's."),
+        typer.Argument(metavar="IMAGE|key.path=value", help="Images, folders, and options set over the file's."),
     ],
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="Option file with the recipe; default: Real-ESRGAN's values.")

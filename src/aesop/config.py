@@ -273,6 +273,9 @@ class TrainDataset(PairedDataset):
     """Images per step and process."""
     num_worker_per_gpu: Count = 4
     """Loader processes per process; 0 loads in the training process. Never changes the samples."""
+    bad_images: Literal["stop", "skip"] = "stop"
+    """An image that cannot be read, or is too small: stop and name it, or train without it and say so. Training on less than
+    one thinks is the worse surprise, so it stops by default."""
     cache: bool = False
     """Keep decoded images in memory (each worker its own): for small sets."""
 
@@ -678,6 +681,8 @@ class PathOptions(Options):
     """Testing writes into <results_root>/<name>."""
 
 
+# The sharpening's blur is 51 pixels wide and mirrors half of it at the borders.
+SMALLEST_SHARPENED = 26
 # Losses that single stages have.
 _ONLY_IN = {
     "pixel_at_LR_opt": ("autoencoder",),
@@ -769,6 +774,9 @@ class Config(Options):
             yield "train.sigmabranch_opt: only a ProbabilisticAutoEncoder_RRDBNet has a sigma branch"
         if self.stage == "autoencoder" and probabilistic and train.sigmabranch_opt is None:
             yield "train.sigmabranch_opt: a probabilistic auto-encoder learns its scale from it, e.g. {type: L1Loss}"
+        sharpened = [name for name, value in train if name.endswith("_gt_usm") and value]
+        if sharpened and self.datasets.train is not None and self.datasets.train.gt_size < SMALLEST_SHARPENED:
+            yield f"train.{sharpened[0]}: sharpening takes images from {SMALLEST_SHARPENED} pixels on; raise gt_size"
         if self.network_g.type == "BicubicDown_RRDBNet" and train.freeze_decoder:
             yield "train.freeze_decoder: a BicubicDown_RRDBNet has nothing but its decoder to train; set it to 0"
         best = self.val.best_metric

@@ -15,6 +15,7 @@ from aesop.config import PairedDataset, TrainDataset
 from aesop.data.images import ImageError
 from aesop.data.loader import StepSampler, make_loader, to_device
 from aesop.data.pairs import MeasuredPairs, TrainingCrops, augment, find_pairs, find_singles
+from aesop.data.realworld import HRCrops
 from aesop.data.resize import imresize
 
 REPO = Path(__file__).resolve().parents[2]
@@ -359,9 +360,62 @@ def test_images_smaller_than_the_crop_are_counted_before_the_first_step(root):
         TrainingCrops(crops(root, gt_size=36), SCALE, seed=7)
     text = str(error.value)
     # 35x45 has 32 usable rows, 48x20 too few columns, 32x32 and 28x64 are too small as well.
-    assert text.startswith("4 of 5 training images are smaller than the crop (gt_size 36): ")
-    assert f"{root}/HR/img1.png (32x32), {root}/HR/img2.png (45x35), {root}/HR/img3.png (20x48), ..." in text
+    small = [f"{root}/HR/{name} is smaller than the crop (gt_size 36)" for name in ("img1.png (32x32)", "img2.png (45x35)")]
+    assert text.startswith(f"4 of 5 training images cannot be used: {small[0]}; {small[1]}; ")
+    assert "; .... Remove them, lower datasets.train.gt_size if they are too small, or set" in text
     assert len(TrainingCrops(crops(root, gt_size=20), SCALE, seed=7).pairs) == 5
+
+
+@pytest.fixture
+def partly_bad(tmp_path):
+    """Five good images, one without a readable header, one whose end is missing (its header is in order), a small one."""
+    for k in range(5):
+        put(tmp_path / f"good{k}.png", noise(k, 40, 44))
+    put(tmp_path / "small.png", noise(9, 20, 44))
+    put(tmp_path / "cut.png", noise(10, 40, 44))
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:-400])
+    (tmp_path / "page.png").write_text("<html>not found</html>")
+    return tmp_path
+
+
+@pytest.mark.parametrize("make", ["TrainingCrops", "HRCrops"])
+def test_a_bad_image_among_good_ones_stops_by_default_and_is_named(partly_bad, make):
+    def open_set(folder):
+        options = crops(folder, lq=False, gt_size=32)
+        options.dataroot_gt = str(folder)
+        return HRCrops(options, 48, 7) if make == "HRCrops" else TrainingCrops(options, SCALE, seed=7)
+
+    with pytest.raises(ImageError, match=r"of 8 training images cannot .*page.png .*datasets.train.bad_images: skip"):
+        open_set(partly_bad)
+    (partly_bad / "page.png").unlink()
+    (partly_bad / "small.png").unlink()
+    data = open_set(partly_bad)
+    with pytest.raises(ImageError, match=r"cut.png .*bad_images: skip"):
+        [data[k] for k in range(len(data.pairs))]
+
+
+@pytest.mark.parametrize("make", ["TrainingCrops", "HRCrops"])
+def test_bad_images_are_left_out_by_choice_and_named(partly_bad, make, caplog):
+    options = crops(partly_bad, lq=False, gt_size=32, bad_images="skip")
+    options.dataroot_gt = str(partly_bad)
+    data = HRCrops(options, 48, 7) if make == "HRCrops" else TrainingCrops(options, SCALE, seed=7)
+    assert "page.png" in caplog.text
+    # An image smaller than the crop is continued by reflection for the degradation, and left out of ordinary training.
+    assert len(data.pairs) == (7 if make == "HRCrops" else 6)
+    samples = [data[k] for k in range(2 * len(data.pairs))]
+    assert "cut.png" in caplog.text
+    assert {tuple(sample["gt"].shape) for sample in samples} == {(3, 48, 48) if make == "HRCrops" else (3, 32, 32)}
+    assert all(same(a, data[k]) for k, a in enumerate(samples) if "lq" in a)
+
+
+def test_when_no_image_is_left_the_error_says_so(tmp_path):
+    put(tmp_path / "a.png", noise(0, 40, 44))
+    options = crops(tmp_path, lq=False, gt_size=32, bad_images="skip")
+    options.dataroot_gt = str(tmp_path)
+    data = TrainingCrops(options, SCALE, seed=7)
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(ImageError, match="no training image can be read any more"):
+        data[0]
 
 
 def test_batches_become_floats_on_the_device():

@@ -4,12 +4,13 @@ Training sample k is a pure function of (seed, k): no state, so it is the same o
 and after any resume.
 """
 
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from aesop.config import PairedDataset, TrainDataset
 from aesop.data.images import ImageError, image_size, list_images, read_image_uint8
 from aesop.data.resize import imresize, lr_crop, mod_crop
 
+log = logging.getLogger("aesop")
+T = TypeVar("T")
 Sample = dict[str, Any]
 Array = np.ndarray
 
@@ -132,7 +135,9 @@ def find_training_pairs(options: TrainDataset) -> list[Pair]:
     }
     names = [name for name in (line.split(" (")[0].strip() for line in lines) if name]
     unknown = [name for name in names if name not in by_name]
-    if unknown or not names:
+    if not names:
+        raise ImageError(f"datasets.train.meta_info: {options.meta_info} names no image")
+    if unknown:
         raise ImageError(
             f"datasets.train.meta_info: of {len(names)} names in {options.meta_info} {len(unknown)} are no image below "
             f"dataroot_gt: {', '.join(unknown[:3])}"
@@ -195,6 +200,46 @@ class MeasuredPairs(Dataset):
         return {"name": pair.name, "lq": imresize(hr, 1 / self.scale) if lr is None else lr, "gt": hr}
 
 
+def usable(pairs: list[Pair], options: TrainDataset, check: Callable[[Pair], object]) -> list[Pair]:
+    """The pairs that pass `check`, before anything is trained. One that does not is fatal, unless `bad_images: skip`.
+
+    Raises:
+        ImageError: naming the first unusable ones and their number; or when none is usable.
+    """
+    kept, faults = [], []
+    for pair in pairs:
+        try:
+            check(pair)
+            kept.append(pair)
+        except ImageError as error:
+            faults.append(str(error))
+    if not faults:
+        return kept
+    found = f"{len(faults)} of {len(pairs)} training images cannot be used: " + "; ".join(faults[:3])
+    if options.bad_images == "stop" or not kept:
+        raise ImageError(
+            f"{found}{'; ...' if len(faults) > 3 else ''}. Remove them, lower datasets.train.gt_size if they are too small, or "
+            "set datasets.train.bad_images: skip"
+        )
+    log.warning("%s%s; they are left out", found, "; ..." if len(faults) > 3 else "")
+    return kept
+
+
+def read_usable(pairs: Sequence[Pair], index: int, options: TrainDataset, read: Callable[[Pair], T]) -> T:
+    """`read(pairs[index])`; with `bad_images: skip` the next pair that can be read takes an unreadable one's place.
+
+    A header may be in order and the rest of the file not, or a file may vanish while it is trained on.
+    """
+    for step in range(len(pairs)):
+        try:
+            return read(pairs[(index + step) % len(pairs)])
+        except ImageError as error:
+            if options.bad_images == "stop":
+                raise ImageError(f"{error} (to go on without such images: datasets.train.bad_images: skip)") from error
+            log.warning("left out: %s", error)
+    raise ImageError("no training image can be read any more: are the folders still there?")
+
+
 class TrainingCrops(Dataset):
     """Sample k: a random aligned crop, flipped and turned, {lq, gt} as uint8 (3, h, w) and (3, H, W).
 
@@ -203,31 +248,26 @@ class TrainingCrops(Dataset):
 
     def __init__(self, options: TrainDataset, scale: int, seed: int):
         self.options, self.scale, self.seed = options, scale, seed
-        self.pairs = find_training_pairs(options)
-        self._check_sizes()
+        self.pairs = usable(find_training_pairs(options), options, self._check_size)
         self._decoded: dict[int, tuple[Array, Array | None]] = {}
 
-    def _check_sizes(self) -> None:
+    def _check_size(self, pair: Pair) -> None:
         """From the files' headers: wrong sizes would otherwise only show up hours into a run."""
+        width, height = image_size(pair.gt)
         side = self.options.gt_size
-        small = []
-        for pair in self.pairs:
-            width, height = image_size(pair.gt)
-            if min(width, height) - min(width, height) % self.scale < side:
-                small.append(f"{pair.gt} ({width}x{height})")
-            elif pair.lq is not None:
-                check_sizes(pair, (width, height), image_size(pair.lq), self.scale)
-        if small:
-            raise ImageError(
-                f"{len(small)} of {len(self.pairs)} training images are smaller than the crop (gt_size {side}): "
-                f"{', '.join(small[:3])}{', ...' if len(small) > 3 else ''}. Remove them or lower datasets.train.gt_size"
-            )
+        if min(width, height) - min(width, height) % self.scale < side:
+            raise ImageError(f"{pair.gt} ({width}x{height}) is smaller than the crop (gt_size {side})")
+        if pair.lq is not None:
+            check_sizes(pair, (width, height), image_size(pair.lq), self.scale)
 
     def _read(self, index: int) -> tuple[Array, Array | None]:
+        def read(pair: Pair) -> tuple[Array, Array | None]:
+            return read_pair(pair, self.scale)
+
         if not self.options.cache:
-            return read_pair(self.pairs[index], self.scale)
+            return read_usable(self.pairs, index, self.options, read)
         if index not in self._decoded:
-            self._decoded[index] = read_pair(self.pairs[index], self.scale)
+            self._decoded[index] = read_usable(self.pairs, index, self.options, read)
         return self._decoded[index]
 
     def __getitem__(self, index: int) -> Sample:

@@ -9,10 +9,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from aesop.config import Config, DegradationOptions, TrainDataset
+from aesop.config import SMALLEST_SHARPENED, Config, DegradationOptions, TrainDataset
 from aesop.data.degradations import TrainingPool, batch_generator, degrade, paired_random_crop, smallest_side, usm_sharpen
-from aesop.data.images import read_image_uint8
-from aesop.data.pairs import as_tensor, augment, find_training_pairs, permutation
+from aesop.data.images import image_size, read_image_uint8
+from aesop.data.pairs import as_tensor, augment, find_training_pairs, permutation, read_usable, usable
 from aesop.files import replacing
 from aesop.weights import WeightsError, read_state_dict
 
@@ -26,11 +26,12 @@ class HRCrops(Dataset):
 
     def __init__(self, options: TrainDataset, side: int, seed: int):
         self.options, self.side, self.seed = options, side, seed
-        self.pairs = find_training_pairs(options)
+        self.pairs = usable(find_training_pairs(options), options, lambda pair: image_size(pair.gt))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         epoch, position = divmod(index, len(self.pairs))
-        image = read_image_uint8(self.pairs[int(permutation(self.seed, epoch, len(self.pairs))[position])].gt)
+        chosen = int(permutation(self.seed, epoch, len(self.pairs))[position])
+        image = read_usable(self.pairs, chosen, self.options, lambda pair: read_image_uint8(pair.gt))
         draw = np.random.default_rng((self.seed, 1, index))
         flips = draw.random(3) < 0.5
         image = augment(image, *(flips & np.array([self.options.use_flip, self.options.use_rot, self.options.use_rot])))
@@ -91,13 +92,9 @@ class Degrader:
         return None
 
 
-SHARPENING_NEEDS = 26
-"""Smallest side of an image that can be sharpened: it is mirrored by half the blur's window of 51."""
-
-
 def smallest_image(options: DegradationOptions, scale: int) -> int:
     """The smallest side of an image in pixels that can be sharpened and degraded."""
-    return max(SHARPENING_NEEDS, smallest_side(options, scale))
+    return max(SMALLEST_SHARPENED, smallest_side(options, scale))
 
 
 def check_crop(options: DegradationOptions, scale: int) -> None:

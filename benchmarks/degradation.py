@@ -1,0 +1,328 @@
+"""What the random degradation of real-world training costs: images a second, and its share of a training step.
+
+    python benchmarks/degradation.py [--device cuda] [--quick] [--record]
+
+Crops of 400x400 of the demo's photographs, twelve a batch, are sharpened and degraded with Real-ESRGAN's values, in turn
+
+* as training does it: one draw a batch, all kernels of a batch computed at once;
+* per_sample: every image its own draw of everything;
+* as published: one draw a batch, the three kernels of each image computed one after the other by numpy. This is a
+  stand-in: the formulas evaluated kernel by kernel as the published loader does, then our own operations on the device.
+  What the published noise and JPEG functions may cost beyond ours is not in it. There the kernels are the loader
+  processes' work, beside the training; their time is given by itself as well.
+
+All three see the same images, and the first and third the same kernels and draws. The share of a step is that of
+sharpening, degradation, cropping and pool in the whole of them and the step: RRDBNet 64/23, 256x256 crops and batch 12 on a
+GPU; on the CPU a small net and batch, which says little about a real training. Weights are random: they do not change the
+time.
+"""
+
+import argparse
+import json
+import platform
+import shutil
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import scipy.special
+import torch
+from torch import Tensor
+
+import aesop
+from aesop.archs import build_network
+from aesop.archs.vgg import VGGFeatureExtractor
+from aesop.config import DegradationOptions, TrainDataset
+from aesop.data.degradations import batch_generator, degrade, usm_sharpen
+from aesop.data.kernels import (
+    GENERALIZED,
+    PLATEAU,
+    SINC,
+    KernelParameters,
+    render,
+    sample_blur_kernels,
+    sample_final_kernels,
+)
+from aesop.data.loader import to_device
+from aesop.data.realworld import Degrader, HRCrops
+from aesop.device import pick_device
+from aesop.engine.distributed import World
+from aesop.engine.stages import AdversarialStage, PSNRStage, Stage
+from aesop.files import replacing
+from aesop.option_file import build_config
+
+PHOTOS = Path(aesop.__file__).parent / "assets" / "photos" / "train"
+RESULTS = Path(__file__).parent / "results"
+SCALE, BATCH, CROP, GRID = 4, 12, 400, 21
+OPTIONS = DegradationOptions()
+
+
+# --- the published way of making kernels -------------------------------------------------------------------------------
+
+
+def render_one_by_one(parameters: KernelParameters, grid: int) -> Tensor:
+    """`kernels.render`, a kernel at a time in numpy."""
+    names = list(parameters.__dataclass_fields__)
+    rows = zip(*(getattr(parameters, name).tolist() for name in names), strict=True)
+    return torch.from_numpy(np.stack([kernel(**dict(zip(names, row, strict=True)), grid=grid) for row in rows]))
+
+
+def kernel(
+    kind: int, size: int, sigma_x: float, sigma_y: float, theta: float, beta: float, cutoff: float, grid: int
+) -> np.ndarray:
+    """One kernel (grid, grid), float32: computed on its own size x size pixels, then padded."""
+    line = np.arange(size) - size // 2
+    x, y = np.meshgrid(line, line)
+    if kind == SINC:
+        r = np.sqrt(x**2 + y**2)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = cutoff * scipy.special.j1(cutoff * r) / (2 * np.pi * r)
+        values[size // 2, size // 2] = cutoff**2 / (4 * np.pi)
+    else:
+        turn = np.array([[np.cos(theta), -np.sin(theta)], [np.sin(theta), np.cos(theta)]])
+        inverse = np.linalg.inv(turn @ np.diag([sigma_x**2, sigma_y**2]) @ turn.T)
+        offsets = np.stack([x, y], -1).astype(np.float64)
+        q = np.sum((offsets @ inverse) * offsets, -1)
+        shape = beta if kind // 2 in (GENERALIZED, PLATEAU) else 1.0
+        values = 1 / (1 + q**shape) if kind // 2 == PLATEAU else np.exp(-0.5 * q**shape)
+    return np.pad(values / values.sum(), (grid - size) // 2).astype(np.float32)
+
+
+# --- timing ------------------------------------------------------------------------------------------------------------
+
+
+def seconds(work: Callable[[int], Any], device: torch.device, repeats: int, first: int = 0) -> list[float]:
+    """Of each of `repeats` calls with first, first + 1 ..., waited for."""
+    durations = []
+    for number in range(first, first + repeats):
+        _wait(device)
+        begun = time.perf_counter()
+        work(number)
+        _wait(device)
+        durations.append(time.perf_counter() - begun)
+    return durations
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def photographs(n: int, device: torch.device) -> Tensor:
+    options = TrainDataset(dataroot_gt=str(PHOTOS), type="RealESRGANDataset")
+    crops = HRCrops(options, CROP, seed=0)
+    return to_device(torch.stack([crops[k]["gt"] for k in range(n)]), device)
+
+
+def measure_degradation(device: torch.device, repeats: int) -> dict[str, dict[str, float]]:
+    """Way -> {images/s, its smallest and largest of a call}; the ways take turns, draw by draw."""
+    gt = photographs(BATCH, device)
+
+    def work(number: int, per_sample: bool = False) -> None:
+        degrade(usm_sharpen(gt), OPTIONS, SCALE, batch_generator(0, number), per_sample)
+
+    def published(number: int) -> None:
+        with patch("aesop.data.degradations.render", render_one_by_one):
+            work(number)
+
+    ways = {"a draw a batch": work, "per_sample": lambda number: work(number, True), "as published (stand-in)": published}
+    for way in ways.values():
+        seconds(way, device, 2)
+    durations: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(repeats):
+        for name, way in ways.items():
+            durations[name] += seconds(way, device, 1, number)
+    return {
+        name: {
+            "images_per_s": BATCH * repeats / sum(each),
+            "ms_per_batch": 1000 * statistics.median(each),
+            "slowest_ms": 1000 * max(each),
+        }
+        for name, each in durations.items()
+    }
+
+
+def measure_kernels(repeats: int) -> dict[str, float]:
+    """The kernels of a batch alone, in ms on the CPU; and how far the two ways are apart."""
+    drawn = []
+    for suffix, number in (("", 1), ("2", 2)):
+        names = ("kernel_list", "kernel_prob", "sinc_prob", "blur_sigma", "betag_range", "betap_range", "blur_kernel_size")
+        arguments = [getattr(OPTIONS, name + suffix) for name in names]
+        drawn.append(sample_blur_kernels(BATCH, *arguments, batch_generator(0, number)))
+    drawn.append(sample_final_kernels(BATCH, OPTIONS.final_sinc_prob, GRID, batch_generator(0, 3)))
+    cpu, result = torch.device("cpu"), {}
+    for name, way in (("ours_ms", render), ("one_by_one_ms", render_one_by_one)):
+        seconds(lambda _: [way(p, GRID) for p in drawn], cpu, 2)  # noqa: B023
+        result[name] = 1000 * statistics.median(seconds(lambda _: [way(p, GRID) for p in drawn], cpu, repeats))  # noqa: B023
+    result["largest_difference"] = max((render(p, GRID) - render_one_by_one(p, GRID)).abs().max().item() for p in drawn)
+    return result
+
+
+# --- training steps ----------------------------------------------------------------------------------------------------
+
+
+def measure_steps(device: torch.device, repeats: int) -> list[dict[str, Any]]:
+    """For the psnr and the adversarial stage: the degradation's ms, the step's ms, the share."""
+    full = device.type == "cuda"
+    rrdb = {"type": "RRDBNet", "num_feat": 64, "num_block": 23, "num_grow_ch": 32}
+    if not full:
+        rrdb |= {"num_feat": 16, "num_block": 1, "num_grow_ch": 8}
+    batch, side = (BATCH, 256) if full else (2, 128)
+    rows = []
+    for kind in ("psnr", "adversarial"):
+        config, _ = build_config(
+            {
+                "name": kind,
+                "stage": kind,
+                "network_g": rrdb,
+                "network_d": {"type": "UNetDiscriminatorSN", "num_feat": 64 if full else 16},
+                "datasets": {
+                    "train": {
+                        "type": "RealESRGANDataset",
+                        "dataroot_gt": str(PHOTOS),
+                        "gt_size": side,
+                        "batch_size_per_gpu": batch,
+                    }
+                },
+                "degradation": {"queue_size": batch, "crop_pad_size": CROP},
+                "path": {"from_scratch": True},
+                "train": {"total_iter": 1} | (PSNR if kind == "psnr" else ADVERSARIAL),
+            },
+            "the benchmark",
+        )
+        stage = make_stage(config, World(device=device))
+        degrader = Degrader(config, 0)
+        crops = photographs(batch, device)
+        pairs: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+
+        def make(iteration: int, degrader: Degrader = degrader, crops: Tensor = crops, pairs: dict = pairs) -> None:
+            lq, gt = degrader(crops, iteration)
+            pairs[0] = lq, gt, usm_sharpen(gt)
+
+        def step(iteration: int, stage: Stage = stage, pairs: dict = pairs) -> None:
+            lq, gt, sharpened = pairs[0]
+            stage.step(lq, gt, iteration, sharpened)
+
+        made, stepped = [], []
+        for iteration in range(1, repeats + 3):
+            made += seconds(make, device, 1, iteration)
+            stepped += seconds(step, device, 1, iteration)
+        degradation, rest = (1000 * statistics.median(each[2:]) for each in (made, stepped))
+        rows.append(
+            {
+                "stage": kind,
+                "network": f"RRDBNet {rrdb['num_feat']}/{rrdb['num_block']}" + ("" if full else " (small: CPU)"),
+                "gt_size": side,
+                "batch": batch,
+                "degradation_ms": degradation,
+                "step_ms": rest,
+                "share": degradation / (degradation + rest),
+            }
+        )
+    return rows
+
+
+PSNR: dict[str, Any] = {"pixel_opt": {}, "l1_gt_usm": True}
+ADVERSARIAL: dict[str, Any] = {
+    "aesop_opt": {"autoencoder_load": {"path": "random"}},
+    "perceptual_opt": {"layer_weights": {"conv2_2": 0.1, "conv3_4": 1, "conv4_4": 1, "conv5_4": 1}},
+    "gan_opt": {"loss_weight": 0.1, "relativistic": False},
+    "percep_gt_usm": True,
+}
+
+
+def make_stage(config: Any, world: World) -> Stage:
+    """The stage with random weights, of the auto-encoder and VGG as well."""
+    torch.manual_seed(0)
+    network = config.network_g.model_dump()
+    net_g = build_network(network)
+    if config.stage == "psnr":
+        return PSNRStage(config.train, net_g, world)
+    autoencoder = build_network({"type": "AutoEncoder_RRDBNet", "scale": SCALE, "dec_opt": network})
+    vgg = VGGFeatureExtractor(["conv5_4"]).state_dict()
+    return AdversarialStage(
+        config.train, net_g, build_network(config.network_d.model_dump()), autoencoder, world, vgg_trunk=vgg
+    )
+
+
+# --- the record --------------------------------------------------------------------------------------------------------
+
+
+def described(device: torch.device) -> dict[str, Any]:
+    """Date, machine, versions, commit."""
+    return {
+        "date": date.today().isoformat(),
+        "machine": f"{processor()}, {torch.get_num_threads()} threads"
+        + (f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""),
+        "device": device.type,
+        "versions": {"aesop": aesop.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        "commit": commit(),
+    }
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def commit() -> str | None:
+    if shutil.which("git") is None:
+        return None
+    command = ["git", "rev-parse", "HEAD"]
+    result = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--quick", action="store_true", help="a few repetitions: shows that it works")
+    parser.add_argument("--record", action="store_true", help=f"write {RESULTS.name}/degradation_<date>_<device>.json")
+    arguments = parser.parse_args()
+    device = pick_device(arguments.device)
+    repeats = 5 if arguments.quick else 30
+    record: dict[str, Any] = described(device) | {"repeats": repeats}
+
+    print(f"{record['date']}, {record['machine']}, torch {torch.__version__}, on {device.type}\n")
+    record["degradation"] = ways = measure_degradation(device, repeats)
+    published = ways["as published (stand-in)"]["images_per_s"]
+    print(f"Sharpening and degrading, batch {BATCH} of {CROP}x{CROP}:\n")
+    print("| way | images/s | to the published way | ms a batch, median | ms, slowest |")
+    print("| --- | --- | --- | --- | --- |")
+    for name, way in ways.items():
+        rate = way["images_per_s"]
+        print(f"| {name} | {rate:.1f} | {rate / published:.2f} | {way['ms_per_batch']:.1f} | {way['slowest_ms']:.1f} |")
+
+    record["kernels"] = kernels = measure_kernels(repeats)
+    print(
+        f"\nThe {3 * BATCH} kernels of a batch alone, on the CPU: {kernels['ours_ms']:.2f} ms at once, "
+        f"{kernels['one_by_one_ms']:.2f} ms one by one ({kernels['one_by_one_ms'] / kernels['ours_ms']:.1f} times); they "
+        f"differ by {kernels['largest_difference']:.0e} at most.\n"
+    )
+
+    record["steps"] = steps = measure_steps(device, max(3, repeats // 6))
+    print("| stage | network | crop | batch | degradation, ms | step, ms | share of the degradation |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for row in steps:
+        times = f"{row['degradation_ms']:.0f} | {row['step_ms']:.0f} | {row['share']:.1%}"
+        print(f"| {row['stage']} | {row['network']} | {row['gt_size']} | {row['batch']} | {times} |")
+
+    if arguments.record:
+        path = RESULTS / f"degradation_{record['date']}_{device.type}.json"
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(record, indent=1) + "\n")
+        print(f"\nrecorded: {path.relative_to(RESULTS.parent)}")
+
+
+if __name__ == "__main__":
+    main()
