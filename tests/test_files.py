@@ -77,3 +77,12 @@ def test_two_files_of_one_folder_at_once(tmp_path):
             temporary.write_text(temporary.name)
         assert len({a, b, c}) == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pth", "a.txt", "b.txt"]
+
+
+def test_a_file_that_its_writer_closed_to_others_gets_the_usual_permissions(tmp_path):
+    """safetensors makes files that only their owner can read, which hurts on shared machines."""
+    with replacing(tmp_path / "a.bin") as temporary:
+        temporary.write_bytes(b"x")
+        temporary.chmod(0o600)
+    (tmp_path / "b.bin").write_bytes(b"x")
+    assert (tmp_path / "a.bin").stat().st_mode == (tmp_path / "b.bin").stat().st_mode

@@ -3,7 +3,9 @@
 import json
 import math
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -16,8 +18,10 @@ from aesop.metrics import (
     LPIPS,
     METRIC_TYPES,
     METRICS,
+    PyIQA,
     ae_psnr,
     lr_psnr,
+    metric_info,
     psnr,
     quantise,
     rgb_to_y,
@@ -284,14 +288,106 @@ def test_perceptual_reference_figures(perceptual, figures, name):
     assert perceptual["lpips_alex"](sr, hr, 4).item() == pytest.approx(expected["lpips_alex_crop4"], abs=1e-5)
 
 
+# --- pyiqa ---
+
+
+class StubbedMetric:
+    """What pyiqa's create_metric gives, as far as it is used; remembers what it was given."""
+
+    def __init__(self, name: str, device: torch.device):
+        if name == "offline":
+            raise OSError("<urlopen error [Errno -2] Name or service not known>\nand more")
+        if name == "lacking":
+            raise ModuleNotFoundError("No module named 'timm'")
+        self.name, self.device = name, device
+
+    def __call__(self, *images: torch.Tensor) -> torch.Tensor:
+        if min(images[0].shape[-2:]) < 16:
+            raise AssertionError("too small")
+        self.seen = images
+        return images[0].mean(dim=(1, 2, 3))[:, None].float()
+
+
+@pytest.fixture
+def pyiqa(monkeypatch) -> None:
+    """A module of pyiqa's interface, without anything that measures."""
+    package, configs = ModuleType("pyiqa"), ModuleType("pyiqa.default_model_configs")
+    configs.DEFAULT_CONFIGS = {
+        "musiq": {"metric_mode": "NR"},
+        "musiq-ava": {"metric_mode": "NR"},
+        "nlpd": {"metric_mode": "FR", "lower_better": True},
+        "fid": {"metric_mode": "NR", "lower_better": True},
+        "offline": {"metric_mode": "NR"},
+        "lacking": {"metric_mode": "NR"},
+    }
+    package.create_metric = StubbedMetric
+    package.default_model_configs = configs
+    monkeypatch.setitem(sys.modules, "pyiqa", package)
+    monkeypatch.setitem(sys.modules, "pyiqa.default_model_configs", configs)
+
+
+def test_what_pyiqa_says_of_its_metrics(pyiqa):
+    musiq, nlpd = metric_info("pyiqa:musiq"), metric_info("pyiqa:nlpd")
+    assert (musiq.label, musiq.higher_is_better, musiq.needs_reference) == ("MUSIQ", True, False)
+    assert (nlpd.label, nlpd.higher_is_better, nlpd.needs_reference) == ("NLPD", False, True)
+    assert not musiq.test_y_channel
+    assert not musiq.either_channel
+    assert musiq.crop_border == 0
+
+
+def test_pyiqa_gets_rgb_rounded_to_8_bit(pyiqa):
+    sr, hr = noisy_pair(2, 3, 40, 36)
+    jitter = (torch.rand(sr.shape) - 0.5) * 0.9 / 255
+    musiq, nlpd = (PyIQA(name, torch.device("cpu")) for name in ("musiq", "nlpd"))
+    value = musiq(sr + jitter, crop_border=4)
+    assert value.shape == (2,)
+    assert value.dtype == torch.float64
+    (seen,) = musiq.measure.seen
+    torch.testing.assert_close(seen, sr[..., 4:-4, 4:-4], rtol=0, atol=1e-7)
+    nlpd(sr * 2, hr)
+    assert [torch.equal(a, b) for a, b in zip(nlpd.measure.seen, (quantise(sr * 2), hr), strict=True)] == [True, True]
+    assert nlpd.measure.seen[0].max() <= 1
+    assert musiq(sr[0]).shape == (1,)
+    with pytest.raises(ValueError, match="one size"):
+        nlpd(sr, hr[..., 4:])
+
+
+def test_what_pyiqa_cannot_do_is_said_in_one_sentence(pyiqa):
+    cpu = torch.device("cpu")
+    with pytest.raises(ValueError, match=r"pyiqa has no metric 'musik'; the nearest: musiq, musiq-ava"):
+        PyIQA("musik", cpu)
+    with pytest.raises(ValueError, match=r"'fid' judges a whole set of images at once"):
+        PyIQA("fid", cpu)
+    with pytest.raises(ValueError, match=r"Name or service not known>\)\. It downloads .* at first use") as caught:
+        PyIQA("offline", cpu)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"No module named 'timm'\)\. A package it needs is missing: pip install"):
+        PyIQA("lacking", cpu)
+    with pytest.raises(ValueError, match=r"pyiqa could not measure 'musiq' \(AssertionError: too small\)"):
+        PyIQA("musiq", cpu)(torch.rand(1, 3, 8, 40))
+
+
+def test_without_pyiqa_the_remedy_and_its_licence_are_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyiqa", None)  # importing it fails
+    with pytest.raises(ValueError, match=r'not installed: pip install "aesop-sr\[iqa\]" .*Noncommercial'):
+        metric_info("pyiqa:musiq")
+
+
 # --- the tables ---
 
 
 def test_tables():
-    assert list(METRICS) == ["psnr", "ssim", "lpips", "dists", "aepsnr", "lrpsnr"]
+    assert list(METRICS) == ["psnr", "ssim", "lpips", "lpips_vgg", "dists", "niqe", "aepsnr", "lrpsnr"]
     assert {name: METRIC_TYPES[f"calculate_{name}_pytorch"] for name in METRICS} == {name: name for name in METRICS}
     assert METRIC_TYPES["calculate_psnr"] == "psnr"
     assert METRIC_TYPES["calculate_ssim"] == "ssim"
-    for info in METRICS.values():
+    assert METRIC_TYPES["calculate_niqe"] == "niqe"
+    assert METRIC_TYPES["musiq"] == "pyiqa:musiq"
+    assert METRIC_TYPES["calculate_topiq"] == "pyiqa:topiq_fr"
+    for name, info in METRICS.items():
+        assert metric_info(name) is info
         assert f"{0.5:{info.format}}".startswith("0.5")
-        assert info.higher_is_better == (info.label not in ("LPIPS", "DISTS"))
+        assert info.higher_is_better == (info.label not in ("LPIPS", "LPIPS-VGG", "DISTS", "NIQE"))
+        assert info.needs_reference == (name != "niqe")
+    with pytest.raises(ValueError, match=r"no metric 'pnsr'; known: psnr, .*, clipiqa, and every .* pyiqa:NAME"):
+        metric_info("pnsr")

@@ -608,7 +608,8 @@ class TrainOptions(Options):
 
 class MetricOptions(Options):
     type: str | None = None
-    """psnr, ssim, lpips, dists, aepsnr, lrpsnr or a published name (calculate_psnr_pytorch); default: the entry's name."""
+    """psnr, ssim, lpips, lpips_vgg, dists, aepsnr, lrpsnr, niqe; with the extra `iqa` musiq, maniqa, clipiqa, pyiqa:NAME for
+    each of pyiqa's metrics; or a published name (calculate_psnr_pytorch). Default: the entry's name."""
     crop_border: Count | None = None
     """Border left out, in HR pixels; default: the metric's usual one."""
     test_y_channel: bool | None = None

@@ -4,8 +4,11 @@ import csv
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,16 +17,31 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from aesop.archs import AutoEncoder, build_network
-from aesop.config import Config, MetricOptions, PairedDataset
-from aesop.data.images import to_array, to_tensor, write_image
+from aesop.config import AutoEncoderOptions, Config, MetricOptions, PairedDataset
+from aesop.data.images import ImageError, image_size, to_array, to_tensor, write_image
 from aesop.data.pairs import MeasuredPairs
+from aesop.data.resize import mod_crop
 from aesop.device import autocast, pick_device
 from aesop.files import replacing
 from aesop.inference import upscale_image
-from aesop.metrics import DISTS, LPIPS, METRIC_TYPES, METRICS, ae_psnr, lr_psnr, psnr, ssim
+from aesop.metrics import (
+    DISTS,
+    LPIPS,
+    METRIC_TYPES,
+    METRICS,
+    PYIQA,
+    MetricInfo,
+    PyIQA,
+    ae_psnr,
+    lr_psnr,
+    metric_info,
+    psnr,
+    ssim,
+)
+from aesop.niqe import NIQE, check_size
 from aesop.weights import (
     WeightsNotFound,
-    find_pretrained,
+    find_file,
     has_pretrained,
     load_autoencoder,
     load_into,
@@ -32,9 +50,20 @@ from aesop.weights import (
 )
 
 Row = dict[str, str | float]
-Metric = Callable[[Tensor, Tensor], Tensor]
-# The known weights (see weights.py) that a metric needs.
-METRIC_WEIGHTS = {"lpips": ("alexnet", "lpips_alex"), "dists": ("vgg16", "dists")}
+# What the demo measures where the weights are.
+METRIC_WEIGHTS = {name: METRICS[name].weights for name in ("lpips", "dists")}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """An entry of `val.metrics`, ready to measure images (1, 3, H, W) in [0, 1]."""
+
+    info: MetricInfo
+    function: Callable[..., Tensor]
+
+    def __call__(self, sr: Tensor, hr: Tensor | None = None) -> Tensor:
+        """(1,). Without HR only where `info.needs_reference` is false."""
+        return self.function(sr, hr) if self.info.needs_reference else self.function(sr)
 
 
 def make_metrics(
@@ -55,78 +84,117 @@ def make_metrics(
 
 
 def check_metrics(options: Mapping[str, MetricOptions], has_autoencoder: bool) -> list[str]:
-    """What is wrong with a `val.metrics` section: unknown metrics, missing weights."""
+    """What is wrong with a `val.metrics` section: unknown metrics, a channel they are not defined on, missing weights."""
     faults = []
     for name, entry in options.items():
-        kind = metric_kind(name, entry)
-        if kind not in METRICS:
-            faults.append(f"val.metrics.{name}: there is no metric {kind!r}; known: {', '.join(METRICS)}")
-        elif kind == "aepsnr" and not (entry.autoencoder or has_autoencoder):
+        try:
+            info = entry_info(name, entry)
+        except ValueError as error:
+            faults.append(str(error))
+            continue
+        missing = next((weights for weights in info.weights if not has_pretrained(weights)), None)
+        if metric_kind(name, entry) == "aepsnr" and not (entry.autoencoder or has_autoencoder):
             faults.append(f"val.metrics.{name}.autoencoder: give the weight file of the auto-encoder to measure with")
-        elif kind in METRIC_WEIGHTS and entry.test_y_channel:
-            faults.append(f"val.metrics.{name}.test_y_channel: {kind} is measured in colour; leave it out")
-        elif kind in METRIC_WEIGHTS and not has_pretrained(*METRIC_WEIGHTS[kind]):
-            missing = next(weights for weights in METRIC_WEIGHTS[kind] if not has_pretrained(weights))
+        elif not info.either_channel and entry.test_y_channel not in (None, info.test_y_channel):
+            measured = "on luma" if info.test_y_channel else "in colour"
+            faults.append(f"val.metrics.{name}.test_y_channel: {info.label} is measured {measured}; leave it out")
+        elif missing is not None:
             try:
-                find_pretrained(missing)
+                find_file(missing)
             except WeightsNotFound as error:
                 faults.append(f"val.metrics.{name}: {error}")
     return faults
 
 
 def metric_kind(name: str, entry: MetricOptions) -> str:
-    """The METRICS key of an entry: its type (ours or a published name), else its own name."""
+    """The METRICS key, or `pyiqa:NAME`, of an entry: its type (ours or a published name), else its own name."""
     return METRIC_TYPES.get(entry.type or name, entry.type or name)
 
 
+def entry_info(name: str, entry: MetricOptions) -> MetricInfo:
+    """What is known of an entry's metric; ValueError, naming the entry, when there is no such metric."""
+    try:
+        return metric_info(metric_kind(name, entry))
+    except ValueError as error:
+        raise ValueError(f"val.metrics.{name}: {error}") from error
+
+
+def without_reference(options: Mapping[str, MetricOptions]) -> dict[str, MetricOptions]:
+    """The entries of a `val.metrics` section that need no HR; ValueError for an unknown metric."""
+    return {name: entry for name, entry in options.items() if not entry_info(name, entry).needs_reference}
+
+
 def _make_metric(name: str, entry: MetricOptions, scale: int, device: torch.device, autoencoder: nn.Module | None) -> Metric:
-    kind = metric_kind(name, entry)
-    info = METRICS[kind]
+    info = entry_info(name, entry)
     border = info.crop_border if entry.crop_border is None else entry.crop_border
     luma = info.test_y_channel if entry.test_y_channel is None else entry.test_y_channel
-    if kind == "psnr":
-        return lambda sr, hr: psnr(sr, hr, border, luma)
-    if kind == "ssim":
-        return lambda sr, hr: ssim(sr, hr, border, luma)
-    if kind == "lrpsnr":
-        return lambda sr, hr: lr_psnr(sr, hr, scale, border, luma)
-    if kind == "aepsnr":
-        with naming(f"val.metrics.{name}.autoencoder"):
-            judge = load_autoencoder(entry.autoencoder).to(device) if entry.autoencoder else autoencoder
-        assert judge is not None
-        return lambda sr, hr: ae_psnr(sr, hr, judge, border, luma)
-    distance = (LPIPS if kind == "lpips" else DISTS).from_weights().to(device)
-    return lambda sr, hr: distance(sr, hr, border)
+    match metric_kind(name, entry):
+        case "psnr":
+            return Metric(info, lambda sr, hr: psnr(sr, hr, border, luma))
+        case "ssim":
+            return Metric(info, lambda sr, hr: ssim(sr, hr, border, luma))
+        case "lrpsnr":
+            return Metric(info, lambda sr, hr: lr_psnr(sr, hr, scale, border, luma))
+        case "aepsnr":
+            with naming(f"val.metrics.{name}.autoencoder"):
+                judge = load_autoencoder(entry.autoencoder).to(device) if entry.autoencoder else autoencoder
+            assert judge is not None
+            return Metric(info, lambda sr, hr: ae_psnr(sr, hr, judge, border, luma))
+        case "lpips":
+            distance = LPIPS.from_weights("alex").to(device)
+        case "lpips_vgg":
+            distance = LPIPS.from_weights("vgg").to(device)
+        case "dists":
+            distance = DISTS.from_weights().to(device)
+        case "niqe":
+            distance = NIQE.from_weights()
+        case kind:
+            try:
+                distance = PyIQA(kind.removeprefix(PYIQA), device)
+            except ValueError as error:
+                raise ValueError(f"val.metrics.{name}: {error}") from error
+    return Metric(info, lambda *images: distance(*images, crop_border=border))
 
 
 def predict(
-    net: nn.Module, lq: np.ndarray, gt: np.ndarray, scale: int, device: torch.device, precision: str = "fp32"
+    net: nn.Module, lq: np.ndarray, gt: np.ndarray | None, scale: int, device: torch.device, precision: str = "fp32"
 ) -> np.ndarray:
-    """The network's 8-bit answer for a pair of uint8 images: SR from LR; an auto-encoder's estimate from HR."""
+    """The network's 8-bit answer for a pair of uint8 images: SR from LR; an auto-encoder's estimate from HR.
+
+    Without HR (`gt` None) `lq` is the image itself, which an auto-encoder gets cut to multiples of the scale.
+    """
     if not isinstance(net, AutoEncoder):
         return upscale_image(net, lq, scale, tile=0, device=device, precision=precision)
+    image = mod_crop(lq, scale) if gt is None else gt
     with torch.inference_mode(), autocast(device, precision):
-        return to_array(net(to_tensor(gt)[None].to(device))[0].float().cpu())
+        return to_array(net(to_tensor(image)[None].to(device))[0].float().cpu())
 
 
 def measure(
-    answer: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    answer: Callable[[np.ndarray, Any], np.ndarray],
     pairs: MeasuredPairs,
     metrics: Mapping[str, Metric],
     device: torch.device,
     save: Callable[[str, np.ndarray], None] | None = None,
 ) -> list[Row]:
-    """One row {image, metric: value, ...} per pair. `answer(lq, gt)` gives the 8-bit SR; `save(name, sr)` keeps it."""
+    """One row {image, metric: value, ...} per image; without HR of the metrics that need none.
+
+    `answer(lq, gt)` gives the 8-bit SR (`gt` None where there is no HR); `save(name, sr)` keeps it.
+
+    Raises:
+        ValueError: naming the image that cannot be measured, and why.
+    """
     rows = []
     for index in range(len(pairs)):
         sample = pairs[index]
-        sr = answer(sample["lq"], sample["gt"])
-        images = [to_tensor(image)[None].to(device) for image in (sr, sample["gt"])]
+        measured = {n: m for n, m in metrics.items() if sample["gt"] is not None or not m.info.needs_reference}
         try:
+            sr = answer(sample["lq"], sample["gt"])
+            images = [to_tensor(image)[None].to(device) for image in (sr, sample["gt"]) if image is not None]
             with torch.inference_mode():
-                figures = {name: float(metric(*images).item()) for name, metric in metrics.items()}
+                figures = {name: float(metric(*images).item()) for name, metric in measured.items()}
         except ValueError as error:
-            raise ValueError(f"{pairs.pairs[index].gt}: {error}") from error
+            raise ValueError(f"{pairs.pairs[index].source}: {error}") from error
         rows.append({"image": sample["name"], **figures})
         if save is not None:
             save(sample["name"], sr)
@@ -143,7 +211,7 @@ def is_better(options: Mapping[str, MetricOptions], name: str, value: float, tha
     """Whether a figure of the metric `name` beats a former one; NaN never does."""
     if math.isnan(value):
         return False
-    higher = METRICS[metric_kind(name, options[name])].higher_is_better
+    higher = entry_info(name, options[name]).higher_is_better
     return than is None or (value > than if higher else value < than)
 
 
@@ -151,10 +219,12 @@ def is_better(options: Mapping[str, MetricOptions], name: str, value: float, tha
 
 
 def test(config: Config, console: Console) -> dict[str, list[Row]]:
-    """Measure `path.pretrain_network_g` on every `test...` (else `val...`) section; write tables, CSV and JSON.
+    """Measure `path.pretrain_network_g` on every `test...` (else `val...`) section; write images, tables, CSV and JSON.
+
+    Of a SingleImageDataset, which has no HR, the images are saved and the metrics measured that need none.
 
     Raises:
-        ValueError: no test set, no weights, or weights that do not fit.
+        ValueError: no test set, no weights or ones that do not fit, metrics or images that cannot be measured.
     """
     sections = config.datasets.measured("test") or config.datasets.measured("val")
     if not sections:
@@ -162,16 +232,24 @@ def test(config: Config, console: Console) -> dict[str, list[Row]]:
     if not config.path.pretrain_network_g:
         raise ValueError("path.pretrain_network_g: give the weights to test")
     sets = {name: MeasuredPairs(data, name, config.scale) for name, data in sections.items()}
+    alone = without_reference(config.val.metrics)
+    options = config.val.metrics if any(pairs.has_reference for pairs in sets.values()) else alone
+    if not options and not config.val.save_img:
+        raise ValueError("val: nothing to do: without HR images only metrics such as niqe can be measured; set save_img")
+    check_sizes(options, sets.values(), config.scale, isinstance(config.network_g, AutoEncoderOptions))
     device = pick_device(config.device)
     net = build_network(config.network_g.model_dump())
     with naming("path.pretrain_network_g"):
         state, _ = read_state_dict(config.path.pretrain_network_g, config.path.param_key_g)
         load_into(net, state, config.path.pretrain_network_g, config.path.strict_load_g)
     net.eval().requires_grad_(False).to(device)
-    metrics = make_metrics(config.val.metrics, config.scale, device)
-    folder = Path(config.path.results_root).expanduser() / config.name
+    metrics = make_metrics(options, config.scale, device)
+    folder = config.results_folder
     results = {}
     for section, pairs in sets.items():
+        left_out = [] if pairs.has_reference else [name for name in config.val.metrics if name not in alone]
+        if left_out:
+            console.print(f"{pairs.name}: {', '.join(left_out)} left out: it has no HR images to compare with", markup=False)
         begun = time.perf_counter()
         rows = measure(
             lambda lq, gt: predict(net, lq, gt, config.scale, device, config.precision),
@@ -186,13 +264,36 @@ def test(config: Config, console: Console) -> dict[str, list[Row]]:
     with replacing(folder / "results.json") as temporary:
         described = {name: describe(sections[name], name, rows) for name, rows in results.items()}
         temporary.write_text(json.dumps({"name": config.name, "sets": described}, indent=1))
-    console.print(summary_table({sets[name].name: averages(rows) for name, rows in results.items()}, config.val.metrics))
+    if options:
+        console.print(summary_table({sets[name].name: averages(rows) for name, rows in results.items()}, options))
     console.print(f"rows per image: {folder}/*.csv and {folder}/results.json")
     return results
 
 
+def check_sizes(
+    options: Mapping[str, MetricOptions], sets: Iterable[MeasuredPairs], scale: int, keeps_size: bool = False
+) -> None:
+    """Raise ImageError for an image on whose answer NIQE cannot be measured, from the files' headers.
+
+    Args:
+        keeps_size: the network is an auto-encoder, whose answer has its input's size.
+    """
+    borders = [entry.crop_border or 0 for name, entry in options.items() if metric_kind(name, entry) == "niqe"]
+    for pair in (pair for pairs in sets for pair in pairs.pairs if borders):
+        width, height = (side - side % scale if pair.gt or keeps_size else side * scale for side in image_size(pair.source))
+        try:
+            check_size(height - 2 * max(borders), width - 2 * max(borders))
+        except ValueError as error:
+            raise ImageError(f"{pair.source}: {error}") from error
+
+
 def describe(data: PairedDataset, section: str, rows: list[Row]) -> dict:
-    return {"dataset": data.name or section, "average": averages(rows), "images": rows}
+    """A set's figures for results.json, which has no NaN: null."""
+
+    def plain(figures: Mapping[str, str | float]) -> dict[str, str | float | None]:
+        return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in figures.items()}
+
+    return {"dataset": data.name or section, "average": plain(averages(rows)), "images": [plain(row) for row in rows]}
 
 
 def image_saver(folder: Path, suffix: str | None) -> Callable[[str, np.ndarray], None]:
@@ -209,13 +310,14 @@ def write_rows(path: Path, rows: list[Row]) -> None:
 
 
 def summary_table(figures: Mapping[str, Mapping[str, float]], options: Mapping[str, MetricOptions]) -> Table:
-    """One line per test set (or method), one column per metric."""
+    """One line per test set (or method), one column per metric; empty where a metric was not measured."""
     table = Table()
     table.add_column("")
-    infos = {}
-    for name, entry in options.items():
-        infos[name] = METRICS[metric_kind(name, entry)]
-        table.add_column(f"{infos[name].label} {'↑' if infos[name].higher_is_better else '↓'}", justify="right")
+    infos = {name: entry_info(name, entry) for name, entry in options.items()}
+    shared = Counter(info.label for info in infos.values())
+    for name, info in infos.items():
+        label = info.label if shared[info.label] == 1 else name
+        table.add_column(f"{label} {'↑' if info.higher_is_better else '↓'}", justify="right")
     for label, row in figures.items():
-        table.add_row(label, *(format(row[name], infos[name].format) for name in options))
+        table.add_row(label, *(format(row[name], infos[name].format) if name in row else "" for name in options))
     return table

@@ -5,6 +5,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+_UMASK = os.umask(0o022)
+os.umask(_UMASK)  # it can only be read by setting it
+
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Generator[Path]:
@@ -17,6 +20,8 @@ def replacing(path: str | os.PathLike) -> Generator[Path]:
     temporary = path.with_name(f".{path.stem[:100]}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
+        # Some writers make files that only their owner can read.
+        temporary.chmod(0o666 & ~_UMASK)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,13 +1,15 @@
-"""What super-resolution papers report: PSNR, SSIM, LPIPS, DISTS, and AESOP's AE-PSNR and LR-PSNR.
+"""What super-resolution papers report: PSNR, SSIM, LPIPS, DISTS, AESOP's AE-PSNR and LR-PSNR, and what pyiqa offers.
 
-Every metric takes float RGB images (N, 3, H, W) or (3, H, W) in about [0, 1], rounds both to 8 bit first (as saving
-them would), and returns one float64 number per image, shape (N,), on the CPU.
+Every metric takes float RGB images (N, 3, H, W) or (3, H, W) in about [0, 1], rounds them to 8 bit first (as saving
+them would), and returns one float64 number per image, shape (N,), on the CPU. NIQE is in niqe.py.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
 from os import PathLike
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -33,19 +35,50 @@ class MetricInfo:
     higher_is_better: bool
     crop_border: int
     test_y_channel: bool
+    needs_reference: bool = True
+    """False: measured on SR alone."""
+    either_channel: bool = False
+    """Defined on luma and in colour alike; others were made for one of them."""
+    weights: tuple[str, ...] = ()
+    """The known weights (see weights.py) it needs."""
 
 
 METRICS: dict[str, MetricInfo] = {
-    "psnr": MetricInfo("PSNR", ".4f", True, 4, True),
-    "ssim": MetricInfo("SSIM", ".6f", True, 4, True),
-    "lpips": MetricInfo("LPIPS", ".6f", False, 0, False),
-    "dists": MetricInfo("DISTS", ".6f", False, 0, False),
-    "aepsnr": MetricInfo("AE-PSNR", ".4f", True, 4, True),
-    "lrpsnr": MetricInfo("LR-PSNR", ".4f", True, 0, True),
+    "psnr": MetricInfo("PSNR", ".4f", True, 4, True, either_channel=True),
+    "ssim": MetricInfo("SSIM", ".6f", True, 4, True, either_channel=True),
+    "lpips": MetricInfo("LPIPS", ".6f", False, 0, False, weights=("alexnet", "lpips_alex")),
+    "lpips_vgg": MetricInfo("LPIPS-VGG", ".6f", False, 0, False, weights=("vgg16", "lpips_vgg")),
+    "dists": MetricInfo("DISTS", ".6f", False, 0, False, weights=("vgg16", "dists")),
+    "niqe": MetricInfo("NIQE", ".4f", False, 0, True, needs_reference=False, weights=("niqe",)),
+    "aepsnr": MetricInfo("AE-PSNR", ".4f", True, 4, True, either_channel=True),
+    "lrpsnr": MetricInfo("LR-PSNR", ".4f", True, 0, True, either_channel=True),
 }
+
+# Metrics of the pyiqa package: this and their name there. Those the papers report go by their bare names too.
+PYIQA = "pyiqa:"
+PYIQA_NAMES = ("musiq", "maniqa", "clipiqa")
 
 # The published option files' names (`val: metrics: <name>: type:`), of the numpy and of the torch variants.
 METRIC_TYPES: dict[str, str] = {f"calculate_{name}{suffix}": name for name in METRICS for suffix in ("", "_pytorch")}
+METRIC_TYPES |= {name: PYIQA + name for name in PYIQA_NAMES}
+METRIC_TYPES |= {"calculate_topiq": f"{PYIQA}topiq_fr", "calculate_topiq_nr": f"{PYIQA}topiq_nr"}  # traiNNer-redux's
+
+
+def metric_info(kind: str) -> MetricInfo:
+    """What METRICS, or for a `pyiqa:NAME` the pyiqa package, says of a metric.
+
+    Raises:
+        ValueError: for a metric that there is not, or one of pyiqa's while that is not installed.
+    """
+    if kind.startswith(PYIQA):
+        name = kind.removeprefix(PYIQA)
+        facts = _pyiqa_facts(name)
+        higher, needs_reference = not facts.get("lower_better", False), facts.get("metric_mode") == "FR"
+        return MetricInfo(name.upper(), ".4f", higher, 0, False, needs_reference)
+    if kind not in METRICS:
+        known = ", ".join([*METRICS, *PYIQA_NAMES])
+        raise ValueError(f"there is no metric {kind!r}; known: {known}, and every metric of pyiqa as {PYIQA}NAME")
+    return METRICS[kind]
 
 
 # --- what the metrics share -----------------------------------------------------------------------
@@ -79,7 +112,8 @@ def _batch(sr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
     return (sr, hr) if sr.ndim == 4 else (sr[None], hr[None])
 
 
-def _crop(x: Tensor, border: int) -> Tensor:
+def crop(x: Tensor, border: int) -> Tensor:
+    """Images (..., H, W) without `border` pixels at each side; ValueError where that leaves nothing."""
     if border < 0 or min(x.shape[-2:]) <= 2 * border:
         raise ValueError(f"a border of {border} leaves nothing of {x.shape[-2]}x{x.shape[-1]}: lower crop_border")
     return x[..., border : x.shape[-2] - border, border : x.shape[-1] - border]
@@ -87,7 +121,7 @@ def _crop(x: Tensor, border: int) -> Tensor:
 
 def _compared(x: Tensor, crop_border: int, test_y_channel: bool) -> Tensor:
     """Cropped, in float64, Y or RGB."""
-    x = _crop(x, crop_border)
+    x = crop(x, crop_border)
     x = (x.cpu() if x.device.type == "mps" else x).double()  # MPS has no float64
     return rgb_to_y(x) if test_y_channel else x
 
@@ -230,7 +264,7 @@ class LPIPS(nn.Module):
     @torch.no_grad()
     def forward(self, sr: Tensor, hr: Tensor, crop_border: int = 0) -> Tensor:
         sr, hr = _batch(sr, hr)
-        x, y = ((_crop(quantise(image), crop_border) * 2 - 1 - self.shift) / self.scale for image in (sr, hr))
+        x, y = ((crop(quantise(image), crop_border) * 2 - 1 - self.shift) / self.scale for image in (sr, hr))
         distance = torch.zeros(len(x), dtype=torch.float64)
         for a, b, head in zip(self.trunk(x).values(), self.trunk(y).values(), self.heads, strict=True):
             a, b = (features / (features.square().sum(1, keepdim=True).sqrt() + 1e-10) for features in (a, b))
@@ -280,7 +314,7 @@ class DISTS(nn.Module):
     @torch.no_grad()
     def forward(self, sr: Tensor, hr: Tensor, crop_border: int = 0) -> Tensor:
         sr, hr = _batch(sr, hr)
-        x, y = (_crop(quantise(image), crop_border) for image in (sr, hr))
+        x, y = (crop(quantise(image), crop_border) for image in (sr, hr))
         alpha, beta = (weight.flatten().cpu().double() for weight in (self.alpha, self.beta))
         total = alpha.sum() + beta.sum()
         similarity = torch.zeros(len(x), dtype=torch.float64)
@@ -353,3 +387,65 @@ def _vgg16(use_input_norm: bool) -> VGGFeatureExtractor:
     """VGG16 with the last ReLU of each stage as taps."""
     taps = [f"relu{stage}_{count}" for stage, count in enumerate(CONVS_PER_STAGE["vgg16"], 1)]
     return VGGFeatureExtractor(taps, "vgg16", use_input_norm=use_input_norm)
+
+
+# --- pyiqa ----------------------------------------------------------------------------------------
+
+
+class PyIQA:
+    """A metric of the pyiqa package (Chen and Mo, IQA-PyTorch) by its name there; pyiqa downloads its weights itself.
+
+    Raises:
+        ValueError: pyiqa is not installed, has no such metric, or cannot set it up (the weights cannot be downloaded).
+    """
+
+    def __init__(self, name: str, device: torch.device):
+        self.name = name
+        self.needs_reference = metric_info(PYIQA + name).needs_reference
+        try:
+            self.measure = import_module("pyiqa").create_metric(name, device=device)
+        except Exception as error:  # of any kind: the network's, its libraries', its own
+            if isinstance(error, ImportError):
+                remedy = 'A package it needs is missing: pip install "aesop-sr[iqa]" installs them all'
+            else:
+                remedy = (
+                    "It downloads a metric's weights at first use: let this machine go online once, or copy the folder "
+                    "hub/pyiqa of PyTorch's cache from one that did"
+                )
+            raise ValueError(f"pyiqa could not set up {name!r} ({_said(error)}). {remedy}") from error
+
+    def __call__(self, sr: Tensor, hr: Tensor | None = None, crop_border: int = 0) -> Tensor:
+        """(N,) for RGB images (N, 3, H, W) in about [0, 1]; HR for the metrics that need it only.
+
+        Raises:
+            ValueError: the images do not fit each other, or pyiqa cannot measure them.
+        """
+        images = _batch(sr, hr) if self.needs_reference and hr is not None else _batch(sr, sr)[:1]
+        images = [crop(quantise(image), crop_border) for image in images]
+        try:
+            return self.measure(*images).flatten().double().cpu()
+        except Exception as error:  # as above
+            raise ValueError(f"pyiqa could not measure {self.name!r} ({_said(error)})") from error
+
+
+def _said(error: Exception) -> str:
+    """The first line of what an error says, and its kind."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
+
+
+def _pyiqa_facts(name: str) -> dict[str, Any]:
+    """`metric_mode` (FR or NR), `lower_better` ... of a metric of pyiqa."""
+    try:
+        known = import_module("pyiqa.default_model_configs").DEFAULT_CONFIGS
+    except ImportError as error:
+        lacks = "is not installed" if (error.name or "").startswith("pyiqa") else f"cannot be imported ({error})"
+        raise ValueError(
+            f'{name!r} is a metric of pyiqa, which {lacks}: pip install "aesop-sr[iqa]" (pyiqa\'s licences, PolyForm '
+            "Noncommercial and S-Lab, allow no commercial use)"
+        ) from error
+    if name not in known:
+        near = ", ".join(get_close_matches(name, known, n=4, cutoff=0.4)) or "pyiqa.list_models() names all"
+        raise ValueError(f"pyiqa has no metric {name!r}; the nearest: {near}")
+    if "fid" in name or name == "inception_score":
+        raise ValueError(f"{name!r} judges a whole set of images at once, here each image is measured: leave it out")
+    return known[name]

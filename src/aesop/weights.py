@@ -599,12 +599,19 @@ def find_pretrained(name: str, path: str | os.PathLike | None = None) -> State:
         WeightsNotFound: nowhere on this machine (nothing is ever downloaded); the message gives the remedy.
         WeightsError: a file that is not what its name says.
     """
-    if path is not None:
-        return read_state_dict(path)[0]
+    return read_state_dict(find_file(name) if path is None else path)[0]
+
+
+def find_file(name: str) -> Path:
+    """The file of known weights (see `find_pretrained`), or of `niqe`'s parameters.
+
+    Raises:
+        WeightsNotFound: nowhere on this machine; the message gives the remedy.
+    """
     places = _places(name)
     found = next((place for place in places if place.is_file()), None)
     if found is not None:
-        return read_state_dict(found)[0]
+        return found
     candidates, remedy = _KNOWN[name]
     raise WeightsNotFound(
         f"no weights for {name} on this machine, and nothing is downloaded without being asked for. Either {remedy}; or "

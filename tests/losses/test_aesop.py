@@ -328,3 +328,53 @@ def test_variants_refuse_wrong_options():
     with pytest.raises(ValueError, match="needs a ProbabilisticAutoEncoder, found AutoEncoder: train one with"):
         LaplaceKLLoss(net)
     assert all(parameter.requires_grad for parameter in net.parameters()), "what is refused is not frozen"
+
+
+@pytest.mark.parametrize("make", [AESOPLoss, BottleneckLoss])
+def test_mixed_precision_around_the_loss_changes_nothing(make):
+    """The difference is small and the numbers are large: bfloat16 would lose it."""
+    torch.manual_seed(0)
+    loss = make(AutoEncoder(RRDBNet(3, 3, 4, 8, 1, 4), 4, 16, 4))
+    hr = torch.rand(2, 3, 16, 16)
+    sr = (hr + 0.01 * torch.randn_like(hr)).requires_grad_(True)
+    expected = loss(sr, hr)
+    (gradient,) = torch.autograd.grad(expected, sr)
+    with torch.autocast("cpu", torch.bfloat16):
+        value = loss(sr, hr)
+    assert value.dtype == torch.float32
+    assert torch.equal(value, expected)
+    assert torch.equal(torch.autograd.grad(value, sr)[0], gradient)
+    half = loss(sr.detach().bfloat16(), hr.bfloat16())
+    assert torch.equal(half, loss(sr.detach().bfloat16().float(), hr.bfloat16().float()))
+
+
+def test_double_precision_is_kept():
+    loss = AESOPLoss(AutoEncoder(RRDBNet(3, 3, 4, 8, 1, 4), 4, 16, 4).double())
+    assert loss(*torch.rand(2, 1, 3, 8, 8, dtype=torch.float64)).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("sr", "hr"),
+    [
+        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8)),
+        (torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)),
+        (torch.zeros(3, 8, 8), torch.zeros(3, 8, 8)),
+        (torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 12)),
+    ],
+    ids=["uint8", "gray", "no batch", "other sizes"],
+)
+def test_images_of_another_kind_are_refused(sr, hr):
+    loss = AESOPLoss(AutoEncoder(RRDBNet(3, 3, 4, 8, 1, 4), 4, 16, 4))
+    with pytest.raises(ValueError, match=r"AESOPLoss compares two batches \(N, 3, H, W\) of floating-point images"):
+        loss(sr, hr)
+
+
+def test_an_auto_encoder_of_another_scale_is_refused_where_the_scale_is_given(tmp_path):
+    options = {"type": "AutoEncoder_RRDBNet", "scale": 4, "enc_opt": {"num_feat": 16, "num_grow_ch": 4}}
+    options["dec_opt"] = {"type": "RRDBNet", "num_feat": 8, "num_block": 1, "num_grow_ch": 4}
+    save_weights(tmp_path / "ae.safetensors", build_network(options).state_dict(), {"network": json.dumps(options)})
+    assert AESOPLoss.from_pretrained(tmp_path / "ae.safetensors", scale=4, criterion="l2").pixel.criterion == "l2"
+    with pytest.raises(ValueError, match=r"ae.safetensors is an auto-encoder of scale 4, but scale 2 is trained"):
+        AESOPLoss.from_pretrained(tmp_path / "ae.safetensors", scale=2)
+    with pytest.raises(ValueError, match="give the auto-encoder's weight file, found None"):
+        AESOPLoss.from_pretrained(None)

@@ -218,8 +218,8 @@ def usable(pairs: list[Pair], options: TrainDataset, check: Callable[[Pair], obj
     found = f"{len(faults)} of {len(pairs)} training images cannot be used: " + "; ".join(faults[:3])
     if options.bad_images == "stop" or not kept:
         raise ImageError(
-            f"{found}{'; ...' if len(faults) > 3 else ''}. Remove them, lower datasets.train.gt_size if they are too small, or "
-            "set datasets.train.bad_images: skip"
+            f"{found}{'; ...' if len(faults) > 3 else ''}. Remove them, lower datasets.train.gt_size if they are too small, "
+            "or set datasets.train.bad_images: skip"
         )
     log.warning("%s%s; they are left out", found, "; ..." if len(faults) > 3 else "")
     return kept

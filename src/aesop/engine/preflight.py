@@ -9,9 +9,9 @@ from aesop.data.pairs import MeasuredPairs, Pair, Single
 from aesop.data.realworld import Degrader
 from aesop.device import pick_device
 from aesop.engine.train import final_model, training_images
-from aesop.evaluate import check_metrics
+from aesop.evaluate import check_metrics, without_reference
 from aesop.published import is_placeholder
-from aesop.weights import find_pretrained, has_pretrained
+from aesop.weights import find_file, has_pretrained
 
 
 def preflight(config: Config, made: Collection[Path] = ()) -> tuple[list[str], list[str]]:
@@ -39,7 +39,7 @@ def preflight(config: Config, made: Collection[Path] = ()) -> tuple[list[str], l
         lines.append(f"  train.perceptual_opt: {percep.vgg_type} ({there})")
         if there == "MISSING":
             try:
-                find_pretrained(percep.vgg_type)
+                find_file(percep.vgg_type)
             except FileNotFoundError as error:
                 faults.append(f"train.perceptual_opt: {error}")
     if config.datasets.measured("val") and config.val.val_freq:
@@ -51,11 +51,18 @@ def preflight(config: Config, made: Collection[Path] = ()) -> tuple[list[str], l
 def preflight_test(config: Config) -> tuple[list[str], list[str]]:
     """`preflight` for `aesop test`."""
     lines, faults = _device_and_networks(config)
-    for section, data in (config.datasets.measured("test") or config.datasets.measured("val")).items():
+    sections = config.datasets.measured("test") or config.datasets.measured("val")
+    for section, data in sections.items():
         _look_at_measured(section, data, config, lines, faults)
     lines.append("would read:")
     _look_at_file("path.pretrain_network_g", config.path.pretrain_network_g or "(not given)", lines, faults)
-    faults += check_metrics(config.val.metrics, has_autoencoder=False)
+    alone = all(data.type == "SingleImageDataset" for data in sections.values())
+    try:
+        faults += check_metrics(
+            without_reference(config.val.metrics) if alone else config.val.metrics, has_autoencoder=False
+        )
+    except ValueError as error:
+        faults.append(str(error))
     lines += ["would write:", f"  {config.results_folder}/"]
     return lines, faults
 

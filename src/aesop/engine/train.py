@@ -21,7 +21,7 @@ from aesop.data.realworld import Degrader, HRCrops
 from aesop.engine.checkpoint import Progress, load_newest_state, load_state, save_model, save_state, set_newer_aside, states
 from aesop.engine.distributed import World, average_scalars, barrier, broadcast_state, joined
 from aesop.engine.stages import DIVERGED, AdversarialStage, Stage, build_stage
-from aesop.evaluate import averages, image_saver, is_better, make_metrics, measure, predict
+from aesop.evaluate import averages, check_sizes, image_saver, is_better, make_metrics, measure, predict
 from aesop.files import replacing
 
 log = logging.getLogger("aesop")
@@ -296,6 +296,7 @@ class Validation:
         judge = None
         if isinstance(stage, AdversarialStage) and stage.aesop_loss is not None:
             judge = stage.aesop_loss.autoencoder
+        check_sizes(config.val.metrics, self.sets.values(), config.scale, config.stage == "autoencoder")
         measures = bool(self.sets) and world.is_main
         self.metrics = make_metrics(config.val.metrics, config.scale, world.device, judge) if measures else {}
 
@@ -306,7 +307,7 @@ class Validation:
         return bool(self.sets) and due and iteration >= val.val_start_iter
 
     def run(self, iteration: int, progress: Progress) -> dict[str, float]:
-        """Figures named <section>/<metric>; the first section decides which weights are the best."""
+        """Figures named <section>/<metric>; the first section that has the metric decides which weights are the best."""
         barrier(self.world)
         figures: dict[str, float] = {}
         if self.world.is_main:
@@ -325,8 +326,9 @@ class Validation:
                 mean = averages(rows)
                 figures |= {f"{section}/{name}": value for name, value in mean.items()}
                 log.info("validation %s: %s", pairs.name, "  ".join(f"{k} {v:.4f}" for k, v in mean.items()))
-            if self.best_metric is not None:
-                self._keep_best(iteration, progress, figures[f"{next(iter(self.sets))}/{self.best_metric}"])
+            decisive = [value for name, value in figures.items() if name.partition("/")[2] == self.best_metric]
+            if decisive:
+                self._keep_best(iteration, progress, decisive[0])
             if net is self.stage.net_g:
                 net.train()
         barrier(self.world)

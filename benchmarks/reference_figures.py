@@ -1,0 +1,145 @@
+"""Does `aesop test` reach the figures others measured with the same weights and images? A table of every cell.
+
+    python benchmarks/reference_figures.py reference_figures.json --weights WEIGHTS --data DATA --output TABLE.md
+
+The figures are a JSON file {results: {set: {method: {per_image: {file: {metric: value}}, mean: {...}}}}}; metrics are
+psnr_y, ssim_y, lpips_alex, lpips_vgg and dists, each also as NAME_cropN. DATA holds <set>/HR and <set>/LRx4, WEIGHTS a
+<method>.safetensors for each method but bicubic, and what LPIPS and DISTS need. Finished cells (a method on a set) are
+kept in the record, so a run that was cut off continues, and `--sets` and `--methods` make it in parts.
+"""
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from aesop.config import Config, MetricOptions, PairedDataset
+from aesop.data.pairs import MeasuredPairs
+from aesop.data.resize import imresize
+from aesop.evaluate import make_metrics, measure, test
+from aesop.files import replacing
+from aesop.weights import load_network
+
+SCALE = 4
+KINDS = {"psnr_y": "psnr", "ssim_y": "ssim", "lpips_alex": "lpips", "lpips_vgg": "lpips_vgg", "dists": "dists"}
+LIMITS = {"psnr": 0.01, "ssim": 1e-4, "lpips": 1e-4, "lpips_vgg": 1e-4, "dists": 1e-4}
+Figures = dict[str, dict[str, float]]  # file -> metric -> value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("figures", type=Path)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--sets", nargs="*", help="default: all")
+    parser.add_argument("--methods", nargs="*", help="default: all")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--record", type=Path, default=Path("reference_figures_record.json"), help="what is measured so far")
+    parser.add_argument("--output", type=Path, help="the table; default: the terminal only")
+    args = parser.parse_args()
+    os.environ["AESOP_WEIGHTS"] = str(args.weights.resolve())
+    reference = json.loads(args.figures.read_text())["results"]
+    record: dict[str, Figures] = json.loads(args.record.read_text()) if args.record.is_file() else {}
+    for dataset, methods in reference.items():
+        for method, expected in methods.items():
+            cell = f"{dataset}/{method}"
+            asked = dataset in (args.sets or reference) and method in (args.methods or methods)
+            if cell in record or not asked:
+                continue
+            print(f"measuring {cell}", flush=True)
+            options = {name: metric_options(name) for name in expected["mean"]}
+            data = PairedDataset(dataroot_gt=str(args.data / dataset / "HR"), dataroot_lq=str(args.data / dataset / "LRx4"))
+            record[cell] = run_cell(method, data, options, args.weights, args.device)
+            with replacing(args.record) as temporary:
+                temporary.write_text(json.dumps(record, indent=1))
+    text = table(reference, record)
+    print(text)
+    if args.output:
+        with replacing(args.output) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def metric_options(name: str) -> MetricOptions:
+    """psnr_y -> the protocol's PSNR; dists_crop4 -> DISTS without a border of 4."""
+    base, _, border = name.partition("_crop")
+    return MetricOptions(type=KINDS[base], crop_border=int(border) if border else None)
+
+
+def run_cell(method: str, data: PairedDataset, options: dict[str, MetricOptions], weights: Path, device: str) -> Figures:
+    """Every image of a set, by what `aesop test` runs; bicubic, which has no weights, by the measuring in it."""
+    if method == "bicubic":
+        metrics = make_metrics(options, SCALE, torch.device(device))
+        rows = measure(lambda lq, gt: bicubic(lq), MeasuredPairs(data, "test", SCALE), metrics, torch.device(device))
+    else:
+        file = weights / f"{method}.safetensors"
+        with tempfile.TemporaryDirectory() as folder:
+            config = Config.model_validate(
+                {
+                    "name": method, "scale": SCALE, "device": device, "network_g": load_network(file)[1].options,
+                    "datasets": {"test": data}, "val": {"save_img": False, "metrics": options},
+                    "path": {"pretrain_network_g": str(file), "results_root": folder},
+                }
+            )  # fmt: skip
+            rows = test(config, Console(quiet=True))["test"]
+    return {f"{row['image']}.png": {name: float(row[name]) for name in options} for row in rows}
+
+
+def bicubic(lq: np.ndarray) -> np.ndarray:
+    """MATLAB's kernel, rounded once."""
+    return np.clip(np.floor(imresize(lq.astype(np.float64), SCALE) + 0.5), 0, 255).astype(np.uint8)
+
+
+def table(reference: dict, record: dict[str, Figures]) -> str:
+    rows, outside = [], []
+    largest = dict.fromkeys(LIMITS, 0.0)
+    for dataset, methods in reference.items():
+        for method, expected in methods.items():
+            ours = record.get(f"{dataset}/{method}")
+            if ours is None:
+                continue
+            assert ours.keys() == expected["per_image"].keys(), f"{dataset}: other images than in the figures"
+            for name, mean in expected["mean"].items():
+                kind = KINDS[name.partition("_crop")[0]]
+                limit = LIMITS[kind]
+                own = float(np.mean([image[name] for image in ours.values()]))
+                off = {file: abs(image[name] - expected["per_image"][file][name]) for file, image in ours.items()}
+                worst = max(off, key=off.__getitem__)
+                largest[kind] = max(largest[kind], off[worst])
+                fits = abs(own - mean) <= limit and off[worst] <= limit
+                if not fits:
+                    outside.append(f"{dataset} {method} {name} ({worst})")
+                rows.append(
+                    f"| {dataset} | {method} | {name} | {own:.6f} | {mean:.6f} | {own - mean:+.1e} | {off[worst]:.1e} "
+                    f"({Path(worst).stem}) | {limit:g} | {'yes' if fits else '**no**'} |"
+                )
+    images = sum(len(figures) for figures in record.values())
+    lines = [
+        "# Reference figures",
+        "",
+        "What `aesop test` measures with given weights and images, against figures that others' code measured with the same",
+        "(`python benchmarks/reference_figures.py`): PSNR and SSIM on luma without a border of 4 pixels; LPIPS and DISTS in",
+        "colour, `_cropN` without a border of N pixels; gray images repeated to three channels. A cell is within tolerance",
+        "when its mean and each of its images are.",
+        "",
+        f"{len(rows) - len(outside)} of {len(rows)} cells within tolerance, over {images} images (a method's answer each). "
+        f"torch {torch.__version__}, numpy {np.__version__}, Python {platform.python_version()}, {platform.machine()}.",
+        "Largest deviation of a single image: " + ", ".join(f"{kind} {value:.1e}" for kind, value in largest.items()) + ".",
+        "PSNR's comes mostly from the 1e-8 that the published torch version, and ours, adds to the mean squared error.",
+        *(["", "Outside: " + "; ".join(outside) + "."] if outside else []),
+        "",
+        "| set | method | metric | ours | reference | difference | largest of an image | tolerance | within |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        *rows,
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
