@@ -49,10 +49,7 @@ def main() -> None:
             for case, row in sorted(worst.items())
         ),
         "",
-        "## Skipped, by name",
-        "",
-        *(f"* {reason}" for reason in skipped),
-        "",
+        *(["## Skipped, by name", "", *(f"* {reason}" for reason in skipped), ""] if skipped else ["No case is skipped.", ""]),
     ]
     (REPO / "docs" / "parity.md").write_text("\n".join(lines))
     print(closing)
