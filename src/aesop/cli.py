@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 import aesop
+from aesop.interruption import Interrupted
 
 app = typer.Typer(
     help="AESOP: train, test and use perceptual super-resolution.",
@@ -52,6 +53,9 @@ def reported(verb: Callable[..., None]) -> Callable[..., None]:
                 text = text.splitlines()[-1].partition(": ")[2] or text
             Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_plain(text)}")
             raise typer.Exit(1) from error
+        except Interrupted as stop:
+            Console(stderr=True, soft_wrap=True).print(_plain(str(stop)))
+            raise typer.Exit(stop.exit_code) from None
         except KeyboardInterrupt:
             Console(stderr=True).print("interrupted; `--resume` continues a training from its last checkpoint")
             raise typer.Exit(130) from None
@@ -157,6 +161,23 @@ def test(config: ConfigFile = None, overrides: Overrides = None, opt: PublishedF
     else:
         refuse_missing_inputs(options, file, to_test=True)
         run(options, console)
+
+
+@app.command()
+@reported
+def doctor(
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    opt: PublishedForm = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Look at 200 images of each set at most.")] = False,
+    no_run: Annotated[bool, typer.Option("--no-run", help="Without the short run that time and memory come from.")] = False,
+    output: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write what was found for scripts.")] = None,
+) -> None:
+    """Check this machine, and an option file with its data, time and memory. Exit code: 1 with faults, else 0."""
+    from aesop.doctor import run
+
+    if run(_option_file(config, overrides, opt) if config or opt else None, console, quick, not no_run, output):
+        raise typer.Exit(1)
 
 
 @app.command()

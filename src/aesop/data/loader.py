@@ -1,5 +1,6 @@
 """Batches of a training run: step i of N processes holds the same samples whoever loads them."""
 
+import signal
 from collections.abc import Iterator
 
 import cv2
@@ -32,6 +33,10 @@ def _start_worker(_: int) -> None:
     # Many loaders share the cores; each one's own threads would only get in the way.
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    # A signal goes to the whole group; the main process decides what happens, and the loaders leave when it tells them to.
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def make_loader(

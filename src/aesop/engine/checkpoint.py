@@ -1,9 +1,11 @@
 """What a run leaves on disk: `models/` to use, `state/` to continue from. Everything is written aside and renamed.
 
 models/net_g_00005000.safetensors   the network for use, with its options and the whole configuration in the metadata
-state/00005000/                     every network as trained, the optimisers' moments, state.json
+state/00005000/                     every network as trained, the optimisers' moments, and, written last, state.json with the
+                                    progress and the checksum of every file beside it
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -11,6 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,8 +66,13 @@ def save_state(folder: Path, stage: Stage, config: Config, progress: Progress, k
         for rank in range(processes):
             if (pool := folder / waiting_name(rank)).is_file():
                 pool.rename(aside / pool_name(rank))
+        content = {
+            "stage": config.stage,
+            **asdict(progress),
+            "files": {file.name: _checksum(file) for file in sorted(aside.glob("*.safetensors"))},
+        }
         with replacing(aside / "state.json") as temporary:
-            temporary.write_text(json.dumps({"stage": config.stage, **asdict(progress)}, indent=1))
+            temporary.write_text(json.dumps({"sha256": _checksum_of(content), **content}, indent=1))
         if target.exists():
             shutil.rmtree(target)
         aside.rename(target)
@@ -93,13 +101,10 @@ def load_state(folder: Path, stage: Stage, config: Config) -> Progress:
     """Fill the stage in place from a state folder.
 
     Raises:
-        WeightsError: incomplete, damaged, or of another stage or network.
+        WeightsError: incomplete, damaged (a single bit suffices), or of another stage or network.
     """
-    try:
-        saved = json.loads((folder / "state.json").read_text())
-        progress = Progress(int(saved["iteration"]), dict(saved["best"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{folder} is no complete state folder: state.json is missing or damaged ({error})") from error
+    saved = _read_verified(folder)
+    progress = Progress(saved["iteration"], saved["best"])
     if saved["stage"] != config.stage:
         raise WeightsError(f"{folder} is of the stage {saved['stage']}, this file trains {config.stage}")
     networks = {name: read_state_dict(folder / f"{name}.safetensors")[0] for name in stage.networks}
@@ -109,6 +114,35 @@ def load_state(folder: Path, stage: Stage, config: Config) -> Progress:
     for name, optimizer in stage.optimizers.items():
         _restore_moments(optimizer, moments[name])
     return progress
+
+
+def _read_verified(folder: Path) -> dict[str, Any]:
+    """state.json, once it and every file it names have their checksums: a flipped bit in a weight would go unnoticed."""
+    try:
+        saved = json.loads((folder / "state.json").read_text())
+        if saved.pop("sha256") != _checksum_of(saved):
+            raise ValueError("its checksum is another one")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{folder} is no complete state folder: state.json is missing or damaged ({error})") from error
+    for name, checksum in saved["files"].items():
+        try:
+            found = _checksum(folder / name)
+        except OSError as error:
+            raise WeightsError(f"{folder / name} cannot be read: {error}") from error
+        if found != checksum:
+            raise WeightsError(f"{folder / name} is damaged: it is not what was written (its checksum is another one)")
+    return saved
+
+
+def _checksum(path: Path) -> str:
+    """SHA-256 of a file, which is on the disk from then on."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _checksum_of(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def load_newest_state(folder: Path, stage: Stage, config: Config) -> tuple[Progress, Path | None, list[str]]:

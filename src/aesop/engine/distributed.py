@@ -91,6 +91,21 @@ def average_scalars(world: World, scalars: dict[str, Tensor]) -> dict[str, float
     return dict(zip(scalars, stacked.tolist(), strict=True))
 
 
+# All processes have to stop at the same step: every so many steps they ask each other.
+AGREE_EVERY = 10
+
+
+def agreed_signal(world: World, number: int, iteration: int) -> int:
+    """The signal to stop for after this step, the same in all processes; 0: go on."""
+    if world.size == 1:
+        return number
+    if iteration % AGREE_EVERY:
+        return 0
+    shared = torch.tensor(number, device=world.device)
+    dist.all_reduce(shared, dist.ReduceOp.MAX)
+    return int(shared.item())
+
+
 def barrier(world: World) -> None:
     if world.size > 1:
         dist.barrier()

@@ -14,22 +14,24 @@ from aesop.published import is_placeholder
 from aesop.weights import find_file, has_pretrained
 
 
-def preflight(config: Config, made: Collection[Path] = ()) -> tuple[list[str], list[str]]:
+def preflight(config: Config, made: Collection[Path] = (), images: bool = True) -> tuple[list[str], list[str]]:
     """Lines that describe the run, and every fault found, without training or writing anything.
 
     Args:
         made: files that an earlier stage of a pipeline will have written by then.
+        images: look at the data sets as well; `aesop doctor` does so itself, and closer.
     """
     assert config.train is not None
     assert config.datasets.train is not None
     lines, faults = _device_and_networks(config)
-    _look_at("train", config.datasets.train, lambda: training_images(config).pairs, config, lines, faults)
+    if images:
+        _look_at("train", config.datasets.train, lambda: training_images(config).pairs, config, lines, faults)
     if config.degradation is not None:
         try:
             Degrader(config, rank=0)
         except ValueError as error:
             faults.append(str(error))
-    for section, data in config.datasets.measured("val").items():
+    for section, data in (config.datasets.measured("val") if images else {}).items():
         _look_at_measured(section, data, config, lines, faults)
     lines.append("would read:")
     for option, file in starting_files(config).items():
@@ -48,11 +50,11 @@ def preflight(config: Config, made: Collection[Path] = ()) -> tuple[list[str], l
     return lines, faults
 
 
-def preflight_test(config: Config) -> tuple[list[str], list[str]]:
+def preflight_test(config: Config, images: bool = True) -> tuple[list[str], list[str]]:
     """`preflight` for `aesop test`."""
     lines, faults = _device_and_networks(config)
     sections = config.datasets.measured("test") or config.datasets.measured("val")
-    for section, data in sections.items():
+    for section, data in (sections if images else {}).items():
         _look_at_measured(section, data, config, lines, faults)
     lines.append("would read:")
     _look_at_file("path.pretrain_network_g", config.path.pretrain_network_g or "(not given)", lines, faults)
@@ -91,7 +93,7 @@ def _look_at(
     lines: list[str],
     faults: list[str],
 ) -> None:
-    if missing := _missing_roots(section, data):
+    if missing := missing_roots(section, data):
         faults += missing
         return
     try:
@@ -113,7 +115,8 @@ def _look_at_measured(section: str, data: PairedDataset, config: Config, lines: 
     _look_at(section, data, lambda: MeasuredPairs(data, section, config.scale).pairs, config, lines, faults)
 
 
-def _missing_roots(section: str, data: PairedDataset) -> list[str]:
+def missing_roots(section: str, data: PairedDataset) -> list[str]:
+    """A sentence for each folder of a data set that is not there."""
     named = [(option, getattr(data, option) or []) for option in ("dataroot_gt", "dataroot_lq")]
     return [
         _missing(f"datasets.{section}.{option}", root)
@@ -143,7 +146,7 @@ def missing_inputs(config: Config, to_test: bool) -> list[str]:
     elif config.datasets.train is not None:
         sections = {"train": config.datasets.train} | sections
     missing = [_missing(option, file) for option, file in files.items() if file and not Path(file).expanduser().is_file()]
-    return missing + [fault for section, data in sections.items() for fault in _missing_roots(section, data)]
+    return missing + [fault for section, data in sections.items() for fault in missing_roots(section, data)]
 
 
 def refuse_missing_inputs(config: Config, source: object, to_test: bool = False) -> None:

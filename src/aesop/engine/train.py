@@ -19,10 +19,11 @@ from aesop.data.loader import make_loader, to_device
 from aesop.data.pairs import MeasuredPairs, TrainingCrops
 from aesop.data.realworld import Degrader, HRCrops
 from aesop.engine.checkpoint import Progress, load_newest_state, load_state, save_model, save_state, set_newer_aside, states
-from aesop.engine.distributed import World, average_scalars, barrier, broadcast_state, joined
+from aesop.engine.distributed import World, agreed_signal, average_scalars, barrier, broadcast_state, joined
 from aesop.engine.stages import DIVERGED, AdversarialStage, Stage, build_stage
 from aesop.evaluate import averages, check_sizes, image_saver, is_better, make_metrics, measure, predict
 from aesop.files import replacing
+from aesop.interruption import Interrupted, Signals
 
 log = logging.getLogger("aesop")
 
@@ -46,6 +47,7 @@ def train(config: Config, resume: bool = False, world: World | None = None) -> P
     Raises:
         ValueError and its kinds: whatever is wrong with options, weights or images, before the first step where possible.
         FloatingPointError: when the training diverged; the last saved state is from before.
+        Interrupted: after SIGINT, SIGTERM or SIGUSR1, with the state saved.
     """
     if world is None:
         with joined(config.device) as world:
@@ -76,8 +78,20 @@ def train(config: Config, resume: bool = False, world: World | None = None) -> P
         )
         _announce(config, stage, world, len(images.pairs))
 
+        def checkpoint() -> None:
+            if degrader is not None:
+                degrader.save(folder / "state")
+            barrier(world)
+            if world.is_main:
+                stage.refuse_broken_weights(progress.iteration)
+                save_model(
+                    folder / "models" / f"net_g_{progress.iteration:08d}.safetensors", stage, config, progress.iteration
+                )
+                save_state(folder / "state", stage, config, progress, config.logger.keep_states, world.size)
+            barrier(world)
+
         begun = time.perf_counter()
-        with Outlet(config, world, folder, first) as outlet:
+        with Outlet(config, world, folder, first) as outlet, Signals() as signals:
             for iteration, batch in enumerate(loader, first):
                 rate = stage.set_learning_rate(iteration)
                 gt = to_device(batch["gt"], world.device)
@@ -95,14 +109,10 @@ def train(config: Config, resume: bool = False, world: World | None = None) -> P
                 if validation.is_due(iteration):
                     outlet.write_figures(iteration, validation.run(iteration, progress))
                 if iteration % config.logger.save_checkpoint_freq == 0 or last:
-                    if degrader is not None:
-                        degrader.save(folder / "state")
-                    barrier(world)
-                    if world.is_main:
-                        stage.refuse_broken_weights(iteration)
-                        save_model(folder / "models" / f"net_g_{iteration:08d}.safetensors", stage, config, iteration)
-                        save_state(folder / "state", stage, config, progress, config.logger.keep_states, world.size)
-                    barrier(world)
+                    checkpoint()
+                elif number := agreed_signal(world, signals.number, iteration):
+                    checkpoint()
+                    raise Interrupted(number, iteration)
         if world.is_main:
             log.info("finished %s: %s", config.name, final_model(config))
     return final_model(config)

@@ -1,0 +1,226 @@
+"""How long a training takes and how much memory: a few real steps on real batches, in a process of their own.
+
+The process of its own makes the memory measured the training's alone, and survives what the system does to a process that
+wants too much of it.
+"""
+
+import json
+import logging
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from aesop.archs import build_network
+from aesop.archs.vgg import VGGFeatureExtractor
+from aesop.config import Config
+from aesop.data.degradations import usm_sharpen
+from aesop.data.loader import make_loader, to_device
+from aesop.data.realworld import Degrader
+from aesop.device import pick_device
+from aesop.engine.distributed import World
+from aesop.engine.stages import Stage, build_stage
+from aesop.engine.train import training_images
+from aesop.weights import has_pretrained, save_weights
+
+Batch = Mapping[str, torch.Tensor]
+
+SECONDS = 30.0  # of steps; one step is made in any case
+STEPS = 10
+
+
+@dataclass(frozen=True)
+class Estimate:
+    computing: float
+    """Seconds a step computes."""
+    loading: float
+    """Seconds the loader takes for a batch, when it does nothing else."""
+    workers: int
+    images: int
+    """How many of a batch's images the steps had; the figures are scaled to all of them."""
+    memory: int | None
+    """Bytes at the peak; None where it is not known."""
+    model: int
+    """Bytes of a weight file."""
+    state: int
+    """Bytes of a state to resume from."""
+
+    @property
+    def seconds(self) -> float:
+        """Of an iteration: workers load the next batches meanwhile."""
+        return max(self.computing, self.loading) if self.workers else self.computing + self.loading
+
+    @property
+    def waiting(self) -> float:
+        """The share of an iteration spent waiting for data."""
+        return 1 - self.computing / self.seconds
+
+
+def estimate(
+    config: Config, autoencoder: Mapping[str, Any] | None = None, seconds: float = SECONDS
+) -> tuple[Estimate, list[str]]:
+    """Time and memory of a training stage, and what stood in for files that are not there. Nothing is left behind.
+
+    Args:
+        autoencoder: the options of an auto-encoder still to be trained; default: the published one.
+        seconds: about how long steps are made; one is made in any case.
+
+    Raises:
+        MemoryError: it needs more than there is.
+        ValueError, OSError, RuntimeError: it cannot run.
+    """
+    with TemporaryDirectory() as folder:
+        runnable, notes = with_stand_ins(config, Path(folder), autoencoder)
+        with ProcessPoolExecutor(1, get_context("spawn")) as process:
+            try:
+                return process.submit(_short_run, runnable, seconds).result(), notes
+            except BrokenProcessPool:
+                raise MemoryError("the system ended the process, as it does when memory runs out") from None
+
+
+def with_stand_ins(config: Config, folder: Path, autoencoder: Mapping[str, Any] | None = None) -> tuple[Config, list[str]]:
+    """The configuration with something untrained of the same size for every weight file that is not there, and its names."""
+    config = config.model_copy(deep=True)
+    assert config.train is not None
+    path, aesop, percep, notes = config.path, config.train.aesop_opt, config.train.perceptual_opt, []
+    path.resume_state = None
+    for option in ("pretrain_network_g", "pretrain_network_d", "pretrain_network_decoder"):
+        file = getattr(path, option)
+        if file and not Path(file).is_file():
+            setattr(path, option, None)
+            notes.append(f"path.{option}")
+    if aesop and aesop.autoencoder_load and not Path(aesop.autoencoder_load.path).is_file():
+        kind = "ProbabilisticAutoEncoder_RRDBNet" if aesop.type.startswith("Probabilistic") else "AutoEncoder_RRDBNet"
+        options = autoencoder or {"type": kind, "scale": config.scale, "dec_opt": {"type": "RRDBNet"}}
+        aesop.autoencoder_load.path = str(folder / "autoencoder.safetensors")
+        state = build_network(options).state_dict()
+        save_weights(aesop.autoencoder_load.path, state, {"network": json.dumps(options)})
+        notes.append("train.aesop_opt.autoencoder_load")
+    if percep and not (Path(percep.vgg_path).is_file() if percep.vgg_path else has_pretrained(percep.vgg_type)):
+        percep.vgg_path = str(folder / "vgg.safetensors")
+        save_weights(percep.vgg_path, VGGFeatureExtractor(list(percep.layer_weights), percep.vgg_type).state_dict(), {})
+        notes.append(f"train.perceptual_opt ({percep.vgg_type})")
+    return config, notes
+
+
+def _short_run(config: Config, seconds: float) -> Estimate:
+    logging.getLogger("aesop").setLevel(logging.ERROR)
+    try:
+        return _measure(config, seconds)
+    except RuntimeError as error:
+        if "out of memory" in str(error) or "allocate memory" in str(error):
+            raise MemoryError(str(error).splitlines()[0]) from None
+        raise
+
+
+def _measure(config: Config, seconds: float) -> Estimate:
+    train, crops, device = config.train, config.datasets.train, pick_device(config.device)
+    assert train is not None
+    assert crops is not None
+    peaks = [_peak(device)]
+    stage = build_stage(config, World(device=device))
+    if config.degradation is not None:
+        config.degradation.queue_size = 0  # the pool is of no weight here, and takes whole batches only
+    step = _Step(config, stage, device)
+    batches = iter(make_loader(training_images(config), crops, 1, train.total_iter + 10_000, pin_memory=step.on_cuda))
+    loading = _time_of_a_batch(batches, crops.num_worker_per_gpu, seconds / 10)
+
+    batch, parts = crops.batch_size_per_gpu, train.accumulate
+    first = step(next(batches), parts)  # one image in each part
+    if first < seconds / 4:
+        first = step(next(batches), parts)  # the very first includes a start-up
+    peaks.append(_peak(device))
+    images, times = batch, [first]
+    if first > seconds:
+        images = parts
+    else:
+        if device.type == "cpu" and first * batch / parts > seconds / 2:
+            images = parts * max(1, int(seconds / 2 / first))
+        times = [step(next(batches), images)]
+        while len(times) <= STEPS and sum(times) < seconds:
+            times.append(step(next(batches), images))
+    peaks.append(_peak(device))
+    computing = statistics.median(times[1:] or times)
+    networks = sum(_size(net) for net in stage.networks.values())
+    trained = sum(_size(net) for name, net in stage.networks.items() if name != "net_g_ema")
+    return Estimate(
+        computing=computing * batch / images,
+        loading=loading,
+        workers=crops.num_worker_per_gpu,
+        images=images,
+        memory=_memory(peaks, parts, images, batch),
+        model=_size(stage.network_for_use),
+        state=networks + 2 * trained,  # Adam's two moments
+    )
+
+
+class _Step:
+    """One step as the training loop makes it, timed."""
+
+    def __init__(self, config: Config, stage: Stage, device: torch.device):
+        assert config.train is not None
+        self.stage, self.device, self.on_cuda = stage, device, device.type == "cuda"
+        # The last iterations stand for all: nothing is frozen or waits for its turn any more.
+        self.last, self.cycle, self.made = config.train.total_iter, config.train.net_d_iters, 0
+        self.degrader = Degrader(config, rank=0) if config.degradation else None
+
+    def __call__(self, batch: Batch, images: int) -> float:
+        begun = time.perf_counter()
+        self.made += 1
+        gt = to_device(batch["gt"][:images], self.device)
+        if self.degrader is None:
+            lq = to_device(batch["lq"][:images], self.device)
+        else:
+            lq, gt = self.degrader(gt, self.made)
+        self.stage.step(lq, gt, self.last - self.made % self.cycle, usm_sharpen(gt) if self.stage.wants_sharpened else None)
+        if self.on_cuda:
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
+        return time.perf_counter() - begun
+
+
+def _time_of_a_batch(batches: Iterator[Batch], workers: int, seconds: float) -> float:
+    """With the loader alone at work, after its start: what was loaded ahead tells nothing."""
+    for _ in range(max(1, workers)):
+        next(batches)
+    begun, count = time.perf_counter(), 0
+    while time.perf_counter() - begun < seconds or count < workers:
+        next(batches)
+        count += 1
+    return (time.perf_counter() - begun) / max(count, 1)
+
+
+def _memory(peaks: list[int], parts: int, images: int, batch: int) -> int | None:
+    """The peak with a whole batch, from those before the start, with `parts` images and with `images`."""
+    before, least, most = peaks
+    if not most or (images < batch and images == parts):
+        return None
+    grown = (most - least) * (batch - images) // (images - parts) if images < batch else 0
+    return most - before + grown
+
+
+def _size(net: torch.nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in net.state_dict().values())
+
+
+def _peak(device: torch.device) -> int:
+    """Most memory in bytes that this process has had so far; 0 where that is not known."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.driver_allocated_memory()
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return 0
+    # Not getrusage: it counts what the process that started this one had.
+    found = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+    return int(found[0]) * 1024 if found else 0

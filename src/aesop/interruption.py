@@ -1,0 +1,42 @@
+"""Signals that end a training: the step is finished, the state saved, the process leaves with 128 + the signal's number.
+
+SIGINT (Ctrl-C, exit code 130), SIGTERM (a cluster's pre-emption, 143) and SIGUSR1 (SLURM's `--signal=USR1@120`, 138). The
+second signal of a kind has its usual effect.
+"""
+
+import signal
+import threading
+from types import FrameType
+from typing import Any, Self
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+
+
+class Interrupted(Exception):
+    """A training was stopped by a signal after a whole step, and its state saved."""
+
+    def __init__(self, number: int, iteration: int):
+        super().__init__(
+            f"stopped by {signal.Signals(number).name} after iteration {iteration}; the state is saved, --resume continues"
+        )
+        self.exit_code = 128 + number
+
+
+class Signals:
+    """While entered, a signal is remembered instead of ending the process. Only the main thread can do that."""
+
+    number: int = 0
+
+    def __enter__(self) -> Self:
+        self._former: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            self._former = {number: signal.signal(number, self._remember) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        signal.signal(number, self._former[number])
