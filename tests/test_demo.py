@@ -3,13 +3,12 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from rich.console import Console
 
 import aesop
 from aesop.data.images import image_size, list_images
-from aesop.demo import CROP, hardest_window, make_stages, read_curves, run
+from aesop.demo import make_stages, read_curves, run
 
 ASSETS = Path(aesop.__file__).parent / "assets"
 
@@ -33,15 +32,6 @@ def test_the_two_gans_differ_in_one_loss(tmp_path):
     assert dumps[1]["train"].pop("pixel_opt")["loss_weight"] == 1.0
     assert dumps[0].pop("name") != dumps[1].pop("name")
     assert dumps[0] == dumps[1]
-
-
-def test_hardest_window_is_where_detail_is():
-    gt = np.full((200, 240, 3), 128, np.uint8)
-    gt[100:140, 120:160] = np.random.default_rng(0).integers(0, 255, (40, 40, 3))
-    lq = np.full((50, 60, 3), 128, np.uint8)
-    top, left = hardest_window(lq, gt)
-    assert abs(top - 100) <= CROP // 4
-    assert abs(left - 120) <= CROP // 4
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from aesop import weights
 from aesop.archs import AutoEncoder, build_network
-from aesop.config import Config, MetricOptions, PairedDataset
+from aesop.config import Config, MetricOptions, PairedDataset, ValOptions
 from aesop.data.images import read_image, to_array, to_tensor, write_image
 from aesop.data.pairs import MeasuredPairs
 from aesop.data.resize import mod_crop
@@ -30,6 +30,7 @@ from aesop.evaluate import (
     test,
     without_reference,
 )
+from aesop.inference import SMALLEST_TILE, check_tiling
 from aesop.metrics import METRICS, MetricInfo
 from aesop.niqe import NIQE
 from aesop.weights import save_weights
@@ -188,6 +189,44 @@ def test_a_generator_answers_the_same_with_and_without_hr():
     net = build_network(GENERATOR).eval()
     lq = noise(0, 8, 12)
     np.testing.assert_array_equal(predict(net, lq, None, 4, CPU), predict(net, lq, noise(1, 32, 48), 4, CPU))
+
+
+def test_tiles_change_nothing_that_a_network_does_not_see_across_them():
+    class Sharpen(torch.nn.Module):
+        """A receptive field of 3x3 LR pixels, which the overlap covers; remembers the largest side that it saw."""
+
+        largest = 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.largest = max(self.largest, *x.shape[-2:])
+            blurred = torch.nn.functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+            return (2 * x - blurred).repeat_interleave(4, -1).repeat_interleave(4, -2)
+
+    lq = noise(0, 50, 90)
+    whole, tiled = Sharpen(), Sharpen()
+    expected = predict(whole, lq, None, 4, CPU)
+    difference = np.abs(predict(tiled, lq, None, 4, CPU, tile=32).astype(int) - expected)
+    assert (whole.largest, tiled.largest) == (90, 32)
+    assert difference.max() <= 1  # the blending rounds
+    assert (difference > 0).mean() < 0.01
+    torch.manual_seed(0)
+    net = build_network(AUTOENCODER).eval()
+    image = noise(1, 40, 48)
+    np.testing.assert_array_equal(predict(net, image, image, 4, CPU, tile=32), predict(net, image, image, 4, CPU))
+
+
+@pytest.mark.parametrize("tile", [0, SMALLEST_TILE, 200, "2e2"])
+def test_tiles_are_as_for_upscaling(tile):
+    side = ValOptions(tile=tile).tile
+    assert side == int(float(tile))
+    check_tiling(side, 16)
+
+
+def test_tiles_too_small_are_refused_with_the_option(root):
+    with pytest.raises(ValueError, match=rf"tile\n.*0 \(whole images\) or at least {SMALLEST_TILE}"):
+        ValOptions(tile=SMALLEST_TILE - 1)
+    with pytest.raises(ValueError, match="--tile"):
+        check_tiling(SMALLEST_TILE - 1, 16)
 
 
 def test_sizes_of_training_pairs_are_checked_alike(root):

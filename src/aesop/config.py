@@ -618,6 +618,15 @@ class MetricOptions(Options):
     """aepsnr: weight file of the auto-encoder to measure with; default: the AESOP loss's while training."""
 
 
+SMALLEST_TILE = 32  # as for `aesop upscale`
+
+
+def _tile(side: int) -> int:
+    if 0 < side < SMALLEST_TILE:
+        raise ValueError(f"0 (whole images) or at least {SMALLEST_TILE}")
+    return side
+
+
 class ValOptions(Options):
     val_freq: Count = 5000
     """Validate every so many iterations; 0: never."""
@@ -629,6 +638,11 @@ class ValOptions(Options):
     """Appended to the names of saved images."""
     metrics: dict[str, MetricOptions] = {"psnr": MetricOptions()}
     """What is measured, in validation and by `aesop test`: name -> options, `{}` for the usual ones."""
+    tile: Annotated[Count, AfterValidator(_tile)] = 0
+    """Side of the tiles, in LR pixels, in which generators see large images, in validation and by `aesop test`: less memory,
+    a little another result; 0: whole images, as published."""
+    page: bool = False
+    """`aesop test` also writes <results>/page.html: the tested network, bicubic and `path.compare_with` side by side."""
     best_metric: str | None = None
     """The metric by which the best weights are kept; default: the first one."""
 
@@ -656,6 +670,9 @@ class LoggerOptions(Options):
 class PathOptions(Options):
     pretrain_network_g: str | None = None
     """Weights the generator (or, for the autoencoder stage, the auto-encoder) starts from."""
+    compare_with: str | list[str] | None = None
+    """Weight files of other generators of the same scale, which `aesop test` measures beside this network, as it does
+    bicubic; their architectures are found from the files."""
     param_key_g: str | None = None
     """Which weights of a `.pth`: params_ema or params; default: the first of these that it has."""
     strict_load_g: bool = True

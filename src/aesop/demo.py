@@ -13,6 +13,7 @@ from rich.console import Console
 from torch import nn
 
 from aesop.archs import build_network
+from aesop.compare import LARGEST_SIDE, View
 from aesop.config import Config, MetricOptions, PairedDataset, PixelOptions
 from aesop.data.images import to_array, to_tensor
 from aesop.data.pairs import MeasuredPairs
@@ -168,22 +169,15 @@ def write_page(
         caption="Means over the held-out photographs. PSNR and SSIM on luma, 4-pixel border left out. LR-PSNR: agreement "
         "with the low-resolution image. AE-PSNR: agreement after the auto-encoder, what AESOP optimises.",
     )
-    for index, sample in enumerate(samples):
-        name = str(sample["name"])
-        nearest = sample["lq"].repeat(SCALE, 0).repeat(SCALE, 1)
-        images = {"LR": nearest} | {m.name: m.images[name] for m in methods} | {"HR": sample["gt"]}
-        page.slider("" if index else "Before and after", name, images, start=("Bicubic", "AESOP GAN"))
-    windows = [hardest_window(sample["lq"], sample["gt"]) for sample in samples]
-    rows = [
-        {"LR": sample["lq"][top // SCALE : (top + CROP) // SCALE, left // SCALE : (left + CROP) // SCALE]}
-        | {m.name: m.images[sample["name"]][top : top + CROP, left : left + CROP] for m in methods}
-        | {"HR": sample["gt"][top : top + CROP, left : left + CROP]}
-        for sample, (top, left) in zip(samples, windows, strict=True)
+    views = [
+        View.of(sample, {m.name: m.images[sample["name"]] for m in methods}, SCALE, LARGEST_SIDE, CROP) for sample in samples
     ]
+    for index, view in enumerate(views):
+        page.slider("" if index else "Before and after", view.name, view.images, start=("Bicubic", "AESOP GAN"))
     page.crops(
         "Crops, 4 times enlarged",
-        rows,
-        labels=[s["name"] for s in samples],
+        [view.crops for view in views],
+        labels=[view.name for view in views],
         caption="Where bicubic loses most of each photograph.",
     )
     page.gallery(
@@ -206,15 +200,6 @@ def credits(folder: Path) -> list[str]:
     lines = (folder / "CREDITS.md").read_text(encoding="utf-8").splitlines()
     rows = [re.sub(r"[`\[\]]", "", line).split("|")[1:6] for line in lines if line.startswith("| `")]
     return [", ".join(cell.strip() for cell in row) for row in rows]
-
-
-def hardest_window(lq: np.ndarray, gt: np.ndarray) -> tuple[int, int]:
-    """Top left of the CROP x CROP window (on a grid of LR pixels) in which bicubic loses most."""
-    lost = (gt.astype(np.float32) - imresize(lq, SCALE)).mean(2) ** 2
-    tops, lefts = (range(CROP // 2, side - CROP - CROP // 2, 2 * SCALE) for side in lost.shape)
-    return max(
-        ((t, left) for t in tops for left in lefts), key=lambda at: lost[at[0] : at[0] + CROP, at[1] : at[1] + CROP].sum()
-    )
 
 
 def autoencoder_view(hr: np.ndarray, sr: np.ndarray, autoencoder: nn.Module) -> list[tuple[str, np.ndarray]]:

@@ -5,7 +5,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,23 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor, nn
 
 from aesop.archs import AutoEncoder, build_network
+from aesop.compare import (
+    Answer,
+    Best,
+    Method,
+    SetSummary,
+    View,
+    check_places,
+    load_methods,
+    plan_page,
+    where_all_are,
+    write_page,
+)
 from aesop.config import AutoEncoderOptions, Config, MetricOptions, PairedDataset
 from aesop.data.images import ImageError, image_size, to_array, to_tensor, write_image
 from aesop.data.pairs import MeasuredPairs
@@ -157,21 +170,30 @@ def _make_metric(name: str, entry: MetricOptions, scale: int, device: torch.devi
 
 
 def predict(
-    net: nn.Module, lq: np.ndarray, gt: np.ndarray | None, scale: int, device: torch.device, precision: str = "fp32"
+    net: nn.Module,
+    lq: np.ndarray,
+    gt: np.ndarray | None,
+    scale: int,
+    device: torch.device,
+    precision: str = "fp32",
+    tile: int = 0,
 ) -> np.ndarray:
     """The network's 8-bit answer for a pair of uint8 images: SR from LR; an auto-encoder's estimate from HR.
 
     Without HR (`gt` None) `lq` is the image itself, which an auto-encoder gets cut to multiples of the scale.
+
+    Args:
+        tile: a generator sees tiles of at most so many LR pixels a side; 0, and for auto-encoders: whole images.
     """
     if not isinstance(net, AutoEncoder):
-        return upscale_image(net, lq, scale, tile=0, device=device, precision=precision)
+        return upscale_image(net, lq, scale, tile=tile, device=device, precision=precision)
     image = mod_crop(lq, scale) if gt is None else gt
     with torch.inference_mode(), autocast(device, precision):
         return to_array(net(to_tensor(image)[None].to(device))[0].float().cpu())
 
 
 def measure(
-    answer: Callable[[np.ndarray, Any], np.ndarray],
+    answer: Answer,
     pairs: MeasuredPairs,
     metrics: Mapping[str, Metric],
     device: torch.device,
@@ -187,18 +209,26 @@ def measure(
     rows = []
     for index in range(len(pairs)):
         sample = pairs[index]
-        measured = {n: m for n, m in metrics.items() if sample["gt"] is not None or not m.info.needs_reference}
-        try:
-            sr = answer(sample["lq"], sample["gt"])
-            images = [to_tensor(image)[None].to(device) for image in (sr, sample["gt"]) if image is not None]
-            with torch.inference_mode():
-                figures = {name: float(metric(*images).item()) for name, metric in measured.items()}
-        except ValueError as error:
-            raise ValueError(f"{pairs.pairs[index].source}: {error}") from error
-        rows.append({"image": sample["name"], **figures})
+        row, sr = measure_image(answer, sample, pairs.pairs[index].source, metrics, device)
+        rows.append(row)
         if save is not None:
             save(sample["name"], sr)
     return rows
+
+
+def measure_image(
+    answer: Answer, sample: Mapping[str, Any], source: Path, metrics: Mapping[str, Metric], device: torch.device
+) -> tuple[Row, np.ndarray]:
+    """`measure` for one sample of MeasuredPairs: (its row, its SR)."""
+    measured = {n: m for n, m in metrics.items() if sample["gt"] is not None or not m.info.needs_reference}
+    try:
+        sr = answer(sample["lq"], sample["gt"])
+        images = [to_tensor(image)[None].to(device) for image in (sr, sample["gt"]) if image is not None]
+        with torch.inference_mode():
+            figures = {name: float(metric(*images).item()) for name, metric in measured.items()}
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    return {"image": sample["name"], **figures}, sr
 
 
 def averages(rows: list[Row]) -> dict[str, float]:
@@ -221,7 +251,11 @@ def is_better(options: Mapping[str, MetricOptions], name: str, value: float, tha
 def test(config: Config, console: Console) -> dict[str, list[Row]]:
     """Measure `path.pretrain_network_g` on every `test...` (else `val...`) section; write images, tables, CSV and JSON.
 
-    Of a SingleImageDataset, which has no HR, the images are saved and the metrics measured that need none.
+    With `path.compare_with` or `val.page` other models and bicubic are measured beside it, and shown on a page. Of a
+    SingleImageDataset, which has no HR, the images are saved and the metrics measured that need none.
+
+    Returns:
+        The tested network's rows by section.
 
     Raises:
         ValueError: no test set, no weights or ones that do not fit, metrics or images that cannot be measured.
@@ -234,7 +268,7 @@ def test(config: Config, console: Console) -> dict[str, list[Row]]:
     sets = {name: MeasuredPairs(data, name, config.scale) for name, data in sections.items()}
     alone = without_reference(config.val.metrics)
     options = config.val.metrics if any(pairs.has_reference for pairs in sets.values()) else alone
-    if not options and not config.val.save_img:
+    if not (options or config.val.save_img or config.val.page):
         raise ValueError("val: nothing to do: without HR images only metrics such as niqe can be measured; set save_img")
     check_sizes(options, sets.values(), config.scale, isinstance(config.network_g, AutoEncoderOptions))
     device = pick_device(config.device)
@@ -243,31 +277,94 @@ def test(config: Config, console: Console) -> dict[str, list[Row]]:
         state, _ = read_state_dict(config.path.pretrain_network_g, config.path.param_key_g)
         load_into(net, state, config.path.pretrain_network_g, config.path.strict_load_g)
     net.eval().requires_grad_(False).to(device)
+    methods = load_methods(
+        config, lambda lq, gt: predict(net, lq, gt, config.scale, device, config.precision, config.val.tile), device
+    )
+    check_places(list(sets), methods)
     metrics = make_metrics(options, config.scale, device)
+    counts = {section: len(pairs) for section, pairs in sets.items()}
+    shown, side = plan_page(counts, len(methods), config.scale) if config.val.page else (dict.fromkeys(sets, 0), 0)
     folder = config.results_folder
-    results = {}
+    results: dict[str, dict[str, list[Row]]] = {}
+    summaries = []
     for section, pairs in sets.items():
         left_out = [] if pairs.has_reference else [name for name in config.val.metrics if name not in alone]
         if left_out:
             console.print(f"{pairs.name}: {', '.join(left_out)} left out: it has no HR images to compare with", markup=False)
         begun = time.perf_counter()
-        rows = measure(
-            lambda lq, gt: predict(net, lq, gt, config.scale, device, config.precision),
-            pairs,
-            metrics,
-            device,
-            image_saver(folder / "images" / section, config.val.suffix) if config.val.save_img else None,
-        )
+        rows, views = measure_methods(methods, section, pairs, metrics, config, device, shown[section], side)
         results[section] = rows
-        console.print(f"{pairs.name}: {len(rows)} images in {time.perf_counter() - begun:.1f} s")
-        write_rows(folder / f"{section}.csv", rows)
-    with replacing(folder / "results.json") as temporary:
-        described = {name: describe(sections[name], name, rows) for name, rows in results.items()}
-        temporary.write_text(json.dumps({"name": config.name, "sets": described}, indent=1))
+        summaries.append(SetSummary(pairs.name, len(pairs), {name: averages(each) for name, each in rows.items()}, views))
+        compared = f", {len(methods)} methods" if len(methods) > 1 else ""
+        console.print(f"{pairs.name}: {len(pairs)} images{compared} in {time.perf_counter() - begun:.1f} s")
+        for method in methods:
+            write_rows(folder / f"{method.place(section)}.csv", rows[method.name])
+    write_json(folder / "results.json", config.name, sections, methods, results)
     if options:
-        console.print(summary_table({sets[name].name: averages(rows) for name, rows in results.items()}, options))
+        lines = {
+            each.name + (f", {method}" if len(methods) > 1 else ""): means
+            for each in summaries
+            for method, means in each.means.items()
+        }
+        console.print(summary_table(lines, options))
     console.print(f"rows per image: {folder}/*.csv and {folder}/results.json")
-    return results
+    if config.val.page:
+        page = write_page(config, methods, summaries, columns(options))
+        total, some = sum(counts.values()), sum(shown.values())
+        note = f" ({some} of {total} images; {where_all_are(config)})" if some < total else ""
+        console.print(f"side by side: {page}{note}", markup=False)
+    return {section: rows[methods[-1].name] for section, rows in results.items()}
+
+
+def measure_methods(
+    methods: Sequence[Method],
+    section: str,
+    pairs: MeasuredPairs,
+    metrics: Mapping[str, Metric],
+    config: Config,
+    device: torch.device,
+    shown: int,
+    side: int,
+) -> tuple[dict[str, list[Row]], list[View]]:
+    """Rows by method and views of the first images; writes the images themselves where `val.save_img` says so.
+
+    Args:
+        shown, side: how many images to keep views of, and how large (see plan_page).
+    """
+    rows: dict[str, list[Row]] = {method.name: [] for method in methods}
+    views = []
+    for index, pair in enumerate(pairs.pairs):
+        sample, answers = pairs[index], {}
+        for method in methods:
+            row, sr = measure_image(method.answer, sample, pair.source, metrics, device)
+            rows[method.name].append(row)
+            answers[method.name] = sr
+            if config.val.save_img:
+                folder = config.results_folder / "images" / method.place(section)
+                image_saver(folder, config.val.suffix)(sample["name"], sr)
+        if index < shown:
+            views.append(View.of(sample, answers, config.scale, side))
+    return rows, views
+
+
+def write_json(
+    path: Path,
+    name: str,
+    sections: Mapping[str, PairedDataset],
+    methods: Sequence[Method],
+    results: Mapping[str, Mapping[str, list[Row]]],
+) -> None:
+    """results.json: the tested network's figures by section; those of the others, if any, below `compared_with`."""
+
+    def described(method: Method) -> dict:
+        return {section: describe(sections[section], section, rows[method.name]) for section, rows in results.items()}
+
+    *others, tested = methods
+    content: dict[str, Any] = {"name": name, "sets": described(tested)}
+    if others:
+        content["compared_with"] = {m.name: {"weights": m.weights, "sets": described(m)} for m in others}
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1))
 
 
 def check_sizes(
@@ -309,15 +406,23 @@ def write_rows(path: Path, rows: list[Row]) -> None:
         writer.writerow({"image": "average", **averages(rows)})
 
 
+def columns(options: Mapping[str, MetricOptions]) -> dict[str, tuple[str, Best]]:
+    """Entry of `val.metrics` -> (the column's label, whether the largest or smallest figure is the best)."""
+    infos = {name: entry_info(name, entry) for name, entry in options.items()}
+    shared = Counter(info.label for info in infos.values())
+    return {
+        name: (info.label if shared[info.label] == 1 else name, "max" if info.higher_is_better else "min")
+        for name, info in infos.items()
+    }
+
+
 def summary_table(figures: Mapping[str, Mapping[str, float]], options: Mapping[str, MetricOptions]) -> Table:
     """One line per test set (or method), one column per metric; empty where a metric was not measured."""
     table = Table()
     table.add_column("")
-    infos = {name: entry_info(name, entry) for name, entry in options.items()}
-    shared = Counter(info.label for info in infos.values())
-    for name, info in infos.items():
-        label = info.label if shared[info.label] == 1 else name
-        table.add_column(f"{label} {'↑' if info.higher_is_better else '↓'}", justify="right")
+    for label, best in columns(options).values():
+        table.add_column(f"{label} {'↑' if best == 'max' else '↓'}", justify="right")
+    formats = {name: entry_info(name, entry).format for name, entry in options.items()}
     for label, row in figures.items():
-        table.add_row(label, *(format(row[name], infos[name].format) if name in row else "" for name in options))
+        table.add_row(escape(label), *(format(row[name], formats[name]) if name in row else "" for name in options))
     return table

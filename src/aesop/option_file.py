@@ -1,5 +1,6 @@
 """Reading option files: overrides, pipelines, and all faults of a file at once with line and nearest valid name."""
 
+import copy
 import difflib
 import types
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,10 @@ from pydantic import BaseModel, ValidationError
 
 from aesop.config import STAGES, Config, Datasets, PairedDataset, SpandrelNetOptions
 from aesop.published import former_place, from_published
+
+# An option file has a few hundred values in a few kilobytes. With a limit, none takes noticeable time or memory.
+MAX_BYTES = 200_000
+MAX_VALUES = 5_000
 
 
 class ConfigError(ValueError):
@@ -56,7 +61,7 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict
         if own is None:
             raise ConfigError(f"{path}: stages.{stage} is missing; give its options, or `weights: FILE` to skip it")
         if not isinstance(own, Mapping):
-            raise ConfigError(f"{path}: stages.{stage} must be a mapping of options, found {own!r}")
+            raise ConfigError(f"{path}: stages.{stage} must be a mapping of options, found {_shown(own)}")
         if "weights" in own:
             merged[stage] = {"weights": own["weights"]}
         else:
@@ -69,22 +74,80 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], yaml.Node | None]:
     """The mapping in a YAML file and its node tree (for line numbers)."""
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        raw, nodes = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        text = data.decode("utf-8")
     except FileNotFoundError:
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.y*ml")], 1)
         raise ConfigError(f"option file {path} does not exist" + (f"; did you mean {near[0]}?" if near else "")) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"option file {path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        text = str(error).replace('in "<unicode string>", ', "")
-        raise ConfigError(f"{path} is no valid YAML: {text}") from error
+    if len(data) > MAX_BYTES:
+        raise ConfigError(f"{path} is larger than {MAX_BYTES // 1000} kB: it is no option file")
+    try:
+        raw, nodes = _parse(text)
+    except ValueError as error:
+        raise ConfigError(f"{path} is no valid YAML: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} holds no options (expected `key: value` lines)")
     repeated = list(_repeated_keys(nodes))
     if repeated:
         raise ConfigError(f"{path} gives options twice:\n  " + "\n  ".join(repeated))
-    return raw, nodes
+    return _merge({}, raw), nodes  # what an alias stands for becomes a copy, for an override to change alone
+
+
+class _Loader(yaml.SafeLoader):
+    """Words, numbers, lists and mappings: no option is a date, bytes or a set, and a run may be named after a day."""
+
+    yaml_constructors = {  # noqa: RUF012
+        tag: construct
+        for tag, construct in yaml.SafeLoader.yaml_constructors.items()
+        if tag is None or tag.rpartition(":")[2] in ("null", "bool", "int", "float", "str", "seq", "map")
+    }
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def __init__(self, text: str):
+        super().__init__(text)
+        self.values, self.values_in = 0, {}
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Counts values with each alias replaced by what it stands for: a few lines of them can make billions."""
+        before, is_alias = self.values, self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        # An alias inside what it stands for has no end.
+        self.values += self.values_in.get(node, MAX_VALUES) if is_alias else 1
+        self.values_in.setdefault(node, self.values - before)
+        if self.values > MAX_VALUES:
+            raise ValueError(f"it holds more than {MAX_VALUES} values, with what its aliases stand for written out")
+        return node
+
+    def construct_scalar(self, node: Any) -> Any:
+        if node.tag.endswith(":int") and len(node.value) > 1000:  # Python prints none of more than 4300 digits
+            raise ValueError(f"line {node.start_mark.line + 1}: a number has too many digits")
+        return super().construct_scalar(node)
+
+
+def _parse(text: str) -> tuple[Any, yaml.Node | None]:
+    """The value in a YAML text and its node tree.
+
+    Raises:
+        ValueError: for a text that is no YAML, or stands for more than an option file can hold.
+    """
+    try:
+        loader = _Loader(text)
+        nodes = loader.get_single_node()
+        if nodes is None:
+            return None, None
+        return loader.construct_document(copy.deepcopy(nodes)), nodes  # constructing merges `<<` into the nodes
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except yaml.YAMLError as error:
+        raise ValueError(str(error).replace('in "<unicode string>", ', "")) from error
+    except LookupError as error:  # `!!bool word` and `!!int ""`
+        raise ValueError(f"a value is not of the type of its tag ({error})") from error
 
 
 def _repeated_keys(node: yaml.Node | None, where: str = "") -> Iterator[str]:
@@ -103,7 +166,7 @@ def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> None:
     for override in overrides:
         key, sign, value = override.partition("=")
         if not sign or not key:
-            raise ConfigError(f"override {override!r} must look like key.path=value, e.g. train.total_iter=1000")
+            raise ConfigError(f"override {_shown(override)} must look like key.path=value, e.g. train.total_iter=1000")
         *parents, last = key.split(".")
         node = raw
         for name in parents:
@@ -112,9 +175,9 @@ def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> None:
                 child = node[name] = {}
             node = child
         try:
-            node[last] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"override {override!r}: the value is no valid YAML") from error
+            node[last] = _parse(value)[0]
+        except ValueError as error:
+            raise ConfigError(f"override {_shown(override)}: the value is no valid YAML") from error
 
 
 def build_config(raw: Mapping[str, Any], source: str, nodes: yaml.Node | None = None) -> tuple[Config, list[str]]:
@@ -194,18 +257,23 @@ def _describe(entry: Mapping[str, Any], nodes: yaml.Node | None) -> Iterator[str
         expected = str(entry["ctx"].get("expected_tags") or entry["ctx"].get("expected"))
         names = [name.strip(" '") for name in expected.replace(" or ", ",").split(",")]
         near = difflib.get_close_matches(tag, names, 1, 0.6) if isinstance(tag, str) else []
-        yield f"{where}: {tag!r} is none of {expected}" + (f"; did you mean {near[0]}?" if near else "")
+        yield f"{where}: {_shown(tag)} is none of {expected}" + (f"; did you mean {near[0]}?" if near else "")
     elif kind == "union_tag_not_found" and not isinstance(given, Mapping):
-        yield f"{where}: must hold options (`key: value` lines), found {given!r}"
+        yield f"{where}: must hold options (`key: value` lines), found {_shown(given)}"
     elif kind == "union_tag_not_found" and model is not None:
         members = _models_in(model.model_fields[location[-1]].annotation)
         names = [name for member in members for name in get_args(member.model_fields["type"].annotation)]
         others = " and spandrel's (SwinIR, DRCT ...)" if SpandrelNetOptions in members else ""
         yield f"{where}.type: missing; known: {', '.join(names)}{others}"
     elif kind in ("model_type", "model_attributes_type", "dict_type"):
-        yield f"{where}: must hold options (`key: value` lines), found {given!r}"
+        yield f"{where}: must hold options (`key: value` lines), found {_shown(given)}"
     else:
-        yield f"{where}: {entry['msg'][0].lower()}{entry['msg'][1:]}, found {given!r}"
+        yield f"{where}: {entry['msg'][0].lower()}{entry['msg'][1:]}, found {_shown(given)}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]} ..."
 
 
 def _with_lines(text: str, nodes: yaml.Node | None) -> Iterator[str]:

@@ -138,7 +138,7 @@ def _current_rrdbnet(network: Raw) -> Raw:
 
 
 def _apply_model_type(raw: Raw, model_type: Any) -> None:
-    if model_type not in MODEL_TYPES:
+    if not isinstance(model_type, str) or model_type not in MODEL_TYPES:
         raise ValueError(f"model_type: {model_type!r} is not supported; known: {', '.join(MODEL_TYPES)}")
     stage, decided = MODEL_TYPES[model_type]
     raw.setdefault("stage", stage)

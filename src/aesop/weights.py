@@ -110,7 +110,7 @@ def read_state_dict(path: str | os.PathLike, key: str | None = None) -> tuple[St
     Raises:
         WeightsError: missing, truncated, not a weight file, or a pickle that holds more than tensors.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.is_dir():
         raise WeightsError(f"{path} is a folder, not a weight file: give a file in it, e.g. one of a run's models folder")
     if not path.is_file():

@@ -7,6 +7,7 @@ header first, for what OpenCV leaves out: the size before anything is decoded, a
 
 import os
 import re
+import stat
 import struct
 from collections.abc import Sequence
 from io import BytesIO
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
 from PIL import BmpImagePlugin, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL.Image import DecompressionBombError
 from PIL.ImageFile import ImageFile
 from torch import Tensor
 
@@ -25,8 +27,12 @@ from aesop.data import lmdb_store
 from aesop.files import replacing
 
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
-# A header of a few bytes can ask for any amount of memory; 200 megapixels of RGB are 600 MB (1.2 GB at 16 bit).
+# A header of a few bytes can ask for any amount of memory; 200 megapixels of RGB are 600 MB (1.2 GB at 16 bit), and
+# decoding takes up to 20 bytes a pixel besides the file.
 MAX_PIXELS = 200_000_000
+MAX_BYTES = (1 << 31) - 1  # more than 200 megapixels take in any format
+# A few bytes make a JPEG be gone through once more. Other decoders stop here, too; cameras and editors write about ten.
+MAX_JPEG_SCANS = 100
 
 _SIGNATURES: dict[bytes, type[ImageFile]] = {
     b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
@@ -39,10 +45,23 @@ _SIGNATURES: dict[bytes, type[ImageFile]] = {
     b"BM": BmpImagePlugin.BmpImageFile,
 }
 _END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"\0\0\0\0IEND\xaeB`\x82"}
+_START_OF_SCAN = b"\xff\xda"
+_JPEG_MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")  # those that have a length, and the end
 # What Pillow's readers raise on damaged files.
-_PILLOW_FAULTS = (OSError, SyntaxError, ValueError, LookupError, TypeError, EOFError, OverflowError, struct.error)
+_PILLOW_FAULTS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    LookupError,
+    TypeError,
+    EOFError,
+    OverflowError,
+    struct.error,
+    DecompressionBombError,
+)
 
 _EXIF_ORIENTATION = 0x0112
+_TRANSPOSED = (5, 6, 7, 8)
 _EXIF_TAIL = 65536
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_PLANAR, _TIFF_SEPARATE = 256, 257, 258, 284, 2
 _TIFF_OFFSETS_AND_SIZES = ((273, 279), (324, 325))  # strips, tiles
@@ -100,13 +119,13 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
     """
     path = Path(path)
     try:
-        with BytesIO(_bytes_of(path)) if lmdb_store.folder_of(path) else open(path, "rb") as file:
+        with BytesIO(_bytes_of(path)) if lmdb_store.folder_of(path) else _open_file(path) as file:
             header = _open_header(file, path)
             file.seek(max(0, file.seek(0, os.SEEK_END) - _EXIF_TAIL))
             width, height = header.size
             if isinstance(header, TiffImagePlugin.TiffImageFile):  # newer Pillow says the turned size here
                 width, height = header.tag_v2[_TIFF_WIDTH], header.tag_v2[_TIFF_HEIGHT]
-            turned = _orientation(header, file.read()) >= 5
+            turned = _orientation(header, file.read()) in _TRANSPOSED
             return (height, width) if turned else (width, height)
     except OSError as error:
         raise ImageError(f"image {path} cannot be read: {error.strerror}; check the path") from error
@@ -167,11 +186,23 @@ def _read(path: str | os.PathLike, max_pixels: int) -> ImageArray:
 
 def _bytes_of(path: Path) -> bytes:
     try:
-        return path.read_bytes() if lmdb_store.folder_of(path) is None else lmdb_store.read_bytes(path)
+        if lmdb_store.folder_of(path) is not None:
+            return lmdb_store.read_bytes(path)
+        with _open_file(path) as file:
+            return file.read()
     except OSError as error:
         raise ImageError(f"image {path} cannot be read: {error.strerror}; check the path") from error
     except lmdb_store.StoreError as error:
         raise ImageError(str(error)) from error
+
+
+def _open_file(path: Path) -> BinaryIO:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe may wait for ever, and a device has no end
+        raise ImageError(f"{path} is a folder, a pipe or a device, not an image file")
+    if status.st_size > MAX_BYTES:
+        raise ImageError(f"{path} has {status.st_size / 1e9:.1f} GB, which no image within the limits here takes")
+    return path.open("rb")
 
 
 def _open_header(file: BinaryIO, path: Path) -> ImageFile:
@@ -196,6 +227,8 @@ def _damaged(path: Path, reason: object) -> ImageError:
 
 def _decode(header: ImageFile, data: bytes, path: Path) -> ImageArray:
     orientation = _orientation(header, data)
+    if header.format == "JPEG" and data.count(_START_OF_SCAN) > MAX_JPEG_SCANS and _scans(data) > MAX_JPEG_SCANS:
+        raise _damaged(path, f"more than {MAX_JPEG_SCANS} scans")
     marker = _END_MARKERS.get(header.format or "")
     if marker and not data.endswith(marker):
         # Cut short, or something was appended. OpenCV 4 fills the missing part of a JPEG with gray and says nothing.
@@ -207,6 +240,15 @@ def _decode(header: ImageFile, data: bytes, path: Path) -> ImageArray:
     if image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
     return _upright(image, orientation)
+
+
+def _scans(data: bytes) -> int:
+    """How often a JPEG's pixels are gone through, without what may follow its end: another picture, a video."""
+    scans, at = 0, 2
+    while (found := _JPEG_MARKER.search(data, at)) and found[0] != _END_MARKERS["JPEG"]:
+        scans += found[0] == _START_OF_SCAN
+        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2])
+    return scans
 
 
 def _imdecode(data: bytes, path: Path) -> ImageArray:
@@ -232,7 +274,7 @@ def _orientation(header: ImageFile, data: bytes) -> int:
 
 def _upright(image: ImageArray, orientation: int) -> ImageArray:
     """Undo the EXIF orientation: 5-8 are transposed, then 2 and 3 (6 and 7) are mirrored left-right, and so on."""
-    if orientation in (5, 6, 7, 8):
+    if orientation in _TRANSPOSED:
         image = image.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
         image = image[:, ::-1]
@@ -245,19 +287,22 @@ def _decode_tiff(header: ImageFile, data: bytes, path: Path) -> ImageArray:
     """8 bits by Pillow, 16 by OpenCV (Pillow cuts 16-bit RGB down to 8)."""
     assert isinstance(header, TiffImagePlugin.TiffImageFile)
     tags = header.tag_v2
-    if max(tags.get(_TIFF_BITS, (1,))) <= 8:
-        try:
+    try:  # tags of a wrong type are faults like others
+        if max(tags.get(_TIFF_BITS, (1,))) <= 8:
             header.load()
             image = ImageOps.exif_transpose(header)  # newer Pillow has done so by itself, then this does nothing
             if image.mode != "L":
                 image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-        except _PILLOW_FAULTS as error:
-            raise _damaged(path, error) from error
-        return np.array(image)
-    for offsets, sizes in _TIFF_OFFSETS_AND_SIZES:
-        ends = (offset + size for offset, size in zip(tags.get(offsets, ()), tags.get(sizes, ()), strict=False))
+            return np.array(image)
+        ends = [
+            offset + size
+            for offsets, sizes in _TIFF_OFFSETS_AND_SIZES
+            for offset, size in zip(tags.get(offsets, ()), tags.get(sizes, ()), strict=False)
+        ]
         if max(ends, default=0) > len(data):
-            raise _damaged(path, "the file is shorter than its strips")
+            raise EOFError("the file is shorter than its strips")
+    except _PILLOW_FAULTS as error:
+        raise _damaged(path, error) from error
     if tags.get(_TIFF_PLANAR) == _TIFF_SEPARATE:  # OpenCV reads the planes as if they were interleaved
         raise ImageError(f"image {path} is a 16-bit TIFF with separate planes: save it with interleaved channels")
     image = _imdecode(data, path)  # upright already

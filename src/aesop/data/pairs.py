@@ -74,8 +74,23 @@ def find_pairs(options: PairedDataset, section: str) -> list[Pair]:
     """Every HR image of a dataset with its LR partner.
 
     Raises:
-        ValueError: no folder given, a folder that does not exist or holds no image, HR images without partner (all
-            missing partners are counted, the first few named), or two images of one name.
+        ValueError: as match_files; HR images without partner (all are counted, the first few named).
+    """
+    pairs, missing, _ = match_files(options, section)
+    if missing:
+        raise ValueError(
+            f"datasets.{section}: {len(missing)} of {len(pairs)} HR images have no LR image named "
+            f"{options.filename_tmpl!r}; set filename_tmpl, or leave dataroot_lq out to have LR made from HR. "
+            f"The first: " + "; ".join(missing[:3])
+        )
+    return pairs
+
+
+def match_files(options: PairedDataset, section: str) -> tuple[list[Pair], list[str], list[Path]]:
+    """Every HR image with the LR file of its name; a sentence for each that has none; LR files that no HR image names.
+
+    Raises:
+        ValueError: no folder given, a folder that does not exist or holds no image, or two images of one name.
     """
     if not options.dataroot_gt:
         raise ValueError(f"datasets.{section}.dataroot_gt: give the folder of HR images")
@@ -83,26 +98,23 @@ def find_pairs(options: PairedDataset, section: str) -> list[Pair]:
     roots_lq: Sequence[str | None] = _as_list(options.dataroot_lq) if options.dataroot_lq else [None] * len(roots_gt)
     if len(roots_lq) != len(roots_gt):
         raise ValueError(f"datasets.{section}: dataroot_gt and dataroot_lq must name equally many folders")
-    pairs, missing = [], []
+    pairs, missing, unused = [], [], []
     for root_gt, root_lq in zip(roots_gt, roots_lq, strict=True):
         partners = {}
         if root_lq is not None:
             lq_files = _list(root_lq, f"datasets.{section}.dataroot_lq")
             partners = {path.relative_to(root_lq).with_suffix("").as_posix(): path for path in lq_files}
+        taken = set()
         for path in _list(root_gt, f"datasets.{section}.dataroot_gt"):
             relative = path.relative_to(root_gt).with_suffix("")
             partner = partners.get((relative.parent / options.filename_tmpl.format(relative.name)).as_posix())
             if root_lq is not None and partner is None:
                 missing.append(f"{path} has no partner in {root_lq}")
+            taken.add(partner)
             pairs.append(Pair(path, partner, _name(relative, root_gt, roots_gt)))
-    if missing:
-        raise ValueError(
-            f"datasets.{section}: {len(missing)} of {len(pairs)} HR images have no LR image named "
-            f"{options.filename_tmpl!r}; set filename_tmpl, or leave dataroot_lq out to have LR made from HR. "
-            f"The first: " + "; ".join(missing[:3])
-        )
+        unused += [path for path in partners.values() if path not in taken]
     _check_names([pair.name for pair in pairs], section)
-    return pairs
+    return pairs, missing, unused
 
 
 def _name(relative: Path, root: str, roots: Sequence[str]) -> str:

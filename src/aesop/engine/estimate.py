@@ -8,6 +8,7 @@ import json
 import logging
 import statistics
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -113,6 +114,7 @@ def with_stand_ins(config: Config, folder: Path, autoencoder: Mapping[str, Any] 
 
 def _short_run(config: Config, seconds: float) -> Estimate:
     logging.getLogger("aesop").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")  # of more loader processes than cores: told in the report
     try:
         return _measure(config, seconds)
     except RuntimeError as error:
@@ -138,15 +140,11 @@ def _measure(config: Config, seconds: float) -> Estimate:
     if first < seconds / 4:
         first = step(next(batches), parts)  # the very first includes a start-up
     peaks.append(_peak(device))
-    images, times = batch, [first]
-    if first > seconds:
-        images = parts
-    else:
-        if device.type == "cpu" and first * batch / parts > seconds / 2:
-            images = parts * max(1, int(seconds / 2 / first))
-        times = [step(next(batches), images)]
-        while len(times) <= STEPS and sum(times) < seconds:
-            times.append(step(next(batches), images))
+    # On a CPU time is about proportional to the number of images, and a whole batch may take minutes.
+    images = min(batch, parts * max(1, int(seconds / first))) if device.type == "cpu" or first > seconds else batch
+    times = [first] if images == parts else []
+    while not times or (sum(times) < seconds and len(times) <= STEPS):
+        times.append(step(next(batches), images))
     peaks.append(_peak(device))
     computing = statistics.median(times[1:] or times)
     networks = sum(_size(net) for net in stage.networks.values())
@@ -193,10 +191,10 @@ def _time_of_a_batch(batches: Iterator[Batch], workers: int, seconds: float) -> 
     for _ in range(max(1, workers)):
         next(batches)
     begun, count = time.perf_counter(), 0
-    while time.perf_counter() - begun < seconds or count < workers:
+    while time.perf_counter() - begun < seconds or count < max(1, workers):
         next(batches)
         count += 1
-    return (time.perf_counter() - begun) / max(count, 1)
+    return (time.perf_counter() - begun) / count
 
 
 def _memory(peaks: list[int], parts: int, images: int, batch: int) -> int | None:

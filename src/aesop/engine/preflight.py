@@ -58,6 +58,8 @@ def preflight_test(config: Config, images: bool = True) -> tuple[list[str], list
         _look_at_measured(section, data, config, lines, faults)
     lines.append("would read:")
     _look_at_file("path.pretrain_network_g", config.path.pretrain_network_g or "(not given)", lines, faults)
+    for file in _compared(config):
+        _look_at_file("path.compare_with", file, lines, faults)
     alone = all(data.type == "SingleImageDataset" for data in sections.values())
     try:
         faults += check_metrics(
@@ -131,7 +133,9 @@ def _missing(option: str, path: str) -> str:
 
 
 def _look_at_file(option: str, file: str, lines: list[str], faults: list[str], made: Collection[Path] = ()) -> None:
-    there = "made by a stage before" if Path(file) in made else "found" if Path(file).is_file() else "MISSING"
+    there = "found" if Path(file).expanduser().is_file() else "MISSING"
+    if Path(file) in made:
+        there = "made by a stage before"
     lines.append(f"  {option}: {file} ({there})")
     if there == "MISSING":
         faults.append(_missing(option, file))
@@ -139,14 +143,22 @@ def _look_at_file(option: str, file: str, lines: list[str], faults: list[str], m
 
 def missing_inputs(config: Config, to_test: bool) -> list[str]:
     """Every folder and weight file that the options name and that is not there, placeholders of published files included."""
-    files = {"path.pretrain_network_g": config.path.pretrain_network_g} if to_test else starting_files(config)
+    files = list(starting_files(config).items()) if config.train and not to_test else []
+    if to_test:
+        files = [("path.pretrain_network_g", config.path.pretrain_network_g)]
+        files += [("path.compare_with", file) for file in _compared(config)]
     sections = config.datasets.measured("val")
     if to_test:
         sections = config.datasets.measured("test") or sections
     elif config.datasets.train is not None:
         sections = {"train": config.datasets.train} | sections
-    missing = [_missing(option, file) for option, file in files.items() if file and not Path(file).expanduser().is_file()]
+    missing = [_missing(option, file) for option, file in files if file and not Path(file).expanduser().is_file()]
     return missing + [fault for section, data in sections.items() for fault in missing_roots(section, data)]
+
+
+def _compared(config: Config) -> list[str]:
+    given = config.path.compare_with or []
+    return [given] if isinstance(given, str) else given
 
 
 def refuse_missing_inputs(config: Config, source: object, to_test: bool = False) -> None:

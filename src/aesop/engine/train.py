@@ -327,7 +327,9 @@ class Validation:
                 if self.config.val.save_img:
                     saver = image_saver(self.folder / "visualization" / f"{iteration:08d}" / section, self.config.val.suffix)
                 rows = measure(
-                    lambda lq, gt: predict(net, lq, gt, self.config.scale, self.world.device, self.config.precision),
+                    lambda lq, gt: predict(
+                        net, lq, gt, self.config.scale, self.world.device, self.config.precision, self.config.val.tile
+                    ),
                     pairs,
                     self.metrics,
                     self.world.device,
