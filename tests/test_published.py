@@ -108,6 +108,14 @@ def test_every_published_model_class_becomes_a_stage(model_type):
     assert raw["train"].get("percep_gt_usm") == (True if sharpened else None)
 
 
+@pytest.mark.parametrize(("given", "expected"), [({}, True), ({"gt_usm": False}, False), ({"gt_usm": True}, True)])
+def test_real_esrnet_compares_with_the_sharpened_hr_unless_told_otherwise(given, expected):
+    raw, _ = from_published({"model_type": "RealESRNetModel", "train": {"pixel_opt": {}}, **given})
+    assert raw["train"] == {"pixel_opt": {}, "l1_gt_usm": expected}
+    assert raw["stage"] == "psnr"
+    assert "gt_usm" not in raw
+
+
 def test_what_the_file_says_itself_is_not_overruled_by_the_class():
     raw, _ = from_published({"model_type": "SRGANModel", "stage": "psnr", "train": {"gan_opt": {"relativistic": True}}})
     assert raw["stage"] == "psnr"
