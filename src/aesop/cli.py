@@ -1,5 +1,6 @@
 """`aesop VERB`: verb -> function, no logic. User mistakes become one message and exit code 1."""
 
+import io
 import json
 import logging
 import sys
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 import aesop
 from aesop.interruption import Interrupted
@@ -51,10 +53,10 @@ def reported(verb: Callable[..., None]) -> Callable[..., None]:
             text = str(error).strip()
             if text.startswith("Caught "):
                 text = text.splitlines()[-1].partition(": ")[2] or text
-            Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_plain(text)}")
+            Console(stderr=True, soft_wrap=True).print("[bold red]error:[/]", Text(text))
             raise typer.Exit(1) from error
         except Interrupted as stop:
-            Console(stderr=True, soft_wrap=True).print(_plain(str(stop)))
+            Console(stderr=True, soft_wrap=True).print(str(stop), markup=False)
             raise typer.Exit(stop.exit_code) from None
         except KeyboardInterrupt:
             Console(stderr=True).print("interrupted; `--resume` continues a training from its last checkpoint")
@@ -71,13 +73,11 @@ def _option_file(config: Path | None, overrides: list[str] | None, opt: Path | N
     return (opt, given) if opt else (Path(given[0]), given[1:])
 
 
-def _plain(text: str) -> str:
-    """Brackets in file names and messages are no markup."""
-    return text.replace("[", "\\[")
-
-
 @app.callback(invoke_without_command=True)
 def main(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    for stream in (sys.stdout, sys.stderr):  # a file's name need not fit the terminal's encoding, nor any
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
     if version:
         console.print(aesop.__version__)
         raise typer.Exit

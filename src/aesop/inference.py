@@ -379,7 +379,7 @@ def _check_targets(jobs: Sequence[tuple[Path, Path]], overwrite: bool) -> None:
 
 def _identity(path: Path) -> str:
     """Equal for two names of one file, also through links and where the system ignores case."""
-    return os.path.normcase(path.resolve())
+    return os.path.normcase(os.path.realpath(path))  # unlike resolve() it does not stumble over a link to itself
 
 
 def _own_extension(path: Path) -> str:

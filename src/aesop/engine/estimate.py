@@ -80,7 +80,7 @@ def estimate(
     """
     with TemporaryDirectory() as folder:
         runnable, notes = with_stand_ins(config, Path(folder), autoencoder)
-        with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        with ProcessPoolExecutor(1, get_context("spawn"), _quiet) as process:
             try:
                 return process.submit(_short_run, runnable, seconds).result(), notes
             except BrokenProcessPool:
@@ -112,9 +112,12 @@ def with_stand_ins(config: Config, folder: Path, autoencoder: Mapping[str, Any] 
     return config, notes
 
 
-def _short_run(config: Config, seconds: float) -> Estimate:
+def _quiet() -> None:
     logging.getLogger("aesop").setLevel(logging.ERROR)
-    warnings.simplefilter("ignore")  # of more loader processes than cores: told in the report
+    warnings.simplefilter("ignore")  # of more loader processes than cores: doctor says so
+
+
+def _short_run(config: Config, seconds: float) -> Estimate:
     try:
         return _measure(config, seconds)
     except RuntimeError as error:
