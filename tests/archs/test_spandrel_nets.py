@@ -67,6 +67,12 @@ def test_transformers_are_padded_by_reflection_to_whole_windows(name):
         torch.testing.assert_close(net(x), net(padded)[..., :28, :40], rtol=0, atol=1e-6)
 
 
+def test_a_swinir_that_unshuffles_first_enlarges_by_so_much_less():
+    net = build("SwinIR", start_unshuffle=2)
+    assert net.enlargement == 2
+    assert net(torch.rand(1, 3, 16, 32)).shape == (1, 3, 32, 64)
+
+
 @pytest.mark.parametrize("side", [1, 2, 3])
 def test_images_smaller_than_the_padding_are_continued_by_their_last_pixels(side):
     assert build("DRCT")(torch.rand(1, 3, side, side)).shape == (1, 3, 4 * side, 4 * side)
