@@ -31,7 +31,7 @@ from aesop.evaluate import (
     without_reference,
 )
 from aesop.inference import SMALLEST_TILE, check_tiling
-from aesop.metrics import METRICS, MetricInfo
+from aesop.metrics import METRICS, MetricInfo, ae_psnr, lr_psnr
 from aesop.niqe import NIQE
 from aesop.weights import save_weights
 
@@ -321,3 +321,17 @@ def test_columns_of_one_metric_go_by_their_names():
     table = summary_table({"one": {"psnr": 1.0, "rgb": 2.0}, "two": {}}, options)
     assert [column.header for column in table.columns] == ["", "psnr ↑", "rgb ↑", "NIQE ↓"]
     assert [list(column.cells) for column in table.columns] == [["one", "two"], ["1.0000", ""], ["2.0000", ""], ["", ""]]
+
+
+@pytest.mark.parametrize(("border", "luma"), [(0, False), (2, True), (4, False)])
+def test_border_and_channel_of_an_entry_reach_the_metrics_that_compare_after_a_change(border, luma):
+    torch.manual_seed(0)
+    sr, hr = torch.rand(2, 1, 3, 64, 64)
+    judge = build_network({"type": "AutoEncoder_RRDBNet", "dec_opt": {"type": "RRDBNet", "num_feat": 16, "num_block": 1}})
+    entry = MetricOptions(crop_border=border, test_y_channel=luma)
+    metrics = make_metrics({"aepsnr": entry, "lrpsnr": entry}, 4, torch.device("cpu"), judge.eval())
+    with torch.no_grad():
+        assert metrics["aepsnr"](sr, hr).item() == ae_psnr(sr, hr, judge, border, luma).item()
+        assert metrics["lrpsnr"](sr, hr).item() == lr_psnr(sr, hr, 4, border, luma).item()
+        assert metrics["aepsnr"](sr, hr).item() != ae_psnr(sr, hr, judge, border + 1, luma).item()
+        assert metrics["lrpsnr"](sr, hr).item() != lr_psnr(sr, hr, 4, border, not luma).item()
