@@ -9,7 +9,7 @@ import pytest
 
 from aesop.config import TrainDataset
 from aesop.data.images import ImageError, image_size, list_images, read_image_uint8
-from aesop.data.loader import make_loader
+from aesop.data.loader import batches
 from aesop.data.pairs import TrainingCrops
 
 
@@ -44,12 +44,13 @@ def test_training_from_a_store_is_training_from_files(tmp_path, images):
     for name, image in images.items():
         cv2.imwrite(str(tmp_path / "files" / f"{name}.png"), image[..., ::-1])
 
-    def batches(root: Path, kind: str) -> list[dict]:
+    def samples(root: Path, kind: str) -> list[dict]:
         options = TrainDataset(dataroot_gt=str(root), io_backend={"type": kind}, gt_size=32, num_worker_per_gpu=1)
         options.batch_size_per_gpu = 2
-        return list(make_loader(TrainingCrops(options, 4, 7), options, 1, 4))
+        with batches(TrainingCrops(options, 4, 7), options, 1, 4) as source:
+            return list(source)
 
-    for a, b in zip(batches(store, "lmdb"), batches(tmp_path / "files", "disk"), strict=True):
+    for a, b in zip(samples(store, "lmdb"), samples(tmp_path / "files", "disk"), strict=True):
         assert all((a[name] == b[name]).all() for name in ("lq", "gt"))
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from aesop.config import PairedDataset, TrainDataset
 from aesop.data.images import ImageError
-from aesop.data.loader import StepSampler, make_loader, to_device
+from aesop.data.loader import StepSampler, batches, to_device
 from aesop.data.pairs import MeasuredPairs, TrainingCrops, augment, find_pairs, find_singles
 from aesop.data.realworld import HRCrops
 from aesop.data.resize import imresize
@@ -50,7 +50,8 @@ def crops(root: Path, lq: bool = True, **changes) -> TrainDataset:
 
 
 def all_batches(options: TrainDataset, last: int, first: int = 1, rank: int = 0, size: int = 1) -> list[dict]:
-    return list(make_loader(TrainingCrops(options, SCALE, 7), options, first, last, rank, size))
+    with batches(TrainingCrops(options, SCALE, 7), options, first, last, rank, size) as source:
+        return list(source)
 
 
 def same(a: dict, b: dict) -> bool:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from aesop.archs import build_network
 from aesop.config import Config, TrainDataset
 from aesop.data.degradations import usm_sharpen
-from aesop.data.loader import make_loader
+from aesop.data.loader import batches
 from aesop.data.realworld import Degrader, HRCrops, pool_name, waiting_name
 from aesop.data.resize import imresize
 from aesop.engine.train import train
@@ -124,8 +124,9 @@ def test_a_crop_follows_from_its_number_and_the_seed_alone(root):
         assert torch.equal(again[k]["gt"], first[k])
     assert sum(torch.equal(other[k]["gt"], first[k]) for k in first) <= 1
     options = again.options.model_copy(update={"num_worker_per_gpu": 2})
-    batches = list(make_loader(again, options, first=2, last=3))
-    for number, batch in enumerate(batches, 1):
+    with batches(again, options, first=2, last=3) as source:
+        drawn = list(source)
+    for number, batch in enumerate(drawn, 1):
         assert torch.equal(batch["gt"], torch.stack([dataset[4 * number + k]["gt"] for k in range(4)]))
 
 

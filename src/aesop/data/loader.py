@@ -1,7 +1,9 @@
 """Batches of a training run: step i of N processes holds the same samples whoever loads them."""
 
+import multiprocessing
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 
 import cv2
 import torch
@@ -39,7 +41,11 @@ def _start_worker(_: int) -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
-def make_loader(
+Batch = dict[str, Tensor]
+
+
+@contextmanager
+def batches(
     dataset: Dataset,
     options: TrainDataset,
     first: int,
@@ -47,9 +53,9 @@ def make_loader(
     rank: int = 0,
     world_size: int = 1,
     pin_memory: bool = False,
-) -> DataLoader:
-    """Batches of the dataset's samples for iterations first..last."""
-    return DataLoader(
+) -> Generator[Iterator[Batch]]:
+    """Batches of the dataset's samples for iterations first..last. Loader processes end with the context, however it ends."""
+    loader = DataLoader(
         dataset,
         batch_sampler=StepSampler(first, last, options.batch_size_per_gpu, rank, world_size),
         num_workers=options.num_worker_per_gpu,
@@ -57,6 +63,19 @@ def make_loader(
         worker_init_fn=_start_worker,
         prefetch_factor=4 if options.num_worker_per_gpu else None,
     )
+    others = set(multiprocessing.active_children())
+    iterator = iter(loader)
+    workers = set(multiprocessing.active_children()) - others
+    try:
+        yield iterator
+    finally:
+        # PyTorch ends them when the iterator is collected. An exception's traceback may hold it until Python exits, where
+        # multiprocessing sends them the SIGTERM that they ignore, and waits for ever.
+        if workers:
+            iterator._shutdown_workers()  # ty: ignore[missing-attribute]
+        for worker in workers:
+            worker.kill()
+            worker.join()
 
 
 def to_device(batch: Tensor, device: torch.device) -> Tensor:

@@ -24,7 +24,7 @@ from aesop.archs import build_network
 from aesop.archs.vgg import VGGFeatureExtractor
 from aesop.config import Config
 from aesop.data.degradations import usm_sharpen
-from aesop.data.loader import make_loader, to_device
+from aesop.data.loader import Batch, batches, to_device
 from aesop.data.realworld import Degrader
 from aesop.device import pick_device
 from aesop.engine.distributed import World
@@ -32,7 +32,6 @@ from aesop.engine.stages import Stage, build_stage
 from aesop.engine.train import training_images
 from aesop.weights import has_pretrained, save_weights
 
-Batch = Mapping[str, torch.Tensor]
 
 SECONDS = 30.0  # of steps; one step is made in any case
 STEPS = 10
@@ -135,20 +134,19 @@ def _measure(config: Config, seconds: float) -> Estimate:
     if config.degradation is not None:
         config.degradation.queue_size = 0  # the pool is of no weight here, and takes whole batches only
     step = _Step(config, stage, device)
-    batches = iter(make_loader(training_images(config), crops, 1, train.total_iter + 10_000, pin_memory=step.on_cuda))
-    loading = _time_of_a_batch(batches, crops.num_worker_per_gpu, seconds / 10)
-
     batch, parts = crops.batch_size_per_gpu, train.accumulate
-    first = step(next(batches), parts)  # one image in each part
-    if first < seconds / 4:
-        first = step(next(batches), parts)  # the very first includes a start-up
-    peaks.append(_peak(device))
-    # On a CPU time is about proportional to the number of images, and a whole batch may take minutes.
-    images = min(batch, parts * max(1, int(seconds / first))) if device.type == "cpu" or first > seconds else batch
-    times = [first] if images == parts else []
-    while not times or (sum(times) < seconds and len(times) <= STEPS):
-        times.append(step(next(batches), images))
-    peaks.append(_peak(device))
+    with batches(training_images(config), crops, 1, train.total_iter + 10_000, pin_memory=step.on_cuda) as source:
+        loading = _time_of_a_batch(source, crops.num_worker_per_gpu, seconds / 10)
+        first = step(next(source), parts)  # one image in each part
+        if first < seconds / 4:
+            first = step(next(source), parts)  # the very first includes a start-up
+        peaks.append(_peak(device))
+        # On a CPU time is about proportional to the number of images, and a whole batch may take minutes.
+        images = min(batch, parts * max(1, int(seconds / first))) if device.type == "cpu" or first > seconds else batch
+        times = [first] if images == parts else []
+        while not times or (sum(times) < seconds and len(times) <= STEPS):
+            times.append(step(next(source), images))
+        peaks.append(_peak(device))
     computing = statistics.median(times[1:] or times)
     networks = sum(_size(net) for net in stage.networks.values())
     trained = sum(_size(net) for name, net in stage.networks.items() if name != "net_g_ema")
@@ -189,13 +187,13 @@ class _Step:
         return time.perf_counter() - begun
 
 
-def _time_of_a_batch(batches: Iterator[Batch], workers: int, seconds: float) -> float:
+def _time_of_a_batch(source: Iterator[Batch], workers: int, seconds: float) -> float:
     """With the loader alone at work, after its start: what was loaded ahead tells nothing."""
     for _ in range(max(1, workers)):
-        next(batches)
+        next(source)
     begun, count = time.perf_counter(), 0
     while time.perf_counter() - begun < seconds or count < max(1, workers):
-        next(batches)
+        next(source)
         count += 1
     return (time.perf_counter() - begun) / count
 

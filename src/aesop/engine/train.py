@@ -15,7 +15,7 @@ import torch
 
 from aesop.config import Config
 from aesop.data.degradations import usm_sharpen
-from aesop.data.loader import make_loader, to_device
+from aesop.data.loader import batches, to_device
 from aesop.data.pairs import MeasuredPairs, TrainingCrops
 from aesop.data.realworld import Degrader, HRCrops
 from aesop.engine.checkpoint import Progress, load_newest_state, load_state, save_model, save_state, set_newer_aside, states
@@ -67,15 +67,6 @@ def train(config: Config, resume: bool = False, world: World | None = None) -> P
         broadcast_state(world, stage.networks.values())
         first = progress.iteration + 1
         images = training_images(config)
-        loader = make_loader(
-            images,
-            config.datasets.train,
-            first,
-            options.total_iter,
-            world.rank,
-            world.size,
-            pin_memory=world.device.type == "cuda",
-        )
         _announce(config, stage, world, len(images.pairs))
 
         def checkpoint() -> None:
@@ -91,8 +82,13 @@ def train(config: Config, resume: bool = False, world: World | None = None) -> P
             barrier(world)
 
         begun = time.perf_counter()
-        with Outlet(config, world, folder, first) as outlet, Signals() as signals:
-            for iteration, batch in enumerate(loader, first):
+        on_cuda = world.device.type == "cuda"
+        with (
+            Outlet(config, world, folder, first) as outlet,
+            Signals() as signals,
+            batches(images, config.datasets.train, first, options.total_iter, world.rank, world.size, on_cuda) as source,
+        ):
+            for iteration, batch in enumerate(source, first):
                 rate = stage.set_learning_rate(iteration)
                 gt = to_device(batch["gt"], world.device)
                 lq, gt = (to_device(batch["lq"], world.device), gt) if degrader is None else degrader(gt, iteration)

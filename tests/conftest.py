@@ -1,0 +1,15 @@
+import multiprocessing
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left() -> Iterator[None]:
+    """A loader process that outlives its training keeps Python from ending: it ignores the signal that would end it."""
+    before = set(multiprocessing.active_children())
+    yield
+    left = set(multiprocessing.active_children()) - before
+    for process in left:
+        process.kill()
+    assert not left, f"left running: {left}"
