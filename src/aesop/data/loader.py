@@ -54,7 +54,7 @@ def batches(
     world_size: int = 1,
     pin_memory: bool = False,
 ) -> Generator[Iterator[Batch]]:
-    """Batches of the dataset's samples for iterations first..last. Loader processes end with the context, however it ends."""
+    """Batches of the dataset's samples for iterations first..last. The loader processes end with the context."""
     loader = DataLoader(
         dataset,
         batch_sampler=StepSampler(first, last, options.batch_size_per_gpu, rank, world_size),

@@ -32,7 +32,6 @@ from aesop.engine.stages import Stage, build_stage
 from aesop.engine.train import training_images
 from aesop.weights import has_pretrained, save_weights
 
-
 SECONDS = 30.0  # of steps; one step is made in any case
 STEPS = 10
 
