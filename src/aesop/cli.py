@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -22,7 +23,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console(soft_wrap=True)
+# Of torchrun's processes the main one speaks.
+console = Console(soft_wrap=True, quiet=os.environ.get("RANK", "0") != "0")
 
 ConfigFile = Annotated[Path | None, typer.Argument(metavar="CONFIG.yml", help="Option file.")]
 PublishedForm = Annotated[
@@ -33,12 +35,21 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be don
 Resume = Annotated[
     bool, typer.Option("--resume", "--auto_resume", help="Continue from the newest state; start when there is none.")
 ]
-# What users can bring about: bad options, files, weights, images, a full disk, a diverged training.
-USER_ERRORS = (ValueError, OSError, FloatingPointError)
+# What users can bring about: bad options, files, weights, images, a full disk, too little memory, a diverged training.
+USER_ERRORS = (ValueError, OSError, FloatingPointError, MemoryError)
+
+
+def _says_why() -> bool:
+    """Whether this process reports why it ends: alone it does, of torchrun's the first that ends."""
+    if "RANK" not in os.environ:
+        return True
+    from aesop.engine.distributed import first_to_fail
+
+    return first_to_fail()
 
 
 def reported(verb: Callable[..., None]) -> Callable[..., None]:
-    """Show a user's mistake without a traceback."""
+    """Show a user's mistake without a traceback, and of torchrun's processes once."""
 
     @wraps(verb)
     def run(*args: Any, **kwargs: Any) -> None:
@@ -53,14 +64,18 @@ def reported(verb: Callable[..., None]) -> Callable[..., None]:
             text = str(error).strip()
             if text.startswith("Caught "):
                 text = text.splitlines()[-1].partition(": ")[2] or text
-            Console(stderr=True, soft_wrap=True).print("[bold red]error:[/]", Text(text))
+            Console(stderr=True, soft_wrap=True, quiet=not _says_why()).print("[bold red]error:[/]", Text(text))
             raise typer.Exit(1) from error
         except Interrupted as stop:
-            Console(stderr=True, soft_wrap=True).print(str(stop), markup=False)
+            Console(stderr=True, soft_wrap=True, quiet=not _says_why()).print(str(stop), markup=False)
             raise typer.Exit(stop.exit_code) from None
         except KeyboardInterrupt:
             Console(stderr=True).print("interrupted; `--resume` continues a training from its last checkpoint")
             raise typer.Exit(130) from None
+        except Exception:
+            if _says_why():
+                raise
+            raise typer.Exit(1) from None
 
     return run
 

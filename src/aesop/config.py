@@ -36,7 +36,46 @@ def _whole(value: Any) -> Any:
 
 Count = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
 Positive = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
+Side = Annotated[Positive, Field(le=16_384)]
 Weight = Annotated[float, Field(ge=0)]
+# A network's largest numbers are the sides and widths it is made for, a few hundred. Together its numbers stay below this.
+MAX_NETWORK_NUMBERS = 16_384
+
+
+def check_network_numbers(options: Any) -> None:
+    """Raise ValueError for numbers in a network's options, at any depth, with which building it has no end."""
+    numbers = list(_numbers(options))
+    if sum(size for size, _ in numbers) > MAX_NETWORK_NUMBERS:
+        largest, name = max(numbers)
+        raise ValueError(
+            f"{name}: {largest:.6g} is too large: the numbers of a network's options add up to {MAX_NETWORK_NUMBERS} at "
+            "most, far more than those of any network known"
+        )
+
+
+def _numbers(value: Any, name: str = "") -> Iterator[tuple[float, str]]:
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _numbers(part, str(key))
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _numbers(part, name)
+    elif isinstance(value, int | float) and value == value:  # not NaN
+        yield min(abs(value), 1e300), name
+
+
+def _name_below(value: str) -> str:
+    """A name of a folder or file, or of one in sub-folders, that leads to no place outside the folder it is put in."""
+    nowhere = {"", ".", ".."} & set(re.split(r"[/\\]", value))
+    if nowhere or value.startswith("~") or re.search(r"[\x00-\x1f\x7f]", value):
+        raise ValueError(
+            f"{value[:100]!r} becomes a part of a path: it must not be empty, begin or end with /, begin with ~, have . or .. "
+            "as a part, or control characters"
+        )
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name_below)]
 
 
 class Options(BaseModel):
@@ -263,7 +302,7 @@ class PairedDataset(Options):
 class TrainDataset(PairedDataset):
     meta_info: str | None = None
     """A list of the files below dataroot_gt to use, one name a line; default: all of them."""
-    gt_size: Positive = 128
+    gt_size: Side = 128
     """Side of the HR crop in pixels, a multiple of the scale."""
     use_flip: bool = True
     """Flip left-right with probability 1/2."""
@@ -271,7 +310,7 @@ class TrainDataset(PairedDataset):
     """Flip up-down and transpose, each with probability 1/2 (with use_flip: all eight orientations)."""
     batch_size_per_gpu: Positive = 16
     """Images per step and process."""
-    num_worker_per_gpu: Count = 4
+    num_worker_per_gpu: Annotated[Count, Field(le=256)] = 4
     """Loader processes per process; 0 loads in the training process. Never changes the samples."""
     bad_images: Literal["stop", "skip"] = "stop"
     """An image that cannot be read, or is too small: stop and name it, or train without it and say so. Training on less than
@@ -296,6 +335,8 @@ class Datasets(BaseModel):
             wrong += [str(name) for name in data if str(name).startswith("train") and name != "train"]
             if wrong:
                 raise ValueError(f"unknown section {', '.join(wrong)}: use train, val..., or test...")
+            for name in data:  # results are saved under it
+                _name_below(str(name))
             # `datasets.test_3=null` on the command line leaves a set of the file out.
             data = {name: section for name, section in data.items() if section is not None}
         return data
@@ -321,7 +362,7 @@ def _odd(side: int) -> int:
 
 
 # At least 7, the smallest side that is drawn.
-KernelSize = Annotated[int, Field(ge=7), AfterValidator(_odd)]
+KernelSize = Annotated[int, Field(ge=7, le=201), AfterValidator(_odd)]
 
 
 class DegradationOptions(Options):
@@ -388,7 +429,7 @@ class DegradationOptions(Options):
     """As jpeg_range."""
     final_sinc_prob: Probability = 0.8
     """Probability of a sinc kernel at the very end."""
-    crop_pad_size: Positive = 400
+    crop_pad_size: Side = 400
     """Side of the HR crop that is degraded; smaller images are continued by reflection. The training crop is cut from it."""
     per_sample: bool = False
     """Every image of a batch is degraded in its own way, without a need for the pool; published: resizing, kind of noise and
@@ -568,11 +609,18 @@ class TrainOptions(Options):
     """adversarial: the discriminator's optimiser."""
     scheduler: SchedulerOptions = SchedulerOptions()
     """The learning rate over time, for all optimisers."""
+    max_skipped: Positive = 10
+    """A step whose losses or gradients are NaN or infinite is skipped; after so many in a row the run goes back to its
+    newest state, and on from there with other samples."""
+    max_rollbacks: Count = 3
+    """How often it goes back to the same state before it stops."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay of the averaged generator, which is what is saved for use; 0: the generator itself."""
     accumulate: Positive = 1
     """Split each batch into this many parts (gradients add up): less memory, the same step except for what looks at a
     whole batch at once (BatchNorm, the relativistic GAN's means)."""
+    gradient_compression: Literal["none", "bf16"] = "none"
+    """Several processes: the gradients travel as they are, or as bfloat16 (half the bytes, 8 bits of precision)."""
     pixel_opt: PixelOptions | None = None
     """Distance of output and HR."""
     pixel_at_LR_opt: PixelOptions | None = None
@@ -634,7 +682,7 @@ class ValOptions(Options):
     """No validation before this iteration."""
     save_img: bool = True
     """Save the validated images."""
-    suffix: str | None = None
+    suffix: Annotated[str, AfterValidator(lambda text: text and _name_below(text))] | None = None
     """Appended to the names of saved images."""
     metrics: dict[str, MetricOptions] = {"psnr": MetricOptions()}
     """What is measured, in validation and by `aesop test`: name -> options, `{}` for the usual ones."""
@@ -661,6 +709,9 @@ class LoggerOptions(Options):
     """Save weights and resumable state every so many iterations (and at the end)."""
     keep_states: Positive = 2
     """How many resumable states stay on disk; weights are all kept."""
+    on_failed_save: Literal["continue", "stop"] = "continue"
+    """What to do when a checkpoint cannot be written (a full disk): go on until the next one is due, or stop. The former
+    states stay in both cases; the last checkpoint of a run, and that of a signal, always stop."""
     use_tb_logger: bool = True
     """Write TensorBoard events."""
     wandb: WandbOptions | None = None
@@ -715,7 +766,7 @@ _ONLY_IN = {
 class Config(Options):
     """One option file: one training stage, or a test."""
 
-    name: str
+    name: Name
     """Names the output folder."""
     stage: Literal["psnr", "autoencoder", "adversarial"] = "psnr"
     """What is trained: psnr (pixel loss), then autoencoder, then adversarial (the AESOP GAN)."""
@@ -746,12 +797,19 @@ class Config(Options):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        faults = list(self._scale_faults())
+        faults = [*self._size_faults(), *self._scale_faults()]
         if self.train is not None:
             faults += self._train_faults(self.train)
         if faults:
             raise ValueError("\n".join(faults))
         return self
+
+    def _size_faults(self) -> Iterator[str]:
+        for where, network in (("network_g", self.network_g), ("network_d", self.network_d)):
+            try:
+                check_network_numbers(network.model_dump() if network else {})
+            except ValueError as error:
+                yield f"{where}: {error}"
 
     def _scale_faults(self) -> Iterator[str]:
         networks: list[tuple[str, Any]] = [("network_g", self.network_g)]

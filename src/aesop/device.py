@@ -1,5 +1,6 @@
 """The one place that knows which devices exist and in what precision the networks run."""
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -24,6 +25,27 @@ def pick_device(name: str = "auto") -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {name!r} does not exist: {torch.cuda.device_count()} CUDA device(s) are visible")
     return device
+
+
+def memory_of(device: torch.device) -> int | None:
+    """A device's memory in bytes; None where that is not known."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory()
+    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """CUDA has a class for it; MPS, the CPU's allocator, cuDNN and cuBLAS only say so in the text of a RuntimeError."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in OUT_OF_MEMORY)
 
 
 def autocast(device: torch.device, precision: str = "fp32") -> AbstractContextManager:

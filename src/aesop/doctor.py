@@ -28,9 +28,10 @@ from rich.text import Text
 import aesop
 from aesop.config import Config, PairedDataset, TrainDataset
 from aesop.data.audit import OTHERWISE, Audit, Item, audit, usable_cores
-from aesop.device import pick_device
+from aesop.device import memory_of, pick_device
 from aesop.engine.checkpoint import states
 from aesop.engine.estimate import Estimate, estimate
+from aesop.engine.faults import less_memory, readable
 from aesop.engine.pipeline import plan
 from aesop.engine.preflight import missing_roots, preflight, preflight_test
 from aesop.engine.train import duration, final_model
@@ -163,7 +164,7 @@ def environment() -> Iterator[Finding]:
     yield found("ok", "PyTorch", f"{torch.__version__}, built {built}")
     yield from _devices(found)
     cores, threads = usable_cores(), torch.get_num_threads()
-    memory = f", {_bytes(total)} of memory" if (total := _memory(torch.device("cpu"))) else ""
+    memory = f", {readable(total)} of memory" if (total := memory_of(torch.device("cpu"))) else ""
     if threads > cores:
         yield found("advice", "cpu", f"{threads} threads on {_count(cores, 'core')}{memory}: set OMP_NUM_THREADS={cores}")
     else:
@@ -171,7 +172,7 @@ def environment() -> Iterator[Finding]:
     shared = Path("/dev/shm")
     if shared.is_dir() and (size := shutil.disk_usage(shared).total) < SHARED_MEMORY:
         remedy = "start the container with more (--shm-size 8g), or set datasets.train.num_worker_per_gpu=0"
-        yield found("advice", "shared memory", f"{_bytes(size)}, too little for loader processes: {remedy}")
+        yield found("advice", "shared memory", f"{readable(size)}, too little for loader processes: {remedy}")
     yield from _weights(found)
     for package, (extra, purpose) in EXTRAS.items():
         missing = f'not installed; for {purpose}: pip install "aesop-sr[{extra}]"'
@@ -183,14 +184,14 @@ def _devices(found: Callable[[Mark, str, str], Finding]) -> Iterator[Finding]:
         device = torch.cuda.get_device_properties(index)
         with torch.cuda.device(index):
             bf16 = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no bf16"
-        yield found("ok", "device", f"cuda:{index}, {device.name}, {_bytes(device.total_memory)}, {bf16}")
+        yield found("ok", "device", f"cuda:{index}, {device.name}, {readable(device.total_memory)}, {bf16}")
     if torch.cuda.is_available():
         convolutions, products = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
         used = {True: "TF32", False: "full precision"}
         yield found("ok", "fp32", f"convolutions in {used[convolutions]}, matrix products in {used[products]}")
     elif torch.backends.mps.is_available():
-        memory = _memory(torch.device("mps"))
-        yield found("ok", "device", f"mps, {_bytes(memory) if memory else 'memory unknown'}; precision: fp32")
+        memory = memory_of(torch.device("mps"))
+        yield found("ok", "device", f"mps, {readable(memory) if memory else 'memory unknown'}; precision: fp32")
     else:
         why = ""
         if torch.version.cuda:
@@ -200,17 +201,6 @@ def _devices(found: Callable[[Mark, str, str], Finding]) -> Iterator[Finding]:
         yield found(
             "advice", "device", "cpu only: enough to upscale, to test and for `aesop demo`; full recipes want a GPU." + why
         )
-
-
-def _memory(device: torch.device) -> int | None:
-    """A device's memory in bytes; None where that is not known."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    if device.type == "mps":
-        return torch.mps.recommended_max_memory()
-    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return None
 
 
 def _weights(found: Callable[[Mark, str, str], Finding]) -> Iterator[Finding]:
@@ -270,9 +260,9 @@ def _room(folder: Path, part: str) -> Iterator[Finding]:
         text = f"{folder}: {there} cannot be written to; set path.experiments_root (of a test: path.results_root)"
         yield Finding("fault", part, "output", text)
     elif free < ROOM:
-        yield Finding("advice", part, "output", f"{folder}: only {_bytes(free)} free on its disk")
+        yield Finding("advice", part, "output", f"{folder}: only {readable(free)} free on its disk")
     else:
-        yield Finding("ok", part, "output", f"{folder}, {_bytes(free)} free on its disk")
+        yield Finding("ok", part, "output", f"{folder}, {readable(free)} free on its disk")
 
 
 def _existing(folder: Path) -> Path:
@@ -444,7 +434,7 @@ def _decoding(part: str, data_set: DataSet, looked: Audit) -> Iterator[Finding]:
         text += (
             f", {in_vain:.0f} times the crop of {data_set.crop} pixels. If training waits for data, cut the images into "
             "overlapping parts of some 480 pixels once, or set datasets.train.cache=true "
-            f"({_bytes(pixels * 3e6 * looked.found)} in each loader process)"
+            f"({readable(pixels * 3e6 * looked.found)} in each loader process)"
         )
         yield Finding("advice", part, "decoding", text, details)
     else:
@@ -475,7 +465,7 @@ def durations(steps: Steps, faults: Sequence[Finding] = ()) -> Iterator[Finding]
             with Console(stderr=True).status(f"a short run of the {stage} stage"):
                 measured, missing = estimate(config, autoencoder)
         except MemoryError as error:
-            yield Finding("fault", part, "memory", f"it does not fit ({error}). Less is needed with {_less_memory(config)}")
+            yield Finding("fault", part, "memory", f"it does not fit ({error}). Less is needed with {less_memory(config)}")
         except (ValueError, OSError, RuntimeError) as error:
             if str(error) not in {fault.text for fault in faults}:
                 yield Finding("fault", part, "run", str(error))
@@ -509,9 +499,8 @@ def _judged(part: str, config: Config, measured: Estimate) -> Iterator[Finding]:
     saves = math.ceil(train.total_iter / config.logger.save_checkpoint_freq)
     needed = saves * measured.model + config.logger.keep_states * measured.state
     free = shutil.disk_usage(_existing(config.run_folder)).free
-    text = (
-        f"{_bytes(needed)} for {_count(saves, 'saved network')} and {config.logger.keep_states} states, {_bytes(free)} free"
-    )
+    kept = f"{_count(saves, 'saved network')} and {config.logger.keep_states} states"
+    text = f"{readable(needed)} for {kept}, {readable(free)} free"
     if needed > free:
         yield Finding("advice", part, "disk", f"{text}: raise logger.save_checkpoint_freq, or set path.experiments_root")
     else:
@@ -539,34 +528,19 @@ def _data_rate(part: str, config: Config, measured: Estimate, device: torch.devi
 
 
 def _memory_use(part: str, config: Config, measured: Estimate, device: torch.device) -> Iterator[Finding]:
-    total = _memory(device)
+    total = memory_of(device)
     if measured.memory is None or not total:
         yield Finding("ok", part, "memory", "not measured")
         return
     assert config.train is not None
     share = measured.memory / total
-    text = f"{_bytes(measured.memory)} at the peak, of {_bytes(total)}"
+    text = f"{readable(measured.memory)} at the peak, of {readable(total)}"
     if share > FULL:
-        yield Finding("advice", part, "memory", f"{text}: that is tight; less is needed with {_less_memory(config)}")
+        yield Finding("advice", part, "memory", f"{text}: that is tight; less is needed with {less_memory(config)}")
     elif share < EMPTY and config.train.accumulate > 1 and device.type != "cpu":
         yield Finding("advice", part, "memory", f"{text}: there is room for a smaller train.accumulate, which is faster")
     else:
         yield Finding("ok", part, "memory", text)
-
-
-def _less_memory(config: Config) -> str:
-    """The settings that reduce memory, those that change nothing else first."""
-    assert config.train is not None
-    assert config.datasets.train is not None
-    batch, parts = config.datasets.train.batch_size_per_gpu, config.train.accumulate
-    finer = next((n for n in range(parts + 1, batch + 1) if batch % n == 0), None)
-    ways = [f"train.accumulate={finer}"] if finer else []
-    if getattr(config.network_g, "use_checkpoint", None) is False:
-        ways.append("network_g.use_checkpoint=true")
-    if config.precision == "fp32" and config.device != "cpu" and torch.cuda.is_available():
-        ways.append("precision=bf16")
-    ways += [f"datasets.train.batch_size_per_gpu={batch // 2}"] if batch > 1 else []
-    return ", ".join([*ways, "or a smaller datasets.train.gt_size"])
 
 
 # --- words -------------------------------------------------------------------------------------------------------------
@@ -574,10 +548,6 @@ def _less_memory(config: Config) -> str:
 
 def _count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
-def _bytes(number: float) -> str:
-    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
 
 
 def _duration(seconds: float) -> str:

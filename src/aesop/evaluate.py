@@ -34,7 +34,8 @@ from aesop.config import AutoEncoderOptions, Config, MetricOptions, PairedDatase
 from aesop.data.images import ImageError, image_size, to_array, to_tensor, write_image
 from aesop.data.pairs import MeasuredPairs
 from aesop.data.resize import mod_crop
-from aesop.device import autocast, pick_device
+from aesop.device import autocast
+from aesop.engine.distributed import World, gathered, joined, share_of
 from aesop.files import replacing
 from aesop.inference import upscale_image
 from aesop.metrics import (
@@ -198,22 +199,24 @@ def measure(
     metrics: Mapping[str, Metric],
     device: torch.device,
     save: Callable[[str, np.ndarray], None] | None = None,
+    world: World = World(),  # noqa: B008
 ) -> list[Row]:
     """One row {image, metric: value, ...} per image; without HR of the metrics that need none.
 
-    `answer(lq, gt)` gives the 8-bit SR (`gt` None where there is no HR); `save(name, sr)` keeps it.
+    `answer(lq, gt)` gives the 8-bit SR (`gt` None where there is no HR); `save(name, sr)` keeps it. The processes of
+    `world` take turns with the images, and each gets all rows.
 
     Raises:
         ValueError: naming the image that cannot be measured, and why.
     """
     rows = []
-    for index in range(len(pairs)):
+    for index in share_of(world, range(len(pairs))):
         sample = pairs[index]
         row, sr = measure_image(answer, sample, pairs.pairs[index].source, metrics, device)
         rows.append(row)
         if save is not None:
             save(sample["name"], sr)
-    return rows
+    return gathered(world, rows)
 
 
 def measure_image(
@@ -248,11 +251,14 @@ def is_better(options: Mapping[str, MetricOptions], name: str, value: float, tha
 # --- aesop test --------------------------------------------------------------------------------------------------------
 
 
-def test(config: Config, console: Console) -> dict[str, list[Row]]:
+def test(config: Config, console: Console, world: World | None = None) -> dict[str, list[Row]]:
     """Measure `path.pretrain_network_g` on every `test...` (else `val...`) section; write images, tables, CSV and JSON.
 
     With `path.compare_with` or `val.page` other models and bicubic are measured beside it, and shown on a page. Of a
     SingleImageDataset, which has no HR, the images are saved and the metrics measured that need none.
+
+    Args:
+        world: the processes that share the images; default: those torchrun started, or this one alone.
 
     Returns:
         The tested network's rows by section.
@@ -260,6 +266,9 @@ def test(config: Config, console: Console) -> dict[str, list[Row]]:
     Raises:
         ValueError: no test set, no weights or ones that do not fit, metrics or images that cannot be measured.
     """
+    if world is None:
+        with joined(config.device) as world:
+            return test(config, console, world)
     sections = config.datasets.measured("test") or config.datasets.measured("val")
     if not sections:
         raise ValueError("datasets: give at least one test set, e.g. test_1: {dataroot_gt: ..., dataroot_lq: ...}")
@@ -271,7 +280,7 @@ def test(config: Config, console: Console) -> dict[str, list[Row]]:
     if not (options or config.val.save_img or config.val.page):
         raise ValueError("val: nothing to do: without HR images only metrics such as niqe can be measured; set save_img")
     check_sizes(options, sets.values(), config.scale, isinstance(config.network_g, AutoEncoderOptions))
-    device = pick_device(config.device)
+    device = world.device
     net = build_network(config.network_g.model_dump())
     with naming("path.pretrain_network_g"):
         state, _ = read_state_dict(config.path.pretrain_network_g, config.path.param_key_g)
@@ -292,13 +301,16 @@ def test(config: Config, console: Console) -> dict[str, list[Row]]:
         if left_out:
             console.print(f"{pairs.name}: {', '.join(left_out)} left out: it has no HR images to compare with", markup=False)
         begun = time.perf_counter()
-        rows, views = measure_methods(methods, section, pairs, metrics, config, device, shown[section], side)
+        rows, views = measure_methods(methods, section, pairs, metrics, config, world, shown[section], side)
         results[section] = rows
         summaries.append(SetSummary(pairs.name, len(pairs), {name: averages(each) for name, each in rows.items()}, views))
         compared = f", {len(methods)} methods" if len(methods) > 1 else ""
         console.print(f"{pairs.name}: {len(pairs)} images{compared} in {time.perf_counter() - begun:.1f} s")
-        for method in methods:
+        for method in methods if world.is_main else []:
             write_rows(folder / f"{method.place(section)}.csv", rows[method.name])
+    tested = {section: rows[methods[-1].name] for section, rows in results.items()}
+    if not world.is_main:
+        return tested
     write_json(folder / "results.json", config.name, sections, methods, results)
     if options:
         lines = {
@@ -313,7 +325,7 @@ def test(config: Config, console: Console) -> dict[str, list[Row]]:
         total, some = sum(counts.values()), sum(shown.values())
         note = f" ({some} of {total} images; {where_all_are(config)})" if some < total else ""
         console.print(f"side by side: {page}{note}", markup=False)
-    return {section: rows[methods[-1].name] for section, rows in results.items()}
+    return tested
 
 
 def measure_methods(
@@ -322,29 +334,30 @@ def measure_methods(
     pairs: MeasuredPairs,
     metrics: Mapping[str, Metric],
     config: Config,
-    device: torch.device,
+    world: World,
     shown: int,
     side: int,
 ) -> tuple[dict[str, list[Row]], list[View]]:
     """Rows by method and views of the first images; writes the images themselves where `val.save_img` says so.
 
+    The processes of `world` take turns with the images, and each gets everything.
+
     Args:
         shown, side: how many images to keep views of, and how large (see plan_page).
     """
-    rows: dict[str, list[Row]] = {method.name: [] for method in methods}
-    views = []
-    for index, pair in enumerate(pairs.pairs):
-        sample, answers = pairs[index], {}
+    measured = []
+    for index in share_of(world, range(len(pairs))):
+        sample, rows, answers = pairs[index], {}, {}
         for method in methods:
-            row, sr = measure_image(method.answer, sample, pair.source, metrics, device)
-            rows[method.name].append(row)
-            answers[method.name] = sr
+            row, sr = measure_image(method.answer, sample, pairs.pairs[index].source, metrics, world.device)
+            rows[method.name], answers[method.name] = row, sr
             if config.val.save_img:
                 folder = config.results_folder / "images" / method.place(section)
                 image_saver(folder, config.val.suffix)(sample["name"], sr)
-        if index < shown:
-            views.append(View.of(sample, answers, config.scale, side))
-    return rows, views
+        measured.append((rows, View.of(sample, answers, config.scale, side) if index < shown else None))
+    measured = gathered(world, measured)
+    by_method = {method.name: [rows[method.name] for rows, _ in measured] for method in methods}
+    return by_method, [view for _, view in measured if view is not None]
 
 
 def write_json(

@@ -26,14 +26,13 @@ from aesop.data.images import (
     to_tensor,
     write_image,
 )
-from aesop.device import autocast, pick_device
+from aesop.device import autocast, is_out_of_memory, pick_device
 from aesop.weights import load_generator
 
 OnTile = Callable[[int, int], None]  # (tiles done, tiles in all)
 
 SMALLEST_TILE = 32  # below it most of what is computed is overlap
 GRAIN = 4  # sides of tiles and overlaps are multiples of it: the largest unshuffling of an input
-OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
 ALPHA_EXTENSIONS = {".png", ".webp", ".tif", ".tiff"}
 DEEP_EXTENSIONS = {".png", ".tif", ".tiff"}  # those that hold 16 bits
 
@@ -116,7 +115,7 @@ def upscale_image(
         try:
             return _upscale_tiles(model, image, scale, rows, columns, overlap, device, precision, on_tile)
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if whole:
                 raise ValueError(
@@ -197,13 +196,6 @@ def _cut(image: np.ndarray, y: int, x: int, height: int, width: int) -> np.ndarr
 
 def _round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """CUDA has a class for it; MPS, the CPU's allocator, cuDNN and cuBLAS only say so in the text of a RuntimeError."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return any(words in str(error).lower() for words in OUT_OF_MEMORY)
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -309,8 +301,8 @@ def find_sources(inputs: Sequence[Path], output: Path) -> list[tuple[Path, Path]
             except ImageError as error:
                 faults.append(str(error))
                 continue
-            if given.resolve() in output.resolve().parents:
-                images = [p for p in images if not p.resolve().is_relative_to(output.resolve())]
+            if _real(given) in _real(output).parents:
+                images = [p for p in images if not _real(p).is_relative_to(_real(output))]
             found |= {(p, p.relative_to(given)): None for p in images}
         elif not given.exists():
             faults.append(f"{given}: no such file or folder")
@@ -379,7 +371,11 @@ def _check_targets(jobs: Sequence[tuple[Path, Path]], overwrite: bool) -> None:
 
 def _identity(path: Path) -> str:
     """Equal for two names of one file, also through links and where the system ignores case."""
-    return os.path.normcase(os.path.realpath(path))  # unlike resolve() it does not stumble over a link to itself
+    return os.path.normcase(_real(path))
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # unlike resolve() it does not stumble over a link to itself
 
 
 def _own_extension(path: Path) -> str:

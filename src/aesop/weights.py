@@ -5,10 +5,13 @@ Ours are safetensors with bare names and the network's options in the metadata. 
 """
 
 import json
+import mmap
 import os
 import pickle
 import re
 import struct
+import zipfile
+import zlib
 from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +25,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from aesop.archs import ARCHS, AutoEncoder, UNetDiscriminatorSN, VGGStyleDiscriminator, autoencoder, build_network, spsr
+from aesop.archs import (
+    ARCHS,
+    AutoEncoder,
+    UNetDiscriminatorSN,
+    VGGStyleDiscriminator,
+    autoencoder,
+    bounded,
+    build_network,
+    spsr,
+)
+from aesop.config import MAX_NETWORK_NUMBERS
 from aesop.files import replacing
 
 State = dict[str, Tensor]
@@ -30,6 +43,9 @@ State = dict[str, Tensor]
 WRAPPER_KEYS = ("params_ema", "params", "params-ema", "state_dict", "model_state_dict", "model", "net")
 # Where a `.pth` of ours keeps what a safetensors file has in its metadata; other programs pass over it.
 METADATA_KEY = "metadata"
+# Nobody compresses weights to a tenth, and a few tensors share their memory. What claims more than this times a file's size
+# is a bomb.
+MAX_GROWTH = 10
 
 
 class WeightsError(ValueError):
@@ -94,7 +110,11 @@ _UNREADABLE = (
     TypeError,
     AttributeError,
     AssertionError,
+    ArithmeticError,
+    MemoryError,
     struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
 )
 
 
@@ -124,23 +144,53 @@ def read_state_dict(path: str | os.PathLike, key: str | None = None) -> tuple[St
         if re.match(beginning, head):
             raise WeightsError(f"{path} {sentence}")
     # A safetensors file is eight bytes of length, then JSON.
-    return _read_safetensors(path) if head[8:9] == b"{" else _unwrap(_read_pickle(path), key, path)
+    state, metadata = _read_safetensors(path) if head[8:9] == b"{" else _unwrap(_read_pickle(path), key, path)
+    odd = [name for name, value in state.items() if value.layout != torch.strided or value.is_quantized or value.is_meta]
+    if odd:
+        raise WeightsError(f"{path} has tensors that are sparse, quantised or without data ({_first(odd)}): save dense ones")
+    if sum(value.numel() * value.element_size() for value in state.values()) > MAX_GROWTH * path.stat().st_size:
+        raise WeightsError(f"{path} was not loaded: its tensors claim more than {MAX_GROWTH} times the file's size")
+    return state, metadata
 
 
 def _read_safetensors(path: Path) -> tuple[State, dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, *_UNREADABLE) as error:
         raise WeightsError(
             f"{path} is no readable safetensors file ({_brief(error)}): is it complete? Copy or download it again"
         ) from error
 
 
+# PyTorch's safe unpickler allows these, which make any number of bytes of a few.
+_GROWING = re.compile(rb"c(__builtin__|builtins)\nbytearray\n|c_codecs\nencode\n")
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Raise WeightsError for a pickle that needs far more memory than its file has bytes."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if not content[:4] == b"PK\3\4":
+            growing = _GROWING.search(content)
+        else:
+            with zipfile.ZipFile(file) as archive:
+                entries = archive.infolist()
+                if sum(entry.file_size for entry in entries) > MAX_GROWTH * len(content):
+                    raise WeightsError(
+                        f"{path} was not loaded: it unpacks to more than {MAX_GROWTH} times its size, as no weights do"
+                    )
+                growing = any(_GROWING.search(archive.read(entry)) for entry in entries if entry.filename.endswith(".pkl"))
+    if growing:
+        raise WeightsError(f"{path} was not loaded: it holds objects other than tensors (bytes); save a plain state dict")
+
+
 def _read_pickle(path: Path) -> Any:
     try:
+        _refuse_bomb(path)
         with path.open("rb") as file:  # of a path, some versions of PyTorch look at the ending
             return torch.load(file, map_location="cpu", weights_only=True)
+    except WeightsError:
+        raise
     except pickle.UnpicklingError as error:
         # PyTorch's own text advises to load with its safety off: only the object it named is passed on.
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
@@ -306,9 +356,13 @@ def recognise(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
         if options["type"] == "RRDBNet" and options["scale"] == 3 and former:
             options |= {"scale": 2, "unshuffle": False}
         return options
+    # spandrel builds a network of as many blocks as the numbers in the names say, and as wide as the shapes.
+    if any(re.search(r"\d{5}", name) or max(value.shape, default=0) > MAX_NETWORK_NUMBERS for name, value in state.items()):
+        return None
     from aesop.archs import spandrel_nets
 
-    return spandrel_nets.recognise(state)
+    with bounded():
+        return spandrel_nets.recognise(state)
 
 
 def _count(state: State, before: str) -> int:
@@ -397,7 +451,17 @@ def _discriminator(state: State) -> dict[str, Any]:
 
 
 # What recognising and building raise for options that make no network, and where spandrel cannot be imported.
-_IMPOSSIBLE = (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, ImportError, OSError)
+_IMPOSSIBLE = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+    ImportError,
+    OSError,
+)
 
 
 def build_described(state: State, metadata: Mapping[str, str], source: str) -> tuple[nn.Module, dict[str, Any]]:
@@ -411,7 +475,7 @@ def build_described(state: State, metadata: Mapping[str, str], source: str) -> t
         if options is not None:
             return build_network(options), options
     except _IMPOSSIBLE as error:
-        raise WeightsError(f"{source} describes no network that can be built ({error})") from error
+        raise WeightsError(f"{source} describes no network that can be built ({str(error)[:1000]})") from error
     raise WeightsError(
         f"{source} holds weights of no network known here (its first tensors: {_first(state)}).{_mistaken(state)} "
         "Expected: a generator (RRDBNet under BasicSR's, ESRGAN's or BSRGAN's names, MSRResNet, SPSRNet, or one that "
@@ -508,10 +572,17 @@ def load_into(net: nn.Module, state: Mapping[str, Tensor], source: str, strict: 
 
 
 def save_weights(path: str | os.PathLike, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file aside, then rename it. `metadata["network"]` (JSON) makes it self-describing."""
+    """Write a safetensors file aside, then rename it. `metadata["network"]` (JSON) makes it self-describing.
+
+    Raises:
+        OSError: when it cannot be written.
+    """
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt", **metadata})
+        try:
+            save_file(tensors, temporary, metadata={"format": "pt", **metadata})
+        except SafetensorError as error:  # a full disk, which everything else reports as an OSError
+            raise OSError(f"{path} cannot be written: {error}") from error
 
 
 def save_pth(path: str | os.PathLike, content: Mapping[str, Any]) -> None:

@@ -3,17 +3,25 @@
 What is not in ARCHS is looked for in spandrel (spandrel_nets.py).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from aesop.archs.autoencoder import AutoEncoder, BicubicAutoEncoder, ProbabilisticAutoEncoder
 from aesop.archs.discriminators import UNetDiscriminatorSN, VGGStyleDiscriminator
 from aesop.archs.msrresnet import MSRResNet
 from aesop.archs.rrdbnet import RRDBNet
 from aesop.archs.spsr import SPSRNet
+from aesop.config import check_network_numbers
+
+# The networks known here have some ten million parameters in some hundred tensors. Options and weight files that ask for
+# more than these are mistaken or hostile.
+MAX_PARAMETERS = 500_000_000
+MAX_TENSORS = 20_000
 
 
 def _autoencoder(
@@ -53,17 +61,41 @@ def build_network(options: Mapping[str, Any]) -> nn.Module:
     A type that is not in ARCHS is looked for in spandrel.
 
     Raises:
-        ValueError: for a type that nobody knows.
+        ValueError: for a type that nobody knows, and a network that is far larger than any known.
     """
     arguments = dict(options)
     name = arguments.pop("type", None)
-    if name in ARCHS:
-        return ARCHS[name](**arguments)
     if not isinstance(name, str):
         raise ValueError(f"a network's options need its type, found {name!r}; known here: {', '.join(ARCHS)}")
-    from aesop.archs import spandrel_nets
+    check_network_numbers(arguments)
+    with bounded():
+        if name in ARCHS:
+            return ARCHS[name](**arguments)
+        from aesop.archs import spandrel_nets
 
-    return spandrel_nets.build(name, **arguments)
+        return spandrel_nets.build(name, **arguments)
+
+
+@contextmanager
+def bounded() -> Generator[None]:
+    """Ends the building of a network that grows beyond all bounds, before the memory of its next tensor is filled."""
+    parameters = tensors = 0
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal parameters, tensors
+        if parameter is not None:
+            parameters, tensors = parameters + parameter.numel(), tensors + 1
+        if parameters > MAX_PARAMETERS or tensors > MAX_TENSORS:
+            raise ValueError(
+                f"the network would have more than {MAX_PARAMETERS / 1e6:g} million parameters, or {MAX_TENSORS} tensors: "
+                "make its numbers smaller"
+            )
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 __all__ = [

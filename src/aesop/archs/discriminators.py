@@ -9,8 +9,8 @@ class VGGStyleDiscriminator(nn.Module):
     """Image (N, num_in_ch, S, S) in [0, 1] -> one logit (N, 1), for S = 128, 192 or 256 = 2**stages * last side.
 
     conv0_0 has a bias and no batch norm; every later convolution is followed by `bn`. Halvings: five (S = 128: last side
-    4; S = 192: last side 6) or six (S = 256: last side 4). On several GPUs the engine replaces BatchNorm by its
-    synchronised form (the published 256 variant always uses SyncBatchNorm; the state names are the same).
+    4; S = 192: last side 6) or six (S = 256: last side 4). With several processes the engine's BatchNorm sees all their
+    images (the published 256 variant always uses SyncBatchNorm; the state names are the same).
     """
 
     def __init__(self, input_size: int, num_in_ch: int = 3, num_feat: int = 64):

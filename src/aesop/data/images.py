@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
 from PIL import BmpImagePlugin, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
-from PIL.Image import DecompressionBombError
+from PIL.Image import DecompressionBombError, Exif
 from PIL.ImageFile import ImageFile
 from torch import Tensor
 
@@ -263,11 +263,13 @@ def _imdecode(data: bytes, path: Path) -> ImageArray:
 
 
 def _orientation(header: ImageFile, data: bytes) -> int:
-    # Pillow would decode a whole PNG to look for EXIF behind the pixels; the last bytes tell whether there is any.
-    if header.format == "PNG" and "exif" not in header.info and b"eXIf" not in data[-_EXIF_TAIL:]:
-        return 1
     try:
-        return int(header.getexif().get(_EXIF_ORIENTATION, 1))
+        if header.format == "PNG" and "exif" not in header.info:  # Pillow would decode all pixels to look behind them
+            exif = Exif()
+            exif.load(data[-_EXIF_TAIL:].rpartition(b"eXIf")[2] if b"eXIf" in data[-_EXIF_TAIL:] else b"")
+        else:
+            exif = header.getexif()
+        return int(exif.get(_EXIF_ORIENTATION, 1))
     except _PILLOW_FAULTS:  # a broken EXIF block beside intact pixels
         return 1
 

@@ -1,9 +1,10 @@
 """Batches of a training run: step i of N processes holds the same samples whoever loads them."""
 
+import logging
 import multiprocessing
 import signal
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 
 import cv2
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from aesop.config import TrainDataset
+
+log = logging.getLogger("aesop")
 
 
 class StepSampler(Sampler[list[int]]):
@@ -42,9 +45,13 @@ def _start_worker(_: int) -> None:
 
 
 Batch = dict[str, Tensor]
+MOST_DEATHS = 5
 
 
-@contextmanager
+class LoaderDied(ChildProcessError):
+    """The system ended loader processes again and again."""
+
+
 def batches(
     dataset: Dataset,
     options: TrainDataset,
@@ -53,19 +60,58 @@ def batches(
     rank: int = 0,
     world_size: int = 1,
     pin_memory: bool = False,
-) -> Generator[Iterator[Batch]]:
-    """Batches of the dataset's samples for iterations first..last. The loader processes end with the context."""
-    loader = DataLoader(
-        dataset,
-        batch_sampler=StepSampler(first, last, options.batch_size_per_gpu, rank, world_size),
-        num_workers=options.num_worker_per_gpu,
-        pin_memory=pin_memory,
-        worker_init_fn=_start_worker,
-        prefetch_factor=4 if options.num_worker_per_gpu else None,
-    )
-    others = set(multiprocessing.active_children())
+) -> AbstractContextManager[Iterator[Batch]]:
+    """Batches of the dataset's samples for iterations first..last. The loader processes end with the context.
+
+    A loader process that the system ends (as it does when memory runs out) costs nothing: the loaders start again at the
+    batch that is due, and the samples are the same.
+
+    Raises:
+        LoaderDied: the sixth time.
+    """
+
+    def generate() -> Generator[Batch]:
+        due = first
+        for deaths in range(MOST_DEATHS + 1):
+            loader = DataLoader(
+                dataset,
+                batch_sampler=StepSampler(due, last, options.batch_size_per_gpu, rank, world_size),
+                num_workers=options.num_worker_per_gpu,
+                pin_memory=pin_memory,
+                worker_init_fn=_start_worker,
+                prefetch_factor=4 if options.num_worker_per_gpu else None,
+            )
+            try:
+                with _started(loader) as iterator:
+                    for batch in iterator:
+                        yield batch
+                        due += 1
+                return
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                text = (
+                    f"a loader process was ended by the system before iteration {due}, as happens when memory runs out; "
+                    f"fewer datasets.train.num_worker_per_gpu (now {options.num_worker_per_gpu}) or smaller images need less"
+                )
+                if deaths == MOST_DEATHS:
+                    raise LoaderDied(f"{text}. It was the {deaths + 1}th time") from error
+                log.warning("%s; the loaders start again", text)
+
+    return closing(generate())
+
+
+@contextmanager
+def _started(loader: DataLoader) -> Generator[Iterator[Batch]]:
+    """The loader's iterator; its processes are gone when the context is left."""
+    others, handler = set(multiprocessing.active_children()), getattr(signal, "SIGCHLD", None)
+    former = signal.getsignal(handler) if handler is not None else None
     iterator = iter(loader)
     workers = set(multiprocessing.active_children()) - others
+    if handler is not None and signal.getsignal(handler) != former:
+        # PyTorch's handler raises wherever the main program is, in the middle of a step too; without it a dead loader
+        # process is noticed when its batch is asked for.
+        signal.signal(handler, former)
     try:
         yield iterator
     finally:

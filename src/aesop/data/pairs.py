@@ -174,7 +174,10 @@ def read_pair(pair: Pair, scale: int) -> tuple[Array, Array | None]:
     Raises:
         ImageError: unreadable, or sizes that do not fit each other.
     """
-    hr = mod_crop(read_image_uint8(pair.gt), scale)
+    hr = read_image_uint8(pair.gt)
+    if min(hr.shape[:2]) < scale:
+        raise ImageError(f"{pair.gt} ({hr.shape[1]}x{hr.shape[0]}) is too small for scale {scale}: leave it out")
+    hr = mod_crop(hr, scale)
     if pair.lq is None:
         return hr, None
     lr = read_image_uint8(pair.lq)
@@ -274,7 +277,11 @@ class TrainingCrops(Dataset):
 
     def _read(self, index: int) -> tuple[Array, Array | None]:
         def read(pair: Pair) -> tuple[Array, Array | None]:
-            return read_pair(pair, self.scale)
+            hr, lr = read_pair(pair, self.scale)
+            height, width = hr.shape[:2]
+            if min(height, width) < self.options.gt_size:
+                raise ImageError(f"{pair.gt} ({width}x{height}) has become smaller than the crop since the training began")
+            return hr, lr
 
         if not self.options.cache:
             return read_usable(self.pairs, index, self.options, read)
@@ -284,8 +291,7 @@ class TrainingCrops(Dataset):
 
     def __getitem__(self, index: int) -> Sample:
         k = index
-        epoch, position = divmod(k, len(self.pairs))
-        hr, lr = self._read(int(permutation(self.seed, epoch, len(self.pairs))[position]))
+        hr, lr = self._read(image_number(self.seed, k, len(self.pairs)))
         scale, side = self.scale, self.options.gt_size
         draw = np.random.default_rng((self.seed, 1, k))
         top, left = (int(draw.integers(0, (n - side) // scale, endpoint=True)) for n in hr.shape[:2])
@@ -297,6 +303,12 @@ class TrainingCrops(Dataset):
             lq = lr[top : top + side // scale, left : left + side // scale]
         hflip, vflip, turn = flips & np.array([self.options.use_flip, self.options.use_rot, self.options.use_rot])
         return {"lq": as_tensor(augment(lq, hflip, vflip, turn)), "gt": as_tensor(augment(gt, hflip, vflip, turn))}
+
+
+def image_number(seed: int, sample: int, size: int) -> int:
+    """Which of `size` images sample k is made of."""
+    epoch, position = divmod(sample, size)
+    return int(permutation(seed, epoch, size)[position])
 
 
 @lru_cache(maxsize=2)

@@ -5,16 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from aesop.config import SMALLEST_SHARPENED, Config, DegradationOptions, TrainDataset
 from aesop.data.degradations import TrainingPool, batch_generator, degrade, paired_random_crop, smallest_side, usm_sharpen
 from aesop.data.images import image_size, read_image_uint8
-from aesop.data.pairs import as_tensor, augment, find_training_pairs, permutation, read_usable, usable
-from aesop.files import replacing
-from aesop.weights import WeightsError, read_state_dict
+from aesop.data.pairs import as_tensor, augment, find_training_pairs, image_number, read_usable, usable
+from aesop.weights import WeightsError, read_state_dict, save_weights
 
 
 class HRCrops(Dataset):
@@ -29,8 +27,7 @@ class HRCrops(Dataset):
         self.pairs = usable(find_training_pairs(options), options, lambda pair: image_size(pair.gt))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        epoch, position = divmod(index, len(self.pairs))
-        chosen = int(permutation(self.seed, epoch, len(self.pairs))[position])
+        chosen = image_number(self.seed, index, len(self.pairs))
         image = read_usable(self.pairs, chosen, self.options, lambda pair: read_image_uint8(pair.gt))
         draw = np.random.default_rng((self.seed, 1, index))
         flips = draw.random(3) < 0.5
@@ -71,8 +68,7 @@ class Degrader:
     def save(self, folder: Path) -> None:
         """Every process puts its pool where `engine.checkpoint.save_state` takes it from."""
         if self.pool is not None:
-            with replacing(folder / waiting_name(self.rank)) as temporary:
-                save_file({name: images.cpu().contiguous() for name, images in self.pool.state_dict().items()}, temporary)
+            save_weights(folder / waiting_name(self.rank), self.pool.state_dict(), {})
 
     def load(self, state: Path, device: Any) -> str | None:
         """Continue with the pool of a state folder; returns what to tell the user where it has none for this process."""

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,6 +34,20 @@ class Progress:
     iteration: int = 0
     best: dict[str, float] = field(default_factory=dict)
     """Best figure so far, by metric name."""
+    skipped: int = 0
+    """Steps skipped so far, because something in them was NaN or infinite."""
+    in_a_row: int = 0
+    """How many of them up to this iteration, without a good one between."""
+    rollbacks: int = 0
+    """How often the run went back to a former state."""
+
+    def seed(self, manual_seed: int) -> int:
+        """The seed of samples and degradations: another one after each way back, or the same steps would fail again."""
+        return (
+            int(np.random.SeedSequence((manual_seed, 4, self.rollbacks)).generate_state(1)[0])
+            if self.rollbacks
+            else manual_seed
+        )
 
 
 def metadata(config: Config, iteration: int) -> dict[str, str]:
@@ -104,7 +119,7 @@ def load_state(folder: Path, stage: Stage, config: Config) -> Progress:
         WeightsError: incomplete, damaged (a single bit suffices), or of another stage or network.
     """
     saved = _read_verified(folder)
-    progress = Progress(saved["iteration"], saved["best"])
+    progress = Progress(**{name: saved[name] for name in Progress.__dataclass_fields__ if name in saved})
     if saved["stage"] != config.stage:
         raise WeightsError(f"{folder} is of the stage {saved['stage']}, this file trains {config.stage}")
     networks = {name: read_state_dict(folder / f"{name}.safetensors")[0] for name in stage.networks}

@@ -1,10 +1,15 @@
-"""Several processes under torchrun: who am I, and averaging gradients. One process needs none of it."""
+"""Several processes under torchrun: who am I, averaging gradients, what looks at a whole batch. One process needs none of it.
+
+Several processes are to give what one gives with a batch of all their samples.
+"""
 
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -14,6 +19,8 @@ from aesop.device import pick_device
 
 # The main process validates and saves while the others wait for it.
 PATIENCE = timedelta(hours=3)
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -53,23 +60,126 @@ def joined(device_name: str) -> Generator[World]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield World(dist.get_rank(), dist.get_world_size(), device)
+    except BaseException:
+        first_to_fail()  # before the others see the connection close, and fail for that
+        raise
     finally:
         dist.destroy_process_group()
 
 
-def average_gradients(world: World, net: nn.Module) -> None:
+@cache
+def first_to_fail() -> bool:
+    """Whether this process of torchrun's is the first that ends early: the one that says why. The answer stays.
+
+    The others meet the same fault, or fail because this one is missing.
+    """
+    if "RANK" not in os.environ:
+        return True
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    try:
+        store = dist.TCPStore(
+            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=timedelta(seconds=5)
+        )
+        return store.add(f"aesop/failed/{attempt}", 1) == 1
+    except (KeyError, RuntimeError):  # nobody is there to ask
+        return True
+
+
+def average_gradients(world: World, net: nn.Module, compression: str = "none") -> None:
     """Replace each gradient by its mean over the processes, in one flat exchange.
 
     Done by hand after backward instead of through DistributedDataParallel: a GAN step runs a network several times with
     parts frozen, which DDP's hooks forbid or make slow; the sum is the same.
+
+    Args:
+        compression: `none`, or `bf16`: the gradients travel, and are summed, as bfloat16.
     """
     if world.size == 1:
         return
     grads = [p.grad for p in net.parameters() if p.grad is not None]
-    flat = torch.cat([g.reshape(-1) for g in grads])
+    flat = torch.cat([g.reshape(-1) for g in grads]) / world.size
+    if compression == "bf16":
+        flat = flat.bfloat16()
     dist.all_reduce(flat)
-    parts = (flat / world.size).split([g.numel() for g in grads])
+    parts = flat.split([g.numel() for g in grads])
     torch._foreach_copy_(grads, [part.view_as(g) for part, g in zip(parts, grads, strict=True)])
+
+
+class _Total(torch.autograd.Function):
+    """The sum over the processes. Each one's loss depends on every one's summand: the gradient is a sum as well."""
+
+    @staticmethod
+    def forward(ctx: Any, summand: Tensor) -> Tensor:
+        total = summand.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return _Total.apply(grads[0])
+
+
+def mean_of_all(world: World, values: Tensor) -> Tensor:
+    """Mean of the elements in all processes, where `values` has one shape: a scalar whose gradient reaches all of them."""
+    mean = values.mean()
+    return mean if world.size == 1 else _Total.apply(mean) / world.size
+
+
+class SyncedBatchNorm2d(nn.BatchNorm2d):
+    """BatchNorm in training by the statistics of all processes' inputs (N, C, H, W) of one shape; else PyTorch's own.
+
+    For every device; PyTorch's SyncBatchNorm is for GPUs only.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        self._check_input_dim(x)
+        processes, dims = dist.get_world_size(), (0, 2, 3)
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        mean = _Total.apply(wide.mean(dims, keepdim=True)) / processes
+        centred = wide - mean
+        variance = _Total.apply(centred.square().mean(dims, keepdim=True)) / processes
+        if self.track_running_stats:
+            self._track(mean, variance, processes * x.numel() // x.shape[1])
+        y = centred * (variance + self.eps).rsqrt()
+        if self.affine:
+            y = y * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+        return y.to(x.dtype)
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        """Move the running statistics; the variance there is the unbiased one of all `count` values."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        share = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.flatten(), share)
+        self.running_var.lerp_(variance.flatten() * (count / (count - 1)), share)
+
+
+def synchronised(world: World, net: nn.Module) -> nn.Module:
+    """The network itself, its BatchNorms now those of all processes: same tensors and names, another forward."""
+    if world.size > 1:
+        for module in net.modules():
+            if type(module) is nn.BatchNorm2d:
+                module.__class__ = SyncedBatchNorm2d
+    return net
+
+
+def share_of(world: World, items: Sequence[Item]) -> Sequence[Item]:
+    """This process's share: every `world.size`-th, from its rank on."""
+    return items[world.rank :: world.size]
+
+
+def gathered(world: World, results: list[Item]) -> list[Item]:
+    """The results of every process's `share_of` some items, in the items' order. They must be picklable."""
+    if world.size == 1:
+        return results
+    shares: list[Any] = [None] * world.size
+    dist.all_gather_object(shares, results)
+    return [shares[k % world.size][k // world.size] for k in range(sum(map(len, shares)))]
 
 
 def broadcast_state(world: World, modules: Iterable[nn.Module]) -> None:
@@ -104,6 +214,15 @@ def agreed_signal(world: World, number: int, iteration: int) -> int:
     shared = torch.tensor(number, device=world.device)
     dist.all_reduce(shared, dist.ReduceOp.MAX)
     return int(shared.item())
+
+
+def any_of(world: World, flag: bool) -> bool:
+    """Whether some process says so; all of them have to ask."""
+    if world.size == 1:
+        return flag
+    shared = torch.tensor(int(flag), device=world.device)
+    dist.all_reduce(shared, dist.ReduceOp.MAX)
+    return bool(shared.item())
 
 
 def barrier(world: World) -> None:

@@ -26,7 +26,7 @@ from aesop.config import Config
 from aesop.data.degradations import usm_sharpen
 from aesop.data.loader import Batch, batches, to_device
 from aesop.data.realworld import Degrader
-from aesop.device import pick_device
+from aesop.device import is_out_of_memory, pick_device
 from aesop.engine.distributed import World
 from aesop.engine.stages import Stage, build_stage
 from aesop.engine.train import training_images
@@ -119,7 +119,7 @@ def _short_run(config: Config, seconds: float) -> Estimate:
     try:
         return _measure(config, seconds)
     except RuntimeError as error:
-        if "out of memory" in str(error) or "allocate memory" in str(error):
+        if is_out_of_memory(error):
             raise MemoryError(str(error).splitlines()[0]) from None
         raise
 

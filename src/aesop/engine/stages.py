@@ -7,6 +7,7 @@ the device until somebody prints them.
 import copy
 import logging
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from aesop.archs import AutoEncoder, build_network
 from aesop.archs.autoencoder import NARROWEST_IN_COLOUR
 from aesop.config import AesopOptions, Config, OptimizerOptions, PathOptions, PixelOptions, TrainOptions
 from aesop.device import autocast
-from aesop.engine.distributed import World, average_gradients
+from aesop.engine.distributed import World, average_gradients, mean_of_all, synchronised
 from aesop.engine.schedule import learning_rate
 from aesop.losses import (
     PIXEL_CRITERIA,
@@ -34,7 +35,10 @@ from aesop.weights import find_pretrained, load_autoencoder, load_into, naming, 
 
 log = logging.getLogger("aesop")
 Scalars = dict[str, Tensor]
-DIVERGED = "Continue from the last state with --resume and a lower train.optim_g.lr, or precision: fp32"
+
+
+class Diverged(FloatingPointError):
+    """Losses, gradients or weights are NaN or infinite, and not only for a step."""
 
 
 class Stage:
@@ -44,9 +48,11 @@ class Stage:
         self.options = train
         self.world = world or World()
         self.precision = precision
-        self.net_g = net_g.to(self.world.device).train()
+        self.net_g = synchronised(self.world, net_g).to(self.world.device).train()
         self.net_g_ema = copy.deepcopy(self.net_g).eval().requires_grad_(False) if train.ema_decay > 0 else None
         self.optimizers = {"optimizer_g": make_optimizer(train.optim_g, self.net_g)}
+        self.skipped = torch.zeros((), device=self.world.device)
+        """1 where the last step passed over an update."""
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -61,9 +67,32 @@ class Stage:
     def step(self, lq: Tensor, gt: Tensor, iteration: int, gt_usm: Tensor | None = None) -> Scalars:
         """One optimisation step on LR (N, 3, h, w) and HR (N, 3, H, W) images; `iteration` counts from 1.
 
-        `gt_usm` is the sharpened HR, which the options `*_gt_usm` choose for single losses.
+        A network whose losses or gradients are NaN or infinite keeps its weights, moments and statistics; `skipped` is then
+        1, on every process.
+
+        Args:
+            gt_usm: the sharpened HR, which the options `*_gt_usm` choose for single losses.
         """
+        statistics = list(self._statistics())
+        kept = [tensor.clone() for tensor in statistics]
+        self.skipped = torch.zeros_like(self.skipped)
+        scalars = self._step(lq, gt, iteration, gt_usm)
+        for tensor, former in zip(statistics, kept, strict=True):
+            tensor.copy_(torch.where(self.skipped > 0, former, tensor))
+        self.update_ema()
+        return scalars
+
+    def _step(self, lq: Tensor, gt: Tensor, iteration: int, gt_usm: Tensor | None) -> Scalars:
+        """Losses, gradients and updates of a step, as each stage makes them."""
         raise NotImplementedError
+
+    def _statistics(self) -> Iterator[Tensor]:
+        """The running statistics of BatchNorm, which a forward pass alone changes."""
+        for net in self.networks.values():
+            for module in net.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
+                    assert module.running_var is not None
+                    yield from (module.running_mean, module.running_var)
 
     @property
     def wants_sharpened(self) -> bool:
@@ -85,7 +114,7 @@ class Stage:
         """A network with NaN in it must not become the state that is continued from."""
         for name, net in self.networks.items():
             if not all(torch.isfinite(p).all() for p in net.parameters()):
-                raise FloatingPointError(f"{name} has NaN or infinite weights at iteration {iteration}. {DIVERGED}")
+                raise Diverged(f"{name} has NaN or infinite weights at iteration {iteration}")
 
     def set_learning_rate(self, iteration: int) -> float:
         for name, optimizer in self.optimizers.items():
@@ -105,9 +134,19 @@ class Stage:
         assert images[0].shape[0] % self.options.accumulate == 0, "Config checks that accumulate divides the batch"
         return zip(*(image.chunk(self.options.accumulate) for image in images), strict=True)
 
-    def update(self, name: str, net: nn.Module) -> None:
+    def update(self, name: str, net: nn.Module, scalars: "Mean") -> None:
+        """The optimiser's step, unless a loss or gradient is NaN or infinite. Nothing waits for the device."""
+        gradients = [p.grad for p in net.parameters() if p.grad is not None]
+        # 0 * NaN and 0 * inf are NaN: what is wrong with one process's losses reaches all with the gradients.
+        gradients[0].add_(0 * torch.stack(list(scalars.values.values())).sum())
         average_gradients(self.world, net)
-        self.optimizers[name].step()
+        broken = torch.isfinite(torch.nn.utils.get_total_norm(gradients)).logical_not().float()
+        self.skipped = torch.maximum(self.skipped, broken)
+        # PyTorch's own way of passing over a step (torch.amp.GradScaler's); its MPS kernels do not know it.
+        optimizer = self.optimizers[name]
+        optimizer.found_inf = broken  # ty: ignore[missing-attribute]
+        if broken.device.type != "mps" or not broken.item():
+            optimizer.step()
 
     @torch.no_grad()
     def update_ema(self) -> None:
@@ -129,15 +168,14 @@ class PSNRStage(Stage):
         assert train.pixel_opt is not None
         self.pixel_loss, self.pixel_weight = make_pixel_loss(train.pixel_opt)
 
-    def step(self, lq: Tensor, gt: Tensor, iteration: int, gt_usm: Tensor | None = None) -> Scalars:
+    def _step(self, lq: Tensor, gt: Tensor, iteration: int, gt_usm: Tensor | None) -> Scalars:
         self.optimizers["optimizer_g"].zero_grad()
         scalars = Mean(self.options.accumulate)
         target = gt_usm if self.options.l1_gt_usm and gt_usm is not None else gt
         for lq_part, gt_part in self.parts(lq, target):
             loss = scalars.add("l_pix", self.pixel_weight * self.pixel_loss(self.enlarge(lq_part, gt_part), gt_part))
             (loss / self.options.accumulate).backward()
-        self.update("optimizer_g", self.net_g)
-        self.update_ema()
+        self.update("optimizer_g", self.net_g, scalars)
         return scalars.values
 
 
@@ -154,7 +192,7 @@ class AutoEncoderStage(Stage):
         self.lr_loss, self.lr_weight = make_pixel_loss(train.pixel_at_LR_opt) if train.pixel_at_LR_opt else (None, 0.0)
         self.sigma_loss, self.sigma_weight = make_pixel_loss(train.sigmabranch_opt) if train.sigmabranch_opt else (None, 0.0)
 
-    def step(self, lq: Tensor, gt: Tensor, iteration: int, gt_usm: Tensor | None = None) -> Scalars:
+    def _step(self, lq: Tensor, gt: Tensor, iteration: int, gt_usm: Tensor | None) -> Scalars:
         # A frozen decoder gets no gradient, and the optimiser passes over parameters without one.
         self.net_g.decoder.requires_grad_(self.options.freeze_decoder < iteration)
         self.optimizers["optimizer_g"].zero_grad()
@@ -169,8 +207,7 @@ class AutoEncoderStage(Stage):
                 residual = (image.detach() - gt_part).abs()
                 loss = loss + scalars.add("l_sigmabranch", self.sigma_weight * self.sigma_loss(sigma[0], residual))
             (loss / self.options.accumulate).backward()
-        self.update("optimizer_g", self.net_g)
-        self.update_ema()
+        self.update("optimizer_g", self.net_g, scalars)
         return scalars.values
 
 
@@ -194,10 +231,12 @@ class AdversarialStage(Stage):
         super().__init__(train, net_g, world, precision)
         assert train.gan_opt is not None
         device = self.world.device
-        self.net_d = net_d.to(device).train()
+        self.net_d = synchronised(self.world, net_d).to(device).train()
         self.optimizers["optimizer_d"] = make_optimizer(train.optim_d, self.net_d)
         self.gan = train.gan_opt
-        self.gan_loss = GANLoss(self.gan.gan_type, self.gan.real_label_val, self.gan.fake_label_val)
+        self.gan_loss = GANLoss(
+            self.gan.gan_type, self.gan.real_label_val, self.gan.fake_label_val, partial(mean_of_all, self.world)
+        )
         self.pixel_loss, self.pixel_weight = make_pixel_loss(train.pixel_opt) if train.pixel_opt else (None, 0.0)
         self.aesop_loss = self.artifact_loss = self.perceptual_loss = None
         if (aesop := train.aesop_opt) is not None:
@@ -214,7 +253,7 @@ class AdversarialStage(Stage):
     def networks(self) -> dict[str, nn.Module]:
         return super().networks | {"net_d": self.net_d}
 
-    def step(self, lq: Tensor, gt: Tensor, iteration: int, gt_usm: Tensor | None = None) -> Scalars:
+    def _step(self, lq: Tensor, gt: Tensor, iteration: int, gt_usm: Tensor | None) -> Scalars:
         scalars = Mean(self.options.accumulate)
         sharpened = gt if gt_usm is None else gt_usm
         seen_by_d = sharpened if self.options.gan_gt_usm else gt
@@ -229,14 +268,13 @@ class AdversarialStage(Stage):
                 (self.generator_loss(sr, gt_part, usm_part, lq_part, scalars) / self.options.accumulate).backward()
             fakes.append(sr.detach())
         if updates_g:
-            self.update("optimizer_g", self.net_g)
+            self.update("optimizer_g", self.net_g, scalars)
 
         self.net_d.requires_grad_(True)
         self.optimizers["optimizer_d"].zero_grad()
         for sr, (real_part,) in zip(fakes, self.parts(seen_by_d), strict=True):
             (self.discriminator_loss(sr, real_part, scalars) / self.options.accumulate).backward()
-        self.update("optimizer_d", self.net_d)
-        self.update_ema()
+        self.update("optimizer_d", self.net_d, scalars)
         return scalars.values
 
     def generator_loss(self, sr: Tensor, gt: Tensor, gt_usm: Tensor, lq: Tensor, scalars: "Mean") -> Tensor:
@@ -292,7 +330,7 @@ class Mean:
 
 def make_optimizer(options: OptimizerOptions, net: nn.Module) -> torch.optim.Optimizer:
     kind = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[options.type]
-    return kind(net.parameters(), lr=options.lr, betas=options.betas, weight_decay=options.weight_decay)
+    return kind(net.parameters(), lr=options.lr, betas=options.betas, weight_decay=options.weight_decay, fused=True)
 
 
 def make_pixel_loss(options: PixelOptions) -> tuple[PixelLoss, float]:
@@ -342,8 +380,6 @@ def build_stage(config: Config, world: World) -> Stage:
     assert config.network_d is not None
     net_d = build_network(config.network_d.model_dump())
     _start_from(path, "d", net_d)
-    if world.size > 1 and world.device.type == "cuda":  # PyTorch has no synchronised form for the CPU
-        net_d = nn.SyncBatchNorm.convert_sync_batchnorm(net_d)
     autoencoder = _load_autoencoder(config)
     return AdversarialStage(config.train, net_g, net_d, autoencoder, world, config.precision)
 

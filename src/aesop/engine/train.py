@@ -3,10 +3,13 @@
 import json
 import logging
 import math
+import shutil
 import sys
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,12 +18,13 @@ import torch
 
 from aesop.config import Config
 from aesop.data.degradations import usm_sharpen
-from aesop.data.loader import batches, to_device
-from aesop.data.pairs import MeasuredPairs, TrainingCrops
+from aesop.data.loader import Batch, StepSampler, batches, to_device
+from aesop.data.pairs import MeasuredPairs, TrainingCrops, image_number
 from aesop.data.realworld import Degrader, HRCrops
 from aesop.engine.checkpoint import Progress, load_newest_state, load_state, save_model, save_state, set_newer_aside, states
-from aesop.engine.distributed import World, agreed_signal, average_scalars, barrier, broadcast_state, joined
-from aesop.engine.stages import DIVERGED, AdversarialStage, Stage, build_stage
+from aesop.engine.distributed import World, agreed_signal, any_of, average_scalars, barrier, broadcast_state, joined
+from aesop.engine.faults import Watch, append_line, memory_explained, readable
+from aesop.engine.stages import AdversarialStage, Diverged, Stage, build_stage
 from aesop.evaluate import averages, check_sizes, image_saver, is_better, make_metrics, measure, predict
 from aesop.files import replacing
 from aesop.interruption import Interrupted, Signals
@@ -46,7 +50,9 @@ def train(config: Config, resume: bool = False, world: World | None = None) -> P
 
     Raises:
         ValueError and its kinds: whatever is wrong with options, weights or images, before the first step where possible.
-        FloatingPointError: when the training diverged; the last saved state is from before.
+        FloatingPointError: when the training diverged, and did so again after going back; the newest state is from before.
+        OSError: when the last checkpoint cannot be written, or loader processes are ended by the system again and again.
+        MemoryError: when a step does not fit.
         Interrupted: after SIGINT, SIGTERM or SIGUSR1, with the state saved.
     """
     if world is None:
@@ -65,53 +71,166 @@ def train(config: Config, resume: bool = False, world: World | None = None) -> P
         degrader = Degrader(config, world.rank) if config.degradation else None
         progress = _starting_point(config, stage, degrader, resume, world, folder)
         broadcast_state(world, stage.networks.values())
-        first = progress.iteration + 1
         images = training_images(config)
         _announce(config, stage, world, len(images.pairs))
-
-        def checkpoint() -> None:
-            if degrader is not None:
-                degrader.save(folder / "state")
-            barrier(world)
-            if world.is_main:
-                stage.refuse_broken_weights(progress.iteration)
-                save_model(
-                    folder / "models" / f"net_g_{progress.iteration:08d}.safetensors", stage, config, progress.iteration
-                )
-                save_state(folder / "state", stage, config, progress, config.logger.keep_states, world.size)
-            barrier(world)
-
-        begun = time.perf_counter()
-        on_cuda = world.device.type == "cuda"
-        with (
-            Outlet(config, world, folder, first) as outlet,
-            Signals() as signals,
-            batches(images, config.datasets.train, first, options.total_iter, world.rank, world.size, on_cuda) as source,
-        ):
-            for iteration, batch in enumerate(source, first):
-                rate = stage.set_learning_rate(iteration)
-                gt = to_device(batch["gt"], world.device)
-                lq, gt = (to_device(batch["lq"], world.device), gt) if degrader is None else degrader(gt, iteration)
-                # Dropout, where a network has it: drawn anew in each step, whatever came before.
-                torch.manual_seed(step_seed(config.manual_seed, iteration, world.rank))
-                scalars = stage.step(lq, gt, iteration, usm_sharpen(gt) if stage.wants_sharpened else None)
-                progress.iteration = iteration
-                last = iteration == options.total_iter
-
-                if iteration % config.logger.print_freq == 0 or last or iteration == first:
-                    values = average_scalars(world, scalars)
-                    _refuse_nan(values, iteration)
-                    outlet.write(iteration, rate, values, (time.perf_counter() - begun) / (iteration - first + 1))
-                if validation.is_due(iteration):
-                    outlet.write_figures(iteration, validation.run(iteration, progress))
-                if iteration % config.logger.save_checkpoint_freq == 0 or last:
-                    checkpoint()
-                elif number := agreed_signal(world, signals.number, iteration):
-                    checkpoint()
-                    raise Interrupted(number, iteration)
+        with Outlet(config, world, folder, progress.iteration + 1) as outlet, Signals() as signals:
+            training = Training(config, world, folder, stage, images, degrader, validation, outlet, signals, progress)
+            while progress.iteration < options.total_iter:
+                try:
+                    training.go_on()
+                except Diverged as fault:
+                    training.go_back(fault)
         if world.is_main:
             log.info("finished %s: %s", config.name, final_model(config))
     return final_model(config)
+
+
+@dataclass
+class Training:
+    """The loop over the iterations, what it saves, and its way back."""
+
+    config: Config
+    world: World
+    folder: Path
+    stage: Stage
+    images: TrainingCrops | HRCrops
+    degrader: Degrader | None
+    validation: "Validation"
+    outlet: "Outlet"
+    signals: Signals
+    progress: Progress
+    returns: Counter[int] = field(default_factory=Counter)
+    """How often each state, by its iteration, was gone back to."""
+
+    def go_on(self) -> None:
+        """Iterations from the current one to the last.
+
+        Raises:
+            Diverged, Interrupted, OSError, MemoryError: the state then holds the last whole step.
+        """
+        config, world, stage, progress, degrader = self.config, self.world, self.stage, self.progress, self.degrader
+        assert config.train is not None
+        assert config.datasets.train is not None
+        first, total = progress.iteration + 1, config.train.total_iter
+        seed = self.images.seed = progress.seed(config.manual_seed)
+        if degrader is not None:
+            degrader.seed = seed
+        watch = Watch(world, progress, self._images_of, config.train.max_skipped, self.folder / "faults.jsonl")
+        on_cuda = world.device.type == "cuda"
+        begun = time.perf_counter()
+        with batches(self.images, config.datasets.train, first, total, world.rank, world.size, on_cuda) as source:
+            for iteration in range(first, total + 1):
+                batch = self._next(source, watch)
+                rate = stage.set_learning_rate(iteration)
+                with memory_explained(config, stage):
+                    gt = to_device(batch["gt"], world.device)
+                    lq, gt = (to_device(batch["lq"], world.device), gt) if degrader is None else degrader(gt, iteration)
+                    # Dropout, where a network has it: drawn anew in each step, whatever came before.
+                    torch.manual_seed(step_seed(seed, iteration, world.rank))
+                    scalars = stage.step(lq, gt, iteration, usm_sharpen(gt) if stage.wants_sharpened else None)
+                progress.iteration = iteration
+                watch.add(iteration, stage.skipped, scalars)
+                last = iteration == total
+
+                if iteration % config.logger.print_freq == 0 or last or iteration == first:
+                    values = average_scalars(world, scalars)
+                    self.outlet.write(iteration, rate, values, (time.perf_counter() - begun) / (iteration - first + 1))
+                if self.validation.is_due(iteration):
+                    self.outlet.write_figures(iteration, self.validation.run(iteration, progress))
+                if iteration % config.logger.save_checkpoint_freq == 0 or last:
+                    watch.look()
+                    self.checkpoint(must=last)
+                elif number := agreed_signal(world, self.signals.number, iteration):
+                    watch.look()
+                    self.checkpoint(must=True)
+                    raise Interrupted(number, iteration)
+
+    def _next(self, source: Iterator[Batch], watch: Watch) -> Batch:
+        """The next batch; where there is none because an image cannot be read, what was trained so far is saved first."""
+        try:
+            return next(source)
+        except (ValueError, OSError):
+            # Other processes may be in the middle of a step: what they did since the last checkpoint is lost.
+            if self.world.size == 1 and not self._is_saved():
+                watch.look()
+                self.checkpoint(must=True)
+            raise
+
+    def _is_saved(self) -> bool:
+        return self.progress.iteration in (0, *(int(state.name) for state in states(self.folder / "state")))
+
+    def checkpoint(self, must: bool) -> None:
+        """Weights and state. When they cannot be written the former state stays, and the run goes on unless it `must`.
+
+        Raises:
+            Diverged: when a network has NaN in it, before anything is written.
+            OSError: when they cannot be written and it must, or `logger.on_failed_save: stop`.
+        """
+        iteration, config = self.progress.iteration, self.config
+        self.stage.refuse_broken_weights(iteration)
+        error: OSError | None = None
+        for write in (self._save_pool, self._save):
+            try:
+                if not any_of(self.world, error is not None):
+                    write()
+            except OSError as reason:
+                error = reason
+        if not any_of(self.world, error is not None):
+            return
+        there = [state.name for state in states(self.folder / "state")]
+        text = (
+            f"iteration {iteration} could not be saved in {self.folder} ({error or 'as another process found'}; "
+            f"{readable(shutil.disk_usage(self.folder).free)} free); "
+            + (f"the newest state is that of iteration {int(there[-1])}" if there else "there is no state yet")
+        )
+        if must or config.logger.on_failed_save == "stop":
+            raise OSError(f"{text}: make room and continue with --resume") from error
+        frequency = config.logger.save_checkpoint_freq
+        log.error("%s; training goes on, and tries again at iteration %d", text, iteration + frequency)
+
+    def _save_pool(self) -> None:
+        if self.degrader is not None:
+            self.degrader.save(self.folder / "state")
+
+    def _save(self) -> None:
+        if self.world.is_main:
+            name = f"net_g_{self.progress.iteration:08d}.safetensors"
+            save_model(self.folder / "models" / name, self.stage, self.config, self.progress.iteration)
+            keep = self.config.logger.keep_states
+            save_state(self.folder / "state", self.stage, self.config, self.progress, keep, self.world.size)
+
+    def go_back(self, fault: Diverged) -> None:
+        """To the newest state, and on from there with other samples.
+
+        Raises:
+            FloatingPointError: when there is none, or it was gone back to `train.max_rollbacks` times.
+        """
+        assert self.config.train is not None
+        most, rollbacks = self.config.train.max_rollbacks, self.progress.rollbacks + 1
+        advice = "Lower train.optim_g.lr, or set precision: fp32"
+        former, source, _ = load_newest_state(self.folder / "state", self.stage, self.config)
+        if source is None:
+            raise FloatingPointError(f"{fault}; there is no state yet to go back to. {advice}") from fault
+        if self.returns[former.iteration] == most:
+            raise FloatingPointError(
+                f"{fault}; the run went back to iteration {former.iteration} {most} times already. {advice}, then --resume"
+            ) from fault
+        self.returns[former.iteration] += 1
+        if self.degrader is not None:
+            self.degrader.load(source, self.world.device)
+        vars(self.progress).update(vars(former), rollbacks=rollbacks)
+        self.outlet.go_back(former.iteration + 1)
+        if self.world.is_main:
+            log.warning("%s; going back to iteration %d, and on from there with other samples", fault, former.iteration)
+            append_line(self.folder / "faults.jsonl", {"iter": former.iteration, "went_back": str(fault)})
+
+    def _images_of(self, iteration: int) -> list[str]:
+        """Names of the images that this process loads for an iteration."""
+        crops = self.config.datasets.train
+        assert crops is not None
+        (samples,) = StepSampler(iteration, iteration, crops.batch_size_per_gpu, self.world.rank, self.world.size)
+        pairs = self.images.pairs
+        return [pairs[image_number(self.images.seed, k, len(pairs))].name for k in samples]
 
 
 def training_images(config: Config) -> TrainingCrops | HRCrops:
@@ -149,12 +268,6 @@ def _starting_point(
     return progress
 
 
-def _refuse_nan(values: dict[str, float], iteration: int) -> None:
-    wrong = [name for name, value in values.items() if not math.isfinite(value)]
-    if wrong:
-        raise FloatingPointError(f"{', '.join(wrong)} became NaN or infinite by iteration {iteration}. {DIVERGED}")
-
-
 def _announce(config: Config, stage: Stage, world: World, images: int) -> None:
     assert config.train is not None
     assert config.datasets.train is not None
@@ -172,6 +285,11 @@ def _announce(config: Config, stage: Stage, world: World, images: int) -> None:
         )  # fmt: skip
 
 
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A full disk must not fill the terminal with tracebacks: what is said appears there anyway."""
+
+
 @contextmanager
 def _logging_to(folder: Path, world: World) -> Generator[None]:
     """Everything said also goes to train.log; only the main process says anything."""
@@ -184,7 +302,7 @@ def _logging_to(folder: Path, world: World) -> Generator[None]:
             log.setLevel(former)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(folder / "train.log", encoding="utf-8")
+    handler = _LogFile(folder / "train.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     try:
@@ -212,13 +330,20 @@ class Outlet:
         with replacing(folder / "config.yml") as temporary:
             temporary.write_text(config.to_yaml(), encoding="utf-8")
         self.lines = folder / "scalars.jsonl"
-        _drop_lines_from(self.lines, first)
-        if config.logger.use_tb_logger:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first)
+        self.go_back(first)
         if config.logger.wandb and config.logger.wandb.project:
             self.wandb = _start_wandb(config, folder)
+
+    def go_back(self, first: int) -> None:
+        """Forget what was written about iterations from `first` on. (Weights & Biases cannot: it ignores the repetition.)"""
+        if not self.world.is_main:
+            return
+        _drop_lines_from(self.lines, first)
+        if self.config.logger.use_tb_logger:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._close_writer()
+            self.writer = SummaryWriter(str(self.lines.parent / "tensorboard"), purge_step=first)
 
     def write(self, iteration: int, rate: float, values: dict[str, float], seconds: float) -> None:
         """`seconds`: per iteration, the mean since the start of this process."""
@@ -240,11 +365,17 @@ class Outlet:
             self._record(iteration, figures)
 
     def _record(self, iteration: int, values: dict[str, float]) -> None:
-        with open(self.lines, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"iter": iteration, **values}) + "\n")
+        try:
+            append_line(self.lines, {"iter": iteration, **{k: v if math.isfinite(v) else None for k, v in values.items()}})
+        except OSError as error:  # a full disk: no reason to lose a training
+            log.error("figures of iteration %d could not be written: %s", iteration, error)
         if self.writer is not None:
-            for name, value in values.items():
-                self.writer.add_scalar(name, value, iteration)
+            try:
+                for name, value in values.items():
+                    self.writer.add_scalar(name, value, iteration)
+            except OSError as error:
+                log.error("TensorBoard gets no more figures until --resume: %s", error)
+                self._close_writer()
         if self.wandb is not None:
             self.wandb.log(values, step=iteration)
 
@@ -252,10 +383,15 @@ class Outlet:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.writer is not None:
-            self.writer.close()
+        self._close_writer()
         if self.wandb is not None:
             self.wandb.finish()
+
+    def _close_writer(self) -> None:
+        if self.writer is not None:
+            with suppress(OSError):  # said when it happened, in the thread that writes
+                self.writer.close()
+            self.writer = None
 
 
 def _drop_lines_from(path: Path, first: int) -> None:
@@ -303,8 +439,7 @@ class Validation:
         if isinstance(stage, AdversarialStage) and stage.aesop_loss is not None:
             judge = stage.aesop_loss.autoencoder
         check_sizes(config.val.metrics, self.sets.values(), config.scale, config.stage == "autoencoder")
-        measures = bool(self.sets) and world.is_main
-        self.metrics = make_metrics(config.val.metrics, config.scale, world.device, judge) if measures else {}
+        self.metrics = make_metrics(config.val.metrics, config.scale, world.device, judge) if self.sets else {}
 
     def is_due(self, iteration: int) -> bool:
         val = self.config.val
@@ -313,38 +448,58 @@ class Validation:
         return bool(self.sets) and due and iteration >= val.val_start_iter
 
     def run(self, iteration: int, progress: Progress) -> dict[str, float]:
-        """Figures named <section>/<metric>; the first section that has the metric decides which weights are the best."""
-        barrier(self.world)
+        """Figures named <section>/<metric>, the same in all processes, which take turns with the images.
+
+        The first section that has the metric decides which weights are the best.
+        """
         figures: dict[str, float] = {}
-        if self.world.is_main:
-            net = self.stage.network_for_use.eval()
-            for section, pairs in self.sets.items():
-                saver = None
-                if self.config.val.save_img:
-                    saver = image_saver(self.folder / "visualization" / f"{iteration:08d}" / section, self.config.val.suffix)
-                rows = measure(
-                    lambda lq, gt: predict(
-                        net, lq, gt, self.config.scale, self.world.device, self.config.precision, self.config.val.tile
-                    ),
-                    pairs,
-                    self.metrics,
-                    self.world.device,
-                    saver,
+        net = self.stage.network_for_use.eval()
+        for section, pairs in self.sets.items():
+            saver = None
+            if self.config.val.save_img:
+                saver = _forgiving(
+                    image_saver(self.folder / "visualization" / f"{iteration:08d}" / section, self.config.val.suffix)
                 )
-                mean = averages(rows)
-                figures |= {f"{section}/{name}": value for name, value in mean.items()}
-                log.info("validation %s: %s", pairs.name, "  ".join(f"{k} {v:.4f}" for k, v in mean.items()))
-            decisive = [value for name, value in figures.items() if name.partition("/")[2] == self.best_metric]
-            if decisive:
-                self._keep_best(iteration, progress, decisive[0])
-            if net is self.stage.net_g:
-                net.train()
-        barrier(self.world)
+            rows = measure(
+                lambda lq, gt: predict(
+                    net, lq, gt, self.config.scale, self.world.device, self.config.precision, self.config.val.tile
+                ),
+                pairs,
+                self.metrics,
+                self.world.device,
+                saver,
+                self.world,
+            )
+            mean = averages(rows)
+            figures |= {f"{section}/{name}": value for name, value in mean.items()}
+            log.info("validation %s: %s", pairs.name, "  ".join(f"{k} {v:.4f}" for k, v in mean.items()))
+        decisive = [value for name, value in figures.items() if name.partition("/")[2] == self.best_metric]
+        if decisive:
+            self._keep_best(iteration, progress, decisive[0])
+        if net is self.stage.net_g:
+            net.train()
         return figures
 
     def _keep_best(self, iteration: int, progress: Progress, value: float) -> None:
         assert self.best_metric is not None
         if is_better(self.config.val.metrics, self.best_metric, value, progress.best.get(self.best_metric)):
+            if self.world.is_main:
+                try:
+                    save_model(self.folder / "models" / "net_g_best.safetensors", self.stage, self.config, iteration)
+                except OSError as error:
+                    log.error("the best weights of iteration %d could not be saved: %s", iteration, error)
+                    return
             progress.best[self.best_metric] = value
-            save_model(self.folder / "models" / "net_g_best.safetensors", self.stage, self.config, iteration)
             log.info("best %s so far: %.4f (models/net_g_best.safetensors)", self.best_metric, value)
+
+
+def _forgiving(save: Callable[[str, np.ndarray], None]) -> Callable[[str, np.ndarray], None]:
+    """An image that cannot be written is no reason to lose a training."""
+
+    def attempt(name: str, image: np.ndarray) -> None:
+        try:
+            save(name, image)
+        except OSError as error:
+            log.error("the image of %s could not be written: %s", name, error)
+
+    return attempt

@@ -1,0 +1,146 @@
+"""How much of a step several GPUs spend exchanging gradients: a Markdown table, worked out, not measured.
+
+python benchmarks/communication.py                              (the table of docs/how-to/scale-out.md)
+python benchmarks/communication.py --step-ms aesop_rrdb=850     (with a measured step of one GPU)
+
+The bytes are counted from the networks of the option files. A step's time is their floating-point operations (PyTorch's
+counter, on the meta device) at a share of the GPU's peak, unless a measured one is given. An exchange goes through two
+levels, GPUs of a node and nodes, on each as ring or tree, whichever is faster:
+
+    ring of n: 2 (n - 1) / n * bytes / bandwidth + 2 (n - 1) * latency
+    tree of n: 2 * bytes / bandwidth + 2 log2(n) * latency
+
+It begins when a network's backward pass has ended, so nothing hides it.
+"""
+
+import argparse
+from dataclasses import dataclass
+from math import ceil, log2
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from aesop.archs import build_network
+from aesop.archs.vgg import VGGFeatureExtractor
+from aesop.config import Config
+from aesop.option_file import load_config
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+RECIPES = ("psnr_rrdb", "aesop_rrdb", "aesop_swinir", "realworld_aesop")
+COUNTS = (8, 64, 512)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What one step of one GPU computes and exchanges."""
+
+    name: str
+    batch: int
+    parameters: int
+    flops: float
+    small_exchanges: int
+    """Of single statistics: they cost their latency only."""
+
+
+def flops(net: nn.Module, images: Tensor) -> int:
+    """Of one forward pass; a multiplication and an addition count as two."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net.eval()(images)
+    return counter.get_total_flops()
+
+
+def count(name: str) -> Recipe:
+    """A step as AdversarialStage and PSNRStage make it; a backward pass costs a forward pass for the inputs and one for the
+    weights."""
+    config, _ = load_config(CONFIGS / f"{name}.yml", [])
+    crops, train = config.datasets.train, config.train
+    assert crops is not None
+    assert train is not None
+    hr = torch.empty(1, 3, crops.gt_size, crops.gt_size, device="meta")
+    lr = torch.empty(1, 3, crops.gt_size // config.scale, crops.gt_size // config.scale, device="meta")
+    net_g = build_network(config.network_g.model_dump()).to("meta")
+    parameters, operations, small = size(net_g), 3 * flops(net_g, lr), 0
+    if config.network_d is not None:
+        net_d = build_network(config.network_d.model_dump()).to("meta")
+        norms = sum(isinstance(module, nn.BatchNorm2d) for module in net_d.modules())
+        parameters += size(net_d)
+        operations += flops(net_g, lr)  # the EMA generator, for the artifact loss
+        operations += 9 * flops(net_d, hr)  # HR; SR and back to the image; HR and SR, each back to image and weights
+        operations += 3 * sum(flops(net, hr) for net in judges(config))  # HR; SR and back to the image
+        # Two in each of 4 forward and 3 backward passes of a BatchNorm; means of the relativistic GAN: 2 and 1 back, 2.
+        small = norms * 2 * 7 + 5
+    return Recipe(name, crops.batch_size_per_gpu, parameters, crops.batch_size_per_gpu * operations, small)
+
+
+def judges(config: Config) -> list[nn.Module]:
+    """The frozen networks of the AESOP and the perceptual loss."""
+    assert config.train is not None
+    nets: list[nn.Module] = []
+    if config.train.aesop_opt is not None:
+        decoder = {"type": "RRDBNet", "num_feat": 64, "num_block": 23, "num_grow_ch": 32}
+        nets.append(build_network({"type": "AutoEncoder_RRDBNet", "scale": config.scale, "dec_opt": decoder}).to("meta"))
+    if (percep := config.train.perceptual_opt) is not None:
+        nets.append(VGGFeatureExtractor(list(percep.layer_weights), percep.vgg_type).to("meta"))
+    return nets
+
+
+def size(net: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+@dataclass(frozen=True)
+class Level:
+    """GPUs, or nodes, that exchange with each other: bytes/s each way, seconds per message."""
+
+    bandwidth: float
+    latency: float
+
+    def seconds(self, members: int, message: float) -> float:
+        if members == 1:
+            return 0.0
+        ring = 2 * (members - 1) / members * message / self.bandwidth + 2 * (members - 1) * self.latency
+        tree = 2 * message / self.bandwidth + 2 * ceil(log2(members)) * self.latency
+        return min(ring, tree)
+
+
+def exchange(gpus: int, message: float, per_node: int, node: Level, network: Level) -> float:
+    """Seconds of summing `message` bytes over all GPUs."""
+    inside = min(gpus, per_node)
+    return node.seconds(inside, message) + network.seconds(gpus // inside, message)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--step-ms", action="append", default=[], metavar="RECIPE=MS", help="a measured step of one GPU")
+    parser.add_argument("--peak", type=float, default=495, help="TFLOP/s; default: an H100's dense TF32")
+    parser.add_argument("--utilisation", type=float, default=0.3, help="the share of the peak that is reached")
+    parser.add_argument("--per-node", type=int, default=8, help="GPUs of a node")
+    parser.add_argument("--nvlink", type=float, default=450, help="GB/s of a GPU, each way")
+    parser.add_argument("--network", type=float, default=400, help="Gb/s of a whole node, each way")
+    parser.add_argument("--nvlink-latency", type=float, default=3, help="microseconds")
+    parser.add_argument("--network-latency", type=float, default=10, help="microseconds")
+    options = parser.parse_args()
+    measured = {name: float(ms) / 1e3 for name, _, ms in (given.partition("=") for given in options.step_ms)}
+    node = Level(options.nvlink * 1e9, options.nvlink_latency * 1e-6)
+    network = Level(options.network * 1e9 / 8, options.network_latency * 1e-6)
+    print("| option file | images a GPU | gradients, MB | step, ms | GPUs | fp32, ms | bf16, ms | statistics, ms | of the time |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for recipe in map(count, RECIPES):
+        step = measured.get(recipe.name, recipe.flops / (options.peak * 1e12 * options.utilisation))
+        for gpus in COUNTS:
+            fp32, bf16, one = (
+                exchange(gpus, message, options.per_node, node, network)
+                for message in (4 * recipe.parameters, 2 * recipe.parameters, 256)
+            )
+            small = recipe.small_exchanges * one
+            shares = [f"{(each + small) / (each + small + step):.1%}" for each in (fp32, bf16)]
+            print(
+                f"| {recipe.name} | {recipe.batch} | {4 * recipe.parameters / 1e6:.0f} | {step * 1e3:.0f} | {gpus} "
+                f"| {fp32 * 1e3:.1f} | {bf16 * 1e3:.1f} | {small * 1e3:.1f} | {shares[0]}, bf16 {shares[1]} |"
+            )
+
+
+if __name__ == "__main__":
+    main()
