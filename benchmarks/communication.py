@@ -125,7 +125,7 @@ def main() -> None:
     measured = {name: float(ms) / 1e3 for name, _, ms in (given.partition("=") for given in options.step_ms)}
     node = Level(options.nvlink * 1e9, options.nvlink_latency * 1e-6)
     network = Level(options.network * 1e9 / 8, options.network_latency * 1e-6)
-    print("| option file | images a GPU | gradients, MB | step, ms | GPUs | fp32, ms | bf16, ms | statistics, ms | of the time |")
+    print("| option file | images a GPU | gradients, MB | step, ms | GPUs | fp32, ms | bf16, ms | statistics, ms | share |")
     print("|---|---|---|---|---|---|---|---|---|")
     for recipe in map(count, RECIPES):
         step = measured.get(recipe.name, recipe.flops / (options.peak * 1e12 * options.utilisation))

@@ -355,7 +355,7 @@ words = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), m
 
 @settings(max_examples=60, deadline=None)
 @given(
-    name=words.map(lambda word: f"n{re.sub(r'[./~\\]', '_', word)}"),
+    name=words.map(lambda word: "n" + re.sub(r"[./~\\]", "_", word)),
     roots=words | st.lists(words, min_size=1, max_size=3),
     lr=positive,
     ema=st.floats(0, 0.9999),

@@ -69,8 +69,8 @@ def _name_below(value: str) -> str:
     nowhere = {"", ".", ".."} & set(re.split(r"[/\\]", value))
     if nowhere or value.startswith("~") or re.search(r"[\x00-\x1f\x7f]", value):
         raise ValueError(
-            f"{value[:100]!r} becomes a part of a path: it must not be empty, begin or end with /, begin with ~, have . or .. "
-            "as a part, or control characters"
+            f"{value[:100]!r} becomes a part of a path: it must not be empty, begin or end with /, begin with ~, have . or "
+            ".. as a part, or control characters"
         )
     return value
 
@@ -778,6 +778,9 @@ class Config(Options):
     """auto, cpu, cuda, cuda:N or mps."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """What the networks run in; losses, EMA and optimiser stay in fp32."""
+    deterministic: bool = False
+    """CUDA: deterministic algorithms only, slower, so that a training that stopped and went on ends bit for bit as one that
+    did not. On a CPU it always does."""
     network_g: NetworkG
     """The generator; for the autoencoder stage the auto-encoder."""
     network_d: NetworkD | None = None

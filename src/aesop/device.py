@@ -1,7 +1,8 @@
 """The one place that knows which devices exist and in what precision the networks run."""
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -25,6 +26,23 @@ def pick_device(name: str = "auto") -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {name!r} does not exist: {torch.cuda.device_count()} CUDA device(s) are visible")
     return device
+
+
+@contextmanager
+def algorithms(deterministic: bool) -> Generator[None]:
+    """While entered, PyTorch runs deterministic algorithms only; an operation that has none raises RuntimeError."""
+    if not deterministic:
+        yield
+        return
+    former, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(former)
+        torch.backends.cudnn.benchmark = benchmark
 
 
 def memory_of(device: torch.device) -> int | None:

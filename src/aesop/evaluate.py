@@ -34,7 +34,7 @@ from aesop.config import AutoEncoderOptions, Config, MetricOptions, PairedDatase
 from aesop.data.images import ImageError, image_size, to_array, to_tensor, write_image
 from aesop.data.pairs import MeasuredPairs
 from aesop.data.resize import mod_crop
-from aesop.device import autocast
+from aesop.device import autocast, is_out_of_memory
 from aesop.engine.distributed import World, gathered, joined, share_of
 from aesop.files import replacing
 from aesop.inference import upscale_image
@@ -189,8 +189,17 @@ def predict(
     if not isinstance(net, AutoEncoder):
         return upscale_image(net, lq, scale, tile=tile, device=device, precision=precision)
     image = mod_crop(lq, scale) if gt is None else gt
-    with torch.inference_mode(), autocast(device, precision):
-        return to_array(net(to_tensor(image)[None].to(device))[0].float().cpu())
+    try:
+        with torch.inference_mode(), autocast(device, precision):
+            return to_array(net(to_tensor(image)[None].to(device))[0].float().cpu())
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        height, width = image.shape[:2]
+        raise MemoryError(
+            f"out of memory on {device}: an auto-encoder sees whole images, and {width}x{height} is too much; measure "
+            "smaller ones, or set device=cpu"
+        ) from error
 
 
 def measure(
@@ -251,7 +260,7 @@ def is_better(options: Mapping[str, MetricOptions], name: str, value: float, tha
 # --- aesop test --------------------------------------------------------------------------------------------------------
 
 
-def test(config: Config, console: Console, world: World | None = None) -> dict[str, list[Row]]:
+def test(config: Config, console: Console, world: World | None = None) -> dict[str, list[Row]]:  # noqa: PT028
     """Measure `path.pretrain_network_g` on every `test...` (else `val...`) section; write images, tables, CSV and JSON.
 
     With `path.compare_with` or `val.page` other models and bicubic are measured beside it, and shown on a page. Of a

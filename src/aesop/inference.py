@@ -120,7 +120,7 @@ def upscale_image(
             if whole:
                 raise ValueError(
                     f"out of memory on {device} for a whole image of {image.shape[1]}x{image.shape[0]}: use tiles "
-                    "(--tile 256), or another --device"
+                    "(upscale: --tile 256, tests and validation: val.tile=256), or another device"
                 ) from error
             if tile <= SMALLEST_TILE:
                 raise ValueError(

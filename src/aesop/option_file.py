@@ -23,6 +23,7 @@ class ConfigError(ValueError):
 
     def __init__(self, message: str, faults: Sequence[str] = ()):
         count = f": {len(faults)} fault{'s' if len(faults) > 1 else ''}\n  " if faults else ""
+        faults = [fault if len(fault) <= 2000 else f"{fault[:2000]} ..." for fault in faults]
         super().__init__(message + count + "\n  ".join(faults))
         self.faults = faults
 

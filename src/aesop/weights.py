@@ -170,7 +170,7 @@ _GROWING = re.compile(rb"c(__builtin__|builtins)\nbytearray\n|c_codecs\nencode\n
 def _refuse_bomb(path: Path) -> None:
     """Raise WeightsError for a pickle that needs far more memory than its file has bytes."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if not content[:4] == b"PK\3\4":
+        if content[:4] != b"PK\3\4":
             growing = _GROWING.search(content)
         else:
             with zipfile.ZipFile(file) as archive:

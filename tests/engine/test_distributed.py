@@ -185,7 +185,7 @@ def test_two_processes_take_the_step_of_the_doubled_batch(case, several):
             assert relative_distance(first, two["gradients"]) < 1e-4
     for a, b in zip(one["scalars"], two["scalars"], strict=True):
         if "relativistic" in case:
-            # Their difference alone matters: the discriminator's last bias has no gradient, and Adam makes steps of rounding.
+            # Only their difference matters: the discriminator's last bias has no gradient, and Adam steps by its rounding.
             for scalars in (a, b):
                 scalars["out_d"] = scalars.pop("out_d_real") - scalars.pop("out_d_fake")
         assert a == pytest.approx(b, rel=1e-4, abs=1e-6)

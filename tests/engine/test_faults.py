@@ -1,4 +1,7 @@
-"""Steps of NaN, full disks, images and loader processes that go, memory that runs out: a training survives or says why."""
+"""Steps of NaN, full disks, images and loader processes that go, memory that runs out: a training survives or says why.
+
+Started by torchrun as a script, this file is a training of several processes, of which the second one gets batches of NaN.
+"""
 
 import contextlib
 import json
@@ -22,11 +25,11 @@ from torch import Tensor
 
 from aesop.config import TrainDataset
 from aesop.data.loader import LoaderDied, batches
-from aesop.data.pairs import TrainingCrops
+from aesop.data.pairs import TrainingCrops, image_number
 from aesop.engine import train as training
 from aesop.engine.distributed import World
 from aesop.engine.stages import PSNRStage, Stage, build_stage
-from aesop.option_file import build_config
+from aesop.option_file import build_config, load_config
 
 
 def small(stage: str, photos: Path, root: Path, total_iter: int, name: str = "run", **train_options) -> dict:
@@ -246,6 +249,28 @@ def test_a_network_with_nan_in_it_is_never_saved(photos, tmp_path, monkeypatch):
     assert all(t.isfinite().all() for t in all_tensors(tmp_path / "run" / "state" / "00000006").values())
 
 
+@pytest.mark.slow
+def test_several_processes_skip_and_go_back_together(photos, tmp_path):
+    raw = small("psnr", photos, tmp_path, 14, max_skipped=3)
+    raw["logger"]["save_checkpoint_freq"] = 4
+    raw["datasets"]["train"]["batch_size_per_gpu"] = 1
+    file = tmp_path / "run.yml"
+    file.write_text(yaml.safe_dump(raw))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__, str(file)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, timeout=200, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = lines(tmp_path / "run" / "faults.jsonl")
+    assert [row["iter"] for row in rows] == [2, 6, 7, 8, 4]
+    images = TrainingCrops(TrainDataset(**raw["datasets"]["train"]), 4, 0)
+    for row in rows[:4]:
+        assert row["skipped"] == ["l_pix"]
+        second = 2 * (row["iter"] - 1) + 1  # the sample that the second process had
+        assert row["images"] == [images.pairs[image_number(0, second, 6)].name]
+    state = json.loads((tmp_path / "run" / "state" / "00000014" / "state.json").read_text())
+    assert (state["skipped"], state["in_a_row"], state["rollbacks"]) == (1, 0, 1)
+
+
 # --- loader processes and images ---------------------------------------------------------------------------------------
 
 
@@ -330,6 +355,20 @@ def test_an_image_that_goes_bad_during_the_training(fault, workers, photos, tmp_
     run(raw, resume=True)
     whole, mended = (all_tensors(tmp_path / name / "state" / "00000012") for name in ("undisturbed", "run"))
     assert all(torch.equal(whole[key], mended[key]) for key in whole)
+
+
+def test_a_validation_that_fails_costs_no_steps(photos, tmp_path, monkeypatch):
+    raw = small("psnr", photos, tmp_path, 12)
+    raw["val"]["val_freq"] = 5
+    raw["logger"]["save_checkpoint_freq"] = 100
+
+    def fail(*_):
+        raise ValueError("no such thing")
+
+    monkeypatch.setattr(training, "measure", fail)
+    with pytest.raises(ValueError, match="no such thing"):
+        run(raw)
+    assert [path.name for path in (tmp_path / "run" / "state").iterdir()] == ["00000005"]
 
 
 # --- memory ------------------------------------------------------------------------------------------------------------
@@ -469,3 +508,9 @@ def test_a_checkpoint_that_cannot_be_written(choice, photos, tmp_path):
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert start(raw, tmp_path / "a.yml")[0] == 0
     assert (folder / "state" / "00000007").is_dir()
+
+
+if __name__ == "__main__":
+    if os.environ["RANK"] == "1":
+        Spoiler(pytest.MonkeyPatch(), at(2, 6, 7, 8))
+    training.train(load_config(Path(sys.argv[1]))[0])

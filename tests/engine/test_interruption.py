@@ -1,19 +1,15 @@
 """Real training processes that get signals, are killed, or find a damaged state: nothing is lost."""
 
-import contextlib
-import json
 import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
-from safetensors.torch import load_file
+from kills import STAGES, kill_runs, start
 from test_train import options, run
 
 from aesop.engine.checkpoint import load_newest_state, load_state, states
@@ -36,14 +32,6 @@ def write(photos: Path, root: Path, name: str, **changes) -> Path:
     return path
 
 
-def start(config: Path, *arguments: str) -> subprocess.Popen:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "aesop", "train", str(config), *arguments]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-
-
 def wait_for_step(folder: Path, process: subprocess.Popen, step: int) -> None:
     """Until the run has logged that step."""
     for _ in range(1200):
@@ -52,18 +40,6 @@ def wait_for_step(folder: Path, process: subprocess.Popen, step: int) -> None:
             return
         time.sleep(0.05)
     raise AssertionError(f"step {step} was never reached")
-
-
-def final_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    state = folder / "state" / f"{TOTAL:08d}"
-    return {f"{file.stem}/{k}": v for file in state.glob("*.safetensors") for k, v in load_file(file).items()}
-
-
-def assert_same(first: dict, second: dict) -> None:
-    assert first.keys() == second.keys()
-    assert len(first) > 0
-    for key in first:
-        assert torch.equal(first[key], second[key]), key
 
 
 @pytest.mark.slow
@@ -85,34 +61,12 @@ def test_a_signal_saves_the_state_and_leaves_with_its_code(number, photos, tmp_p
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_it_ends_with_the_weights_of_the_undisturbed_run(photos, tmp_path):
-    """SIGKILL, SIGTERM and SIGINT, in steps, validations and while checkpoints are written."""
-    undisturbed = write(photos, tmp_path, "undisturbed")
-    assert start(undisturbed).wait(timeout=120) == 0
-    config = write(photos, tmp_path, "killed")
-    folder = tmp_path / "killed"
-    draw = random.Random(int(os.environ.get("AESOP_KILL_SEED", "0")))
-    begun = time.perf_counter()
-    for _ in range(int(os.environ.get("AESOP_KILLS", "6"))):
-        done = [int(state.name) for state in states(folder / "state")]
-        if TOTAL in done:
-            break
-        process = start(config, "--resume")
-        step = max(done, default=0) + draw.randint(1, 6)
-        wait_for_step(folder, process, step) if draw.random() < 0.8 else time.sleep(draw.random() * 4)
-        time.sleep(draw.random() * 0.2)
-        number = draw.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        process.communicate(timeout=60)
-        for state in states(folder / "state"):
-            assert json.loads((state / "state.json").read_text())["iteration"] == int(state.name)
-    assert time.perf_counter() - begun > 1
-    finishing = start(config, "--resume")
-    output, _ = finishing.communicate(timeout=120)
-    assert finishing.returncode == 0, output
-    assert "cannot be used" not in output  # no checkpoint was ever unreadable
-    assert_same(final_tensors(folder), final_tensors(tmp_path / "undisturbed"))
+@pytest.mark.parametrize("stage", STAGES)
+def test_killed_at_random_moments_it_ends_as_the_undisturbed_run(stage, tmp_path):
+    """SIGKILL, SIGTERM and SIGINT, at the start, in steps, validations and while checkpoints are written."""
+    kills, seed = (int(os.environ.get(name, usual)) for name, usual in (("AESOP_KILLS", "2"), ("AESOP_KILL_SEED", "0")))
+    survived = kill_runs(tmp_path, kills, seed, (stage,))[stage]
+    assert survived.kills.total() + survived.missed > 0
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped"])

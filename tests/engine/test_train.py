@@ -88,6 +88,48 @@ def test_resumed_run_is_bit_identical(stage, photos, tmp_path):
     assert lines[0] == lines[1]
 
 
+def test_another_number_of_loaders_and_stops_change_nothing(photos, tmp_path):
+    made = {}
+    for name, parts in (("whole", [(6, 0)]), ("parts", [(1, 2), (3, 0), (4, 1), (6, 3)])):
+        for stop, workers in parts:
+            raw = options("adversarial", photos, tmp_path, stop, name)
+            raw["datasets"]["train"]["num_worker_per_gpu"] = workers
+            run(raw, resume=stop != parts[0][0])
+        made[name] = all_tensors(tmp_path / name / "state" / "00000006")
+    assert all(torch.equal(made["whole"][key], made["parts"][key]) for key in made["whole"])
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no cuda device")
+def test_resume_on_cuda(deterministic, photos, tmp_path):
+    """Bit-identical with deterministic algorithms; else the runs differ as two undisturbed ones do."""
+    for name, stops in (("whole", [6]), ("again", [6]), ("parts", [2, 4, 6])):
+        for stop in stops:
+            raw = options("adversarial", photos, tmp_path, stop, name) | {"device": "cuda", "deterministic": deterministic}
+            run(raw, resume=stop != stops[0])
+    whole, again, parts = (all_tensors(tmp_path / name / "state" / "00000006") for name in ("whole", "again", "parts"))
+    if deterministic:
+        assert all(torch.equal(whole[key], parts[key]) for key in whole)
+        return
+    nets = [key for key in whole if key.startswith("net_g/")]
+    apart, natural = (sum((whole[k] - other[k]).double().pow(2).sum() for k in nets) for other in (parts, again))
+    assert apart <= 10 * natural + 1e-12
+
+
+def test_deterministic_algorithms_are_chosen_for_a_run_only(photos, tmp_path, monkeypatch):
+    seen, step = [], PSNRStage.step
+
+    def look(self, *arguments):
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        return step(self, *arguments)
+
+    monkeypatch.setattr(PSNRStage, "step", look)
+    for name, chosen in (("usual", False), ("strict", True)):
+        run(options("psnr", photos, tmp_path, 1, name) | {"deterministic": chosen})
+        assert not torch.are_deterministic_algorithms_enabled()
+    assert seen == [False, True]
+
+
 TINY = {"img_size": 8, "window_size": 4, "depths": [2, 2], "embed_dim": 12, "num_heads": [2, 2]}
 TINY |= {"upsampler": "pixelshuffle", "drop_path_rate": 0.5}
 TRANSFORMERS = [{"type": "SwinIR", **TINY}, {"type": "DRCT", "gc": 4, **TINY}]

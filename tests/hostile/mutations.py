@@ -1,4 +1,4 @@
-"""Hostile option files, images and weight files. Each is a pure function of (seed, number), so that a finding can be repeated.
+"""Hostile option files, images and weight files, each a pure function of (seed, number): a finding can be repeated.
 
 A function returns the kind of mutation and the bytes, for images and weight files also a name for the file. What would run
 code, if it were run, makes the file `canary` in the current folder.
@@ -140,7 +140,19 @@ PATHS = (
 )
 NUMBERS = (0, -1, -(10**9), 10**9, 10**6, 10**30, 1e308, -1e308, 5e-324, 0.5, 3.5, float("nan"), float("inf"), -float("inf"))
 OTHER_TYPES = (None, True, [], {}, [[]], [1, 2], "word", 7, 0.1, {"type": None}, [None], {"a": {"b": 1}}, [{}])
-SIZES = ("num_feat", "num_block", "num_grow_ch", "num_in_ch", "scale", "upscale", "embed_dim", "depths", "nf", "nb", "window_size")
+SIZES = (
+    "num_feat",
+    "num_block",
+    "num_grow_ch",
+    "num_in_ch",
+    "scale",
+    "upscale",
+    "embed_dim",
+    "depths",
+    "nf",
+    "nb",
+    "window_size",
+)
 
 
 @cache
@@ -195,7 +207,10 @@ def _named_elsewhere(options: dict, rng: Generator) -> None:
         options.setdefault("val", {})["suffix"] = pick(rng, PATHS)
     else:
         sections = options.setdefault("datasets", {})
-        sections["val" + pick(rng, PATHS) if where == "section" else "val_1"] = {"dataroot_gt": "x", "name": pick(rng, PATHS)}
+        sections["val" + pick(rng, PATHS) if where == "section" else "val_1"] = {
+            "dataroot_gt": "x",
+            "name": pick(rng, PATHS),
+        }
 
 
 def _absurd_network(options: dict, rng: Generator) -> None:
@@ -274,7 +289,9 @@ def _own_anchor(text: str, rng: Generator) -> bytes:
 
 
 def _merge_key(text: str, rng: Generator) -> bytes:
-    return (text + pick(rng, ("\n<<: {name: x}", "\n<<: [1]", "\n<<: 5", "\n<<: [{a: 1}, {name: y}]", "\n? <<\n: {}"))).encode()
+    return (
+        text + pick(rng, ("\n<<: {name: x}", "\n<<: [1]", "\n<<: 5", "\n<<: [{a: 1}, {name: y}]", "\n? <<\n: {}"))
+    ).encode()
 
 
 def _copied_lines(text: str, rng: Generator) -> bytes:
@@ -303,7 +320,9 @@ TEXTUAL: dict[str, Callable[[str, Generator], bytes]] = {
     "lines twice": _copied_lines,
     "lines shuffled": _shuffled,
     "tabs": lambda text, rng: _line(text, rng, lambda line: "\t" + line),
-    "control characters": lambda text, rng: _line(text, rng, lambda line: line + pick(rng, ("\0", "\x1b[2J", "\x85", "\ufeff"))),
+    "control characters": lambda text, rng: _line(
+        text, rng, lambda line: line + pick(rng, ("\0", "\x1b[2J", "\x85", "\ufeff"))
+    ),
     "another encoding": _encoded,
     "binary": lambda text, rng: rng.bytes(pick(rng, (0, 1, 100, 250_000))),
     **{name: (lambda text, rng, damage=damage: damage(text.encode(), rng)) for name, damage in BLIND.items()},
@@ -518,7 +537,14 @@ def _turned(data: bytes, rng: Generator) -> bytes:
     return data[:33] + png_chunk(b"eXIf", block) + data[33:]
 
 
-IMAGE_KINDS = ("random bytes", "by the format's layout", "by layout, then blind", "two files joined", "odd orientation", *BLIND)
+IMAGE_KINDS = (
+    "random bytes",
+    "by the format's layout",
+    "by layout, then blind",
+    "two files joined",
+    "odd orientation",
+    *BLIND,
+)
 
 
 def image(seed: int, number: int) -> tuple[str, str, bytes]:
@@ -657,7 +683,9 @@ def _forged_safetensors(rng: Generator) -> tuple[str, bytes]:
     name, change = pick(rng, names), pick(rng, ("length", "deep", "offsets", "overlap", "dtype", "twice", "shape", "meta"))
     entry = header[name]
     if change == "length":
-        return "forged.safetensors", pick(rng, (1 << 60, (1 << 64) - 1, 1 << 31, 10**8 + 1, 0, 1)).to_bytes(8, "little") + data[8:]
+        return "forged.safetensors", pick(rng, (1 << 60, (1 << 64) - 1, 1 << 31, 10**8 + 1, 0, 1)).to_bytes(
+            8, "little"
+        ) + data[8:]
     if change == "deep":
         text = b'{"a":' + b"[" * pick(rng, (200, 100_000)) + b"}"
         return "forged.safetensors", len(text).to_bytes(8, "little") + text
@@ -686,13 +714,17 @@ def _misdescribed(rng: Generator) -> tuple[str, bytes]:
         sizes = (10**9, 10**6, 5000, -1, 0, 2.5, None, "x", [8], float("nan"), float("inf"), 10**400)
         network[pick(rng, list(SMALL)[1:])] = pick(rng, sizes)
     elif change == "type":
-        network["type"] = pick(rng, ("os.system", "", None, [], "AutoEncoder_RRDBNet", "VGGStyleDiscriminator128", "x" * 10**5))
+        network["type"] = pick(
+            rng, ("os.system", "", None, [], "AutoEncoder_RRDBNet", "VGGStyleDiscriminator128", "x" * 10**5)
+        )
     elif change == "form":
         network = pick(rng, ([], 5, "x", None, {}, {"type": "AutoEncoder_RRDBNet", "dec_opt": 5, "enc_opt": 5}))
     elif change == "spandrel":
         numbers = pick(rng, (10**9, 16_000, [6] * 100, [10**6] * 4, -1, 0, "x"))
         network = {"type": pick(rng, ("SwinIR", "DRCT", "HAT", "Compact", "SPAN")), "upscale": 4}
-        network[pick(rng, ("embed_dim", "depths", "window_size", "img_size", "num_conv", "num_feat", "feature_channels"))] = numbers
+        network[
+            pick(rng, ("embed_dim", "depths", "window_size", "img_size", "num_conv", "num_feat", "feature_channels"))
+        ] = numbers
     text = "[" * 100_000 if change == "depth" else json.dumps(network)
     return "described.safetensors", save(weights(), {"network": text})
 

@@ -1,7 +1,7 @@
 """Tries mutations in a process of its own, which may crash, hang or swell without taking the tests with it.
 
-An attempt fails when it raises, takes longer than SECONDS, takes more than MEMORY, ends the process, or runs hostile code (the
-canary appears). The process goes on behind a mutation that ends it.
+An attempt fails when it raises, takes longer than SECONDS or more than MEMORY, ends the process, or runs hostile code (the
+canary appears). Another process goes on behind a mutation that ends one.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections import Counter
 from dataclasses import dataclass, field
@@ -31,9 +32,14 @@ class Report:
 
     counts: dict[str, Counter] = field(default_factory=dict)
     failures: list[tuple[int, str, str]] = field(default_factory=list)
+    memory: int = 0
+    """The most that an attempt took, in bytes."""
+    seconds: float = 0
+    """The longest that an attempt took."""
 
-    def add(self, number: int, kind: str, outcome: str, text: str) -> None:
+    def add(self, number: int, kind: str, outcome: str, text: str, memory: int = 0, seconds: float = 0) -> None:
         self.counts.setdefault(kind, Counter())[outcome] += 1
+        self.memory, self.seconds = max(self.memory, memory), max(self.seconds, seconds)
         if outcome == "failed":
             self.failures.append((number, kind, text))
 
@@ -87,21 +93,21 @@ def _try_all(attempt: str, seed: int, first: int, end: int) -> None:
     for number in range(first, end):
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")  # the peak of memory begins anew
-        before, text = _memory("VmRSS"), ""
+        before, text, begun = _memory("VmRSS"), "", time.perf_counter()
         signal.alarm(SECONDS)  # ends the process, in the midst of a library's code too
         try:
             outcome = ATTEMPTS[attempt](seed, number)
         except BaseException:  # noqa: BLE001
             outcome, text = "failed", traceback.format_exc()[-3000:]
         signal.alarm(0)
-        grown = _memory("VmHWM") - before
+        seconds, grown = time.perf_counter() - begun, _memory("VmHWM") - before
         if grown > MEMORY:
             outcome, text = "failed", f"took {grown >> 20} MB of memory"
         canary = Path("canary")
         if canary.exists():
             outcome, text = "failed", "hostile code was run"
             canary.rmdir() if canary.is_dir() else canary.unlink()
-        print(json.dumps([number, _kind(attempt, seed, number), outcome, text]), file=out, flush=True)
+        print(json.dumps([number, _kind(attempt, seed, number), outcome, text, grown, seconds]), file=out, flush=True)
 
 
 if __name__ == "__main__":

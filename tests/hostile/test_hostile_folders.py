@@ -4,11 +4,11 @@ import os
 import unicodedata
 from pathlib import Path
 
+import mutations
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import mutations
 from aesop.cli import app
 from aesop.config import PairedDataset
 from aesop.data.images import list_images, read_image
@@ -59,7 +59,7 @@ def upscale(net: Path, inputs: list[Path], output: Path, **options: object) -> l
 
 
 def command(*words: object) -> tuple[int, str]:
-    result = CliRunner().invoke(app, ["upscale", *map(str, words), "--device", "cpu"])
+    result = CliRunner().invoke(app, ["upscale", "--device", "cpu", *map(str, words)])
     assert isinstance(result.exception, SystemExit | None)
     return result.exit_code, result.output
 

@@ -8,11 +8,10 @@ import zlib
 from pathlib import Path
 
 import cv2
-import numpy as np
-import pytest
-
 import mutations
+import pytest
 import sandbox
+
 from aesop.data.images import ImageError, image_size, list_images, read_image, read_image_with_alpha
 from aesop.data.pairs import Pair, read_pair
 from aesop.inference import upscale_files
@@ -63,7 +62,9 @@ def bmp_of_size(width: int, height: int) -> bytes:
 def compressed_zeros(count: int) -> bytes:
     packer = zlib.compressobj(1)
     part = bytes(1 << 20)
-    return b"".join([*(packer.compress(part) for _ in range(count >> 20)), packer.compress(bytes(count % (1 << 20))), packer.flush()])
+    return b"".join(
+        [*(packer.compress(part) for _ in range(count >> 20)), packer.compress(bytes(count % (1 << 20))), packer.flush()]
+    )
 
 
 BOMBS = {
@@ -110,10 +111,7 @@ def test_a_bomb_within_the_limit_of_pixels(tmp_path):
     file = tmp_path / "behind.png"
     file.write_bytes(mutations.png_file(8, 8, compressed_zeros(300 << 20)))
     begun = time.perf_counter()
-    try:
-        assert np.all(read_image(file) == 0)
-    except ImageError as error:
-        assert file.name in str(error)
+    assert read_image(file).shape == (8, 8, 3)
     assert time.perf_counter() - begun < 5
 
 

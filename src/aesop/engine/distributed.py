@@ -1,4 +1,4 @@
-"""Several processes under torchrun: who am I, averaging gradients, what looks at a whole batch. One process needs none of it.
+"""Several processes under torchrun: who am I, averaging gradients, statistics of all. One process needs none of it.
 
 Several processes are to give what one gives with a batch of all their samples.
 """
@@ -131,21 +131,21 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
     For every device; PyTorch's SyncBatchNorm is for GPUs only.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         if not self.training:
-            return super().forward(x)
-        self._check_input_dim(x)
+            return super().forward(input)
+        self._check_input_dim(input)
         processes, dims = dist.get_world_size(), (0, 2, 3)
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        wide = input.to(torch.promote_types(input.dtype, torch.float32))
         mean = _Total.apply(wide.mean(dims, keepdim=True)) / processes
         centred = wide - mean
         variance = _Total.apply(centred.square().mean(dims, keepdim=True)) / processes
         if self.track_running_stats:
-            self._track(mean, variance, processes * x.numel() // x.shape[1])
+            self._track(mean, variance, processes * input.numel() // input.shape[1])
         y = centred * (variance + self.eps).rsqrt()
         if self.affine:
             y = y * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
-        return y.to(x.dtype)
+        return y.to(input.dtype)
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:

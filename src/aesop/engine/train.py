@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +18,10 @@ import torch
 
 from aesop.config import Config
 from aesop.data.degradations import usm_sharpen
-from aesop.data.loader import Batch, StepSampler, batches, to_device
+from aesop.data.loader import StepSampler, batches, to_device
 from aesop.data.pairs import MeasuredPairs, TrainingCrops, image_number
 from aesop.data.realworld import Degrader, HRCrops
+from aesop.device import algorithms
 from aesop.engine.checkpoint import Progress, load_newest_state, load_state, save_model, save_state, set_newer_aside, states
 from aesop.engine.distributed import World, agreed_signal, any_of, average_scalars, barrier, broadcast_state, joined
 from aesop.engine.faults import Watch, append_line, memory_explained, readable
@@ -65,7 +66,7 @@ def train(config: Config, resume: bool = False, world: World | None = None) -> P
         raise ValueError(
             f"{folder} already holds a run with checkpoints: add --resume to continue it, or choose another name"
         )
-    with _logging_to(folder, world):
+    with _logging_to(folder, world), algorithms(config.deterministic):
         stage = build_stage(config, world)
         validation = Validation(config, stage, world, folder)
         degrader = Degrader(config, world.rank) if config.degradation else None
@@ -120,7 +121,8 @@ class Training:
         begun = time.perf_counter()
         with batches(self.images, config.datasets.train, first, total, world.rank, world.size, on_cuda) as source:
             for iteration in range(first, total + 1):
-                batch = self._next(source, watch)
+                with self._saving_first(watch):
+                    batch = next(source)
                 rate = stage.set_learning_rate(iteration)
                 with memory_explained(config, stage):
                     gt = to_device(batch["gt"], world.device)
@@ -136,7 +138,8 @@ class Training:
                     values = average_scalars(world, scalars)
                     self.outlet.write(iteration, rate, values, (time.perf_counter() - begun) / (iteration - first + 1))
                 if self.validation.is_due(iteration):
-                    self.outlet.write_figures(iteration, self.validation.run(iteration, progress))
+                    with self._saving_first(watch):
+                        self.outlet.write_figures(iteration, self.validation.run(iteration, progress))
                 if iteration % config.logger.save_checkpoint_freq == 0 or last:
                     watch.look()
                     self.checkpoint(must=last)
@@ -145,11 +148,12 @@ class Training:
                     self.checkpoint(must=True)
                     raise Interrupted(number, iteration)
 
-    def _next(self, source: Iterator[Batch], watch: Watch) -> Batch:
-        """The next batch; where there is none because an image cannot be read, what was trained so far is saved first."""
+    @contextmanager
+    def _saving_first(self, watch: Watch) -> Generator[None]:
+        """What fails between steps (an image that cannot be read) costs none: they are saved before the error goes on."""
         try:
-            return next(source)
-        except (ValueError, OSError):
+            yield
+        except Exception:
             # Other processes may be in the middle of a step: what they did since the last checkpoint is lost.
             if self.world.size == 1 and not self._is_saved():
                 watch.look()
@@ -208,7 +212,7 @@ class Training:
         assert self.config.train is not None
         most, rollbacks = self.config.train.max_rollbacks, self.progress.rollbacks + 1
         advice = "Lower train.optim_g.lr, or set precision: fp32"
-        former, source, _ = load_newest_state(self.folder / "state", self.stage, self.config)
+        former, source, notes = load_newest_state(self.folder / "state", self.stage, self.config)
         if source is None:
             raise FloatingPointError(f"{fault}; there is no state yet to go back to. {advice}") from fault
         if self.returns[former.iteration] == most:
@@ -220,7 +224,11 @@ class Training:
             self.degrader.load(source, self.world.device)
         vars(self.progress).update(vars(former), rollbacks=rollbacks)
         self.outlet.go_back(former.iteration + 1)
+        barrier(self.world)  # everybody has read the states
         if self.world.is_main:
+            for note in notes:
+                log.warning(note)
+            set_newer_aside(self.folder / "state", former.iteration)
             log.warning("%s; going back to iteration %d, and on from there with other samples", fault, former.iteration)
             append_line(self.folder / "faults.jsonl", {"iter": former.iteration, "went_back": str(fault)})
 
