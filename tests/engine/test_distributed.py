@@ -246,6 +246,23 @@ def test_batch_norm_is_replaced_in_place_and_only_for_several_processes():
     torch.testing.assert_close(net.eval()[1](x := torch.rand(2, 4, 3, 3)), plain(x))
 
 
+def test_a_process_that_fails_claims_the_report_before_the_others_see_it_leave(monkeypatch):
+    """Two processes cannot show it: whose message comes first would be chance."""
+    events = []
+    for name, result in (("init_process_group", None), ("get_rank", 1), ("get_world_size", 2)):
+        monkeypatch.setattr(f"torch.distributed.{name}", lambda *_, result=result, **__: result)
+    monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: events.append("left"))
+    monkeypatch.setattr("aesop.engine.distributed.first_to_fail", lambda: events.append("claimed"))
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    with joined("cpu"):
+        pass
+    assert events == ["left"]
+    with pytest.raises(ValueError, match="mine"), joined("cpu"):
+        raise ValueError("mine")
+    assert events == ["left", "claimed", "left"]
+
+
 # --- whole commands ----------------------------------------------------------------------------------------------------
 
 

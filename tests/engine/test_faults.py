@@ -116,6 +116,17 @@ def test_a_gradient_of_nan_under_a_finite_loss_is_skipped_too(photos, tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("net_g/"))
 
 
+def test_an_infinite_loss_with_a_finite_gradient_is_skipped_too(photos, tmp_path):
+    stage = stage_of("psnr", photos, tmp_path)
+    assert isinstance(stage, PSNRStage)
+    inner, before = stage.pixel_loss, content(stage)
+    stage.pixel_loss = lambda sr, gt: inner(sr, gt) + float("inf")  # ty: ignore[invalid-assignment]
+    stage.step(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32), 1)
+    assert stage.skipped == 1
+    after = content(stage)
+    assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("net_g/"))
+
+
 class Spoiler:
     """Takes the place of `to_device` in the training loop: batches of chosen iterations arrive as NaN."""
 

@@ -23,15 +23,15 @@ class Watch:
     """Counts the steps that were skipped for NaN or infinite losses or gradients, and says which and on what images.
 
     The device is asked every AGREE_EVERY iterations, so that it need not be waited for in each. Every skipped step is a line
-    of `file` (JSON): its iteration, the losses that were not finite, the images by process.
+    of faults.jsonl: its iteration, the losses that were not finite, the images.
 
     Args:
         images: iteration -> the names of this process's images in it.
         limit: so many skipped steps in a row raise Diverged.
     """
 
-    def __init__(self, world: World, progress: Progress, images: Callable[[int], list[str]], limit: int, file: Path):
-        self.world, self.progress, self.images, self.limit, self.file = world, progress, images, limit, file
+    def __init__(self, world: World, progress: Progress, images: Callable[[int], list[str]], limit: int, folder: Path):
+        self.world, self.progress, self.images, self.limit, self.folder = world, progress, images, limit, folder
         self.pending: list[tuple[int, Tensor, dict[str, Tensor]]] = []
 
     def add(self, iteration: int, skipped: Tensor, scalars: dict[str, Tensor]) -> None:
@@ -62,8 +62,16 @@ class Watch:
         text = f"{', '.join(losses) or 'a gradient'} is NaN or infinite at iteration {iteration}, with {', '.join(images)}"
         if self.world.is_main:
             log.warning("%s: the step is skipped (%d so far)", text, self.progress.skipped)
-            append_line(self.file, {"iter": iteration, "skipped": losses or ["gradient"], "images": images})
+            report(self.folder, {"iter": iteration, "skipped": losses or ["gradient"], "images": images})
         return text
+
+
+def report(folder: Path, fault: dict) -> None:
+    """Add a line to faults.jsonl."""
+    try:
+        append_line(folder / "faults.jsonl", fault)
+    except OSError as error:  # it was logged as well
+        log.error("faults.jsonl could not be written: %s", error)
 
 
 def append_line(file: Path, content: dict) -> None:

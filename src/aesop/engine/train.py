@@ -24,7 +24,7 @@ from aesop.data.realworld import Degrader, HRCrops
 from aesop.device import algorithms
 from aesop.engine.checkpoint import Progress, load_newest_state, load_state, save_model, save_state, set_newer_aside, states
 from aesop.engine.distributed import World, agreed_signal, any_of, average_scalars, barrier, broadcast_state, joined
-from aesop.engine.faults import Watch, append_line, memory_explained, readable
+from aesop.engine.faults import Watch, append_line, memory_explained, readable, report
 from aesop.engine.stages import AdversarialStage, Diverged, Stage, build_stage
 from aesop.evaluate import averages, check_sizes, image_saver, is_better, make_metrics, measure, predict
 from aesop.files import replacing
@@ -107,7 +107,9 @@ class Training:
         """Iterations from the current one to the last.
 
         Raises:
-            Diverged, Interrupted, OSError, MemoryError: the state then holds the last whole step.
+            Diverged: after too many skipped steps in a row.
+            Interrupted: after a signal, with the state saved.
+            OSError, ValueError, MemoryError: see `train`.
         """
         config, world, stage, progress, degrader = self.config, self.world, self.stage, self.progress, self.degrader
         assert config.train is not None
@@ -116,7 +118,7 @@ class Training:
         seed = self.images.seed = progress.seed(config.manual_seed)
         if degrader is not None:
             degrader.seed = seed
-        watch = Watch(world, progress, self._images_of, config.train.max_skipped, self.folder / "faults.jsonl")
+        watch = Watch(world, progress, self._images_of, config.train.max_skipped, self.folder)
         on_cuda = world.device.type == "cuda"
         begun = time.perf_counter()
         with batches(self.images, config.datasets.train, first, total, world.rank, world.size, on_cuda) as source:
@@ -230,7 +232,7 @@ class Training:
                 log.warning(note)
             set_newer_aside(self.folder / "state", former.iteration)
             log.warning("%s; going back to iteration %d, and on from there with other samples", fault, former.iteration)
-            append_line(self.folder / "faults.jsonl", {"iter": former.iteration, "went_back": str(fault)})
+            report(self.folder, {"iter": former.iteration, "went_back": str(fault)})
 
     def _images_of(self, iteration: int) -> list[str]:
         """Names of the images that this process loads for an iteration."""
