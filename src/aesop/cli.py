@@ -70,7 +70,9 @@ def reported(verb: Callable[..., None]) -> Callable[..., None]:
             Console(stderr=True, soft_wrap=True, quiet=not _says_why()).print(str(stop), markup=False)
             raise typer.Exit(stop.exit_code) from None
         except KeyboardInterrupt:
-            Console(stderr=True).print("interrupted; `--resume` continues a training from its last checkpoint")
+            Console(stderr=True, quiet=not _says_why()).print(
+                "interrupted; `--resume` continues a training from its last checkpoint"
+            )
             raise typer.Exit(130) from None
         except Exception:
             if _says_why():

@@ -38,8 +38,8 @@ Count = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
 Positive = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
 Side = Annotated[Positive, Field(le=16_384)]
 Weight = Annotated[float, Field(ge=0)]
-# A network's largest numbers are the sides and widths it is made for, a few hundred. Together its numbers stay below this.
-MAX_NETWORK_NUMBERS = 16_384
+# All numbers in the options of a network together; in the widest networks known they add up to half of this.
+MAX_NETWORK_NUMBERS = 2048
 
 
 def check_network_numbers(options: Any) -> None:

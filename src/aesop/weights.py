@@ -35,7 +35,6 @@ from aesop.archs import (
     build_network,
     spsr,
 )
-from aesop.config import MAX_NETWORK_NUMBERS
 from aesop.files import replacing
 
 State = dict[str, Tensor]
@@ -46,6 +45,8 @@ METADATA_KEY = "metadata"
 # Nobody compresses weights to a tenth, and a few tensors share their memory. What claims more than this times a file's size
 # is a bomb.
 MAX_GROWTH = 10
+# No tensor of the networks that spandrel knows has a longer side.
+_MAX_SIDE = 16_384
 
 
 class WeightsError(ValueError):
@@ -357,7 +358,7 @@ def recognise(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
             options |= {"scale": 2, "unshuffle": False}
         return options
     # spandrel builds a network of as many blocks as the numbers in the names say, and as wide as the shapes.
-    if any(re.search(r"\d{5}", name) or max(value.shape, default=0) > MAX_NETWORK_NUMBERS for name, value in state.items()):
+    if any(re.search(r"\d{5}", name) or max(value.shape, default=0) > _MAX_SIDE for name, value in state.items()):
         return None
     from aesop.archs import spandrel_nets
 

@@ -29,6 +29,7 @@ from aesop.data.pairs import TrainingCrops, image_number
 from aesop.engine import train as training
 from aesop.engine.distributed import World
 from aesop.engine.stages import PSNRStage, Stage, build_stage
+from aesop.interruption import Interrupted
 from aesop.option_file import build_config, load_config
 
 
@@ -183,7 +184,7 @@ def test_the_images_named_are_those_that_were_loaded(photos, tmp_path, monkeypat
 
 def test_skipped_steps_resume_exactly(photos, tmp_path, monkeypatch):
     made = {}
-    for name, stops in (("whole", [8]), ("parts", [3, 5, 8])):
+    for name, stops in (("whole", [8]), ("parts", [2, 5, 8])):
         done = 0
         for stop in stops:
             Spoiler(monkeypatch, at(*(k - done for k in (3, 4, 6))))
@@ -241,20 +242,54 @@ def test_without_a_state_to_go_back_to_it_says_so(photos, tmp_path, monkeypatch)
     Spoiler(monkeypatch, lambda call: True)
     raw = small("psnr", photos, tmp_path, 40, max_skipped=2)
     raw["logger"]["save_checkpoint_freq"] = 30
-    with pytest.raises(FloatingPointError, match=r"l_pix is NaN .* with photo_\d.* no state yet to go back to"):
+    with pytest.raises(FloatingPointError, match=r"l_pix is NaN .* with photo_\d.* no good state to go back to"):
         run(raw)
+
+
+def test_a_state_saved_among_skipped_steps_is_not_gone_back_to(photos, tmp_path, monkeypatch, caplog):
+    """Weights that blew up may be finite: what comes after the last good step is no checkpoint."""
+    raw = small("psnr", photos, tmp_path, 12, max_skipped=4)
+    Spoiler(monkeypatch, at(5, 6, 7, 8))
+    real = Stage.set_learning_rate
+
+    def signal_in_the_streak(self: Stage, iteration: int) -> float:
+        if iteration == 7 and "stopped" not in caplog.text:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            caplog.handler.stream.write("stopped")
+        return real(self, iteration)
+
+    monkeypatch.setattr(Stage, "set_learning_rate", signal_in_the_streak)
+    with pytest.raises(Interrupted):
+        run(raw)
+    assert "iteration 6 is not saved: the steps before it were skipped" in caplog.text
+    assert [path.name for path in sorted((tmp_path / "run" / "state").iterdir())] == ["00000004", "00000007"]
+    monkeypatch.undo()
+    Spoiler(monkeypatch, at(1))  # iteration 8
+    run(raw, resume=True)
+    assert "00000007 was saved while steps were skipped, trying the one before it" in caplog.text
+    assert "going back to iteration 4" in caplog.text
+
+
+def test_a_run_does_not_end_with_skipped_steps(photos, tmp_path, monkeypatch):
+    raw = small("psnr", photos, tmp_path, 8)
+    Spoiler(monkeypatch, at(7, 8))
+    run(raw)
+    rows = lines(tmp_path / "run" / "faults.jsonl")
+    assert rows[-1] == {"iter": 6, "went_back": "the last 2 steps were skipped"}
+    state = json.loads((tmp_path / "run" / "state" / "00000008" / "state.json").read_text())
+    assert (state["rollbacks"], state["in_a_row"]) == (1, 0)
 
 
 def test_a_network_with_nan_in_it_is_never_saved(photos, tmp_path, monkeypatch):
     """As a fault of the device would leave it; the run goes back, and on."""
-    raw, real, broken = small("psnr", photos, tmp_path, 6), Stage.set_learning_rate, []
+    raw, real, broken = small("psnr", photos, tmp_path, 6), Stage.refuse_broken_weights, []
 
-    def break_it(self: Stage, iteration: int) -> float:
+    def break_it(self: Stage, iteration: int) -> None:
         if iteration == 4 and not broken:
             broken.append(next(self.net_g.parameters()).data.flatten()[0].fill_(float("nan")))
-        return real(self, iteration)
+        real(self, iteration)
 
-    monkeypatch.setattr(Stage, "set_learning_rate", break_it)
+    monkeypatch.setattr(Stage, "refuse_broken_weights", break_it)
     run(raw)
     assert "net_g has NaN or infinite weights at iteration 4" in (tmp_path / "run" / "train.log").read_text()
     assert all(t.isfinite().all() for t in all_tensors(tmp_path / "run" / "state" / "00000006").values())

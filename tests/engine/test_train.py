@@ -365,13 +365,9 @@ def torchrun(arguments: list[str], processes: int = 2) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["psnr", "autoencoder", "adversarial"])
 def test_two_processes_equal_one_with_the_doubled_batch(stage, photos, tmp_path):
-    """Same samples, averaged gradients: float summation order is the only difference.
-
-    The GAN is the plain one: the relativistic one's means are each process's own.
-    """
-    extra = {"gan_opt": {"relativistic": False}} if stage == "adversarial" else {}
-    one = run(options(stage, photos, tmp_path, 4, "one", **extra))
-    raw = options(stage, photos, tmp_path, 4, "two", **extra)
+    """Same samples, averaged gradients: float summation order is the only difference."""
+    one = run(options(stage, photos, tmp_path, 4, "one"))
+    raw = options(stage, photos, tmp_path, 4, "two")
     raw["datasets"]["train"]["batch_size_per_gpu"] = 2
     config, _ = build_config(raw, "test")
     (tmp_path / "two.yml").write_text(config.to_yaml())
@@ -381,6 +377,8 @@ def test_two_processes_equal_one_with_the_doubled_batch(stage, photos, tmp_path)
         for name in ("one", "two")
     ]
     for a, b in zip(*logs, strict=True):
+        for row in (a, b):  # a relativistic loss has no gradient for D's last bias, which these show: Adam rounds there
+            row.pop("out_d_real", None), row.pop("out_d_fake", None)
         assert a == pytest.approx(b, rel=2e-3), "the losses differ, so the samples or gradients do"
     start = load_file(one.with_name("net_g_00000002.safetensors"))
     ends = [load_file(tmp_path / name / "models" / one.name) for name in ("one", "two")]

@@ -52,9 +52,14 @@ def option_file(seed: int, number: int) -> str:
         return named(error, file.name)
     below_its_roots(config)
     assert config.to_yaml()
-    if number % 20 == 0:  # with what they build and look at
-        verb = ("train" if config.train else "test", "pipeline")[number % 40 == 0]
-        command(*((verb, file, "--dry-run") if number % 60 else ("doctor", file, "--no-run")))
+    more = {
+        10: ("train" if config.train else "test", "--dry-run"),
+        30: ("pipeline", "--dry-run"),
+        90: ("doctor", "--no-run"),
+    }
+    if number % 100 in more:  # with what they build and look at
+        verb, option = more[number % 100]
+        command(verb, file, option)
     return "accepted"
 
 

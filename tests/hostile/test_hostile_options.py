@@ -94,15 +94,22 @@ def test_networks_of_absurd_size(network, named):
 @pytest.mark.parametrize(
     "network",
     [
-        {"type": "RRDBNet", "num_feat": 8000, "num_block": 100},
+        {"type": "RRDBNet", "num_feat": 1500, "num_block": 100},
         {"type": "RRDBNet", "num_feat": 1, "num_grow_ch": 1, "num_block": 50},
-        {"type": "UNetDiscriminatorSN", "num_feat": 4000},
+        {"type": "UNetDiscriminatorSN", "num_feat": 1500},
     ],
 )
 def test_networks_that_grow_beyond_bounds_are_not_built(network, monkeypatch):
     monkeypatch.setattr(archs, "MAX_TENSORS", 1000)
+    monkeypatch.setattr(archs, "MAX_PARAMETERS", 30_000_000)
     with pytest.raises(ValueError, match="million parameters"):
         build_network(network)
+
+
+@pytest.mark.parametrize("sizes", [{"window_size": 150}, {"window_size": [8, 150]}, {"window_size": 20, "img_size": 1000}])
+def test_windows_whose_tables_fill_the_memory(sizes):
+    with pytest.raises(ValueError, match=r"window_size .* is too large"):
+        build_network({"type": "SwinIR", "depths": [2], "num_heads": [1], "embed_dim": 6, **sizes})
 
 
 @pytest.mark.parametrize("size", [{"gt_size": 10**9}, {"num_worker_per_gpu": 10**6}])

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from torch import nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_buffer_registration_hook, register_module_parameter_registration_hook
 
 from aesop.archs.autoencoder import AutoEncoder, BicubicAutoEncoder, ProbabilisticAutoEncoder
 from aesop.archs.discriminators import UNetDiscriminatorSN, VGGStyleDiscriminator
@@ -81,21 +81,22 @@ def bounded() -> Generator[None]:
     """Ends the building of a network that grows beyond all bounds, before the memory of its next tensor is filled."""
     parameters = tensors = 0
 
-    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+    def count(module: nn.Module, name: str, value: Tensor | None) -> None:
         nonlocal parameters, tensors
-        if parameter is not None:
-            parameters, tensors = parameters + parameter.numel(), tensors + 1
+        if value is not None:
+            parameters, tensors = parameters + value.numel(), tensors + 1
         if parameters > MAX_PARAMETERS or tensors > MAX_TENSORS:
             raise ValueError(
                 f"the network would have more than {MAX_PARAMETERS / 1e6:g} million parameters, or {MAX_TENSORS} tensors: "
                 "make its numbers smaller"
             )
 
-    hook = register_module_parameter_registration_hook(count)
+    hooks = register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(count)
     try:
         yield
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
 
 
 __all__ = [

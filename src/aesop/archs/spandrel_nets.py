@@ -77,6 +77,7 @@ def build(name: str, **options: Any) -> nn.Module:
         ValueError: for an unknown class or unknown options, options that make no network, or without spandrel.
     """
     check_options(name, options)
+    _check_windows(options)
     options = {k: v for k, v in options.items() if k not in WITHOUT_MEANING.get(name, ())}
     cls, architecture = _classes()[name]
     try:
@@ -88,6 +89,19 @@ def build(name: str, **options: Any) -> nn.Module:
         net.enlargement = net.upscale // options.get("start_unshuffle", 1)
         return net
     return _guarded(net, architecture)
+
+
+def _check_windows(options: Mapping[str, Any]) -> None:
+    """Raise ValueError for windows whose tables, of (window * image side)**2 numbers, fill any memory."""
+    window, side = (
+        max([part for part in (given if isinstance(given, list | tuple) else [given]) if isinstance(part, int)], default=64)
+        for given in (options.get("window_size", 0), options.get("img_size"))
+    )
+    if window > 64 or window * side > 16_384:
+        raise ValueError(
+            f"window_size {window} with img_size {side} is too large: windows of up to 64 are built, and up to 16384 for "
+            "the product of both"
+        )
 
 
 def recognise(state: Mapping[str, Tensor]) -> dict[str, Any] | None:

@@ -160,15 +160,25 @@ def _checksum_of(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def load_newest_state(folder: Path, stage: Stage, config: Config) -> tuple[Progress, Path | None, list[str]]:
-    """Continue from the newest readable state; a damaged one is named in the notes and the one before it is used."""
+def load_newest_state(
+    folder: Path, stage: Stage, config: Config, good: bool = False
+) -> tuple[Progress, Path | None, list[str]]:
+    """Continue from the newest readable state; a damaged one is named in the notes and the one before it is used.
+
+    Args:
+        good: pass over states that were saved while steps were skipped; there may be none.
+    """
     notes = []
     for candidate in reversed(states(folder)):
         try:
-            return load_state(candidate, stage, config), candidate, notes
+            progress = load_state(candidate, stage, config)
         except WeightsError as error:
             notes.append(f"{candidate} cannot be used, trying the one before it: {error}")
-    if notes:
+            continue
+        if not (good and progress.in_a_row):
+            return progress, candidate, notes
+        notes.append(f"{candidate} was saved while steps were skipped, trying the one before it")
+    if notes and not good:
         raise WeightsError("no readable state to continue from:\n  " + "\n  ".join(notes))
     return Progress(), None, notes
 

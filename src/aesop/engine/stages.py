@@ -139,7 +139,7 @@ class Stage:
         gradients = [p.grad for p in net.parameters() if p.grad is not None]
         # 0 * NaN and 0 * inf are NaN: what is wrong with one process's losses reaches all with the gradients.
         gradients[0].add_(0 * torch.stack(list(scalars.values.values())).sum())
-        average_gradients(self.world, net)
+        average_gradients(self.world, net, self.options.gradient_compression)
         broken = torch.isfinite(torch.nn.utils.get_total_norm(gradients)).logical_not().float()
         self.skipped = torch.maximum(self.skipped, broken)
         # PyTorch's own way of passing over a step (torch.amp.GradScaler's); its MPS kernels do not know it.

@@ -144,7 +144,12 @@ class Training:
                         self.outlet.write_figures(iteration, self.validation.run(iteration, progress))
                 if iteration % config.logger.save_checkpoint_freq == 0 or last:
                     watch.look()
-                    self.checkpoint(must=last)
+                    if not progress.in_a_row:
+                        self.checkpoint(must=last)
+                    elif last:
+                        raise Diverged(f"the last {progress.in_a_row} steps were skipped")
+                    else:
+                        log.warning("iteration %d is not saved: the steps before it were skipped", iteration)
                 elif number := agreed_signal(world, self.signals.number, iteration):
                     watch.look()
                     self.checkpoint(must=True)
@@ -214,9 +219,9 @@ class Training:
         assert self.config.train is not None
         most, rollbacks = self.config.train.max_rollbacks, self.progress.rollbacks + 1
         advice = "Lower train.optim_g.lr, or set precision: fp32"
-        former, source, notes = load_newest_state(self.folder / "state", self.stage, self.config)
+        former, source, notes = load_newest_state(self.folder / "state", self.stage, self.config, good=True)
         if source is None:
-            raise FloatingPointError(f"{fault}; there is no state yet to go back to. {advice}") from fault
+            raise FloatingPointError(f"{fault}; there is no good state to go back to. {advice}") from fault
         if self.returns[former.iteration] == most:
             raise FloatingPointError(
                 f"{fault}; the run went back to iteration {former.iteration} {most} times already. {advice}, then --resume"
