@@ -1,23 +1,28 @@
-"""What the program makes of hostile input, counted: markdown tables, one a section of docs/robustness.md.
+"""What was tried to break a training or the program, counted: one section each of docs/robustness.md.
 
-    python benchmarks/robustness.py --seed 0 --options 10000 --images 2000 --checkpoints 1000 --record
+    python benchmarks/robustness.py --seed 0 --kills 100 --damages 2000 --options 10000 --images 2000 --checkpoints 1000 --record
 
-`--record` replaces this script's sections in docs/robustness.md. Every mutation is drawn from (seed, number): the numbers of
-failures are printed, and `tests/hostile/mutations.py` makes the same bytes again.
+Trainings killed at random moments, states damaged at random bytes, mutated option files, images and weight files.
+`--record` replaces the sections in docs/robustness.md. Every mutation is drawn from (seed, number): the numbers of failures
+are printed, and `tests/hostile/mutations.py` makes the same bytes again.
 """
 
 import argparse
 import re
+import statistics
 import sys
+import tempfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "hostile"))
+REPO = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(REPO / "tests" / folder) for folder in ("", "hostile", "engine")]
 
+import damage
+import kills
 import sandbox
 
-REPO = Path(__file__).resolve().parents[1]
 Section = tuple[str, list[str], bool]  # title, lines, whether all is well
 
 
@@ -46,7 +51,51 @@ def hostile_input(arguments: argparse.Namespace) -> Section:
     return "Hostile input", lines, well
 
 
-SECTIONS: list[Callable[[argparse.Namespace], Section]] = [hostile_input]
+def killed_trainings(arguments: argparse.Namespace) -> Section:
+    lines = [
+        "Real `aesop train` processes with loaders and validation (`tests/engine/kills.py`), killed in the middle of what is",
+        f"named, and started again with `--resume`, for {', '.join(kills.STAGES)} in turn. Each run had to end with the",
+        "tensors (weights, EMA, moments, pool) and the log of one that was left alone, bit for bit; no state might be",
+        f"unreadable, and at most {kills.FREQUENCY} steps, the distance between checkpoints, might be lost. Seed {arguments.seed}.",
+        "",
+        f"| killed in | {' | '.join(number.name for number in kills.SIGNALS)} |",
+        "| --- " * (1 + len(kills.SIGNALS)) + "|",
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        found = kills.kill_runs(Path(folder), arguments.kills, arguments.seed)
+    by = sum((run.kills for run in found.values()), Counter())
+    for moment in kills.MOMENTS:
+        lines.append(f"| {moment} | {' | '.join(str(by[moment, number.name]) for number in kills.SIGNALS)} |")
+    lost = [steps for run in found.values() for steps in run.repeated]
+    lines += [
+        "",
+        f"{by.total()} kills in {sum(run.starts for run in found.values())} starts; all runs ended as the undisturbed ones. "
+        f"Steps lost by a kill: {statistics.mean(lost):.1f} in the mean, {max(lost)} at most. "
+        f"{sum(run.missed for run in found.values())} more signals came after the run had ended.",
+    ]
+    return "Killed trainings", lines, True
+
+
+def damaged_states(arguments: argparse.Namespace) -> Section:
+    with tempfile.TemporaryDirectory() as folder:
+        tried = damage.damage_states(Path(folder), arguments.damages, arguments.seed, "realworld")
+    lines = [
+        "The newest state of a training, cut at a byte or with one bit flipped (`tests/engine/damage.py`): refused each time,",
+        f"and the state before it was used. Seed {arguments.seed}.",
+        "",
+        "| file | cut | flipped bit |",
+        "| --- | --- | --- |",
+    ]
+    for name in sorted({name for name, _ in tried}):
+        lines.append(f"| {name} | {tried[name, 'cut']} | {tried[name, 'flipped bit']} |")
+    return "Damaged states", [*lines, "", f"{tried.total()} damages, none unnoticed."], True
+
+
+SECTIONS: dict[str, Callable[[argparse.Namespace], Section]] = {
+    "kills": killed_trainings,
+    "damages": damaged_states,
+    "hostile": hostile_input,
+}
 
 
 def record(path: Path, title: str, lines: list[str]) -> None:
@@ -65,11 +114,14 @@ def main() -> None:
     parser.add_argument("--options", type=int, default=1000)
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--checkpoints", type=int, default=300)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--damages", type=int, default=300)
+    parser.add_argument("--sections", nargs="*", default=list(SECTIONS), choices=SECTIONS, help="default: all")
     parser.add_argument("--record", action="store_true")
     arguments = parser.parse_args()
     well = True
-    for section in SECTIONS:
-        title, lines, fine = section(arguments)
+    for name in arguments.sections:
+        title, lines, fine = SECTIONS[name](arguments)
         print(f"## {title}\n\n" + "\n".join(lines))
         if arguments.record:
             record(REPO / "docs" / "robustness.md", title, lines)

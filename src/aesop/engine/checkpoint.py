@@ -140,6 +140,8 @@ def _read_verified(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{folder} is no complete state folder: state.json is missing or damaged ({error})") from error
     for name, checksum in saved["files"].items():
+        if Path(name).name != name or not (folder / name).is_file():
+            raise WeightsError(f"{folder / name} cannot be read: no such file in this folder")
         try:
             found = _checksum(folder / name)
         except OSError as error:
