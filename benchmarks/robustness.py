@@ -1,6 +1,6 @@
 """What was tried to break a training or the program, counted: one section each of docs/robustness.md.
 
-    python benchmarks/robustness.py --seed 0 --kills 100 --damages 2000 --options 10000 --images 2000 --checkpoints 1000 --record
+    python benchmarks/robustness.py --kills 100 --damages 2000 --options 10000 --images 2000 --checkpoints 1000 --record
 
 Trainings killed at random moments, states damaged at random bytes, mutated option files, images and weight files.
 `--record` replaces the sections in docs/robustness.md. Every mutation is drawn from (seed, number): the numbers of failures
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(REPO / "tests" / folder) for folder in ("", "hostile", "engine")]
+sys.path.extend(str(REPO / "tests" / folder) for folder in ("", "hostile", "engine"))
 
 import damage
 import kills
@@ -53,10 +53,11 @@ def hostile_input(arguments: argparse.Namespace) -> Section:
 
 def killed_trainings(arguments: argparse.Namespace) -> Section:
     lines = [
-        "Real `aesop train` processes with loaders and validation (`tests/engine/kills.py`), killed in the middle of what is",
-        f"named, and started again with `--resume`, for {', '.join(kills.STAGES)} in turn. Each run had to end with the",
+        "Real `aesop train` processes with loaders and validation (`tests/engine/kills.py`), killed in the middle of what",
+        f"is named, and started again with `--resume`, for {', '.join(kills.STAGES)} in turn. Each run had to end with the",
         "tensors (weights, EMA, moments, pool) and the log of one that was left alone, bit for bit; no state might be",
-        f"unreadable, and at most {kills.FREQUENCY} steps, the distance between checkpoints, might be lost. Seed {arguments.seed}.",
+        f"unreadable, at most {kills.FREQUENCY} steps, the distance between checkpoints, might be lost, and SIGTERM and SIGINT",
+        f"had to leave with a saved state and their exit codes. Seed {arguments.seed}.",
         "",
         f"| killed in | {' | '.join(number.name for number in kills.SIGNALS)} |",
         "| --- " * (1 + len(kills.SIGNALS)) + "|",
@@ -80,8 +81,8 @@ def damaged_states(arguments: argparse.Namespace) -> Section:
     with tempfile.TemporaryDirectory() as folder:
         tried = damage.damage_states(Path(folder), arguments.damages, arguments.seed, "realworld")
     lines = [
-        "The newest state of a training, cut at a byte or with one bit flipped (`tests/engine/damage.py`): refused each time,",
-        f"and the state before it was used. Seed {arguments.seed}.",
+        "The newest state of a training, cut at a byte or with one bit flipped (`tests/engine/damage.py`): refused each",
+        f"time, and the state before it was used. Seed {arguments.seed}.",
         "",
         "| file | cut | flipped bit |",
         "| --- | --- | --- |",

@@ -159,11 +159,15 @@ def survive(config: Path, folder: Path, total_iter: int, kills: int, draw: rando
             survived.missed += 1
             continue
         survived.kills[moment, number.name] += 1
-        # Before its loop is entered, and where it comes to a process that ends, a signal has its usual effect.
-        assert process.returncode in (128 + number, -number, 130), f"{number.name}, code {process.returncode}:\n{output}"
         newest = max((int(state.name) for state in states(folder / "state")), default=0)
-        if "the state is saved" in output:
+        if number == signal.SIGKILL:
+            assert process.returncode == -number, output
+        elif "the state is saved" in output:
+            assert process.returncode == 128 + number, f"{number.name}, code {process.returncode}:\n{output}"
             assert f"after iteration {newest};" in " ".join(output.split()), output
+        else:  # before its loop is entered and after it is left, a signal has its usual effect
+            assert moment == "the start" or newest == total_iter, output
+            assert process.returncode in (-number, 128 + number), f"{number.name}, code {process.returncode}:\n{output}"
         survived.repeated.append(steps_done(folder) - newest)
         assert survived.repeated[-1] <= FREQUENCY, f"{survived.repeated[-1]} steps lost"
     process = start(config, "--resume")
