@@ -17,7 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
-sys.path.extend(str(REPO / "tests" / folder) for folder in ("", "hostile", "engine"))
+sys.path.insert(0, str(REPO / "tests"))
+sys.path.insert(0, str(REPO / "tests" / "hostile"))
+sys.path.insert(0, str(REPO / "tests" / "engine"))
 
 import damage
 import kills
@@ -56,8 +58,8 @@ def killed_trainings(arguments: argparse.Namespace) -> Section:
         "Real `aesop train` processes with loaders and validation (`tests/engine/kills.py`), killed in the middle of what",
         f"is named, and started again with `--resume`, for {', '.join(kills.STAGES)} in turn. Each run had to end with the",
         "tensors (weights, EMA, moments, pool) and the log of one that was left alone, bit for bit; no state might be",
-        f"unreadable, at most {kills.FREQUENCY} steps, the distance between checkpoints, might be lost, and SIGTERM and SIGINT",
-        f"had to leave with a saved state and their exit codes. Seed {arguments.seed}.",
+        f"unreadable, at most {kills.FREQUENCY} steps, the distance between checkpoints, might be lost, and SIGTERM and",
+        f"SIGINT had to leave a saved state and their exit codes. Seed {arguments.seed}.",
         "",
         f"| killed in | {' | '.join(number.name for number in kills.SIGNALS)} |",
         "| --- " * (1 + len(kills.SIGNALS)) + "|",
