@@ -16,15 +16,15 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-REPO = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPO / "tests"))
-sys.path.insert(0, str(REPO / "tests" / "hostile"))
-sys.path.insert(0, str(REPO / "tests" / "engine"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "hostile"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "engine"))
 
 import damage
 import kills
 import sandbox
 
+REPO = Path(__file__).resolve().parents[1]
 Section = tuple[str, list[str], bool]  # title, lines, whether all is well
 
 
