@@ -110,7 +110,13 @@ def steps_done(folder: Path) -> int:
     return json.loads(whole[-1])["iter"] if whole else 0
 
 
-def wait_for(moment: str, folder: Path, process: subprocess.Popen, after: int, draw: random.Random) -> None:
+def log_file(folder: Path) -> int:
+    """Which file the log is: a run that goes on begins with a new one."""
+    log = folder / "scalars.jsonl"
+    return log.stat().st_ino if log.exists() else 0
+
+
+def wait_for(moment: str, folder: Path, process: subprocess.Popen, former_log: int, after: int, draw: random.Random) -> None:
     """Until the run is beyond iteration `after` and in the middle of what `moment` says, or has ended."""
     deadline = time.monotonic() + PATIENCE
     if moment == "the start":
@@ -119,7 +125,7 @@ def wait_for(moment: str, folder: Path, process: subprocess.Popen, after: int, d
     while process.poll() is None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"no {moment} in {PATIENCE} s after iteration {after}")
-        if steps_done(folder) > after:
+        if log_file(folder) != former_log and steps_done(folder) > after:
             break
         time.sleep(0.01)
     pictures = set((folder / "visualization").glob("*"))
@@ -147,10 +153,11 @@ def survive(config: Path, folder: Path, total_iter: int, kills: int, draw: rando
         done = max((int(state.name) for state in states(folder / "state")), default=0)
         if done >= total_iter:
             break
+        former_log = log_file(folder)
         process = start(config, "--resume")
         survived.starts += 1
         moment, number = draw.choice(MOMENTS), draw.choice(SIGNALS)
-        wait_for(moment, folder, process, done + draw.randint(0, 3), draw)
+        wait_for(moment, folder, process, former_log, done + draw.randint(0, 3), draw)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         output, _ = process.communicate(timeout=PATIENCE)
