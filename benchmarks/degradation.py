@@ -18,14 +18,9 @@ time.
 """
 
 import argparse
-import json
-import platform
-import shutil
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -54,11 +49,10 @@ from aesop.data.realworld import Degrader, HRCrops
 from aesop.device import pick_device
 from aesop.engine.distributed import World
 from aesop.engine.stages import AdversarialStage, PSNRStage, Stage
-from aesop.files import replacing
 from aesop.option_file import build_config
+from record import described, write
 
 PHOTOS = Path(aesop.__file__).parent / "assets" / "photos" / "train"
-RESULTS = Path(__file__).parent / "results"
 SCALE, BATCH, CROP, GRID = 4, 12, 400, 21
 OPTIONS = DegradationOptions()
 
@@ -253,41 +247,11 @@ def make_stage(config: Any, world: World) -> Stage:
     )
 
 
-# --- the record --------------------------------------------------------------------------------------------------------
-
-
-def described(device: torch.device) -> dict[str, Any]:
-    """Date, machine, versions, commit."""
-    return {
-        "date": date.today().isoformat(),
-        "machine": f"{processor()}, {torch.get_num_threads()} threads"
-        + (f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""),
-        "device": device.type,
-        "versions": {"aesop": aesop.__version__, "torch": torch.__version__, "python": platform.python_version()},
-        "commit": commit(),
-    }
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def commit() -> str | None:
-    if shutil.which("git") is None:
-        return None
-    command = ["git", "rev-parse", "HEAD"]
-    result = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    return result.stdout.strip() or None
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--quick", action="store_true", help="a few repetitions: shows that it works")
-    parser.add_argument("--record", action="store_true", help=f"write {RESULTS.name}/degradation_<date>_<device>.json")
+    parser.add_argument("--record", action="store_true", help="write results/degradation_<date>_<device>.json")
     arguments = parser.parse_args()
     device = pick_device(arguments.device)
     repeats = 5 if arguments.quick else 30
@@ -318,10 +282,7 @@ def main() -> None:
         print(f"| {row['stage']} | {row['network']} | {row['gt_size']} | {row['batch']} | {times} |")
 
     if arguments.record:
-        path = RESULTS / f"degradation_{record['date']}_{device.type}.json"
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(record, indent=1) + "\n")
-        print(f"\nrecorded: {path.relative_to(RESULTS.parent)}")
+        write("degradation", record)
 
 
 if __name__ == "__main__":

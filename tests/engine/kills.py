@@ -206,7 +206,7 @@ def kill_runs(root: Path, kills: int, seed: int, stages: tuple[str, ...] = STAGE
     found = {}
     for number, stage in enumerate(stages):
         share = kills // len(stages) + (number < kills % len(stages))
-        total_iter = FREQUENCY * max(4, share)
+        total_iter = 4 * FREQUENCY * max(1, share)
         undisturbed = recipe(stage, photos, root, f"{stage}_undisturbed", total_iter)
         process = start(undisturbed)
         output, _ = process.communicate(timeout=PATIENCE + total_iter)

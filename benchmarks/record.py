@@ -1,0 +1,51 @@
+"""What every record in results/ begins with: date, machine, versions, commit."""
+
+import json
+import platform
+import shutil
+import subprocess
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import aesop
+from aesop.files import replacing
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def write(name: str, record: dict[str, Any]) -> None:
+    """As results/<name>_<date>_<device>.json."""
+    path = RESULTS / f"{name}_{record['date']}_{record['device']}.json"
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n")
+    print(f"\nrecorded: {path.relative_to(RESULTS.parent)}")
+
+
+def described(device: torch.device) -> dict[str, Any]:
+    """Date, machine, versions, commit."""
+    return {
+        "date": date.today().isoformat(),
+        "machine": f"{processor()}, {torch.get_num_threads()} threads"
+        + (f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""),
+        "device": device.type,
+        "versions": {"aesop": aesop.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        "commit": commit(),
+    }
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def commit() -> str | None:
+    if shutil.which("git") is None:
+        return None
+    command = ["git", "rev-parse", "HEAD"]
+    result = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or None
