@@ -199,6 +199,27 @@ def doctor(
 
 @app.command()
 @reported
+def bench(
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    opt: PublishedForm = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="About how long steps are made, and the parts of one.")] = 30.0,
+    output: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures for scripts.")] = None,
+) -> None:
+    """Measure a training on this machine: images a second, memory, waiting for data, each network and loss."""
+    from aesop.bench import run
+    from aesop.option_file import load_config
+
+    file, changes = _option_file(config, overrides, opt)
+    options, notes = load_config(file, changes)
+    _tell(notes)
+    if options.train is None:
+        raise ValueError(f"{file} has no train section: there is no training to measure")
+    run(options, seconds, output, console)
+
+
+@app.command()
+@reported
 def upscale(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images and folders.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="A folder, or a file for a single image.")],
@@ -269,6 +290,23 @@ def degrade(
     from aesop.degrade import run
 
     run(words, config, count, output, folder, seed, overwrite, console)
+
+
+prepare = typer.Typer(help="Prepare photographs for training.", no_args_is_help=True)
+app.add_typer(prepare, name="prepare")
+
+
+@prepare.command()
+@reported
+def pack(
+    inputs: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Folders of images.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="NAME.pack", help="The file to write.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a pack that exists.")] = False,
+) -> None:
+    """Decode images once into one file that training reads crops from: dataroot_gt=NAME.pack."""
+    from aesop.prepare import pack as run
+
+    run(inputs, output, overwrite, console)
 
 
 @app.command()

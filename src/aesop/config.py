@@ -253,7 +253,8 @@ def _takes(discriminator: VGGStyleDiscriminatorOptions | UNetDiscriminatorOption
 
 class IOBackend(Options):
     type: Literal["disk", "lmdb"] = "disk"
-    """Where the images are: `disk`, image files in folders; `lmdb`, LMDB folders NAME.lmdb of BasicSR's layout."""
+    """Where the images are: `disk`, image files in folders, or decoded in packs NAME.pack (`aesop prepare pack`); `lmdb`,
+    LMDB folders NAME.lmdb of BasicSR's layout."""
 
 
 class PairedDataset(Options):
@@ -263,9 +264,9 @@ class PairedDataset(Options):
     """HR images, with LR images or with LR made from them by bicubic; SingleImageDataset, for tests: the network's input
     alone; RealESRGANDataset, for training: HR images, from which the `degradation` makes LR."""
     dataroot_gt: str | list[str] | None = None
-    """Folder(s) of HR images, searched recursively."""
+    """Folder(s) of HR images, searched recursively, or packs of them."""
     dataroot_lq: str | list[str] | None = None
-    """Folder(s) of LR images; without it LR is made from HR by MATLAB-compatible bicubic."""
+    """Folder(s) or packs of LR images; without it LR is made from HR by MATLAB-compatible bicubic."""
     filename_tmpl: str = "{}"
     """LR file name for an HR name, without suffix: `{}x4` pairs img.png with imgx4.png."""
     io_backend: IOBackend = IOBackend()

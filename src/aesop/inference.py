@@ -16,7 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from aesop.archs.rrdbnet import INPUT_UNSHUFFLE
+from aesop.archs.msrresnet import MSRResNet
+from aesop.archs.rrdbnet import INPUT_UNSHUFFLE, RRDBNet
+from aesop.archs.spsr import SPSRNet
 from aesop.data.images import (
     IMAGE_EXTENSIONS,
     ImageError,
@@ -159,12 +161,15 @@ def _upscale_tiles(
     strip = torch.zeros(3, tile_h, columns.starts[-1] * scale + tile_w)
     row_weights, column_weights = rows.weights(scale, overlap), columns.weights(scale, overlap)
     total = len(rows.starts) * len(columns.starts)
+    # The CPU's convolutions are faster with a pixel's channels side by side; a network keeps the layout of its input.
+    pays = device.type == "cpu" and isinstance(model, RRDBNet | MSRResNet | SPSRNet)
+    layout = torch.channels_last if pays else torch.contiguous_format
 
     for i, y in enumerate(rows.starts):
         for j, x in enumerate(columns.starts):
             patch = _cut(image, y, x, rows.length, columns.length)
             with autocast(device, precision):
-                result = model(to_tensor(patch).unsqueeze(0).to(device))
+                result = model(to_tensor(patch).unsqueeze(0).to(device, memory_format=layout))
             if result.shape != (1, 3, tile_h, tile_w):
                 raise ValueError(
                     f"the network made {tuple(result.shape)} out of {rows.length}x{columns.length} pixels: "

@@ -39,7 +39,7 @@ class ResidualDenseBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         features = x
         for conv in (self.conv1, self.conv2, self.conv3, self.conv4):
-            features = torch.cat((features, F.leaky_relu(conv(features), 0.2)), 1)
+            features = torch.cat((features, F.leaky_relu(conv(features), 0.2, inplace=True)), 1)
         return self.conv5(features) * 0.2 + x
 
 
@@ -121,5 +121,5 @@ class RRDBNet(nn.Module):
         feat = self.conv_body(deep) + first
         for k, step in enumerate(self.steps):
             conv = self.get_submodule(f"conv_up{k + 1}")
-            feat = F.leaky_relu(conv(F.interpolate(feat, scale_factor=step, mode="nearest")), 0.2)
-        return self.conv_last(F.leaky_relu(self.conv_hr(feat), 0.2))
+            feat = F.leaky_relu(conv(F.interpolate(feat, scale_factor=step, mode="nearest")), 0.2, inplace=True)
+        return self.conv_last(F.leaky_relu(self.conv_hr(feat), 0.2, inplace=True))

@@ -23,7 +23,7 @@ from PIL.Image import DecompressionBombError, Exif
 from PIL.ImageFile import ImageFile
 from torch import Tensor
 
-from aesop.data import lmdb_store
+from aesop.data import lmdb_store, pack
 from aesop.files import replacing
 
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
@@ -76,12 +76,20 @@ class ImageError(ValueError):
 def list_images(folder: str | os.PathLike) -> list[Path]:
     """Every image below `folder`, sub-folders too, in natural order (`img2` before `img10`), without hidden files.
 
-    A folder NAME.lmdb is read as BasicSR's LMDB layout (see lmdb_store).
+    A folder NAME.lmdb is read as BasicSR's LMDB layout (see lmdb_store), a file NAME.pack in the order it was packed (see
+    pack).
 
     Raises:
-        ImageError: no such folder, a file instead of one, or no image in it.
+        ImageError: no such folder, a file instead of one, or no image in it; a store that cannot be used.
     """
     folder = Path(folder)
+    if pack.is_pack(folder):
+        try:
+            return [folder / name for name in pack.list_names(folder)]
+        except OSError as error:
+            raise ImageError(f"{folder} cannot be read: {error.strerror}; check the path") from error
+        except pack.PackError as error:
+            raise ImageError(str(error)) from error
     if not folder.exists():
         raise ImageError(f"image folder {folder} does not exist: check the path")
     if not folder.is_dir():
@@ -118,6 +126,8 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
         ImageError: unreadable, or not an image.
     """
     path = Path(path)
+    if (image := _view(path)) is not None:
+        return image.shape[1], image.shape[0]
     try:
         with BytesIO(_bytes_of(path)) if lmdb_store.folder_of(path) else _open_file(path) as file:
             header = _open_header(file, path)
@@ -135,7 +145,7 @@ def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> ImageAr
     """The image as (H, W, 3) RGB, uint8, or uint16 where the file has 16 bits.
 
     Gray is expanded, alpha dropped (not blended), palettes resolved, the EXIF orientation applied, colour profiles
-    ignored. The content decides what a file is, not its extension.
+    ignored. The content decides what a file is, not its extension. An image in a pack is a read-only view of the pack.
 
     Raises:
         ImageError: missing, empty, truncated or damaged file, no image or none of the known kinds, more than
@@ -169,6 +179,8 @@ def _to_uint8(image: ImageArray) -> NDArray[np.uint8]:
 def _read(path: str | os.PathLike, max_pixels: int) -> ImageArray:
     """The decoded file, upright: (H, W) gray, (H, W, 3) RGB or (H, W, 4) RGBA, uint8 or uint16."""
     path = Path(path)
+    if (image := _view(path)) is not None:
+        return image
     data = _bytes_of(path)
     if not data:
         raise ImageError(f"image {path} is empty (0 bytes): copy or download it again")
@@ -182,6 +194,16 @@ def _read(path: str | os.PathLike, max_pixels: int) -> ImageArray:
     if image.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"image {path} has {image.dtype} samples: save it with 8 or 16 bits per channel")
     return image
+
+
+def _view(path: Path) -> NDArray[np.uint8] | None:
+    """Of an image in a pack."""
+    try:
+        return pack.view(path)
+    except OSError as error:
+        raise ImageError(f"image {path} cannot be read: {error.strerror}; check the path") from error
+    except pack.PackError as error:
+        raise ImageError(str(error)) from error
 
 
 def _bytes_of(path: Path) -> bytes:

@@ -326,5 +326,5 @@ def augment(image: Array, hflip: bool, vflip: bool, turn: bool) -> Array:
 
 
 def as_tensor(image: Array) -> Tensor:
-    """(H, W, C) array -> (C, H, W) tensor of the same type, contiguous."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    """(H, W, C) array -> (C, H, W) tensor of the same type, contiguous, a copy."""
+    return torch.from_numpy(image.transpose(2, 0, 1).copy())

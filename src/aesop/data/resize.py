@@ -35,6 +35,14 @@ def axis_table(size: int, scale: float, antialiasing: bool = True) -> Table:
 
     Both arrays are (taps, output size), read-only.
     """
+    position, weight = _taps(size, scale, antialiasing)
+    index = _mirrored(position, size)
+    index.flags.writeable = weight.flags.writeable = False
+    return index, weight
+
+
+def _taps(size: int, scale: float, antialiasing: bool) -> Table:
+    """axis_table with positions outside the image where the kernel leaves it."""
     stretch = scale if scale < 1 and antialiasing else 1.0
     width = KERNEL_WIDTH / stretch
     out_size = math.ceil(round(size * scale, 9))  # 50 * 1.1 comes out a hair above 55
@@ -43,10 +51,29 @@ def axis_table(size: int, scale: float, antialiasing: bool = True) -> Table:
     weight = cubic(np.abs(centre - position) * stretch)
     weight /= weight.sum(axis=0)
     used = (weight != 0).any(axis=1)
-    index = position[used].astype(np.int64) % (2 * size)
-    index, weight = np.where(index < size, index, 2 * size - 1 - index), weight[used]
-    index.flags.writeable = weight.flags.writeable = False
-    return index, weight
+    return position[used].astype(np.int64), weight[used]
+
+
+def _mirrored(position: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """Which pixel stands at positions inside and outside of an axis."""
+    index = position % (2 * size)
+    return np.where(index < size, index, 2 * size - 1 - index)
+
+
+@lru_cache(maxsize=512)
+def _strip(size: int, scale: int) -> Table:
+    """`axis_table(size, 1 / scale)` in one line: output pixel i is the sum of weight[i] * image[index[i * scale :]].
+
+    Index is (input pixels, those of the mirrored borders included), weights (output size, taps).
+    """
+    position, weight = _taps(size, 1 / scale, True)
+    outputs = np.arange(position.shape[1])
+    offset = position - scale * outputs  # may differ by one where rounding errors decide on a tap of no weight
+    first = offset.min()
+    weights = np.zeros((len(outputs), offset.max() - first + 1))
+    weights[outputs, offset - first] = weight
+    length = scale * (len(outputs) - 1) + weights.shape[1]
+    return _mirrored(first + np.arange(length), size), weights
 
 
 @lru_cache(maxsize=512)
@@ -105,17 +132,31 @@ def lr_crop(hr: NDArray[np.uint8], top: int, left: int, size: int, scale: int) -
         )
     if top < 0 or left < 0 or size < scale or top + size > hr.shape[0] or left + size > hr.shape[1]:
         raise ValueError(f"lr_crop: window (top {top}, left {left}, size {size}) leaves {hr.shape[0]}x{hr.shape[1]}")
-    first_row, rows = _window(axis_table(hr.shape[0], 1 / scale), top // scale, size // scale)
-    first_column, columns = _window(axis_table(hr.shape[1], 1 / scale), left // scale, size // scale)
-    needed = hr[first_row : rows[0].max() + first_row + 1, first_column : columns[0].max() + first_column + 1]
-    return _resize_array(needed, rows, columns)
+    rows, row_weights = _window(hr.shape[0], top, size, scale)
+    columns, column_weights = _window(hr.shape[1], left, size, scale)
+    first_row, first_column = rows.min(), columns.min()
+    needed = hr[first_row : rows.max() + 1, first_column : columns.max() + 1]
+    lines = needed.reshape(len(needed), -1)[rows - first_row].astype(np.float64)
+    down = _strided_sum(lines, row_weights, scale)
+    lines = down.reshape(len(down), needed.shape[1], -1).swapaxes(0, 1).reshape(needed.shape[1], -1)
+    across = _strided_sum(lines[columns - first_column], column_weights, scale)
+    result = across.reshape(len(across), len(down), *hr.shape[2:]).swapaxes(0, 1)
+    return np.ascontiguousarray(result, dtype=np.uint8)
 
 
-def _window(table: Table, start: int, length: int) -> tuple[int, Table]:
-    """A table's part for some output pixels: the first input pixel they need, and the indices counted from there."""
-    index, weight = table[0][:, start : start + length], table[1][:, start : start + length]
-    first = int(index.min())
-    return first, (index - first, weight)
+def _window(axis: int, start: int, length: int, scale: int) -> Table:
+    """A strip's part for the output pixels of some input pixels."""
+    index, weight = _strip(axis, scale)
+    weight = weight[start // scale : (start + length) // scale]
+    return index[start : start + length - scale + weight.shape[1]], weight
+
+
+def _strided_sum(lines: NDArray[np.float64], weight: NDArray[np.float64], step: int) -> NDArray[np.float64]:
+    """Line i of the result: the sum of weight[i] * lines[i * step :], rounded to 0..255."""
+    # imresize may round a sum's last bit otherwise; TIE is far more than that.
+    along, across = lines.strides
+    windows = np.ndarray((*weight.shape, lines.shape[1]), lines.dtype, lines, 0, (step * along, along, across))
+    return _rounded(np.einsum("nt,ntw->nw", weight, windows), 255)
 
 
 def mod_crop(image: NDArray[Any], scale: int) -> NDArray[Any]:
@@ -156,11 +197,14 @@ def _weighted_sum(lines: NDArray[np.float64], table: Table, top: int | None) -> 
         np.take(lines, index, axis=0, out=term, mode="clip")
         term *= weight[:, None]
         total += term
-    if top is not None:
-        total += 0.5 + TIE  # half away from zero; what is below zero is clipped
-        np.floor(total, out=total)
-        np.clip(total, 0, top, out=total)
-    return total
+    return total if top is None else _rounded(total, top)
+
+
+def _rounded(total: NDArray[np.float64], top: int) -> NDArray[np.float64]:
+    """In place: half away from zero; what is below zero is clipped."""
+    total += 0.5 + TIE
+    np.floor(total, out=total)
+    return np.clip(total, 0, top, out=total)
 
 
 def _resize_tensor(image: Tensor, scale: float, antialiasing: bool) -> Tensor:

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,8 +26,9 @@ from aesop.config import Config
 from aesop.data.degradations import usm_sharpen
 from aesop.data.loader import Batch, batches, to_device
 from aesop.data.realworld import Degrader
-from aesop.device import is_out_of_memory, pick_device
+from aesop.device import is_out_of_memory, pick_device, synchronise
 from aesop.engine.distributed import World
+from aesop.engine.parts import time_parts
 from aesop.engine.stages import Stage, build_stage
 from aesop.engine.train import training_images
 from aesop.weights import has_pretrained, save_weights
@@ -51,6 +52,8 @@ class Estimate:
     """Bytes of a weight file."""
     state: int
     """Bytes of a state to resume from."""
+    parts: dict[str, float] = field(default_factory=dict)
+    """Seconds of each part of a step, alone."""
 
     @property
     def seconds(self) -> float:
@@ -64,13 +67,14 @@ class Estimate:
 
 
 def estimate(
-    config: Config, autoencoder: Mapping[str, Any] | None = None, seconds: float = SECONDS
+    config: Config, autoencoder: Mapping[str, Any] | None = None, seconds: float = SECONDS, with_parts: bool = False
 ) -> tuple[Estimate, list[str]]:
     """Time and memory of a training stage, and what stood in for files that are not there. Nothing is left behind.
 
     Args:
         autoencoder: the options of an auto-encoder still to be trained; default: the published one.
         seconds: about how long steps are made; one is made in any case.
+        with_parts: time the parts of a step as well, for as long again.
 
     Raises:
         MemoryError: it needs more than there is.
@@ -80,7 +84,7 @@ def estimate(
         runnable, notes = with_stand_ins(config, Path(folder), autoencoder)
         with ProcessPoolExecutor(1, get_context("spawn"), _quiet) as process:
             try:
-                return process.submit(_short_run, runnable, seconds).result(), notes
+                return process.submit(_short_run, runnable, seconds, with_parts).result(), notes
             except BrokenProcessPool:
                 raise MemoryError("the system ended the process, as it does when memory runs out") from None
 
@@ -115,16 +119,16 @@ def _quiet() -> None:
     warnings.simplefilter("ignore")  # of more loader processes than cores: doctor says so
 
 
-def _short_run(config: Config, seconds: float) -> Estimate:
+def _short_run(config: Config, seconds: float, with_parts: bool = False) -> Estimate:
     try:
-        return _measure(config, seconds)
+        return _measure(config, seconds, with_parts)
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise MemoryError(str(error).splitlines()[0]) from None
         raise
 
 
-def _measure(config: Config, seconds: float) -> Estimate:
+def _measure(config: Config, seconds: float, with_parts: bool) -> Estimate:
     train, crops, device = config.train, config.datasets.train, pick_device(config.device)
     assert train is not None
     assert crops is not None
@@ -146,6 +150,7 @@ def _measure(config: Config, seconds: float) -> Estimate:
         while not times or (sum(times) < seconds and len(times) <= STEPS):
             times.append(step(next(source), images))
         peaks.append(_peak(device))
+        timed = time_parts(stage, *step.images(next(source), images), seconds) if with_parts else {}
     computing = statistics.median(times[1:] or times)
     networks = sum(_size(net) for net in stage.networks.values())
     trained = sum(_size(net) for name, net in stage.networks.items() if name != "net_g_ema")
@@ -157,6 +162,7 @@ def _measure(config: Config, seconds: float) -> Estimate:
         memory=_memory(peaks, parts, images, batch),
         model=_size(stage.network_for_use),
         state=networks + 2 * trained,  # Adam's two moments
+        parts={name: spent * batch / images for name, spent in timed.items()},
     )
 
 
@@ -173,17 +179,17 @@ class _Step:
     def __call__(self, batch: Batch, images: int) -> float:
         begun = time.perf_counter()
         self.made += 1
+        lq, gt = self.images(batch, images)
+        self.stage.step(lq, gt, self.last - self.made % self.cycle, usm_sharpen(gt) if self.stage.wants_sharpened else None)
+        synchronise(self.device)
+        return time.perf_counter() - begun
+
+    def images(self, batch: Batch, images: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The first LR and HR images of a batch, on the device."""
         gt = to_device(batch["gt"][:images], self.device)
         if self.degrader is None:
-            lq = to_device(batch["lq"][:images], self.device)
-        else:
-            lq, gt = self.degrader(gt, self.made)
-        self.stage.step(lq, gt, self.last - self.made % self.cycle, usm_sharpen(gt) if self.stage.wants_sharpened else None)
-        if self.on_cuda:
-            torch.cuda.synchronize(self.device)
-        elif self.device.type == "mps":
-            torch.mps.synchronize()
-        return time.perf_counter() - begun
+            return to_device(batch["lq"][:images], self.device), gt
+        return self.degrader(gt, self.made)
 
 
 def _time_of_a_batch(source: Iterator[Batch], workers: int, seconds: float) -> float:

@@ -1,0 +1,190 @@
+"""What loading costs: crops a second of one worker process, HR 128x128 and LR 32x32, sixteen a batch.
+
+    python benchmarks/loader.py [--images FOLDER] [--quick] [--record]
+
+* as published: 480x480 PNG sub-images of the photographs and their 120x120 LR (how the published recipe prepares 2K
+  photographs), both files decoded for each crop, converted to float, cropped, flipped and turned. A stand-in, written for
+  this: the same decoder and operations as BasicSR's PairedImageDataset.
+* ours, from PNG files of whole photographs; LR is made by bicubic of the crop's window, as in the other cases but the last;
+* the same with `cache: true`, after the first epoch;
+* ours from a pack (`aesop prepare pack`);
+* ours from two packs, HR and LR.
+
+Without --images the photographs are mosaics, 2040x1356, of those in the package. All files are in the system's file cache,
+so that no disk is measured. The cases take turns; medians of the turns are shown.
+"""
+
+import argparse
+import math
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+import aesop
+from aesop.config import TrainDataset
+from aesop.data import pack
+from aesop.data.images import list_images, read_image_uint8
+from aesop.data.loader import batches
+from aesop.data.pairs import TrainingCrops
+from aesop.data.resize import imresize, mod_crop
+from record import described, write
+
+PHOTOS = Path(aesop.__file__).parent / "assets" / "photos" / "train"
+SCALE, SIDE, BATCH, SUB = 4, 128, 16, 480
+HEIGHT, WIDTH, MOST_PHOTOGRAPHS = 1356, 2040, 12
+PNG = (cv2.IMWRITE_PNG_COMPRESSION, 3)
+PUBLISHED, PACK = "as published (stand-in)", "ours, pack"
+Batches = AbstractContextManager[Iterator[dict[str, Tensor]]]
+
+
+# --- files -------------------------------------------------------------------------------------------------------------
+
+
+def photographs(folder: Path | None, most: int) -> list[np.ndarray]:
+    """uint8 (H, W, 3), RGB: the first of a folder, or mosaics."""
+    if folder is not None:
+        return [mod_crop(read_image_uint8(path), SCALE) for path in list_images(folder)[:most]]
+    parts = [image for image in map(read_image_uint8, list_images(PHOTOS)) if image.shape == (312, 480, 3)]
+    rows, columns = math.ceil(HEIGHT / 312), math.ceil(WIDTH / 480)
+    draw = np.random.default_rng(0)
+    return [
+        np.block([[[parts[k]] for k in draw.integers(0, len(parts), columns)] for _ in range(rows)])[:HEIGHT, :WIDTH]
+        for _ in range(most)
+    ]
+
+
+def lay_out(images: list[np.ndarray], root: Path) -> None:
+    """2K/ and hr.pack, whole; lr.pack; sub_hr/ and sub_lr/."""
+    made = [(f"{number:04}.png", image, imresize(image, 1 / SCALE)) for number, image in enumerate(images)]
+    for name in ("2K", "sub_hr", "sub_lr"):
+        (root / name).mkdir()
+    pack.write(root / "hr.pack", ((name, hr) for name, hr, _ in made))
+    pack.write(root / "lr.pack", ((name, lr) for name, _, lr in made))
+    for name, hr, lr in made:
+        save(root / "2K" / name, hr)
+        for top in range(0, hr.shape[0] - SUB + 1, SUB):
+            for left in range(0, hr.shape[1] - SUB + 1, SUB):
+                sub = f"{name[:-4]}_{top}_{left}.png"
+                save(root / "sub_hr" / sub, hr[top : top + SUB, left : left + SUB])
+                y, x, side = top // SCALE, left // SCALE, SUB // SCALE
+                save(root / "sub_lr" / sub, lr[y : y + side, x : x + side])
+
+
+def save(path: Path, image: np.ndarray) -> None:
+    cv2.imwrite(str(path), image[..., ::-1], PNG)
+
+
+# --- loaders -----------------------------------------------------------------------------------------------------------
+
+
+class SubImages(Dataset):
+    """The work of the published loader: two PNG files decoded for each pair of crops, in float32."""
+
+    def __init__(self, root: Path):
+        self.pairs = [(path, root / "sub_lr" / path.name) for path in sorted((root / "sub_hr").iterdir())]
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        gt, lq = (decoded(path) for path in self.pairs[index % len(self.pairs)])
+        side = SIDE // SCALE
+        top, left = (random.randint(0, n - side) for n in lq.shape[:2])
+        lq = lq[top : top + side, left : left + side]
+        gt = gt[top * SCALE : top * SCALE + SIDE, left * SCALE : left * SCALE + SIDE]
+        hflip, vflip, turn = (random.random() < 0.5 for _ in range(3))
+        return {"lq": oriented(lq, hflip, vflip, turn), "gt": oriented(gt, hflip, vflip, turn)}
+
+
+def decoded(path: Path) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR).astype(np.float32) / 255
+
+
+def oriented(image: np.ndarray, hflip: bool, vflip: bool, turn: bool) -> Tensor:
+    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    if hflip:
+        image = cv2.flip(image, 1)
+    if vflip:
+        image = cv2.flip(image, 0)
+    return torch.from_numpy(np.ascontiguousarray((image.transpose(1, 0, 2) if turn else image).transpose(2, 0, 1)))
+
+
+def published(root: Path, count: int) -> Batches:
+    indices = [[step * BATCH + k for k in range(BATCH)] for step in range(count)]
+    loader = DataLoader(SubImages(root), batch_sampler=indices, num_workers=1, worker_init_fn=lambda _: cv2.setNumThreads(0))
+    iterator = iter(loader)
+    return closing(batch for batch in iterator)
+
+
+def ours(root: Path, count: int, **options: Any) -> Batches:
+    roots = {name: str(root / value) for name, value in options.items() if name != "cache"}
+    train = TrainDataset(**roots, cache="cache" in options, gt_size=SIDE, batch_size_per_gpu=BATCH, num_worker_per_gpu=1)
+    return batches(TrainingCrops(train, SCALE, seed=0), train, 1, count)
+
+
+def rate(make: Callable[[int], Batches], skipped: int, count: int) -> float:
+    """Crops a second between the arrival of batch `skipped` and that of the last, `skipped + count`."""
+    with make(skipped + count) as source:
+        for _ in range(skipped):
+            next(source)
+        begun = time.perf_counter()
+        for _ in source:
+            pass
+        return BATCH * count / (time.perf_counter() - begun)
+
+
+def measure(root: Path, number: int, repeats: int, count: int) -> dict[str, dict[str, Any]]:
+    """Of each way: crops a second in every turn, their median, and that in medians of the published way."""
+    epoch = math.ceil(number / BATCH) + 1
+    ways: dict[str, tuple[Callable[[int], Batches], int, int]] = {
+        PUBLISHED: (lambda n: published(root, n), 2, count),
+        "ours, PNG files": (lambda n: ours(root, n, dataroot_gt="2K"), 1, max(2, count // 10)),
+        "ours, cache: true": (lambda n: ours(root, n, dataroot_gt="2K", cache=True), epoch, 10 * count),
+        PACK: (lambda n: ours(root, n, dataroot_gt="hr.pack"), 2, 10 * count),
+        "ours, packs of HR and LR": (lambda n: ours(root, n, dataroot_gt="hr.pack", dataroot_lq="lr.pack"), 2, 10 * count),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, way in ways.items():
+            rates[name].append(rate(*way))
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    return {
+        name: {"crops_per_s": median, "to_published": median / medians[PUBLISHED], "turns": rates[name]}
+        for name, median in medians.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, help=f"photographs to use, the first {MOST_PHOTOGRAPHS}")
+    parser.add_argument("--quick", action="store_true", help="few photographs, one turn: shows that it works")
+    parser.add_argument("--record", action="store_true", help="write results/loader_<date>_cpu.json")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    images = photographs(arguments.images, 2 if arguments.quick else MOST_PHOTOGRAPHS)
+    sizes = sorted({f"{image.shape[1]}x{image.shape[0]}" for image in images})
+    record: dict[str, Any] = described(torch.device("cpu")) | {"photographs": len(images), "sizes": sizes}
+    record["versions"] |= {"numpy": np.__version__, "opencv": cv2.__version__}
+    print(f"{record['date']}, {record['machine']}; {len(images)} photographs, {', '.join(sizes)}\n")
+    with tempfile.TemporaryDirectory() as folder:
+        lay_out(images, Path(folder))
+        record["ways"] = ways = measure(Path(folder), len(images), 1 if arguments.quick else 3, 4 if arguments.quick else 20)
+    print("| way | crops/s, median | to the published way | turns |")
+    print("| --- | --- | --- | --- |")
+    for name, way in ways.items():
+        turns = ", ".join(f"{value:.0f}" for value in way["turns"])
+        print(f"| {name} | {way['crops_per_s']:.0f} | {way['to_published']:.2f} | {turns} |")
+    if arguments.record:
+        write("loader", record)
+
+
+if __name__ == "__main__":
+    main()
