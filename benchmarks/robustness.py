@@ -72,7 +72,8 @@ def killed_trainings(arguments: argparse.Namespace) -> Section:
     lost = [steps for run in found.values() for steps in run.repeated]
     lines += [
         "",
-        f"{by.total()} kills in {sum(run.starts for run in found.values())} starts; all runs ended as the undisturbed ones. "
+        f"{by.total()} kills, {sum(run.starts for run in found.values())} starts, "
+        f"{sum(run.runs for run in found.values())} runs, which all ended as the undisturbed ones. "
         f"Steps lost by a kill: {statistics.mean(lost):.1f} in the mean, {max(lost)} at most. "
         f"{sum(run.missed for run in found.values())} more signals came after the run had ended.",
     ]

@@ -228,6 +228,9 @@ def upscale(
     overlap: Annotated[int, typer.Option(help="Overlap of the tiles in input pixels.")] = 16,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    runtime: Annotated[
+        str, typer.Option(help="pytorch, or openvino: on the CPU, for many tiles (converting takes a while).")
+    ] = "pytorch",
     ext: Annotated[
         str | None, typer.Option(help="Format of the results: png, jpg, webp, tif; default: as the input.")
     ] = None,
@@ -245,6 +248,7 @@ def upscale(
         overlap=overlap,
         device=device,
         precision=precision,
+        runtime=runtime,
         ext=ext,
         suffix=suffix,
         overwrite=overwrite,

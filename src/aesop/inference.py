@@ -29,6 +29,7 @@ from aesop.data.images import (
     write_image,
 )
 from aesop.device import autocast, is_out_of_memory, pick_device
+from aesop.runtime import with_runtime
 from aesop.weights import load_generator
 
 OnTile = Callable[[int, int], None]  # (tiles done, tiles in all)
@@ -226,6 +227,7 @@ def upscale_files(
     overlap: int = 16,
     device: str = "auto",
     precision: str = "fp32",
+    runtime: str = "pytorch",
     ext: str | None = None,
     suffix: str | None = None,
     overwrite: bool = False,
@@ -238,10 +240,11 @@ def upscale_files(
     `ext` the input's own (PNG for BMP) unless given. All targets are checked before anything is computed. An image that
     cannot be read, upscaled or written is reported in its Result and the others are still done: look at `error`, or
     print `summary`. Progress appears on `console` (default: standard error) when that is a terminal.
+    `runtime` `openvino` converts the network first, and says there how long that took, or why PyTorch works instead.
 
     Raises:
         ValueError: for inputs that are missing or no images, targets that exist (without `overwrite`), coincide or are
-            other inputs, unusable weights or options.
+            other inputs, unusable weights or options, a runtime that is not installed.
     """
     check_tiling(tile, overlap)
     where = pick_device(device)
@@ -250,9 +253,12 @@ def upscale_files(
     sources = find_sources(inputs, output)
     model, info = load_generator(weights)
     jobs = plan_targets(sources, output, ext, f"_x{info.scale}" if suffix is None else suffix, overwrite)
-    model.to(where)
+    console = console or Console(stderr=True)
+    model, line = with_runtime(model.to(where), runtime, where, precision)
+    if line:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     results = []
-    with _progress(console or Console(stderr=True), len(jobs)) as (on_file, on_tile):
+    with _progress(console, len(jobs)) as (on_file, on_tile):
         for source, target in jobs:
             on_file(source)
             begun, notes, reason = time.perf_counter(), (), None

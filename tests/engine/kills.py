@@ -26,6 +26,7 @@ from aesop.archs import build_network
 from aesop.engine.checkpoint import states
 from aesop.weights import save_weights
 
+TOTAL = 40  # iterations of a run
 FREQUENCY = 5  # iterations between checkpoints
 VALIDATION = 7
 STAGES = ("psnr", "autoencoder", "adversarial", "realworld")
@@ -42,6 +43,8 @@ class Survived:
 
     kills: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By moment and signal."""
+    runs: int = 0
+    """How many were killed, and ended as the one left alone."""
     starts: int = 0
     repeated: list[int] = field(default_factory=list)
     """Steps that had been made and were not in the state found, at each kill."""
@@ -142,16 +145,15 @@ def wait_for(moment: str, folder: Path, process: subprocess.Popen, former_log: i
         time.sleep(0.0005)
 
 
-def survive(config: Path, folder: Path, total_iter: int, kills: int, draw: random.Random) -> Survived:
-    """Kill the run that often, or until it is done; then let it end.
+def survive(config: Path, folder: Path, kills: int, draw: random.Random, survived: Survived) -> None:
+    """Kill the run until it is done, or there were so many kills in all; then let it end.
 
     Raises:
         AssertionError: when a state was unreadable, more than FREQUENCY steps were lost, or a signal was not answered.
     """
-    survived = Survived()
-    for _ in range(kills):
+    while survived.kills.total() < kills:
         done = max((int(state.name) for state in states(folder / "state")), default=0)
-        if done >= total_iter:
+        if done >= TOTAL:
             break
         former_log = log_file(folder)
         process = start(config, "--resume")
@@ -173,21 +175,20 @@ def survive(config: Path, folder: Path, total_iter: int, kills: int, draw: rando
             assert process.returncode == 128 + number, f"{number.name}, code {process.returncode}:\n{output}"
             assert f"after iteration {newest};" in " ".join(output.split()), output
         else:  # before its loop is entered and after it is left, a signal has its usual effect
-            assert moment == "the start" or newest == total_iter, output
+            assert moment == "the start" or newest == TOTAL, output
             assert process.returncode in (-number, 128 + number), f"{number.name}, code {process.returncode}:\n{output}"
         survived.repeated.append(steps_done(folder) - newest)
         assert survived.repeated[-1] <= FREQUENCY, f"{survived.repeated[-1]} steps lost"
     process = start(config, "--resume")
     survived.starts += 1
-    output, _ = process.communicate(timeout=PATIENCE + total_iter)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
     assert "cannot be used" not in output, output
-    return survived
 
 
-def assert_as_if_undisturbed(folder: Path, undisturbed: Path, total_iter: int) -> None:
+def assert_as_if_undisturbed(folder: Path, undisturbed: Path) -> None:
     """The same tensors in every file of the last state, and the same lines in the log."""
-    first, second = (path / "state" / f"{total_iter:08d}" for path in (undisturbed, folder))
+    first, second = (path / "state" / f"{TOTAL:08d}" for path in (undisturbed, folder))
     names = sorted(file.name for file in first.glob("*.safetensors"))
     assert names == sorted(file.name for file in second.glob("*.safetensors"))
     assert "optimizer_g.safetensors" in names
@@ -200,18 +201,20 @@ def assert_as_if_undisturbed(folder: Path, undisturbed: Path, total_iter: int) -
 
 
 def kill_runs(root: Path, kills: int, seed: int, stages: tuple[str, ...] = STAGES) -> dict[str, Survived]:
-    """For each stage: a run left alone, and one killed its share of times; they have to end the same."""
+    """For each stage: a run left alone, and as many as take its share of the kills; they have to end the same."""
     photos = root / "photos"
     write_photos(photos)
     found = {}
     for number, stage in enumerate(stages):
         share = kills // len(stages) + (number < kills % len(stages))
-        total_iter = 4 * FREQUENCY * max(1, share)
-        undisturbed = recipe(stage, photos, root, f"{stage}_undisturbed", total_iter)
+        undisturbed = recipe(stage, photos, root, f"{stage}_undisturbed", TOTAL)
         process = start(undisturbed)
-        output, _ = process.communicate(timeout=PATIENCE + total_iter)
+        output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, output
-        config = recipe(stage, photos, root, stage, total_iter)
-        found[stage] = survive(config, root / stage, total_iter, share, random.Random(f"{seed} {stage}"))
-        assert_as_if_undisturbed(root / stage, root / f"{stage}_undisturbed", total_iter)
+        found[stage], draw = Survived(), random.Random(f"{seed} {stage}")
+        while found[stage].kills.total() < share:
+            name = f"{stage}_{found[stage].runs}"
+            survive(recipe(stage, photos, root, name, TOTAL), root / name, share, draw, found[stage])
+            assert_as_if_undisturbed(root / name, root / f"{stage}_undisturbed")
+            found[stage].runs += 1
     return found

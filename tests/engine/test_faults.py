@@ -262,7 +262,7 @@ def test_a_state_saved_among_skipped_steps_is_not_gone_back_to(photos, tmp_path,
     with pytest.raises(Interrupted):
         run(raw)
     assert "iteration 6 is not saved: the steps before it were skipped" in caplog.text
-    assert [path.name for path in sorted((tmp_path / "run" / "state").iterdir())] == ["00000004", "00000007"]
+    assert [path.name for path in sorted((tmp_path / "run" / "state").iterdir())] == ["00000002", "00000004", "00000007"]
     monkeypatch.undo()
     Spoiler(monkeypatch, at(1))  # iteration 8
     run(raw, resume=True)
@@ -278,6 +278,72 @@ def test_a_run_does_not_end_with_skipped_steps(photos, tmp_path, monkeypatch):
     assert rows[-1] == {"iter": 6, "went_back": "the last 2 steps were skipped"}
     state = json.loads((tmp_path / "run" / "state" / "00000008" / "state.json").read_text())
     assert (state["rollbacks"], state["in_a_row"]) == (1, 0)
+
+
+def test_the_last_steps_of_a_run_without_states_do_not_cost_it(photos, tmp_path, monkeypatch):
+    raw = small("psnr", photos, tmp_path, 6)
+    raw["logger"]["save_checkpoint_freq"] = 100
+    Spoiler(monkeypatch, at(6))
+    with pytest.raises(FloatingPointError, match="the last 1 steps were skipped"):
+        run(raw)
+    assert (tmp_path / "run" / "models" / "net_g_00000006.safetensors").is_file()
+    assert run(raw, resume=True).is_file()
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3, 5])
+def test_as_many_states_are_kept_as_asked_for(keep, photos, tmp_path):
+    raw = small("psnr", photos, tmp_path, 7)
+    raw["logger"] |= {"save_checkpoint_freq": 1, "keep_states": keep}
+    run(raw)
+    assert len(list((tmp_path / "run" / "state").iterdir())) == keep
+
+
+def test_the_only_good_state_outlives_one_saved_among_skipped_steps(photos, tmp_path, monkeypatch):
+    raw = small("psnr", photos, tmp_path, 12, max_skipped=4)
+    raw["logger"]["keep_states"] = 1
+    Spoiler(monkeypatch, at(5, 6, 7))
+    real = Stage.set_learning_rate
+
+    def signal_in_the_streak(self: Stage, iteration: int) -> float:
+        if iteration == 7:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return real(self, iteration)
+
+    monkeypatch.setattr(Stage, "set_learning_rate", signal_in_the_streak)
+    with pytest.raises(Interrupted):
+        run(raw)
+    assert sorted(path.name for path in (tmp_path / "run" / "state").iterdir()) == ["00000004", "00000007"]
+
+
+@pytest.mark.parametrize("frequency", [1, 3])
+def test_a_signal_is_obeyed_at_a_checkpoint_too(frequency, photos, tmp_path, monkeypatch):
+    raw = small("psnr", photos, tmp_path, 12)
+    raw["logger"]["save_checkpoint_freq"] = frequency
+    real = Stage.set_learning_rate
+
+    def interrupt(self: Stage, iteration: int) -> float:
+        if iteration == 3:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return real(self, iteration)
+
+    monkeypatch.setattr(Stage, "set_learning_rate", interrupt)
+    with pytest.raises(Interrupted, match="after iteration 3;"):
+        run(raw)
+
+
+def test_what_a_killed_process_left_is_cleared(photos, tmp_path):
+    run(small("psnr", photos, tmp_path, 2))
+    left = tmp_path / "run" / "state" / ".00000004.123.tmp"
+    left.mkdir()
+    (tmp_path / "run" / "models" / ".net_g_00000004.123.tmp.safetensors").write_bytes(b"half")
+    run(small("psnr", photos, tmp_path, 4), resume=True)
+    assert not [path for path in (tmp_path / "run").rglob(".*")]
+
+
+def test_a_log_that_cannot_be_written_does_not_end_a_run(photos, tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "train.log").symlink_to("/dev/full")
+    assert run(small("psnr", photos, tmp_path, 2)).is_file()
 
 
 def test_a_network_with_nan_in_it_is_never_saved(photos, tmp_path, monkeypatch):
@@ -345,6 +411,49 @@ def test_a_killed_loader_process_costs_nothing(photos, caplog):
     assert "fewer datasets.train.num_worker_per_gpu (now 2)" in caplog.text
 
 
+class _Faulty(torch.utils.data.Dataset):
+    def __getitem__(self, index: int) -> dict:
+        raise RuntimeError("a DataLoader worker is not at fault")
+
+
+def test_an_error_in_a_loader_process_is_not_taken_for_its_end(photos):
+    with batches(_Faulty(), dataset(photos, 1)[1], 1, 9) as source, pytest.raises(RuntimeError, match="is not at fault"):
+        next(source)
+
+
+def test_loader_processes_that_are_killed_while_they_hand_on_a_batch(photos):
+    """Wherever it is hit: in a queue, before it, in a file that is shared."""
+    images, crops = dataset(photos, 2)
+    with batches(images, dataset(photos, 0)[1], 1, 60) as source:
+        undisturbed = [batch["gt"].sum() for batch in source]
+    others, got = set(multiprocessing.active_children()), []
+    with batches(images, crops, 1, 60) as source:
+        for batch in source:
+            got.append(batch["gt"].sum())
+            if len(got) in (3, 17, 31, 45):
+                (victim, *_) = set(multiprocessing.active_children()) - others
+                victim.kill()
+    assert got == undisturbed
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # PyTorch's iterator, not fully made
+def test_loaders_that_cannot_all_be_started_leave_none_behind(photos, monkeypatch):
+    monkeypatch.setattr("aesop.data.loader.MOST_DEATHS", 0)
+    real, begun = multiprocessing.process.BaseProcess.start, []
+
+    def start(self) -> None:
+        begun.append(self)
+        if len(begun) == 2:
+            raise OSError(12, "Cannot allocate memory")
+        real(self)
+
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", start)
+    images, crops = dataset(photos, 2)
+    with batches(images, crops, 1, 9) as source, pytest.raises(LoaderDied, match="before iteration 1,"):
+        next(source)
+    assert not begun[0].is_alive()
+
+
 class _Deadly(torch.utils.data.Dataset):
     def __getitem__(self, index: int) -> dict:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -356,7 +465,7 @@ def test_loader_processes_that_are_killed_again_and_again(photos, monkeypatch):
     _, crops = dataset(photos, 1)
     with (
         batches(_Deadly(), crops, 7, 9) as source,
-        pytest.raises(LoaderDied, match=r"ended by the system before iteration 7, .* the 2th time"),
+        pytest.raises(LoaderDied, match=r"ended by the system before iteration 7, .* It happened 2 times"),
     ):
         next(source)
 
@@ -415,6 +524,25 @@ def test_a_validation_that_fails_costs_no_steps(photos, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="no such thing"):
         run(raw)
     assert [path.name for path in (tmp_path / "run" / "state").iterdir()] == ["00000005"]
+    monkeypatch.undo()
+    run(raw, resume=True)
+    rows = [row for row in lines(tmp_path / "run" / "scalars.jsonl") if "val/psnr" in row]
+    assert [row["iter"] for row in rows] == [5, 10, 12]
+
+
+def test_a_validation_that_fails_at_the_end_is_made_up_for(photos, tmp_path, monkeypatch):
+    raw = small("psnr", photos, tmp_path, 4)
+    raw["val"]["val_freq"] = 4
+
+    def fail(*_):
+        raise ValueError("no such thing")
+
+    monkeypatch.setattr(training, "measure", fail)
+    with pytest.raises(ValueError, match="no such thing"):
+        run(raw)
+    monkeypatch.undo()
+    run(raw, resume=True)
+    assert (tmp_path / "run" / "models" / "net_g_best.safetensors").is_file()
 
 
 # --- memory ------------------------------------------------------------------------------------------------------------

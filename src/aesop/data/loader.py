@@ -5,6 +5,7 @@ import multiprocessing
 import signal
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
+from multiprocessing.connection import wait
 
 import cv2
 import torch
@@ -87,37 +88,55 @@ def batches(
                         yield batch
                         due += 1
                 return
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
-                    raise
+            except _Killed as error:
                 text = (
                     f"a loader process was ended by the system before iteration {due}, as happens when memory runs out; "
                     f"fewer datasets.train.num_worker_per_gpu (now {options.num_worker_per_gpu}) or smaller images need less"
                 )
                 if deaths == MOST_DEATHS:
-                    raise LoaderDied(f"{text}. It was the {deaths + 1}th time") from error
+                    raise LoaderDied(f"{text}. It happened {deaths + 1} times") from error
                 log.warning("%s; the loaders start again", text)
 
     return closing(generate())
 
 
+class _Killed(Exception):
+    """A loader process ended by a signal, or could not be started."""
+
+
 @contextmanager
 def _started(loader: DataLoader) -> Generator[Iterator[Batch]]:
-    """The loader's iterator; its processes are gone when the context is left."""
-    others, handler = set(multiprocessing.active_children()), getattr(signal, "SIGCHLD", None)
-    former = signal.getsignal(handler) if handler is not None else None
-    iterator = iter(loader)
-    workers = set(multiprocessing.active_children()) - others
-    if handler is not None and signal.getsignal(handler) != former:
-        # PyTorch's handler raises wherever the main program is, in the middle of a step too; without it a dead loader
-        # process is noticed when its batch is asked for.
-        signal.signal(handler, former)
+    """The loader's iterator; its processes are gone when the context is left.
+
+    Raises:
+        _Killed: in place of whatever came of a loader process that the system ended.
+    """
+    others, child_ends = set(multiprocessing.active_children()), getattr(signal, "SIGCHLD", None)
+    former = signal.getsignal(child_ends) if child_ends is not None else None
+    iterator = None
     try:
+        try:
+            iterator = iter(loader)
+        except OSError as error:
+            raise _Killed from error
+        finally:
+            workers = set(multiprocessing.active_children()) - others
+            if child_ends is not None and former is not None and signal.getsignal(child_ends) != former:
+                # PyTorch's handler raises wherever the main program is, in the middle of a step too; without it a dead
+                # loader process is noticed when its batch is asked for.
+                signal.signal(child_ends, former)
         yield iterator
+    except Exception as error:
+        # PyTorch reports one that was killed in several ways; what became of the processes is certain.
+        if workers:
+            wait([worker.sentinel for worker in workers], timeout=1)
+        if any((worker.exitcode or 0) < 0 for worker in workers):
+            raise _Killed from error
+        raise
     finally:
         # PyTorch ends them when the iterator is collected. An exception's traceback may hold it until Python exits, where
         # multiprocessing sends them the SIGTERM that they ignore, and waits for ever.
-        if workers:
+        if workers and iterator is not None:
             iterator._shutdown_workers()  # ty: ignore[missing-attribute]
         for worker in workers:
             worker.kill()

@@ -76,6 +76,7 @@ class Degrader:
             return None
         file = state / pool_name(self.rank)
         if not file.is_file():
+            self.pool = TrainingPool(self.pool.queue_size, self.pool.batch_size)
             return f"{state} has no pool of degraded pairs for process {self.rank}: it fills anew"
         pairs = read_state_dict(file)[0]
         saved, wanted = pairs["gt"].shape[-1], self.gt_size

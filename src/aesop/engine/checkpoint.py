@@ -7,10 +7,12 @@ state/00005000/                     every network as trained, the optimisers' mo
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ from aesop.engine.stages import Stage
 from aesop.files import replacing
 from aesop.weights import WeightsError, load_into, read_state_dict, save_weights
 
+log = logging.getLogger("aesop")
+
 
 @dataclass
 class Progress:
@@ -40,6 +44,8 @@ class Progress:
     """How many of them up to this iteration, without a good one between."""
     rollbacks: int = 0
     """How often the run went back to a former state."""
+    validated: int = 0
+    """The last iteration whose validation was done."""
 
     def seed(self, manual_seed: int) -> int:
         """The seed of samples and degradations: another one after each way back, or the same steps would fail again."""
@@ -84,18 +90,24 @@ def save_state(folder: Path, stage: Stage, config: Config, progress: Progress, k
         content = {
             "stage": config.stage,
             **asdict(progress),
-            "files": {file.name: _checksum(file) for file in sorted(aside.glob("*.safetensors"))},
+            "files": {file.name: _flushed(file) for file in sorted(aside.glob("*.safetensors"))},
         }
         with replacing(aside / "state.json") as temporary:
             temporary.write_text(json.dumps({"sha256": _checksum_of(content), **content}, indent=1))
+            _flushed(temporary)
         if target.exists():
             shutil.rmtree(target)
         aside.rename(target)
+        _flush_folder(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    older = [state for state in states(folder) if int(state.name) < progress.iteration]
-    for old in older[: len(older) - (keep - 1)]:
-        shutil.rmtree(old)
+    if not progress.in_a_row:  # else this state may be no good one, and those before it are needed
+        older = [state for state in states(folder) if int(state.name) < progress.iteration]
+        for old in older[: max(0, len(older) - (keep - 1))]:
+            try:
+                shutil.rmtree(old)
+            except OSError as error:
+                log.warning("%s could not be removed: %s", old, error)
     return target
 
 
@@ -104,6 +116,12 @@ def set_newer_aside(folder: Path, iteration: int) -> None:
     for state in states(folder):
         if int(state.name) > iteration:
             state.rename(state.with_name(f"{state.name}.abandoned.{time.time_ns()}"))
+
+
+def clear_leftovers(run_folder: Path) -> None:
+    """Remove what a killed process left half-written."""
+    for path in [*(run_folder / "state").glob(".*.tmp"), *(run_folder / "models").glob(".*.tmp.*")]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def states(folder: Path) -> list[Path]:
@@ -119,7 +137,8 @@ def load_state(folder: Path, stage: Stage, config: Config) -> Progress:
         WeightsError: incomplete, damaged (a single bit suffices), or of another stage or network.
     """
     saved = _read_verified(folder)
-    progress = Progress(**{name: saved[name] for name in Progress.__dataclass_fields__ if name in saved})
+    known = {"validated": saved["iteration"], **saved}
+    progress = Progress(**{name: known[name] for name in Progress.__dataclass_fields__ if name in known})
     if saved["stage"] != config.stage:
         raise WeightsError(f"{folder} is of the stage {saved['stage']}, this file trains {config.stage}")
     networks = {name: read_state_dict(folder / f"{name}.safetensors")[0] for name in stage.networks}
@@ -152,37 +171,54 @@ def _read_verified(folder: Path) -> dict[str, Any]:
 
 
 def _checksum(path: Path) -> str:
-    """SHA-256 of a file, which is on the disk from then on."""
     with path.open("rb") as file:
-        os.fsync(file.fileno())
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flushed(path: Path) -> str:
+    """SHA-256 of a file that was just written, which is on the disk from then on."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+    return _checksum(path)
+
+
+def _flush_folder(path: Path) -> None:
+    """The names in it are on the disk from then on, where the system can do that."""
+    with suppress(OSError):
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _checksum_of(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def load_newest_state(
-    folder: Path, stage: Stage, config: Config, good: bool = False
-) -> tuple[Progress, Path | None, list[str]]:
-    """Continue from the newest readable state; a damaged one is named in the notes and the one before it is used.
+def newest_state(folder: Path, good: bool = False) -> tuple[Path | None, list[str]]:
+    """The newest whole state, and what to tell the user about those passed over; None where there is none.
 
     Args:
-        good: pass over states that were saved while steps were skipped; there may be none.
+        good: pass over states that were saved while steps were skipped.
+
+    Raises:
+        WeightsError: when there are states, and all are damaged.
     """
-    notes = []
+    notes, damaged = [], False
     for candidate in reversed(states(folder)):
         try:
-            progress = load_state(candidate, stage, config)
+            saved = _read_verified(candidate)
         except WeightsError as error:
+            damaged = True
             notes.append(f"{candidate} cannot be used, trying the one before it: {error}")
             continue
-        if not (good and progress.in_a_row):
-            return progress, candidate, notes
+        if not (good and saved.get("in_a_row")):
+            return candidate, notes
         notes.append(f"{candidate} was saved while steps were skipped, trying the one before it")
-    if notes and not good:
+    if damaged and not good:
         raise WeightsError("no readable state to continue from:\n  " + "\n  ".join(notes))
-    return Progress(), None, notes
+    return None, notes
 
 
 def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

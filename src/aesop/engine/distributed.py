@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from aesop.device import pick_device
 
-# The main process validates and saves while the others wait for it.
+# The main process saves while the others wait for it, and one of them may have a much larger image to measure.
 PATIENCE = timedelta(hours=3)
 
 Item = TypeVar("Item")
@@ -57,7 +57,8 @@ def joined(device_name: str) -> Generator[World]:
             raise ValueError(f"torchrun started more processes than the {torch.cuda.device_count()} CUDA device(s) here")
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    on_cuda = device.type == "cuda"
+    dist.init_process_group("nccl" if on_cuda else "gloo", timeout=PATIENCE, device_id=device if on_cuda else None)
     try:
         yield World(dist.get_rank(), dist.get_world_size(), device)
     except BaseException:
@@ -214,6 +215,15 @@ def agreed_signal(world: World, number: int, iteration: int) -> int:
     shared = torch.tensor(number, device=world.device)
     dist.all_reduce(shared, dist.ReduceOp.MAX)
     return int(shared.item())
+
+
+def agreed(world: World, value: Any) -> Any:
+    """The main process's value, in all processes. It must be picklable."""
+    if world.size == 1:
+        return value
+    shared = [value]
+    dist.broadcast_object_list(shared, 0, device=world.device)
+    return shared[0]
 
 
 def any_of(world: World, flag: bool) -> bool:

@@ -67,8 +67,8 @@ class Stage:
     def step(self, lq: Tensor, gt: Tensor, iteration: int, gt_usm: Tensor | None = None) -> Scalars:
         """One optimisation step on LR (N, 3, h, w) and HR (N, 3, H, W) images; `iteration` counts from 1.
 
-        A network whose losses or gradients are NaN or infinite keeps its weights, moments and statistics; `skipped` is then
-        1, on every process.
+        A network whose losses or gradients are NaN or infinite keeps its weights and moments, and all keep their BatchNorm's
+        running statistics; `skipped` is then 1, on every process. The EMA goes on towards the weights that were kept.
 
         Args:
             gt_usm: the sharpened HR, which the options `*_gt_usm` choose for single losses.

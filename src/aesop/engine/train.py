@@ -22,8 +22,17 @@ from aesop.data.loader import StepSampler, batches, to_device
 from aesop.data.pairs import MeasuredPairs, TrainingCrops, image_number
 from aesop.data.realworld import Degrader, HRCrops
 from aesop.device import algorithms
-from aesop.engine.checkpoint import Progress, load_newest_state, load_state, save_model, save_state, set_newer_aside, states
-from aesop.engine.distributed import World, agreed_signal, any_of, average_scalars, barrier, broadcast_state, joined
+from aesop.engine.checkpoint import (
+    Progress,
+    clear_leftovers,
+    load_state,
+    newest_state,
+    save_model,
+    save_state,
+    set_newer_aside,
+    states,
+)
+from aesop.engine.distributed import World, agreed, agreed_signal, any_of, average_scalars, barrier, broadcast_state, joined
 from aesop.engine.faults import Watch, append_line, memory_explained, readable, report
 from aesop.engine.stages import AdversarialStage, Diverged, Stage, build_stage
 from aesop.evaluate import averages, check_sizes, image_saver, is_better, make_metrics, measure, predict
@@ -75,7 +84,10 @@ def train(config: Config, resume: bool = False, world: World | None = None) -> P
         images = training_images(config)
         _announce(config, stage, world, len(images.pairs))
         with Outlet(config, world, folder, progress.iteration + 1) as outlet, Signals() as signals:
-            training = Training(config, world, folder, stage, images, degrader, validation, outlet, signals, progress)
+            training = Training(
+                config, world, folder, stage, images, degrader, validation, outlet, signals, progress, progress.iteration
+            )
+            training.validate_if_due()  # it failed, and the run was resumed
             while progress.iteration < options.total_iter:
                 try:
                     training.go_on()
@@ -100,6 +112,8 @@ class Training:
     outlet: "Outlet"
     signals: Signals
     progress: Progress
+    saved: int
+    """The iteration last saved."""
     returns: Counter[int] = field(default_factory=Counter)
     """How often each state, by its iteration, was gone back to."""
 
@@ -118,6 +132,8 @@ class Training:
         seed = self.images.seed = progress.seed(config.manual_seed)
         if degrader is not None:
             degrader.seed = seed
+        if not world.is_main:
+            log.setLevel(logging.WARNING)  # what happens to its own images and loaders
         watch = Watch(world, progress, self._images_of, config.train.max_skipped, self.folder)
         on_cuda = world.device.type == "cuda"
         begun = time.perf_counter()
@@ -136,23 +152,23 @@ class Training:
                 watch.add(iteration, stage.skipped, scalars)
                 last = iteration == total
 
-                if iteration % config.logger.print_freq == 0 or last or iteration == first:
+                if iteration % config.logger.print_freq == 0 or last or iteration == 1:
                     values = average_scalars(world, scalars)
                     self.outlet.write(iteration, rate, values, (time.perf_counter() - begun) / (iteration - first + 1))
-                if self.validation.is_due(iteration):
-                    with self._saving_first(watch):
-                        self.outlet.write_figures(iteration, self.validation.run(iteration, progress))
+                with self._saving_first(watch):
+                    self.validate_if_due()
                 if iteration % config.logger.save_checkpoint_freq == 0 or last:
                     watch.look()
                     if not progress.in_a_row:
                         self.checkpoint(must=last)
                     elif last:
                         raise Diverged(f"the last {progress.in_a_row} steps were skipped")
-                    else:
+                    elif world.is_main:
                         log.warning("iteration %d is not saved: the steps before it were skipped", iteration)
-                elif number := agreed_signal(world, self.signals.number, iteration):
+                if (number := agreed_signal(world, self.signals.number, iteration)) and not last:
                     watch.look()
-                    self.checkpoint(must=True)
+                    if self.saved != iteration:
+                        self.checkpoint(must=True)
                     raise Interrupted(number, iteration)
 
     @contextmanager
@@ -162,13 +178,20 @@ class Training:
             yield
         except Exception:
             # Other processes may be in the middle of a step: what they did since the last checkpoint is lost.
-            if self.world.size == 1 and not self._is_saved():
-                watch.look()
-                self.checkpoint(must=True)
+            if self.world.size == 1 and self.saved != self.progress.iteration:
+                try:
+                    watch.look()
+                    self.checkpoint(must=True)
+                except (Diverged, OSError) as another:
+                    log.error("%s", another)
             raise
 
-    def _is_saved(self) -> bool:
-        return self.progress.iteration in (0, *(int(state.name) for state in states(self.folder / "state")))
+    def validate_if_due(self) -> None:
+        """The validation of the current iteration, unless it was done."""
+        iteration = self.progress.iteration
+        if self.validation.is_due(iteration) and self.progress.validated < iteration:
+            self.outlet.write_figures(iteration, self.validation.run(iteration, self.progress))
+            self.progress.validated = iteration
 
     def checkpoint(self, must: bool) -> None:
         """Weights and state. When they cannot be written the former state stays, and the run goes on unless it `must`.
@@ -180,13 +203,16 @@ class Training:
         iteration, config = self.progress.iteration, self.config
         self.stage.refuse_broken_weights(iteration)
         error: OSError | None = None
+        failed = False
         for write in (self._save_pool, self._save):
             try:
-                if not any_of(self.world, error is not None):
+                if not failed:
                     write()
             except OSError as reason:
                 error = reason
-        if not any_of(self.world, error is not None):
+            failed = any_of(self.world, error is not None)
+        if not failed:
+            self.saved = iteration
             return
         there = [state.name for state in states(self.folder / "state")]
         text = (
@@ -197,7 +223,8 @@ class Training:
         if must or config.logger.on_failed_save == "stop":
             raise OSError(f"{text}: make room and continue with --resume") from error
         frequency = config.logger.save_checkpoint_freq
-        log.error("%s; training goes on, and tries again at iteration %d", text, iteration + frequency)
+        if self.world.is_main:
+            log.error("%s; training goes on, and tries again at iteration %d", text, iteration + frequency)
 
     def _save_pool(self) -> None:
         if self.degrader is not None:
@@ -219,22 +246,22 @@ class Training:
         assert self.config.train is not None
         most, rollbacks = self.config.train.max_rollbacks, self.progress.rollbacks + 1
         advice = "Lower train.optim_g.lr, or set precision: fp32"
-        former, source, notes = load_newest_state(self.folder / "state", self.stage, self.config, good=True)
+        source = _chosen_state(self.world, self.folder, good=True)
         if source is None:
+            if self.progress.iteration == self.config.train.total_iter:
+                self.checkpoint(must=True)  # a run that long is not thrown away for its last steps
             raise FloatingPointError(f"{fault}; there is no good state to go back to. {advice}") from fault
+        former = _load(source, self.stage, self.degrader, self.config, self.world)
         if self.returns[former.iteration] == most:
             raise FloatingPointError(
                 f"{fault}; the run went back to iteration {former.iteration} {most} times already. {advice}, then --resume"
             ) from fault
         self.returns[former.iteration] += 1
-        if self.degrader is not None:
-            self.degrader.load(source, self.world.device)
+        self.saved = former.iteration
         vars(self.progress).update(vars(former), rollbacks=rollbacks)
         self.outlet.go_back(former.iteration + 1)
-        barrier(self.world)  # everybody has read the states
+        barrier(self.world)  # everybody has read the state
         if self.world.is_main:
-            for note in notes:
-                log.warning(note)
             set_newer_aside(self.folder / "state", former.iteration)
             log.warning("%s; going back to iteration %d, and on from there with other samples", fault, former.iteration)
             report(self.folder, {"iter": former.iteration, "went_back": str(fault)})
@@ -266,20 +293,32 @@ def _starting_point(
     config: Config, stage: Stage, degrader: Degrader | None, resume: bool, world: World, folder: Path
 ) -> Progress:
     """The newest state with --resume, else path.resume_state, else the beginning."""
-    progress, source = Progress(), None
-    if resume:
-        progress, source, notes = load_newest_state(folder / "state", stage, config)
-        for note in notes:
-            log.warning(note)
+    source = _chosen_state(world, folder) if resume else None
     if source is None and config.path.resume_state:
         source = Path(config.path.resume_state)
-        progress = load_state(source, stage, config)
-    if source is not None and degrader is not None and (note := degrader.load(source, world.device)):
-        log.warning(note)
+    progress = Progress() if source is None else _load(source, stage, degrader, config, world)
     barrier(world)
     if world.is_main:
+        clear_leftovers(folder)
         set_newer_aside(folder / "state", progress.iteration)
     log.info("continuing from %s", source) if source else log.info("starting from the beginning")
+    return progress
+
+
+def _chosen_state(world: World, folder: Path, good: bool = False) -> Path | None:
+    """The newest whole state as the main process finds it: other machines may see the folder a moment later."""
+    source = None
+    if world.is_main:
+        source, notes = newest_state(folder / "state", good)
+        for note in notes:
+            log.warning(note)
+    return agreed(world, source)
+
+
+def _load(source: Path, stage: Stage, degrader: Degrader | None, config: Config, world: World) -> Progress:
+    progress = load_state(source, stage, config)
+    if degrader is not None and (note := degrader.load(source, world.device)):
+        log.warning(note)
     return progress
 
 
@@ -329,8 +368,9 @@ def _logging_to(folder: Path, world: World) -> Generator[None]:
         raise
     finally:
         log.removeHandler(handler)
-        handler.close()
         log.setLevel(former)
+        with suppress(OSError):  # it writes what it still holds
+            handler.close()
 
 
 class Outlet:
@@ -346,6 +386,7 @@ class Outlet:
             temporary.write_text(config.to_yaml(), encoding="utf-8")
         self.lines = folder / "scalars.jsonl"
         self.go_back(first)
+        _drop_lines_from(folder / "faults.jsonl", first, only="skipped")
         if config.logger.wandb and config.logger.wandb.project:
             self.wandb = _start_wandb(config, folder)
 
@@ -353,12 +394,15 @@ class Outlet:
         """Forget what was written about iterations from `first` on. (Weights & Biases cannot: it ignores the repetition.)"""
         if not self.world.is_main:
             return
-        _drop_lines_from(self.lines, first)
-        if self.config.logger.use_tb_logger:
-            from torch.utils.tensorboard import SummaryWriter
+        self._close_writer()
+        try:
+            _drop_lines_from(self.lines, first)
+            if self.config.logger.use_tb_logger:
+                from torch.utils.tensorboard import SummaryWriter
 
-            self._close_writer()
-            self.writer = SummaryWriter(str(self.lines.parent / "tensorboard"), purge_step=first)
+                self.writer = SummaryWriter(str(self.lines.parent / "tensorboard"), purge_step=first)
+        except OSError as error:
+            log.error("the figures of the iterations to come cannot be written: %s", error)
 
     def write(self, iteration: int, rate: float, values: dict[str, float], seconds: float) -> None:
         """`seconds`: per iteration, the mean since the start of this process."""
@@ -409,11 +453,12 @@ class Outlet:
             self.writer = None
 
 
-def _drop_lines_from(path: Path, first: int) -> None:
-    """A resumed run repeats some iterations; their former lines go."""
+def _drop_lines_from(path: Path, first: int, only: str | None = None) -> None:
+    """A resumed run repeats some iterations; their former lines go, or those of them that have the key `only`."""
     if path.is_file():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["iter"] < first]
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+        rows = [json.loads(line) for line in lines]
+        kept = [line for line, row in zip(lines, rows, strict=True) if row["iter"] < first or (only and only not in row)]
         with replacing(path) as temporary:
             temporary.write_text("".join(kept), encoding="utf-8")
 
