@@ -22,11 +22,11 @@ def run(config: Config, seconds: float, output: Path | None, console: Console) -
         MemoryError, ValueError, OSError: when it cannot run.
     """
     assert config.datasets.train is not None
+    device, crops = pick_device(config.device), config.datasets.train
     with Console(stderr=True).status("a short run"):
         measured, missing = estimate(config, seconds=seconds, with_parts=True)
     if missing:
         console.print(f"note: measured with untrained weights in place of {', '.join(missing)}", markup=False)
-    device, crops = pick_device(config.device), config.datasets.train
     batch = crops.batch_size_per_gpu
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     memory = f", {readable(measured.memory)} at the peak" if measured.memory else ""
