@@ -27,6 +27,8 @@ from aesop.engine.checkpoint import Progress, states
 from aesop.engine.distributed import (
     SyncedBatchNorm2d,
     World,
+    agreed,
+    any_of,
     average_gradients,
     average_scalars,
     gathered,
@@ -121,6 +123,11 @@ def work(folder: Path, photos: Path) -> None:
         result = {case: take_steps(case, world) for case in CASES}
         result["compressed"] = exchange(world, "bf16")
         result["uncompressed"] = exchange(world, "none")
+        result["agreed"] = [
+            str(agreed(world, Path(f"of {world.rank}"))),
+            any_of(world, world.rank == 1),
+            any_of(world, False),
+        ]
         result["gathered"] = [gathered(world, list(share_of(world, range(n)))) for n in range(6)]
         result["validation"] = validate(world, photos, folder / "two")
         torch.save(result, folder / f"rank_{world.rank}.pt")
@@ -165,6 +172,11 @@ def several(tmp_path_factory) -> tuple[Path, Path, list[dict]]:
         cv2.imwrite(str(photos / f"photo_{k}.png"), rng.integers(0, 256, (40, 48, 3), dtype=np.uint8))
     torchrun(__file__, str(folder), str(photos))
     return folder, photos, [torch.load(folder / f"rank_{rank}.pt") for rank in range(2)]
+
+
+def test_the_main_process_decides_and_one_suffices_to_object(several):
+    for found in several[2]:
+        assert found["agreed"] == ["of 0", True, False]
 
 
 def relative_distance(a: dict, b: dict, scale: dict | None = None) -> float:

@@ -88,6 +88,7 @@ def test_resumed_run_is_bit_identical(stage, photos, tmp_path):
     assert lines[0] == lines[1]
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker")
 def test_another_number_of_loaders_and_stops_change_nothing(photos, tmp_path):
     made = {}
     for name, parts in (("whole", [(6, 0)]), ("parts", [(1, 2), (3, 0), (4, 1), (6, 3)])):
