@@ -107,6 +107,12 @@ def images_of(page: str) -> dict[str, list[np.ndarray]]:
 # --- figures and files -------------------------------------------------------------------------------------------------
 
 
+def apart(a: np.ndarray, b: np.ndarray) -> int:
+    """In grey levels. Networks run channels_last on a CPU: sums in another order may round to the next level."""
+    assert a.shape == b.shape
+    return np.abs(a.astype(int) - b).max()
+
+
 def test_every_method_is_measured_on_every_set(root):
     output = run(config(root, compared(root), metrics={"psnr": {}, "rgb": {"type": "psnr", "test_y_channel": False}}))
     folder = root / "results" / "run"
@@ -119,8 +125,8 @@ def test_every_method_is_measured_on_every_set(root):
             place = "test_1" if method == "net" else f"test_1_{method}"
             for name in ("a", "b"):
                 hr = mod_crop(read_image(root / "HR" / f"{name}.png"), 4)
-                sr = answers[method](imresize(hr, 1 / 4))
-                np.testing.assert_array_equal(read_image(folder / "images" / place / f"{name}.png"), sr)
+                sr = read_image(folder / "images" / place / f"{name}.png")
+                assert apart(sr, answers[method](imresize(hr, 1 / 4))) <= (method != "Bicubic")
                 expected[method, name] = psnr(to_tensor(sr)[None], to_tensor(hr)[None], 4, True).item()
             with open(folder / f"{place}.csv", newline="") as file:
                 rows = {row["image"]: float(row["psnr"]) for row in csv.DictReader(file)}
@@ -128,7 +134,7 @@ def test_every_method_is_measured_on_every_set(root):
             assert rows == {"a": expected[method, "a"], "b": expected[method, "b"], "average": pytest.approx(mean)}
             assert re.search(rf"Pairs, {method} +│ +{mean:.4f} ", output)
             image = read_image(folder / "images" / place.replace("_1", "_2") / "c.png")
-            np.testing.assert_array_equal(image, answers[method](read_image(root / "alone" / "c.png")))
+            assert apart(image, answers[method](read_image(root / "alone" / "c.png"))) <= (method != "Bicubic")
     results = json.loads((folder / "results.json").read_text())
     other = results["compared_with"]["other"]
     assert other["weights"] == str(root / "other.safetensors")

@@ -4,6 +4,7 @@ import io
 import json
 import sys
 from importlib.util import find_spec
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor, nn
 
-from aesop import inference, runtime
+from aesop import runtime
 from aesop.archs import build_network
 from aesop.archs.rrdbnet import ResidualDenseBlock
 from aesop.inference import upscale_files, upscale_image
@@ -21,7 +22,9 @@ from aesop.runtime import Converted, with_runtime
 from aesop.weights import save_weights
 
 CPU = torch.device("cpu")
-needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="needs openvino: pip install aesop-sr[cpu]")
+needs_openvino = pytest.mark.skipif(
+    not (find_spec("openvino") and find_spec("onnxscript")), reason="needs openvino: pip install aesop-sr[cpu]"
+)
 
 NETWORKS = {
     "rrdb_x4": {"type": "RRDBNet", "num_feat": 16, "num_block": 2, "num_grow_ch": 8},
@@ -72,7 +75,7 @@ def plainly(net: nn.Module, image: np.ndarray, monkeypatch: pytest.MonkeyPatch) 
 
 def apart(a: np.ndarray, b: np.ndarray) -> int:
     assert a.shape == b.shape
-    assert 20 < a.std()  # something that can differ
+    assert a.std() > 20  # something that can differ
     return np.abs(a.astype(int) - b).max()
 
 
@@ -110,7 +113,7 @@ def test_openvino_makes_the_same_image(name, monkeypatch):
     assert apart(plainly(net, image, monkeypatch), whole) <= 1
     tiled = upscale_image(converted, image, scale, tile=40, device=CPU)
     assert apart(upscale_image(net, image, scale, tile=40, device=CPU), tiled) <= 1
-    small = photograph(5, 9)
+    small = photograph(6, 10)
     assert apart(plainly(net, small, monkeypatch), upscale_image(converted, small, scale, device=CPU)) <= 1
 
 
@@ -120,7 +123,7 @@ def test_a_network_that_cannot_be_exported_is_left_to_pytorch():
         def forward(self, x: Tensor) -> Tensor:
             return x if x.mean().item() > 2 else x + 1
 
-    net = DecidesByValues()
+    net = DecidesByValues().eval()
     used, line = with_runtime(net, "openvino", CPU, "fp32")
     assert used is net
     assert line is not None
@@ -132,7 +135,8 @@ def test_a_network_that_cannot_be_exported_is_left_to_pytorch():
 @pytest.fixture
 def stand_in(monkeypatch):
     """An installed package of that name; what it would make of a network is the test's to say."""
-    monkeypatch.setitem(sys.modules, "openvino", object())
+    for package in ("openvino", "onnxscript"):
+        monkeypatch.setitem(sys.modules, package, ModuleType(package))
     return lambda compiled: monkeypatch.setattr(runtime, "_compile", lambda model, openvino: compiled(model))
 
 

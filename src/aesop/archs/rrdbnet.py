@@ -106,7 +106,7 @@ class RRDBNet(nn.Module):
     def shallow(self, x: Tensor) -> Tensor:
         """The image -> the features (N, num_feat, h, w) that the blocks start from."""
         if self.unshuffle > 1:
-            h, w = (side - side % self.unshuffle for side in x.shape[-2:])
+            h, w = (side // self.unshuffle * self.unshuffle for side in x.shape[-2:])
             x = F.pixel_unshuffle(x[..., :h, :w], self.unshuffle)
         return self.conv_first(x)
 
