@@ -245,7 +245,7 @@ class Training:
         """
         assert self.config.train is not None
         most, rollbacks = self.config.train.max_rollbacks, self.progress.rollbacks + 1
-        advice = "Lower train.optim_g.lr, or set precision: fp32"
+        advice = "Lower train.optim_g.lr" + (", or set precision: fp32" if self.config.precision == "bf16" else "")
         source = _chosen_state(self.world, self.folder, good=True)
         if source is None:
             if self.progress.iteration == self.config.train.total_iter:
