@@ -258,6 +258,34 @@ def test_batch_norm_is_replaced_in_place_and_only_for_several_processes():
     torch.testing.assert_close(net.eval()[1](x := torch.rand(2, 4, 3, 3)), plain(x))
 
 
+AFTERWARDS = """
+import os
+from aesop.engine.distributed import joined
+import torch
+with joined("cpu"):
+    torch.distributed.all_reduce(torch.ones(1))
+    torch.optim.Adam([torch.ones(1)]).step()
+    import torch._dynamo
+    during = len(os.listdir("/proc/self/task"))
+print(during, len(os.listdir("/proc/self/task")))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc to count threads")
+def test_no_thread_outlives_the_group():
+    """One that does can abort the process when Python exits ("terminate called without an active exception")."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    alone = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    said = subprocess.run(
+        [sys.executable, "-c", AFTERWARDS], env=ENVIRONMENT | alone, check=True, capture_output=True, text=True, timeout=120
+    )
+    during, after = map(int, said.stdout.split())
+    assert during > 1
+    assert after == 1
+
+
 def test_a_process_that_fails_claims_the_report_before_the_others_see_it_leave(monkeypatch):
     """Two processes cannot show it: whose message comes first would be chance."""
     events = []

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # before there is a group: see `joined`
 from torch import Tensor, nn
 
 from aesop.device import pick_device
@@ -58,6 +59,8 @@ def joined(device_name: str) -> Generator[World]:
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     on_cuda = device.type == "cuda"
+    # PyTorch's optimisers import torch.distributed.nn, whose functions keep the group of that moment as their default. It
+    # would outlive the end below, and its threads, still at work when Python exits, now and then abort the process.
     dist.init_process_group("nccl" if on_cuda else "gloo", timeout=PATIENCE, device_id=device if on_cuda else None)
     try:
         yield World(dist.get_rank(), dist.get_world_size(), device)
