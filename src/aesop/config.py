@@ -782,6 +782,12 @@ class Config(Options):
     deterministic: bool = False
     """CUDA: deterministic algorithms only, slower, so that a training that stopped and went on ends bit for bit as one that
     did not. On a CPU it always does."""
+    channels_last: bool = False
+    """Keep images and features channel by channel within a pixel: what the tensor cores of NVIDIA GPUs want."""
+    compile: bool = False
+    """Compile the networks (torch.compile): a minute at the start, fewer and larger kernels from then on."""
+    cuda_graphs: bool = False
+    """CUDA, one process: record a training step once and replay it, so that the GPU does not wait for Python."""
     network_g: NetworkG
     """The generator; for the autoencoder stage the auto-encoder."""
     network_d: NetworkD | None = None

@@ -147,6 +147,8 @@ def load_state(folder: Path, stage: Stage, config: Config) -> Progress:
         load_into(net, networks[name], str(folder / f"{name}.safetensors"))
     for name, optimizer in stage.optimizers.items():
         _restore_moments(optimizer, moments[name])
+    if stage.replayed is not None:
+        stage.replayed.forget()
     return progress
 
 
@@ -228,8 +230,12 @@ def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def _restore_moments(optimizer: torch.optim.Optimizer, moments: Mapping[str, Tensor]) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in moments.items():
         number, _, name = key.partition(".")
-        state.setdefault(int(number), {})[name] = value
+        like = parameters[int(number)]
+        # In the parameter's memory format: a fused optimiser walks through both by address.
+        same_layout = torch.empty_like(like, dtype=value.dtype).copy_(value) if value.shape == like.shape else value
+        state.setdefault(int(number), {})[name] = same_layout
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

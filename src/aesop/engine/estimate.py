@@ -29,6 +29,7 @@ from aesop.data.realworld import Degrader
 from aesop.device import is_out_of_memory, pick_device, synchronise
 from aesop.engine.distributed import World
 from aesop.engine.parts import time_parts
+from aesop.engine.speed import accelerate
 from aesop.engine.stages import Stage, build_stage
 from aesop.engine.train import training_images
 from aesop.weights import has_pretrained, save_weights
@@ -134,6 +135,7 @@ def _measure(config: Config, seconds: float, with_parts: bool) -> Estimate:
     assert crops is not None
     peaks = [_peak(device)]
     stage = build_stage(config, World(device=device))
+    accelerate(stage, config)
     if config.degradation is not None:
         config.degradation.queue_size = 0  # the pool is of no weight here, and takes whole batches only
     step = _Step(config, stage, device)

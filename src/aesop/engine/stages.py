@@ -6,9 +6,9 @@ the device until somebody prints them.
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,9 @@ from aesop.losses import (
 from aesop.losses.aesop import FrozenAutoEncoderLoss
 from aesop.weights import find_pretrained, load_autoencoder, load_into, naming, read_state_dict
 
+if TYPE_CHECKING:
+    from aesop.engine.speed import RecordedSteps
+
 log = logging.getLogger("aesop")
 Scalars = dict[str, Tensor]
 
@@ -53,6 +56,8 @@ class Stage:
         self.optimizers = {"optimizer_g": make_optimizer(train.optim_g, self.net_g)}
         self.skipped = torch.zeros((), device=self.world.device)
         """1 where the last step passed over an update."""
+        self.replayed: RecordedSteps | None = None
+        """Makes the steps with the option `cuda_graphs`."""
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -73,6 +78,11 @@ class Stage:
         Args:
             gt_usm: the sharpened HR, which the options `*_gt_usm` choose for single losses.
         """
+        make = self.whole_step if self.replayed is None else self.replayed
+        return make(lq, gt, iteration, gt_usm)
+
+    def whole_step(self, lq: Tensor, gt: Tensor, iteration: int, gt_usm: Tensor | None) -> Scalars:
+        """The computation of `step`. Nothing in it waits for the device or depends on values there."""
         statistics = list(self._statistics())
         kept = [tensor.clone() for tensor in statistics]
         self.skipped = torch.zeros_like(self.skipped)
@@ -85,6 +95,10 @@ class Stage:
     def _step(self, lq: Tensor, gt: Tensor, iteration: int, gt_usm: Tensor | None) -> Scalars:
         """Losses, gradients and updates of a step, as each stage makes them."""
         raise NotImplementedError
+
+    def kind_of_step(self, iteration: int) -> Hashable:
+        """Steps of one kind compute the same, on other numbers."""
+        return None
 
     def _statistics(self) -> Iterator[Tensor]:
         """The running statistics of BatchNorm, which a forward pass alone changes."""
@@ -117,11 +131,18 @@ class Stage:
                 raise Diverged(f"{name} has NaN or infinite weights at iteration {iteration}")
 
     def set_learning_rate(self, iteration: int) -> float:
+        """Of all optimisers, for this iteration; returns the generator's."""
+        train = self.options
+        rates = {}
         for name, optimizer in self.optimizers.items():
-            base = (self.options.optim_g if name == "optimizer_g" else self.options.optim_d).lr
+            base = (train.optim_g if name == "optimizer_g" else train.optim_d).lr
+            rates[name] = learning_rate(train.scheduler, base, iteration, train.warmup_iter)
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(self.options.scheduler, base, iteration, self.options.warmup_iter)
-        return self.optimizers["optimizer_g"].param_groups[0]["lr"]
+                if isinstance(group["lr"], Tensor):  # where a recorded step reads it
+                    group["lr"].fill_(rates[name])
+                else:
+                    group["lr"] = rates[name]
+        return rates["optimizer_g"]
 
     def run(self, net: nn.Module, *images: Tensor, **options: Any) -> Any:
         """A network in the chosen precision, its output in float32: losses never see bfloat16."""
@@ -192,9 +213,15 @@ class AutoEncoderStage(Stage):
         self.lr_loss, self.lr_weight = make_pixel_loss(train.pixel_at_LR_opt) if train.pixel_at_LR_opt else (None, 0.0)
         self.sigma_loss, self.sigma_weight = make_pixel_loss(train.sigmabranch_opt) if train.sigmabranch_opt else (None, 0.0)
 
+    def trains_decoder(self, iteration: int) -> bool:
+        return self.options.freeze_decoder < iteration
+
+    def kind_of_step(self, iteration: int) -> Hashable:
+        return self.trains_decoder(iteration)
+
     def _step(self, lq: Tensor, gt: Tensor, iteration: int, gt_usm: Tensor | None) -> Scalars:
         # A frozen decoder gets no gradient, and the optimiser passes over parameters without one.
-        self.net_g.decoder.requires_grad_(self.options.freeze_decoder < iteration)
+        self.net_g.decoder.requires_grad_(self.trains_decoder(iteration))
         self.optimizers["optimizer_g"].zero_grad()
         scalars = Mean(self.options.accumulate)
         for lq_part, gt_part in self.parts(lq, gt):
@@ -253,11 +280,17 @@ class AdversarialStage(Stage):
     def networks(self) -> dict[str, nn.Module]:
         return super().networks | {"net_d": self.net_d}
 
+    def updates_generator(self, iteration: int) -> bool:
+        return iteration % self.options.net_d_iters == 0 and iteration > self.options.net_d_init_iters
+
+    def kind_of_step(self, iteration: int) -> Hashable:
+        return self.updates_generator(iteration)
+
     def _step(self, lq: Tensor, gt: Tensor, iteration: int, gt_usm: Tensor | None) -> Scalars:
         scalars = Mean(self.options.accumulate)
         sharpened = gt if gt_usm is None else gt_usm
         seen_by_d = sharpened if self.options.gan_gt_usm else gt
-        updates_g = iteration % self.options.net_d_iters == 0 and iteration > self.options.net_d_init_iters
+        updates_g = self.updates_generator(iteration)
         self.optimizers["optimizer_g"].zero_grad()
         self.net_d.requires_grad_(False)
         fakes = []

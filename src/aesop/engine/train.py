@@ -34,6 +34,7 @@ from aesop.engine.checkpoint import (
 )
 from aesop.engine.distributed import World, agreed, agreed_signal, any_of, average_scalars, barrier, broadcast_state, joined
 from aesop.engine.faults import Watch, append_line, memory_explained, readable, report
+from aesop.engine.speed import accelerate, as_written
 from aesop.engine.stages import AdversarialStage, Diverged, Stage, build_stage
 from aesop.evaluate import averages, check_sizes, image_saver, is_better, make_metrics, measure, predict
 from aesop.files import replacing
@@ -77,6 +78,7 @@ def train(config: Config, resume: bool = False, world: World | None = None) -> P
         )
     with _logging_to(folder, world), algorithms(config.deterministic):
         stage = build_stage(config, world)
+        accelerate(stage, config)
         validation = Validation(config, stage, world, folder)
         degrader = Degrader(config, world.rank) if config.degradation else None
         progress = _starting_point(config, stage, degrader, resume, world, folder)
@@ -520,16 +522,17 @@ class Validation:
                 saver = _forgiving(
                     image_saver(self.folder / "visualization" / f"{iteration:08d}" / section, self.config.val.suffix)
                 )
-            rows = measure(
-                lambda lq, gt: predict(
-                    net, lq, gt, self.config.scale, self.world.device, self.config.precision, self.config.val.tile
-                ),
-                pairs,
-                self.metrics,
-                self.world.device,
-                saver,
-                self.world,
-            )
+            with as_written(self.config):
+                rows = measure(
+                    lambda lq, gt: predict(
+                        net, lq, gt, self.config.scale, self.world.device, self.config.precision, self.config.val.tile
+                    ),
+                    pairs,
+                    self.metrics,
+                    self.world.device,
+                    saver,
+                    self.world,
+                )
             mean = averages(rows)
             figures |= {f"{section}/{name}": value for name, value in mean.items()}
             log.info("validation %s: %s", pairs.name, "  ".join(f"{k} {v:.4f}" for k, v in mean.items()))

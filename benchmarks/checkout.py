@@ -1,0 +1,87 @@
+"""The published code's own training step, out of a checkout of it: beside ours, to see what ours gains.
+
+The checkout is somebody else's program and is run as such: nothing of it is part of this project. What it imports and does
+not need for a step (metrics, profilers) is replaced by stand-ins where it is not installed.
+"""
+
+import importlib
+import importlib.util
+import sys
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import MagicMock, patch
+
+import torch
+import yaml
+from torch import Tensor
+
+TRAINING_FILES = {
+    "aesop": "options/train/AESOP/train_Synthetic_AESOP_RRDB.yml",
+    "autoencoder": "options/train/AutoEncoder/train_Synthetic_AE_RRDB_LRrecon1.yml",
+    "swinir": "options/train/AESOP/train_Synthetic_AESOP_SwinIR.yml",
+    "realworld": "options/train/AESOP/train_RealWorld_AESOP.yml",
+}
+UNNEEDED = ("pyiqa", "thop", "ptflops", "timm", "einops", "lmdb", "scipy", "matplotlib", "requests", "skimage")
+
+
+class StandIns:
+    """Finds the modules of `UNNEEDED` that are not installed."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        return ModuleSpec(name, self, is_package=True) if name.partition(".")[0] in UNNEEDED else None
+
+    def create_module(self, spec: ModuleSpec) -> MagicMock:
+        return MagicMock(name=spec.name, __path__=[])
+
+    def exec_module(self, module: MagicMock) -> None:
+        pass
+
+
+class PublishedCode:
+    """The model of one of the published training files, with random weights; `step` is its `optimize_parameters`.
+
+    Raises:
+        FileNotFoundError: when the folder is no checkout of the published code.
+    """
+
+    def __init__(self, checkout: Path, which: str, device: torch.device):
+        file = checkout / TRAINING_FILES[which]
+        if not file.is_file():
+            raise FileNotFoundError(f"{checkout} is no checkout of the published code: {TRAINING_FILES[which]} is missing")
+        if str(checkout) not in sys.path:
+            sys.path.insert(0, str(checkout))
+            sys.meta_path.append(StandIns())
+        archs, models = importlib.import_module("basicsr.archs"), importlib.import_module("basicsr.models")
+        options = yaml.safe_load(file.read_text(encoding="utf-8"))
+        options |= {"is_train": True, "dist": False, "num_gpu": int(device.type == "cuda"), "path": {}, "val": {}}
+        with TemporaryDirectory() as folder, patch("torchvision.models.vgg.vgg19", without_weights()):
+            aesop = options["train"].get("aesop_opt")
+            if aesop:
+                weights = Path(folder) / "autoencoder.pth"
+                key = aesop["autoencoder_load"]["key"]
+                torch.save({key: archs.build_network(aesop["autoencoder_arch"]).state_dict()}, weights)
+                aesop["autoencoder_load"]["path"] = str(weights)
+            # The real-world model's constructor makes its degradation on a GPU; its step needs none of it.
+            name = options["model_type"]
+            model_class = importlib.import_module("basicsr.utils.registry").MODEL_REGISTRY.get(name)
+            self.model = model_class.__new__(model_class)
+            if which == "realworld":
+                models.srgan_model.SRGANModel.__init__(self.model, options)
+                self.model.cri_aesop = importlib.import_module("basicsr.losses").build_loss(aesop).to(self.model.device)
+            else:
+                self.model.__init__(options)
+
+    def step(self, lq: Tensor, gt: Tensor) -> dict[str, float]:
+        """The losses, as numbers."""
+        self.model.lq, self.model.gt, self.model.gt_usm = lq, gt, gt
+        self.model.optimize_parameters(1)
+        return self.model.get_current_log()
+
+
+def without_weights() -> Any:
+    from torchvision.models import vgg
+
+    build = vgg.vgg19
+    return lambda pretrained=False: build(weights=None)

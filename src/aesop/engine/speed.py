@@ -1,0 +1,166 @@
+"""Other ways to compute the same step: channels_last memory, compiled networks, CUDA graphs.
+
+What cannot be used here is left out, with a line that says so.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aesop.archs.rrdbnet import RRDB
+from aesop.config import Config
+from aesop.device import is_out_of_memory
+from aesop.engine.stages import AdversarialStage, Scalars, Stage
+
+log = logging.getLogger("aesop")
+
+WARM_UP = 3
+"""Steps made as usual before one is recorded: in them libraries choose their algorithms and optimisers make their state."""
+
+
+def accelerate(stage: Stage, config: Config) -> None:
+    """Apply the options `channels_last`, `compile` and `cuda_graphs` to a stage whose weights are loaded."""
+    if config.channels_last:
+        for net in all_networks(stage):
+            net.to(memory_format=torch.channels_last)
+    if config.compile:
+        compiler = Compiler()
+        for net in all_networks(stage):
+            for part in parts_to_compile(net):
+                part.forward = compiler.compiled(part.forward)
+    if config.cuda_graphs:
+        if reason := reason_against_graphs(stage):
+            log.warning("cuda_graphs: left out, because %s", reason)
+        else:
+            stage.replayed = RecordedSteps(stage)
+
+
+def as_written(config: Config) -> AbstractContextManager:
+    """While entered, no network runs compiled: images of ever new sizes would each have to be compiled for."""
+    return torch.compiler.set_stance("force_eager") if config.compile else nullcontext()
+
+
+def all_networks(stage: Stage) -> Iterator[nn.Module]:
+    """Those that are trained, and the frozen ones inside losses."""
+    yield from stage.networks.values()
+    if isinstance(stage, AdversarialStage):
+        if stage.aesop_loss is not None:
+            yield stage.aesop_loss.autoencoder
+        if stage.perceptual_loss is not None:
+            yield stage.perceptual_loss.vgg
+
+
+def parts_to_compile(net: nn.Module) -> list[nn.Module]:
+    """A network's RRDBs, which share one compilation (seconds instead of minutes), or the whole of another network."""
+    return [module for module in net.modules() if isinstance(module, RRDB)] or [net]
+
+
+class Compiler:
+    """Compiles forward passes when they are first called. From the first failure on, all run as they are written."""
+
+    def __init__(self) -> None:
+        self.failed = False
+
+    def compiled(self, plain: Callable[..., Any]) -> Callable[..., Any]:
+        fast = torch.compile(plain)
+
+        def forward(*args: Any, **options: Any) -> Any:
+            if self.failed:
+                return plain(*args, **options)
+            try:
+                return fast(*args, **options)
+            except Exception as error:  # compilers raise anything
+                if is_out_of_memory(error):
+                    raise
+                result = plain(*args, **options)  # raises what is no fault of the compiler
+                self.failed = True
+                reason = (str(error).strip().splitlines() or [""])[0][:200]
+                log.warning("compile: left out, because it failed here (%s: %s)", type(error).__name__, reason)
+                return result
+
+        return forward
+
+
+def reason_against_graphs(stage: Stage) -> str | None:
+    """Why steps cannot be recorded here; None where they can."""
+    if stage.world.device.type != "cuda":
+        return f"they are for CUDA, and this is {stage.world.device}"
+    if stage.world.size > 1:
+        return "several processes exchange gradients in the step"
+    return None
+
+
+class Recording:
+    """What `work` gives the GPU, as one CUDA graph. Recording computes nothing; each replay computes on the same memory."""
+
+    def __init__(self, work: Callable[[], Scalars]):
+        self.graph = torch.cuda.CUDAGraph()
+        # Other threads (of the loader, which pins memory) may use CUDA meanwhile.
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+            self.results = work()
+
+    def replay(self) -> Scalars:
+        self.graph.replay()
+        return self.results
+
+
+class RecordedSteps:
+    """A stage's steps, recorded once and replayed: one launch in place of thousands.
+
+    There is a recording for each kind of step (its shapes; whether the generator is updated). The learning rates become
+    tensors, so that a replay sees the current ones. When a step cannot be recorded, all go on as usual, with a line.
+
+    Args:
+        record: makes a recording of a step.
+    """
+
+    def __init__(self, stage: Stage, record: Callable[[Callable[[], Scalars]], Recording] = Recording):
+        self.stage, self.record = stage, record
+        self.made: Counter[Hashable] = Counter()
+        self.recordings: dict[Hashable, tuple[Recording, list[Tensor], Tensor]] = {}
+        self.failed = False
+        for optimizer in stage.optimizers.values():
+            for group in optimizer.param_groups:
+                group["capturable"] = True
+                group["lr"] = torch.tensor(float(group["lr"]), device=stage.world.device)
+
+    def __call__(self, lq: Tensor, gt: Tensor, iteration: int, gt_usm: Tensor | None) -> Scalars:
+        images = [image for image in (lq, gt, gt_usm) if image is not None]
+        kind = (self.stage.kind_of_step(iteration), gt_usm is None, *(image.shape for image in images))
+        self.made[kind] += 1
+        plainly = self.failed or self.made[kind] <= WARM_UP
+        if plainly or (kind not in self.recordings and not self._recorded(kind, images, iteration, gt_usm is not None)):
+            return self.stage.whole_step(lq, gt, iteration, gt_usm)
+        recording, inputs, skipped = self.recordings[kind]
+        torch._foreach_copy_(inputs, images)
+        scalars = recording.replay()
+        self.stage.skipped = skipped.clone()  # the next replay writes over what this one gave
+        return {name: value.clone() for name, value in scalars.items()}
+
+    def _recorded(self, kind: Hashable, images: list[Tensor], iteration: int, sharpened: bool) -> bool:
+        """Record the step on copies of the images; False, said once, where that fails."""
+        inputs = [image.clone() for image in images]
+        try:
+            recording = self.record(
+                lambda: self.stage.whole_step(inputs[0], inputs[1], iteration, inputs[2] if sharpened else None)
+            )
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            self.failed = True
+            log.warning(
+                "cuda_graphs: left out, because a step cannot be recorded (%s)", str(error).strip().splitlines()[0][:200]
+            )
+            return False
+        self.recordings[kind] = recording, inputs, self.stage.skipped
+        return True
+
+    def forget(self) -> None:
+        """After the stage got other tensors, as it does from a checkpoint."""
+        self.made.clear()
+        self.recordings.clear()
