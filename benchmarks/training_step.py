@@ -1,92 +1,150 @@
-"""The adversarial training step beside the published amount of work, on the same data in memory.
+"""A training step beside the published amount of work, on the same data in memory.
 
-    python benchmarks/training_step.py [--device cuda] [--batch 16] [--precision bf16] [--record]
+    python benchmarks/training_step.py [--recipe aesop] [--device cuda] [--ways fp32 bf16+channels_last+compile ...]
+                                       [--batch 16] [--checkout FOLDER] [--record]
 
-`published` is a plain version, of our own modules, of what the published step computes: three passes of the discriminator
-over HR and over SR, 49 unfolded copies for the artifact map, plain Adam, an average loop over the parameters, every loss
-read by the CPU. `ours` is the step that `aesop train` makes. Generator and decoder are RRDBNet 64/23, with VGG19 and
-VGGStyleDiscriminator128, HR crops of 128 pixels; random weights, which do not change the time. The two take turns, so that
-whatever else the machine does meets both.
+`published work` is a plain version, of our own modules, of what the published step computes: three passes of the
+discriminator over HR and over SR, 49 unfolded copies for the artifact map, plain Adam, an average loop over the parameters,
+every loss read by the CPU. The other rows are the step that `aesop train` makes, with the options the row is named after.
+With --checkout, a folder with the published code, that code's own step gets a row as well: the two should agree.
+
+Recipes, with the published networks and sizes: aesop (RRDBNet 64/23, HR 128), autoencoder (HR 256), swinir (HR 256) and
+realworld (UNet discriminator, checkpointed RRDBNet, HR 256). Random weights, which do not change the time. On the CPU the
+ways take turns, so that whatever else the machine does meets all of them; on a GPU each has the memory to itself.
 """
 
 import argparse
 import copy
+import gc
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from aesop.archs import build_network
+from aesop.archs import AutoEncoder, build_network
 from aesop.archs.vgg import VGGFeatureExtractor
 from aesop.config import TrainOptions
-from aesop.device import pick_device
+from aesop.device import pick_device, synchronise
 from aesop.engine.distributed import World
-from aesop.engine.stages import AdversarialStage
+from aesop.engine.speed import accelerate
+from aesop.engine.stages import AdversarialStage, AutoEncoderStage, Stage
 from aesop.losses import GANLoss
+from checkout import PublishedCode
 from record import described, write
 
+RRDB = {"type": "RRDBNet"}
+AUTOENCODER = {"type": "AutoEncoder_RRDBNet", "dec_opt": RRDB}
+SWINIR = {
+    "type": "SwinIR", "upscale": 4, "img_size": 64, "window_size": 8, "depths": [6] * 6, "embed_dim": 180,
+    "num_heads": [6] * 6, "mlp_ratio": 2, "upsampler": "pixelshuffle", "resi_connection": "1conv",
+}  # fmt: skip
 LAYERS = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1.0, "conv4_4": 1.0, "conv5_4": 1.0}
-SIDE = 128
+BASELINE = "published work"
+Step = Callable[[], Any]
 
 
-def networks() -> dict[str, nn.Module]:
-    torch.manual_seed(0)
-    return {
-        "net_g": build_network({"type": "RRDBNet"}),
-        "net_d": build_network({"type": "VGGStyleDiscriminator128"}),
-        "autoencoder": build_network({"type": "AutoEncoder_RRDBNet", "dec_opt": {"type": "RRDBNet"}}),
-        "vgg": VGGFeatureExtractor(list(LAYERS)),
-    }
+@dataclass
+class Recipe:
+    """What one of the published trainings computes in a step."""
+
+    side: int
+    batch: int
+    """On a GPU, as published but for SwinIR, whose 16 images do not fit beside a baseline that keeps everything."""
+    network_g: dict[str, Any]
+    network_d: dict[str, Any] | None = None
+    gan_weight: float = 5e-3
+    published: bool = True
+    """Relativistic GAN and artifact loss, as in the synthetic recipe; False: neither, as in the real-world one."""
+
+    @property
+    def layers(self) -> dict[str, float]:
+        return LAYERS if self.published else {name: LAYERS[name] for name in list(LAYERS)[1:]}
+
+
+RECIPES = {
+    "aesop": Recipe(128, 16, RRDB, {"type": "VGGStyleDiscriminator128"}),
+    "autoencoder": Recipe(256, 16, AUTOENCODER),
+    "swinir": Recipe(256, 8, SWINIR, {"type": "VGGStyleDiscriminator256"}),
+    "realworld": Recipe(256, 12, RRDB | {"use_checkpoint": True}, {"type": "UNetDiscriminatorSN"}, 0.1, published=False),
+}
 
 
 class PublishedWork:
     """The published step's passes, in its order."""
 
-    def __init__(self, device: torch.device):
-        nets = {name: net.to(device) for name, net in networks().items()}
-        self.net_g, self.net_d = nets["net_g"].train(), nets["net_d"].train()
-        self.autoencoder, self.vgg = nets["autoencoder"].requires_grad_(False), nets["vgg"].requires_grad_(False)
+    def __init__(self, recipe: Recipe, device: torch.device):
+        torch.manual_seed(0)
+        self.recipe, self.gan = recipe, GANLoss()
+        self.net_g = build_network(recipe.network_g).to(device).train()
         self.net_g_ema = copy.deepcopy(self.net_g).eval().requires_grad_(False)
         self.optimizer_g = torch.optim.Adam(self.net_g.parameters(), 1e-4, (0.9, 0.99))
-        self.optimizer_d = torch.optim.Adam(self.net_d.parameters(), 1e-4, (0.9, 0.99))
-        self.gan = GANLoss()
+        if recipe.network_d is not None:
+            self.net_d = build_network(recipe.network_d).to(device).train()
+            self.optimizer_d = torch.optim.Adam(self.net_d.parameters(), 1e-4, (0.9, 0.99))
+            self.autoencoder = build_network(AUTOENCODER).to(device).requires_grad_(False)
+            self.vgg = VGGFeatureExtractor(list(recipe.layers)).to(device).requires_grad_(False)
 
     def step(self, lq: Tensor, gt: Tensor) -> dict[str, float]:
+        scalars = self.autoencoder_step(lq, gt) if self.recipe.network_d is None else self.adversarial_step(lq, gt)
+        with torch.no_grad():
+            for ema, parameter in zip(self.net_g_ema.parameters(), self.net_g.parameters(), strict=True):
+                ema.mul_(0.999).add_(parameter, alpha=0.001)
+        return {str(k): value.detach().mean().item() for k, value in enumerate(scalars)}
+
+    def autoencoder_step(self, lq: Tensor, gt: Tensor) -> list[Tensor]:
+        assert isinstance(self.net_g, AutoEncoder)
+        self.optimizer_g.zero_grad()
+        image, bottleneck = self.net_g(gt, return_bottleneck=True)
+        terms = [F.l1_loss(image, gt), F.l1_loss(bottleneck, lq)]
+        (terms[0] + terms[1]).backward()
+        self.optimizer_g.step()
+        return terms
+
+    def adversarial_step(self, lq: Tensor, gt: Tensor) -> list[Tensor]:
         self.net_d.requires_grad_(False)
         self.optimizer_g.zero_grad()
         sr, sr_ema = self.net_g(lq), self.net_g_ema(lq)
         with torch.no_grad():
             target = self.autoencoder(gt)
-        aesop = F.l1_loss(self.autoencoder(sr), target)
-        weight = unfolded_artifact_map(gt, sr, sr_ema)
-        artifacts = F.l1_loss(weight * sr, weight * gt)
+        terms = [F.l1_loss(self.autoencoder(sr), target)]
+        if self.recipe.published:
+            weight = unfolded_artifact_map(gt, sr, sr_ema)
+            terms.append(F.l1_loss(weight * sr, weight * gt))
         seen, wanted = self.vgg(sr), self.vgg(gt.detach())
-        perceptual = sum(LAYERS[name] * F.l1_loss(seen[name], wanted[name]) for name in LAYERS)
-        real = self.net_d(gt).detach()
-        fake = self.net_d(sr)
-        adversarial = (self.gan(real - fake.mean(), False) + self.gan(fake - real.mean(), True)) / 2
-        (aesop + artifacts + perceptual + 5e-3 * adversarial).backward()
+        terms += [weight * F.l1_loss(seen[name], wanted[name]) for name, weight in self.recipe.layers.items()]
+        if self.recipe.published:
+            real, fake = self.net_d(gt).detach(), self.net_d(sr)
+            adversarial = (self.gan(real - fake.mean(), False) + self.gan(fake - real.mean(), True)) / 2
+        else:
+            adversarial = self.gan(self.net_d(sr), True)
+        terms.append(self.recipe.gan_weight * adversarial)
+        torch.stack(terms).sum().backward()
         self.optimizer_g.step()
 
         self.net_d.requires_grad_(True)
         self.optimizer_d.zero_grad()
-        fake = self.net_d(sr).detach()
-        real = self.net_d(gt)
-        real_term = self.gan(real - fake.mean(), True) * 0.5
-        real_term.backward()
-        fake = self.net_d(sr.detach())
-        fake_term = self.gan(fake - real.detach().mean(), False) * 0.5
+        if self.recipe.published:
+            fake = self.net_d(sr).detach()
+            real = self.net_d(gt)
+            real_term = self.gan(real - fake.mean(), True) * 0.5
+            real_term.backward()
+            fake = self.net_d(sr.detach())
+            fake_term = self.gan(fake - real.detach().mean(), False) * 0.5
+        else:
+            real = self.net_d(gt)
+            real_term = self.gan(real, True)
+            real_term.backward()
+            fake = self.net_d(sr.detach())
+            fake_term = self.gan(fake, False)
         fake_term.backward()
         self.optimizer_d.step()
-        scalars = [aesop, artifacts, perceptual, adversarial, real_term, fake_term, real.mean(), fake.mean()]
-        with torch.no_grad():
-            for ema, parameter in zip(self.net_g_ema.parameters(), self.net_g.parameters(), strict=True):
-                ema.mul_(0.999).add_(parameter, alpha=0.001)
-        return {str(k): value.detach().mean().item() for k, value in enumerate(scalars)}
+        return [*terms, real_term, fake_term, real, fake]
 
 
 def unfolded_artifact_map(hr: Tensor, sr: Tensor, sr_ema: Tensor) -> Tensor:
@@ -96,72 +154,118 @@ def unfolded_artifact_map(hr: Tensor, sr: Tensor, sr_ema: Tensor) -> Tensor:
     return torch.where(residual < residual_ema, 0, weight)
 
 
-def ours(device: torch.device, precision: str) -> AdversarialStage:
-    nets = networks()
-    options = TrainOptions.model_validate(
-        {
-            "total_iter": 10**6,
-            "aesop_opt": {},
-            "artifacts_opt": {},
-            "gan_opt": {"loss_weight": 5e-3},
-            "perceptual_opt": {"layer_weights": LAYERS},
-        }
-    )
-    return AdversarialStage(
-        options, nets["net_g"], nets["net_d"], nets["autoencoder"], World(device=device), precision,
-        nets["vgg"].state_dict(),
-    )  # fmt: skip
+def ours(recipe: Recipe, way: str, device: torch.device) -> Stage:
+    """The stage of `aesop train` with the options in `way`, joined by +."""
+    torch.manual_seed(0)
+    precision, *switches = way.split("+")
+    world, net_g = World(device=device), build_network(recipe.network_g)
+    options: dict[str, Any] = {"total_iter": 10**6}
+    stage: Stage
+    if recipe.network_d is None:
+        assert isinstance(net_g, AutoEncoder)
+        options |= {"pixel_opt": {}, "pixel_at_LR_opt": {}}
+        stage = AutoEncoderStage(TrainOptions.model_validate(options), net_g, world, precision)
+    else:
+        relativistic = {} if recipe.published else {"relativistic": False}
+        options |= {"aesop_opt": {}, "gan_opt": {"loss_weight": recipe.gan_weight, **relativistic}}
+        options |= {"perceptual_opt": {"layer_weights": recipe.layers}} | ({"artifacts_opt": {}} if recipe.published else {})
+        net_d, autoencoder = build_network(recipe.network_d), build_network(AUTOENCODER)
+        vgg = VGGFeatureExtractor(list(recipe.layers)).state_dict()
+        stage = AdversarialStage(TrainOptions.model_validate(options), net_g, net_d, autoencoder, world, precision, vgg)
+    accelerate(stage, **{switch: True for switch in switches})
+    return stage
 
 
-def measure(ways: dict[str, Callable[[], Any]], device: torch.device, rounds: int) -> dict[str, dict[str, float]]:
-    """Median seconds and peak bytes of each way, which take turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    peaks = dict.fromkeys(ways, 0)
+def steps_of(recipe: Recipe, ways: list[str], device: torch.device, batch: int, checkout: Path | None, name: str) -> dict:
+    """For each row, what builds its step."""
+    lq = torch.rand(batch, 3, recipe.side // 4, recipe.side // 4, device=device)
+    gt = torch.rand(batch, 3, recipe.side, recipe.side, device=device)
+
+    def build(way: str) -> Step:
+        if way == BASELINE:
+            plain = PublishedWork(recipe, device)
+            return lambda: plain.step(lq, gt)
+        if way == "published code":
+            assert checkout is not None
+            code = PublishedCode(checkout, name, device)
+            return lambda: code.step(lq, gt)
+        stage = ours(recipe, way, device)
+        return lambda: stage.step(lq, gt, 1)
+
+    rows = [BASELINE, *(["published code"] if checkout else []), *ways]
+    return {way: lambda way=way: build(way) for way in rows}
+
+
+def measure(builders: dict[str, Callable[[], Step]], device: torch.device, rounds: int) -> dict[str, dict[str, float]]:
+    """Median seconds and peak bytes of each row's step."""
+    if device.type == "cuda":
+        return {name: alone(build, device, rounds) for name, build in builders.items()}
+    steps = {name: build() for name, build in builders.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
     for k in range(rounds + 1):
-        for name, step in ways.items():
-            synchronise(device)
-            if device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats(device)
+        for name, step in steps.items():
             begun = time.perf_counter()
             step()
             synchronise(device)
             if k:  # the first includes start-ups
                 seconds[name].append(time.perf_counter() - begun)
-            if device.type == "cuda":
-                peaks[name] = torch.cuda.max_memory_allocated(device)
-    return {name: {"seconds": statistics.median(found), "peak_bytes": peaks[name]} for name, found in seconds.items()}
+    return {name: {"seconds": statistics.median(found), "peak_bytes": 0} for name, found in seconds.items()}
 
 
-def synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def alone(build: Callable[[], Step], device: torch.device, rounds: int, block: int = 5) -> dict[str, float]:
+    """On a GPU: `rounds` steps after six that start things up, timed in blocks as a training would run them."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    step = build()
+    begun = time.perf_counter()
+    for _ in range(6):
+        step()
+    synchronise(device)
+    start_up, seconds = time.perf_counter() - begun, []
+    for _ in range(max(2, rounds // block)):
+        begun = time.perf_counter()
+        for _ in range(block):
+            step()
+        synchronise(device)
+        seconds.append((time.perf_counter() - begun) / block)
+    peak = torch.cuda.max_memory_allocated(device)
+    return {"seconds": statistics.median(seconds), "peak_bytes": peak, "start_up_seconds": start_up}
+
+
+def table(found: dict[str, dict[str, float]], batch: int) -> str:
+    """Markdown, with the ratio of each row to the baseline."""
+    base = found[BASELINE]
+    lines = ["| step | seconds | images/s | to the published work | peak memory |", "| --- | --- | --- | --- | --- |"]
+    for name, row in found.items():
+        memory = "not measured"
+        if row["peak_bytes"]:
+            memory = f"{row['peak_bytes'] / 2**30:.1f} GiB, {row['peak_bytes'] / base['peak_bytes']:.0%}"
+        rate, ratio = batch / row["seconds"], base["seconds"] / row["seconds"]
+        lines.append(f"| {name} | {row['seconds']:.3f} | {rate:.2f} | {ratio:.2f} | {memory} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", default="aesop", choices=list(RECIPES))
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--batch", type=int, help="default: 16 on a GPU, 2 on the CPU")
-    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"], help="of ours")
+    parser.add_argument("--ways", nargs="+", default=["fp32"], help="precision, and options joined by +: bf16+compile")
+    parser.add_argument("--batch", type=int, help="default: as published on a GPU, 2 on the CPU")
     parser.add_argument("--rounds", type=int, help="default: 30 on a GPU, 5 on the CPU")
-    parser.add_argument("--record", action="store_true", help="write results/training_step_<date>_<device>.json")
+    parser.add_argument("--checkout", type=Path, help="a folder with the published code")
+    parser.add_argument("--record", action="store_true", help="write results/step_<recipe>_<date>_<device>.json")
     arguments = parser.parse_args()
-    device = pick_device(arguments.device)
+    device, recipe = pick_device(arguments.device), RECIPES[arguments.recipe]
     on_cpu = device.type == "cpu"
-    batch, rounds = arguments.batch or (2 if on_cpu else 16), arguments.rounds or (5 if on_cpu else 30)
-    lq, gt = torch.rand(batch, 3, SIDE // 4, SIDE // 4, device=device), torch.rand(batch, 3, SIDE, SIDE, device=device)
-    plain, stage = PublishedWork(device), ours(device, arguments.precision)
-    ways = {"published": lambda: plain.step(lq, gt), "ours": lambda: stage.step(lq, gt, 1)}
-    record = described(device) | {"batch": batch, "precision": arguments.precision, "rounds": rounds}
-    record["step"] = found = measure(ways, device, rounds)
-    print(f"{record['date']}, {record['machine']}, torch {torch.__version__}: AESOP step, batch {batch} x {SIDE} px\n")
-    print("| step | seconds | images/s | to the published one | peak memory |\n| --- | --- | --- | --- | --- |")
-    base = found["published"]
-    for name, row in found.items():
-        memory = f"{row['peak_bytes'] / 2**30:.1f} GiB" if row["peak_bytes"] else "not measured"
-        ratio = base["seconds"] / row["seconds"]
-        print(f"| {name} | {row['seconds']:.3f} | {batch / row['seconds']:.2f} | {ratio:.2f} | {memory} |")
+    batch, rounds = arguments.batch or (2 if on_cpu else recipe.batch), arguments.rounds or (5 if on_cpu else 30)
+    record = described(device) | {"recipe": arguments.recipe, "batch": batch, "rounds": rounds}
+    builders = steps_of(recipe, arguments.ways, device, batch, arguments.checkout, arguments.recipe)
+    record["step"] = found = measure(builders, device, rounds)
+    print(f"{record['date']}, {record['machine']}, torch {torch.__version__}")
+    print(f"{arguments.recipe} step, batch {batch} x {recipe.side} px\n\n{table(found, batch)}")
     if arguments.record:
-        write("training_step", record)
+        write(f"step_{arguments.recipe}", record)
 
 
 if __name__ == "__main__":

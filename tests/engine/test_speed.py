@@ -18,7 +18,7 @@ SWITCHES = ("channels_last", "compile", "cuda_graphs")
 def built(raw: dict, **switches) -> Stage:
     config = build_config(raw | switches, "test")[0]
     stage = build_stage(config, World())
-    accelerate(stage, config)
+    accelerate(stage, config.channels_last, config.compile, config.cuda_graphs)
     return stage
 
 
@@ -180,7 +180,7 @@ def test_cuda_graphs_make_the_same_steps(kind, photos, tmp_path, caplog):
     for switched in (False, True):
         config = build_config(raw | {"cuda_graphs": switched}, "test")[0]
         stage = build_stage(config, world)
-        accelerate(stage, config)
+        accelerate(stage, config.channels_last, config.compile, config.cuda_graphs)
         found = []
         for iteration in range(1, 11):
             stage.set_learning_rate(iteration)

@@ -135,7 +135,7 @@ def _measure(config: Config, seconds: float, with_parts: bool) -> Estimate:
     assert crops is not None
     peaks = [_peak(device)]
     stage = build_stage(config, World(device=device))
-    accelerate(stage, config)
+    accelerate(stage, config.channels_last, config.compile, config.cuda_graphs)
     if config.degradation is not None:
         config.degradation.queue_size = 0  # the pool is of no weight here, and takes whole batches only
     step = _Step(config, stage, device)

@@ -23,17 +23,17 @@ WARM_UP = 3
 """Steps made as usual before one is recorded: in them libraries choose their algorithms and optimisers make their state."""
 
 
-def accelerate(stage: Stage, config: Config) -> None:
-    """Apply the options `channels_last`, `compile` and `cuda_graphs` to a stage whose weights are loaded."""
-    if config.channels_last:
+def accelerate(stage: Stage, channels_last: bool = False, compile: bool = False, cuda_graphs: bool = False) -> None:
+    """Make a stage's steps in other ways. Its networks are in place; weights may still be loaded into them."""
+    if channels_last:
         for net in all_networks(stage):
             net.to(memory_format=torch.channels_last)
-    if config.compile:
+    if compile:
         compiler = Compiler()
         for net in all_networks(stage):
             for part in parts_to_compile(net):
                 part.forward = compiler.compiled(part.forward)
-    if config.cuda_graphs:
+    if cuda_graphs:
         if reason := reason_against_graphs(stage):
             log.warning("cuda_graphs: left out, because %s", reason)
         else:

@@ -78,7 +78,7 @@ def train(config: Config, resume: bool = False, world: World | None = None) -> P
         )
     with _logging_to(folder, world), algorithms(config.deterministic):
         stage = build_stage(config, world)
-        accelerate(stage, config)
+        accelerate(stage, config.channels_last, config.compile, config.cuda_graphs)
         validation = Validation(config, stage, world, folder)
         degrader = Degrader(config, world.rank) if config.degradation else None
         progress = _starting_point(config, stage, degrader, resume, world, folder)
