@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from aesop import inference
 from aesop.archs.rrdbnet import RRDBNet
+from aesop.device import reason_against_bf16
 from aesop.inference import Axis, summary, upscale_files, upscale_image
 from aesop.weights import LoadedInfo
 
@@ -362,6 +363,7 @@ def test_progress_is_quiet_away_from_a_terminal(run, tmp_path, capfd):
     assert "[red]a.png" in log.getvalue()
 
 
+@pytest.mark.skipif(reason_against_bf16(CPU) is not None, reason="this processor has no bfloat16")
 def test_bf16_is_close(tmp_path):
     image = noise(12, 12, dtype=np.uint8)
     model = SmallField().eval()

@@ -1,10 +1,15 @@
 """The one place that knows which devices exist and in what precision the networks run."""
 
+import logging
 import os
+import platform
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 
 import torch
+
+log = logging.getLogger("aesop")
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -74,10 +79,43 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in OUT_OF_MEMORY)
 
 
+@cache
+def reason_against_bf16(device: torch.device) -> str | None:
+    """Why bfloat16 would be slower than float32 on a device, many times where there are no instructions; None: it is not."""
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return f"{torch.cuda.get_device_name(device)} has no instructions for it"
+    if device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64") and not _x86_has_bf16():
+        return "this processor has no instructions for it"
+    if device.type == "mps":
+        try:
+            torch.zeros(1, dtype=torch.bfloat16, device=device)
+        except (RuntimeError, TypeError):
+            return "this version of macOS has no bfloat16"
+    return None
+
+
+def _x86_has_bf16() -> bool:
+    """AVX512_BF16 or AMX, as PyTorch finds them; a PyTorch that cannot tell is not contradicted."""
+    try:
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    except AttributeError:
+        return True
+
+
 def autocast(device: torch.device, precision: str = "fp32") -> AbstractContextManager:
-    """The context the networks run in: nothing for fp32, bfloat16 autocast for bf16. Losses stay in fp32."""
+    """The context the networks run in: nothing for fp32, bfloat16 autocast for bf16. Losses stay in fp32.
+
+    Where bf16 would be slower than fp32, fp32 is used, and a line says so once.
+    """
     if precision == "fp32":
         return nullcontext()
     if precision == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=_pays(device))
     raise ValueError(f"precision must be fp32 or bf16, found {precision!r}")
+
+
+@cache
+def _pays(device: torch.device) -> bool:
+    if reason := reason_against_bf16(device):
+        log.warning("precision: bf16 is left out, because %s; fp32 is used", reason)
+    return reason is None

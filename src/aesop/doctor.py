@@ -28,7 +28,7 @@ from rich.text import Text
 import aesop
 from aesop.config import Config, PairedDataset, TrainDataset
 from aesop.data.audit import OTHERWISE, Audit, Item, audit, usable_cores
-from aesop.device import memory_of, pick_device
+from aesop.device import memory_of, pick_device, reason_against_bf16
 from aesop.engine.checkpoint import states
 from aesop.engine.estimate import Estimate, estimate
 from aesop.engine.faults import less_memory, readable
@@ -183,7 +183,7 @@ def _devices(found: Callable[[Mark, str, str], Finding]) -> Iterator[Finding]:
     for index in range(torch.cuda.device_count()):
         device = torch.cuda.get_device_properties(index)
         with torch.cuda.device(index):
-            bf16 = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no bf16"
+            bf16 = "bf16" if reason_against_bf16(torch.device("cuda", index)) is None else "no bf16"
         yield found("ok", "device", f"cuda:{index}, {device.name}, {readable(device.total_memory)}, {bf16}")
     if torch.cuda.is_available():
         convolutions, products = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
@@ -494,8 +494,9 @@ def _judged(part: str, config: Config, measured: Estimate) -> Iterator[Finding]:
         yield Finding("ok", part, "time", text, details)
     yield from _data_rate(part, config, measured, device)
     yield from _memory_use(part, config, measured, device)
-    if device.type == "cuda" and config.precision == "fp32" and torch.cuda.is_bf16_supported(including_emulation=False):
-        yield Finding("advice", part, "precision", "precision=bf16 is faster here, and takes less memory")
+    if config.precision == "fp32" and device.type == "cuda" and reason_against_bf16(device) is None:
+        text = "precision=bf16 channels_last=true should be faster here and take less memory; aesop bench tells"
+        yield Finding("advice", part, "precision", text)
     saves = math.ceil(train.total_iter / config.logger.save_checkpoint_freq)
     needed = saves * measured.model + config.logger.keep_states * measured.state
     free = shutil.disk_usage(_existing(config.run_folder)).free

@@ -7,12 +7,11 @@ import pytest
 import torch
 from test_train import all_tensors, options, run
 
+from aesop.device import _pays, reason_against_bf16
 from aesop.engine.distributed import World
 from aesop.engine.speed import RecordedSteps, accelerate
 from aesop.engine.stages import AdversarialStage, Stage, build_stage
 from aesop.option_file import build_config
-
-SWITCHES = ("channels_last", "compile", "cuda_graphs")
 
 
 def built(raw: dict, **switches) -> Stage:
@@ -189,3 +188,25 @@ def test_cuda_graphs_make_the_same_steps(kind, photos, tmp_path, caplog):
         stages.append(found)
     assert "left out" not in caplog.text
     assert all(ours == pytest.approx(theirs, rel=1e-2, abs=1e-4) for ours, theirs in zip(*stages, strict=True))
+
+
+def test_bf16_where_it_would_be_slower_is_said_once_and_left_out(photos, tmp_path, caplog, monkeypatch):
+    raw = options("psnr", photos, tmp_path, 2)
+    expected = steps(built(raw), 2)
+    monkeypatch.setattr("aesop.device.reason_against_bf16", lambda device: "it has no instructions for it")
+    _pays.cache_clear()
+    try:
+        assert steps(built(raw | {"precision": "bf16"}), 2) == expected
+    finally:
+        _pays.cache_clear()
+    assert [record.message for record in caplog.records if "bf16" in record.message] == [
+        "precision: bf16 is left out, because it has no instructions for it; fp32 is used"
+    ]
+
+
+@pytest.mark.skipif(bool(without := reason_against_bf16(torch.device("cpu"))), reason=f"bf16: {without}")
+def test_bf16_steps_stay_near_those_of_fp32_and_are_others(photos, tmp_path):
+    raw = options("psnr", photos, tmp_path, 2)
+    found, expected = steps(built(raw | {"precision": "bf16"}), 2), steps(built(raw), 2)
+    assert found != expected
+    assert all(ours == pytest.approx(theirs, rel=2e-2) for ours, theirs in zip(found, expected, strict=True))
