@@ -32,7 +32,7 @@ from record import described, write
 PHOTOS = Path(aesop.__file__).parent / "assets" / "photos"
 RRDB = {"type": "RRDBNet", "num_feat": 16, "num_block": 1, "num_grow_ch": 8}
 AUTOENCODER = {"type": "AutoEncoder_RRDBNet", "enc_opt": {"num_feat": 48}, "dec_opt": RRDB}
-SEEDS, WINDOWS, PREPARING = (0, 1, 2), 10, 400
+SEEDS, WINDOWS, PREPARING = (0, 1, 2), 10, 600
 BASELINE = "fp32"
 
 
@@ -46,7 +46,7 @@ def options(stage: str, name: str, root: Path, device: torch.device, iterations:
             "val": {"dataroot_gt": str(PHOTOS / "heldout")},
         },
         "path": {"experiments_root": str(root)},
-        "train": {"total_iter": iterations, "optim_g": {"lr": 4e-4}},
+        "train": {"total_iter": iterations, "optim_g": {"lr": 1e-3}},
         "val": {"val_freq": iterations, "save_img": False, "metrics": {"psnr": {"crop_border": 4, "test_y_channel": True}}},
         "logger": {"print_freq": 10, "save_checkpoint_freq": iterations, "use_tb_logger": False},
     }  # fmt: skip
@@ -55,10 +55,10 @@ def options(stage: str, name: str, root: Path, device: torch.device, iterations:
 def prepared(root: Path, device: torch.device) -> tuple[Path, Path]:
     """The PSNR net and the auto-encoder that all GANs start from."""
     psnr = options("psnr", "psnr", root, device, PREPARING)
-    psnr["train"]["pixel_opt"] = {}
+    psnr["train"] |= {"pixel_opt": {}, "ema_decay": 0}  # in so few steps an average stays behind
     net = train(config_of(psnr))
     autoencoder = options("autoencoder", "autoencoder", root, device, PREPARING)
-    autoencoder["train"] |= {"pixel_opt": {}, "pixel_at_LR_opt": {}}
+    autoencoder["train"] |= {"pixel_opt": {}, "pixel_at_LR_opt": {}, "ema_decay": 0}
     autoencoder["path"]["pretrain_network_decoder"] = str(net)
     return net, train(config_of(autoencoder))
 

@@ -28,7 +28,7 @@ def described(device: torch.device) -> dict[str, Any]:
     """Date, machine, versions, commit."""
     return {
         "date": date.today().isoformat(),
-        "machine": f"{processor()}, {torch.get_num_threads()} threads"
+        "machine": f"{processor()} ({torch.backends.cpu.get_cpu_capability()}), {torch.get_num_threads()} threads"
         + (f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""),
         "device": device.type,
         "versions": {"aesop": aesop.__version__, "torch": torch.__version__, "python": platform.python_version()},

@@ -10,14 +10,9 @@ random, scaled so that the image fills its range: they do not change the time. T
 
 import argparse
 import copy
-import json
-import platform
-import shutil
 import statistics
-import subprocess
 import time
 from contextlib import suppress
-from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -30,11 +25,10 @@ from torch import Tensor, nn
 import aesop
 from aesop.archs.rrdbnet import RRDBNet
 from aesop.data.images import read_image, to_array, to_tensor
-from aesop.files import replacing
 from aesop.inference import upscale_image
 from aesop.runtime import Converted, with_runtime
+from record import described, write
 
-RESULTS = Path(__file__).parent / "results"
 PHOTOS = Path(aesop.__file__).parent / "assets" / "photos" / "train"
 SCALE, TILE, CPU = 4, 128, torch.device("cpu")
 
@@ -113,41 +107,13 @@ def measure(net: RRDBNet, tiles: list[np.ndarray], repeats: int) -> tuple[list[d
     return rows, line
 
 
-def described() -> dict[str, Any]:
-    """Date, machine, versions, commit."""
-    versions = {"aesop": aesop.__version__, "torch": torch.__version__, "python": platform.python_version()}
-    with suppress(PackageNotFoundError):
-        versions["openvino"] = version("openvino")
-    return {
-        "date": date.today().isoformat(),
-        "machine": f"{processor()} ({torch.backends.cpu.get_cpu_capability()}), {torch.get_num_threads()} threads",
-        "versions": versions,
-        "commit": commit(),
-    }
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def commit() -> str | None:
-    if shutil.which("git") is None:
-        return None
-    command = ["git", "rev-parse", "HEAD"]
-    result = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    return result.stdout.strip() or None
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image", type=Path, help="default: a photograph of the demo")
     parser.add_argument("--blocks", type=int, default=23)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--note", help="of what else the machine was doing, for the record")
-    parser.add_argument("--record", action="store_true", help=f"write {RESULTS.name}/upscale_cpu_<date>.json")
+    parser.add_argument("--record", action="store_true", help="write results/upscale_<date>_cpu.json")
     arguments = parser.parse_args()
     image = read_image(arguments.image or sorted(p for p in PHOTOS.iterdir() if p.suffix in (".png", ".jpg", ".webp"))[0])
     height, width = image.shape[:2]
@@ -156,7 +122,9 @@ def main() -> None:
         for y in range(0, height - TILE + 1, TILE)
         for x in range(0, width - TILE + 1, TILE)
     ]
-    record = described() | {"blocks": arguments.blocks, "repeats": arguments.repeats, "note": arguments.note}
+    record = described(CPU) | {"blocks": arguments.blocks, "repeats": arguments.repeats, "note": arguments.note}
+    with suppress(PackageNotFoundError):
+        record["versions"]["openvino"] = version("openvino")
     print(f"{record['date']}, {record['machine']}, {record['versions']}\n")
     record["ways"], record["runtime"] = rows, line = measure(network(arguments.blocks, tiles[0]), tiles, arguments.repeats)
     print("| way | s a tile, median | s, fastest | to plain, medians | to plain, fastest | grey levels apart |")
@@ -166,10 +134,7 @@ def main() -> None:
         print(f"| {row['way']} | {times} | {row['grey_levels_apart']} |")
     print(f"\n{line}")
     if arguments.record:
-        path = RESULTS / f"upscale_cpu_{record['date']}.json"
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(record, indent=1) + "\n")
-        print(f"\nrecorded: {path.relative_to(RESULTS.parent)}")
+        write("upscale", record)
 
 
 if __name__ == "__main__":
