@@ -35,14 +35,15 @@ def pick_device(name: str = "auto") -> torch.device:
 
 @contextmanager
 def algorithms(deterministic: bool) -> Generator[None]:
-    """While entered, PyTorch runs deterministic algorithms only; an operation that has none raises RuntimeError."""
-    if not deterministic:
-        yield
-        return
+    """How a training computes: with the convolutions that are the fastest for its shapes, tried out at their first call.
+
+    Deterministic: with deterministic algorithms only; an operation that has none raises RuntimeError.
+    """
     former, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
+        torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = not deterministic
     try:
         yield
     finally:

@@ -5,8 +5,8 @@ What cannot be used here is left out, with a line that says so.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Hashable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -40,9 +40,16 @@ def accelerate(stage: Stage, channels_last: bool = False, compile: bool = False,
             stage.replayed = RecordedSteps(stage)
 
 
-def as_written(config: Config) -> AbstractContextManager:
-    """While entered, no network runs compiled: images of ever new sizes would each have to be compiled for."""
-    return torch.compiler.set_stance("force_eager") if config.compile else nullcontext()
+@contextmanager
+def for_many_sizes(config: Config) -> Generator[None]:
+    """While entered, nothing is prepared for the size of an image, which costs more than it gains when the next has another:
+    networks run as they are written, with the convolutions at hand."""
+    benchmark, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
+    try:
+        with torch.compiler.set_stance("force_eager") if config.compile else nullcontext():
+            yield
+    finally:
+        torch.backends.cudnn.benchmark = benchmark
 
 
 def all_networks(stage: Stage) -> Iterator[nn.Module]:

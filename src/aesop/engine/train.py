@@ -34,7 +34,7 @@ from aesop.engine.checkpoint import (
 )
 from aesop.engine.distributed import World, agreed, agreed_signal, any_of, average_scalars, barrier, broadcast_state, joined
 from aesop.engine.faults import Watch, append_line, memory_explained, readable, report
-from aesop.engine.speed import accelerate, as_written
+from aesop.engine.speed import accelerate, for_many_sizes
 from aesop.engine.stages import AdversarialStage, Diverged, Stage, build_stage
 from aesop.evaluate import averages, check_sizes, image_saver, is_better, make_metrics, measure, predict
 from aesop.files import replacing
@@ -522,7 +522,7 @@ class Validation:
                 saver = _forgiving(
                     image_saver(self.folder / "visualization" / f"{iteration:08d}" / section, self.config.val.suffix)
                 )
-            with as_written(self.config):
+            with for_many_sizes(self.config):
                 rows = measure(
                     lambda lq, gt: predict(
                         net, lq, gt, self.config.scale, self.world.device, self.config.precision, self.config.val.tile
