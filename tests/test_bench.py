@@ -49,6 +49,14 @@ def test_the_command_prints_and_writes(tmp_path, photos):
     assert not (tmp_path / "runs").exists()
 
 
+def test_options_that_cannot_be_used_are_said(tmp_path, photos):
+    result = run(
+        "bench", write_options(tmp_path, options(tmp_path, photos)), "--seconds", "0.1", "cuda_graphs=true", "device=cpu"
+    )
+    assert result.exit_code == 0, result.output
+    assert result.output.count("note: cuda_graphs: left out, because they are for CUDA, and this is cpu") == 1
+
+
 @pytest.mark.parametrize("option", ["device=tpu", "precision=fp16"])
 def test_what_is_not_there_is_named(option, tmp_path, photos):
     result = run("bench", write_options(tmp_path, options(tmp_path, photos)), option)

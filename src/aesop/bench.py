@@ -27,6 +27,8 @@ def run(config: Config, seconds: float, output: Path | None, console: Console) -
         measured, missing = estimate(config, seconds=seconds, with_parts=True)
     if missing:
         console.print(f"note: measured with untrained weights in place of {', '.join(missing)}", markup=False)
+    for line in measured.said:
+        console.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
     batch = crops.batch_size_per_gpu
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     memory = f", {readable(measured.memory)} at the peak" if measured.memory else ""

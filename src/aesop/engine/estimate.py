@@ -55,6 +55,8 @@ class Estimate:
     """Bytes of a state to resume from."""
     parts: dict[str, float] = field(default_factory=dict)
     """Seconds of each part of a step, alone."""
+    said: tuple[str, ...] = ()
+    """Warnings, such as of options that cannot be used here."""
 
     @property
     def seconds(self) -> float:
@@ -115,8 +117,23 @@ def with_stand_ins(config: Config, folder: Path, autoencoder: Mapping[str, Any] 
     return config, notes
 
 
+class _Heard(logging.Handler):
+    """Keeps what is said instead of printing it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+heard = _Heard()
+
+
 def _quiet() -> None:
-    logging.getLogger("aesop").setLevel(logging.ERROR)
+    logging.getLogger("aesop").addHandler(heard)
+    logging.getLogger("aesop").propagate = False
     warnings.simplefilter("ignore")  # of more loader processes than cores: doctor says so
 
 
@@ -165,6 +182,7 @@ def _measure(config: Config, seconds: float, with_parts: bool) -> Estimate:
         model=_size(stage.network_for_use),
         state=networks + 2 * trained,  # Adam's two moments
         parts={name: spent * batch / images for name, spent in timed.items()},
+        said=tuple(dict.fromkeys(heard.lines)),
     )
 
 
