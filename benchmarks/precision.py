@@ -22,7 +22,7 @@ import torch
 
 import aesop
 from aesop.config import Config
-from aesop.device import pick_device
+from aesop.device import pick_device, reason_against_bf16
 from aesop.engine.train import train
 from aesop.evaluate import METRIC_WEIGHTS
 from aesop.option_file import build_config
@@ -133,6 +133,8 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="write results/precision_<date>_<device>.json")
     arguments = parser.parse_args()
     device = pick_device(arguments.device)
+    if reason := reason_against_bf16(device):
+        parser.error(f"nothing to compare: {reason}")
     found: dict[str, list[dict[str, list[float]]]] = {}
     with TemporaryDirectory() as folder:
         net, autoencoder = prepared(Path(folder), device)

@@ -32,6 +32,7 @@ from aesop.archs.vgg import VGGFeatureExtractor
 from aesop.config import TrainOptions
 from aesop.device import algorithms, pick_device, synchronise
 from aesop.engine.distributed import World
+from aesop.engine.parts import time_parts
 from aesop.engine.speed import accelerate
 from aesop.engine.stages import AdversarialStage, AutoEncoderStage, Stage
 from aesop.losses import GANLoss
@@ -234,6 +235,15 @@ def alone(build: Callable[[], Step], device: torch.device, rounds: int, block: i
     return {"seconds": statistics.median(seconds), "peak_bytes": peak, "start_up_seconds": start_up}
 
 
+def parts_of(recipe: Recipe, way: str, device: torch.device, batch: int) -> dict[str, float]:
+    """Seconds of each part of our step, forward and backward."""
+    stage = ours(recipe, way, device)
+    lq = torch.rand(batch, 3, recipe.side // 4, recipe.side // 4, device=device)
+    gt = torch.rand(batch, 3, recipe.side, recipe.side, device=device)
+    stage.step(lq, gt, 1)
+    return time_parts(stage, lq, gt, seconds=20)
+
+
 def table(found: dict[str, dict[str, float]], batch: int) -> str:
     """Markdown, with the ratio of each row to the baseline."""
     base = found[BASELINE]
@@ -255,6 +265,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="default: as published on a GPU, 2 on the CPU")
     parser.add_argument("--rounds", type=int, help="default: 30 on a GPU, 5 on the CPU")
     parser.add_argument("--checkout", type=Path, help="a folder with the published code")
+    parser.add_argument("--parts", action="store_true", help="also the time of each part of our step, alone")
     parser.add_argument("--record", action="store_true", help="write results/step_<recipe>_<date>_<device>.json")
     arguments = parser.parse_args()
     device, recipe = pick_device(arguments.device), RECIPES[arguments.recipe]
@@ -265,6 +276,11 @@ def main() -> None:
     record["step"] = found = measure(builders, device, rounds)
     print(f"{record['date']}, {record['machine']}, torch {torch.__version__}")
     print(f"{arguments.recipe} step, batch {batch} x {recipe.side} px\n\n{table(found, batch)}")
+    if arguments.parts:
+        record["parts"] = parts = {way: parts_of(recipe, way, device, batch) for way in arguments.ways}
+        print(f"\n| part, alone, ms | {' | '.join(parts)} |\n| --- |{' --- |' * len(parts)}")
+        for name in parts[arguments.ways[0]]:
+            print(f"| {name} | {' | '.join(f'{1000 * found[name]:.0f}' for found in parts.values())} |")
     if arguments.record:
         write(f"step_{arguments.recipe}", record)
 

@@ -787,7 +787,8 @@ class Config(Options):
     compile: bool = False
     """Compile the networks (torch.compile): a minute at the start, fewer and larger kernels from then on."""
     cuda_graphs: bool = False
-    """CUDA, one process: record a training step once and replay it, so that the GPU does not wait for Python."""
+    """CUDA, one process: record a training step once and replay it, so that the GPU does not wait for Python. A recording
+    keeps its memory. Not yet run on a GPU."""
     network_g: NetworkG
     """The generator; for the autoencoder stage the auto-encoder."""
     network_d: NetworkD | None = None

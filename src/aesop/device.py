@@ -82,9 +82,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @cache
 def reason_against_bf16(device: torch.device) -> str | None:
-    """Why bfloat16 would be slower than float32 on a device, many times where there are no instructions; None: it is not."""
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        return f"{torch.cuda.get_device_name(device)} has no instructions for it"
+    """Why a device cannot do bfloat16, or does it slower than float32 (many times, without instructions for it).
+
+    None: it can, or that is not known.
+    """
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            if not torch.cuda.is_bf16_supported(including_emulation=False):
+                return f"{torch.cuda.get_device_name(device)} has no instructions for it"
     if device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64") and not _x86_has_bf16():
         return "this processor has no instructions for it"
     if device.type == "mps":

@@ -182,8 +182,7 @@ def environment() -> Iterator[Finding]:
 def _devices(found: Callable[[Mark, str, str], Finding]) -> Iterator[Finding]:
     for index in range(torch.cuda.device_count()):
         device = torch.cuda.get_device_properties(index)
-        with torch.cuda.device(index):
-            bf16 = "bf16" if reason_against_bf16(torch.device("cuda", index)) is None else "no bf16"
+        bf16 = "bf16" if reason_against_bf16(torch.device("cuda", index)) is None else "no bf16"
         yield found("ok", "device", f"cuda:{index}, {device.name}, {readable(device.total_memory)}, {bf16}")
     if torch.cuda.is_available():
         convolutions, products = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32

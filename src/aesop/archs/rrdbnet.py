@@ -113,7 +113,11 @@ class RRDBNet(nn.Module):
     def deep(self, feat: Tensor, blocks: nn.Sequential) -> Tensor:
         """Features through some of the body's blocks."""
         for block in blocks:
-            feat = checkpoint(block, feat, use_reentrant=False) if self.use_checkpoint and self.training else block(feat)
+            if self.use_checkpoint and self.training:
+                # Nothing in a block is random, and a CUDA graph cannot ask for the random state.
+                feat = checkpoint(block, feat, use_reentrant=False, preserve_rng_state=False)
+            else:
+                feat = block(feat)
         return feat
 
     def reconstruct(self, deep: Tensor, first: Tensor) -> Tensor:

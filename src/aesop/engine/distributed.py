@@ -47,6 +47,8 @@ def joined(device_name: str) -> Generator[World]:
         ValueError: for a device that is not there, or more processes than devices.
     """
     device = pick_device(device_name)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         yield World(device=device)
         return

@@ -26,10 +26,10 @@ from aesop.config import Config
 from aesop.data.degradations import usm_sharpen
 from aesop.data.loader import Batch, batches, to_device
 from aesop.data.realworld import Degrader
-from aesop.device import is_out_of_memory, pick_device, synchronise
+from aesop.device import algorithms, is_out_of_memory, pick_device, synchronise
 from aesop.engine.distributed import World
 from aesop.engine.parts import time_parts
-from aesop.engine.speed import accelerate
+from aesop.engine.speed import WARM_UP, accelerate
 from aesop.engine.stages import Stage, build_stage
 from aesop.engine.train import training_images
 from aesop.weights import has_pretrained, save_weights
@@ -139,7 +139,8 @@ def _quiet() -> None:
 
 def _short_run(config: Config, seconds: float, with_parts: bool = False) -> Estimate:
     try:
-        return _measure(config, seconds, with_parts)
+        with algorithms(config.deterministic):
+            return _measure(config, seconds, with_parts)
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise MemoryError(str(error).splitlines()[0]) from None
@@ -150,7 +151,7 @@ def _measure(config: Config, seconds: float, with_parts: bool) -> Estimate:
     train, crops, device = config.train, config.datasets.train, pick_device(config.device)
     assert train is not None
     assert crops is not None
-    peaks = [_peak(device)]
+    peaks = [_peak(device, config.cuda_graphs)]
     stage = build_stage(config, World(device=device))
     accelerate(stage, config.channels_last, config.compile, config.cuda_graphs)
     if config.degradation is not None:
@@ -159,16 +160,19 @@ def _measure(config: Config, seconds: float, with_parts: bool) -> Estimate:
     batch, parts = crops.batch_size_per_gpu, train.accumulate
     with batches(training_images(config), crops, 1, train.total_iter + 10_000, pin_memory=step.on_cuda) as source:
         loading = _time_of_a_batch(source, crops.num_worker_per_gpu, seconds / 10)
+        step.start_up(source, parts)
         first = step(next(source), parts)  # one image in each part
         if first < seconds / 4:
             first = step(next(source), parts)  # the very first includes a start-up
-        peaks.append(_peak(device))
+        peaks.append(_peak(device, config.cuda_graphs))
         # On a CPU time is about proportional to the number of images, and a whole batch may take minutes.
         images = min(batch, parts * max(1, int(seconds / first))) if device.type == "cpu" or first > seconds else batch
         times = [first] if images == parts else []
+        if not times:
+            step.start_up(source, images)
         while not times or (sum(times) < seconds and len(times) <= STEPS):
             times.append(step(next(source), images))
-        peaks.append(_peak(device))
+        peaks.append(_peak(device, config.cuda_graphs))
         timed = time_parts(stage, *step.images(next(source), images), seconds) if with_parts else {}
     computing = statistics.median(times[1:] or times)
     networks = sum(_size(net) for net in stage.networks.values())
@@ -192,6 +196,7 @@ class _Step:
     def __init__(self, config: Config, stage: Stage, device: torch.device):
         assert config.train is not None
         self.stage, self.device, self.on_cuda = stage, device, device.type == "cuda"
+        self.compiled = config.compile
         # The last iterations stand for all: nothing is frozen or waits for its turn any more.
         self.last, self.cycle, self.made = config.train.total_iter, config.train.net_d_iters, 0
         self.degrader = Degrader(config, rank=0) if config.degradation else None
@@ -203,6 +208,12 @@ class _Step:
         self.stage.step(lq, gt, self.last - self.made % self.cycle, usm_sharpen(gt) if self.stage.wants_sharpened else None)
         synchronise(self.device)
         return time.perf_counter() - begun
+
+    def start_up(self, source: Iterator[Batch], images: int) -> None:
+        """The steps that compile or record for so many images: the time they take is not a step's."""
+        recording = (WARM_UP + 1) * self.cycle if self.stage.replayed is not None else 0
+        for _ in range(max(recording, int(self.compiled))):
+            self(next(source), images)
 
     def images(self, batch: Batch, images: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The first LR and HR images of a batch, on the device."""
@@ -236,10 +247,11 @@ def _size(net: torch.nn.Module) -> int:
     return sum(tensor.nbytes for tensor in net.state_dict().values())
 
 
-def _peak(device: torch.device) -> int:
+def _peak(device: torch.device, recorded: bool = False) -> int:
     """Most memory in bytes that this process has had so far; 0 where that is not known."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+        # Recorded steps reserve memory that counts as allocated only while one is being recorded.
+        return torch.cuda.max_memory_reserved(device) if recorded else torch.cuda.max_memory_allocated(device)
     if device.type == "mps":
         return torch.mps.driver_allocated_memory()
     status = Path("/proc/self/status")

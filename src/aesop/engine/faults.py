@@ -123,7 +123,8 @@ def less_memory(config: Config) -> str:
     assert config.datasets.train is not None
     batch, parts = config.datasets.train.batch_size_per_gpu, config.train.accumulate
     finer = next((n for n in range(parts + 1, batch + 1) if batch % n == 0), None)
-    ways = [f"train.accumulate={finer}"] if finer else []
+    ways = ["cuda_graphs=false"] if config.cuda_graphs else []
+    ways += [f"train.accumulate={finer}"] if finer else []
     if getattr(config.network_g, "use_checkpoint", None) is False:
         ways.append("network_g.use_checkpoint=true")
     if config.precision == "fp32" and config.device != "cpu" and torch.cuda.is_available():

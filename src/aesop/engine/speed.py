@@ -1,6 +1,7 @@
 """Other ways to compute the same step: channels_last memory, compiled networks, CUDA graphs.
 
-What cannot be used here is left out, with a line that says so.
+A compiler that fails and graphs that cannot be had are left out, with a line that says so. CUDA graphs have been tried with
+a stand-in on the CPU only (docs/decisions.md, "Owed").
 """
 
 import logging
@@ -37,7 +38,7 @@ def accelerate(stage: Stage, channels_last: bool = False, compile: bool = False,
         if reason := reason_against_graphs(stage):
             log.warning("cuda_graphs: left out, because %s", reason)
         else:
-            stage.replayed = RecordedSteps(stage)
+            stage.replayed = RecordedSteps(stage, Recorder(stage.world.device))
 
 
 @contextmanager
@@ -63,12 +64,15 @@ def all_networks(stage: Stage) -> Iterator[nn.Module]:
 
 
 def parts_to_compile(net: nn.Module) -> list[nn.Module]:
-    """A network's RRDBs, which share one compilation (seconds instead of minutes), or the whole of another network."""
+    """A network's RRDBs, which share one compilation (seconds instead of minutes); the whole of a network without any.
+
+    Of an auto-encoder that is its encoder's, and its decoder's where that is an RRDBNet.
+    """
     return [module for module in net.modules() if isinstance(module, RRDB)] or [net]
 
 
 class Compiler:
-    """Compiles forward passes when they are first called. From the first failure on, all run as they are written."""
+    """Compiles forward passes when they are first called. From the first failure there on, all run as they are written."""
 
     def __init__(self) -> None:
         self.failed = False
@@ -105,10 +109,10 @@ def reason_against_graphs(stage: Stage) -> str | None:
 class Recording:
     """What `work` gives the GPU, as one CUDA graph. Recording computes nothing; each replay computes on the same memory."""
 
-    def __init__(self, work: Callable[[], Scalars]):
+    def __init__(self, work: Callable[[], Scalars], stream: torch.cuda.Stream, pool: Any):
         self.graph = torch.cuda.CUDAGraph()
         # Other threads (of the loader, which pins memory) may use CUDA meanwhile.
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(self.graph, pool, stream, capture_error_mode="thread_local"):
             self.results = work()
 
     def replay(self) -> Scalars:
@@ -116,18 +120,33 @@ class Recording:
         return self.results
 
 
+class Recorder:
+    """Makes and records steps on a stream of their own: what one leaves for the next must not be on another."""
+
+    def __init__(self, device: torch.device):
+        self.device, self.stream, self.pool = device, torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
+
+    def make(self, work: Callable[[], Scalars]) -> Scalars:
+        current = torch.cuda.current_stream(self.device)
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            results = work()
+        current.wait_stream(self.stream)
+        return results
+
+    def record(self, work: Callable[[], Scalars]) -> Recording:
+        return Recording(work, self.stream, self.pool)
+
+
 class RecordedSteps:
     """A stage's steps, recorded once and replayed: one launch in place of thousands.
 
-    There is a recording for each kind of step (its shapes; whether the generator is updated). The learning rates become
-    tensors, so that a replay sees the current ones. When a step cannot be recorded, all go on as usual, with a line.
-
-    Args:
-        record: makes a recording of a step.
+    There is a recording for each kind of step (its shapes; what is updated). The learning rates become tensors, so that a
+    replay sees the current ones. When a step cannot be recorded, all go on as usual, with a line.
     """
 
-    def __init__(self, stage: Stage, record: Callable[[Callable[[], Scalars]], Recording] = Recording):
-        self.stage, self.record = stage, record
+    def __init__(self, stage: Stage, recorder: Recorder):
+        self.stage, self.recorder = stage, recorder
         self.made: Counter[Hashable] = Counter()
         self.recordings: dict[Hashable, tuple[Recording, list[Tensor], Tensor]] = {}
         self.failed = False
@@ -137,11 +156,14 @@ class RecordedSteps:
                 group["lr"] = torch.tensor(float(group["lr"]), device=stage.world.device)
 
     def __call__(self, lq: Tensor, gt: Tensor, iteration: int, gt_usm: Tensor | None) -> Scalars:
+        if self.failed:
+            return self.stage.whole_step(lq, gt, iteration, gt_usm)
         images = [image for image in (lq, gt, gt_usm) if image is not None]
         kind = (self.stage.kind_of_step(iteration), gt_usm is None, *(image.shape for image in images))
         self.made[kind] += 1
-        plainly = self.failed or self.made[kind] <= WARM_UP
-        if plainly or (kind not in self.recordings and not self._recorded(kind, images, iteration, gt_usm is not None)):
+        if self.made[kind] <= WARM_UP:
+            return self.recorder.make(lambda: self.stage.whole_step(lq, gt, iteration, gt_usm))
+        if kind not in self.recordings and not self._recorded(kind, images, iteration, gt_usm is not None):
             return self.stage.whole_step(lq, gt, iteration, gt_usm)
         recording, inputs, skipped = self.recordings[kind]
         torch._foreach_copy_(inputs, images)
@@ -153,16 +175,15 @@ class RecordedSteps:
         """Record the step on copies of the images; False, said once, where that fails."""
         inputs = [image.clone() for image in images]
         try:
-            recording = self.record(
+            recording = self.recorder.record(
                 lambda: self.stage.whole_step(inputs[0], inputs[1], iteration, inputs[2] if sharpened else None)
             )
         except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise
             self.failed = True
-            log.warning(
-                "cuda_graphs: left out, because a step cannot be recorded (%s)", str(error).strip().splitlines()[0][:200]
-            )
+            self.recordings.clear()
+            first = error.__context__ or error  # the end of a recording that failed fails as well
+            reason = (str(first).strip().splitlines() or [type(first).__name__])[0][:200]
+            log.warning("cuda_graphs: left out, because a step cannot be recorded (%s)", reason)
             return False
         self.recordings[kind] = recording, inputs, self.stage.skipped
         return True
