@@ -222,8 +222,17 @@ def bench(
 @reported
 def upscale(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images and folders.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A folder, or a file for a single image.")],
-    model: Annotated[Path, typer.Option("--model", "-m", help="Weights; scale and architecture are found from the file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A folder, or a file for a single image.")] = Path(
+        "upscaled"
+    ),
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Weights; scale and architecture are found from the file. Default: the x4 model that comes with aesop.",
+        ),
+    ] = None,
     tile: Annotated[int, typer.Option(help="Side of the tiles in input pixels; 0: the whole image at once.")] = 256,
     overlap: Annotated[int, typer.Option(help="Overlap of the tiles in input pixels.")] = 16,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",

