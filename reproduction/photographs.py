@@ -212,7 +212,8 @@ def credits(photographs: list[Photograph]) -> str:
     head = f"""# Credits
 
 Photographs of other people, under the licences named here, reduced to several sizes each and cut to multiples of {MULTIPLE}
-pixels by reproduction/photographs.py. Author and licence as the packages state them. Nobody named here endorses this project.
+pixels by reproduction/photographs.py. Author and licence are as the packages state them. Nobody named here endorses this
+project.
 
 | photograph | author | licence | package |
 | --- | --- | --- | --- |
