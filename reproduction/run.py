@@ -1,10 +1,11 @@
 """The experiment of docs/reproduction.md: GANs that differ in one loss, trained, measured and drawn in one command.
 
-    python reproduction/run.py --test-data FOLDER [--seeds 3] [--only LOSS]... [--compare FILE]... [key.path=value ...]
+    python reproduction/run.py --test-data FOLDER [--seeds 3] [--only LOSS]... [--compare FILE]... [--without METRIC]...
+        [key.path=value ...]
 
 FOLDER holds Set5, Set14 and BSDS_test50: HR images in SET/HR or SET itself, LR images in SET/LRx4 where there are some (else
 bicubic). Options of reproduction.yml are set as for `aesop pipeline`. Run it again, with the same options, to go on where it
-was stopped: what is finished is not repeated. `timeout -s TERM 9m python ...` makes it in pieces.
+was stopped: what is finished is not repeated. `timeout -s TERM 9m python ...` makes it in pieces. For x2: scale=2 name=x2.
 
 Into <experiments_root>/<name>: the runs, results.json, table.md, plot.png, crops.png.
 """
@@ -77,12 +78,13 @@ def main() -> None:
     parser.add_argument(
         "--compare", action="append", type=Path, default=[], metavar="FILE", help="weights to measure as well"
     )
+    parser.add_argument("--without", action="append", choices=MEASURED, default=[], metavar="METRIC", help="left out")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value")
     given = parser.parse_intermixed_args()
     logging.getLogger("aesop").addHandler(logging.StreamHandler(sys.stdout))
     logging.getLogger("aesop").setLevel(logging.INFO)
     try:
-        experiment(given.test_data, given.only or list(LOSSES), given.seeds, given.compare, given.overrides)
+        experiment(given.test_data, given.only or list(LOSSES), given.seeds, given.compare, given.overrides, given.without)
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     except Interrupted as stop:
@@ -90,7 +92,14 @@ def main() -> None:
         sys.exit(stop.exit_code)
 
 
-def experiment(data: Path, variants: Sequence[str], seeds: int, others: Sequence[Path], overrides: Sequence[str]) -> None:
+def experiment(
+    data: Path,
+    variants: Sequence[str],
+    seeds: int,
+    others: Sequence[Path],
+    overrides: Sequence[str],
+    without: Sequence[str] = (),
+) -> None:
     """Train what is not trained, measure what is not measured, write tables and pictures."""
     steps = plan(FILE, overrides)
     scale = next(step.scale for step in steps.values() if isinstance(step, Config))
@@ -99,7 +108,7 @@ def experiment(data: Path, variants: Sequence[str], seeds: int, others: Sequence
         train_once(steps[stage])
     device = pick_device("cpu" if not torch.cuda.is_available() else "auto")
     judge = load_autoencoder(weights_of(steps["autoencoder"])).to(device)
-    metrics = make_metrics({name: MetricOptions() for name in MEASURED}, scale, device, judge)
+    metrics = make_metrics({name: MetricOptions() for name in MEASURED if name not in without}, scale, device, judge)
     sets = {name: MeasuredPairs(options, name, scale) for name, options in tests.items()}
     folder = weights_of(steps["psnr"]).parents[2]
 
@@ -151,10 +160,10 @@ def train_once(step: Config | Path) -> Path:
 
 
 def follow(config: Config, data: PairedDataset) -> None:
-    """Measure the run some twenty times on the way."""
+    """Measure the run eight times on the way."""
     assert config.train is not None
     config.datasets = config.datasets.model_copy(update={"val": data})
-    config.val.val_freq = max(config.train.total_iter // 20, 1)
+    config.val.val_freq = max(config.train.total_iter // 8, 1)
     config.val.save_img = False
     config.val.metrics = {name: MetricOptions() for name in ("psnr", "lpips")}
 
@@ -203,7 +212,7 @@ def figures(
     """Mean figures by set, kept in the file `cache` as they are found."""
     found = json.loads(cache.read_text()) if cache.is_file() else {}
     for name, pairs in sets.items():
-        if name not in found:
+        if metrics.keys() - found.get(name, {}).keys():
             found[name] = averages(measure(answer(), pairs, metrics, device))
             with replacing(cache) as temporary:
                 temporary.write_text(json.dumps(found, indent=1))
@@ -227,13 +236,14 @@ def write(folder: Path, rows: Sequence[Row]) -> None:
 
 def table(name: str, rows: Sequence[Row]) -> str:
     """A set's means, with the standard deviation over seeds where there are several."""
+    measured = [metric for metric in MEASURED if metric in rows[0].figures[name]]
     lines = [
-        f"| {name} | " + " | ".join(METRICS[metric].label for metric in MEASURED) + " | runs |",
-        "| --- |" + " --- |" * (len(MEASURED) + 1),
+        f"| {name} | " + " | ".join(METRICS[metric].label for metric in measured) + " | runs |",
+        "| --- |" + " --- |" * (len(measured) + 1),
     ]
     for method in dict.fromkeys(row.method for row in rows):
         runs = [row.figures[name] for row in rows if row.method == method]
-        cells = [spread([run[metric] for run in runs], decimals) for metric, decimals in MEASURED.items()]
+        cells = [spread([run[metric] for run in runs], MEASURED[metric]) for metric in measured]
         lines.append(f"| {method} | " + " | ".join(cells) + f" | {len(runs)} |")
     return "\n".join(lines)
 

@@ -39,7 +39,7 @@ def test_quick_demo_writes_the_page_and_repeats_nothing(tmp_path):
     console = Console(record=True, width=160)
     page = run(tmp_path / "out", console, quick=True)
     text = page.read_text(encoding="utf-8")
-    for shown in ("AESOP GAN", "Pixel-loss GAN", "PSNR net", "Bicubic", "AE(SR)", "Photographs"):
+    for shown in ("AESOP GAN", "Pixel-loss GAN", "PSNR net", "Shipped model", "Bicubic", "AE(SR)", "Photographs"):
         assert shown in text
     curves = read_curves(tmp_path / "out" / "runs" / "demo_quick" / "1_psnr" / "scalars.jsonl")
     assert len(curves["l_pix"]) == 2  # the first and the last iteration
