@@ -30,9 +30,9 @@ from aesop.config import Config, MetricOptions, PairedDataset
 from aesop.data.pairs import MeasuredPairs
 from aesop.data.resize import imresize
 from aesop.device import pick_device
-from aesop.engine.pipeline import is_finished, plan
+from aesop.engine.pipeline import is_finished, plan, preflight_pipeline
 from aesop.engine.train import final_model, train
-from aesop.evaluate import Metric, averages, make_metrics, measure, predict
+from aesop.evaluate import Metric, averages, check_metrics, make_metrics, measure, predict
 from aesop.files import replacing
 from aesop.interruption import Interrupted
 from aesop.metrics import METRICS
@@ -104,11 +104,15 @@ def experiment(
     steps = plan(FILE, overrides)
     scale = next(step.scale for step in steps.values() if isinstance(step, Config))
     tests = {name: test_set(data, name, scale) for name in SETS}
+    wanted = {name: MetricOptions() for name in MEASURED if name not in without}
+    faults = preflight_pipeline(steps)[1] + check_metrics(wanted, has_autoencoder=True)
+    if faults:
+        raise ValueError("the experiment cannot run:\n  " + "\n  ".join(faults))
     for stage in ("psnr", "autoencoder"):
         train_once(steps[stage])
     device = pick_device("cpu" if not torch.cuda.is_available() else "auto")
     judge = load_autoencoder(weights_of(steps["autoencoder"])).to(device)
-    metrics = make_metrics({name: MetricOptions() for name in MEASURED if name not in without}, scale, device, judge)
+    metrics = make_metrics(wanted, scale, device, judge)
     sets = {name: MeasuredPairs(options, name, scale) for name, options in tests.items()}
     folder = weights_of(steps["psnr"]).parents[2]
 

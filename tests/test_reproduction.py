@@ -171,6 +171,17 @@ def test_a_missing_test_set_is_named(run, tmp_path):
         run.experiment(tmp_path, ["aesop"], 1, [], TOY)
 
 
+def test_what_is_missing_is_named_before_anything_is_trained(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("AESOP_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for name in run.SETS:
+        (tmp_path / name).mkdir()
+    options = [*TOY, f"path.experiments_root={tmp_path}/runs", f"datasets.train.dataroot_gt={tmp_path}/p.pack"]
+    with pytest.raises(ValueError, match=r"the experiment cannot run:(.|\n)*p\.pack(.|\n)*vgg16(.|\n)*val\.metrics\.lpips"):
+        run.experiment(tmp_path, ["aesop"], 1, [], options)
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.slow
 def test_the_experiment_at_toy_size(run, tmp_path, monkeypatch, capsys):
     if not (SHARED / "weights").is_dir():
