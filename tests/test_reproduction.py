@@ -3,6 +3,8 @@
 import gzip
 import json
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -182,17 +184,23 @@ def test_what_is_missing_is_named_before_anything_is_trained(run, tmp_path, monk
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.slow
-def test_the_experiment_at_toy_size(run, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def toy(run, tmp_path, monkeypatch):
+    """Test sets of one image, a pack of one photograph, and the options to use them."""
     if not (SHARED / "weights").is_dir():
         pytest.skip(f"needs the weights of VGG16, LPIPS and DISTS in {SHARED / 'weights'}")
-    monkeypatch.setenv("AESOP_WEIGHTS", str(SHARED / "weights"))
+    monkeypatch.setenv("AESOP_WEIGHTS", str((SHARED / "weights").resolve()))
     for name in run.SETS:
         folder = tmp_path / "data" / name / "HR" if name == "Set5" else tmp_path / "data" / name
         folder.mkdir(parents=True)
         write_image(folder / "a.png", noise(96, 96))
     pack.write(tmp_path / "p.pack", [("a.png", noise(96, 120))])
-    options = [*TOY, f"path.experiments_root={tmp_path}/runs", f"datasets.train.dataroot_gt={tmp_path}/p.pack"]
+    return [*TOY, f"datasets.train.dataroot_gt={tmp_path}/p.pack"]
+
+
+@pytest.mark.slow
+def test_the_experiment_at_toy_size(run, toy, tmp_path):
+    options = [*toy, f"path.experiments_root={tmp_path}/runs"]
     run.experiment(tmp_path / "data", ["aesop"], 1, [], options)
     folder = tmp_path / "runs" / "x4"
     model = folder / "3_aesop_0" / "models" / "net_g_00000004.safetensors"
@@ -212,3 +220,24 @@ def test_the_experiment_at_toy_size(run, tmp_path, monkeypatch, capsys):
     assert f"| AESOP, weight 1 | {middle:.2f} ± {apart:.2f} |" in (folder / "table.md").read_text()
     for picture in ("plot.png", "crops.png"):
         assert read_image(folder / picture).std() > 10
+
+
+@pytest.mark.slow
+def test_an_experiment_that_was_stopped_ends_as_one_that_was_not(run, toy, tmp_path):
+    arguments = ["--test-data", f"{tmp_path}/data", "--seeds", "1", "--only", "aesop", "--without", "dists"]
+    options = [*toy, "scale=2", "name=x2", "logger.print_freq=1", "stages.psnr.train.total_iter=30"]
+    folders = [tmp_path / name for name in ("stopped", "whole")]
+    stopped, whole = (
+        [sys.executable, run.__file__, *arguments, *options, f"path.experiments_root={folder}"] for folder in folders
+    )
+    with subprocess.Popen(stopped, stdout=subprocess.PIPE, text=True, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("[x2/1_psnr] 3/30"):
+                process.send_signal(signal.SIGTERM)
+        assert process.wait() == 128 + signal.SIGTERM
+    assert not (folders[0] / "x2" / "2_autoencoder").exists()
+    for command in (stopped, whole):
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    kept, undisturbed = ((folder / "x2" / "results.json").read_text() for folder in folders)
+    assert kept == undisturbed
