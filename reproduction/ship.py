@@ -29,7 +29,7 @@ def ship(source: Path, name: str) -> Path:
         "total_iter": info.metadata["total_iter"],
         "stage": info.metadata["stage"],
         "written_by": f"aesop {aesop.__version__}",
-        "licence": "Apache-2.0; trained on photographs with the licences in reproduction/CREDITS.md",
+        "licence": "Apache-2.0; trained on photographs with the licences in CREDITS.md beside this file",
     }
     target = shipped_model().with_name(f"{name}.safetensors")
     target.parent.mkdir(exist_ok=True)

@@ -126,7 +126,7 @@ def test_a_missing_python_package_is_named(monkeypatch):
 
 
 def test_the_committed_credits_name_every_photograph():
-    credits = (REPO / "reproduction" / "CREDITS.md").read_text(encoding="utf-8")
+    credits = (REPO / "src/aesop/assets/models/CREDITS.md").read_text(encoding="utf-8")
     names = [name for *_, listed in photographs.DEBIAN.values() for name in listed.split()] + photographs.KDE_NAMES.split()
     for file in [f"{name}.jpg" for name in names] + [file for chosen in photographs.PYTHON.values() for file in chosen]:
         assert f"| {file} |" in credits
