@@ -68,3 +68,27 @@ def test_unet_normalises_conv1_to_conv8():
 def test_unet_refuses_sides_it_cannot_halve_three_times():
     with pytest.raises(ValueError, match="multiples of 8, found 100x96"):
         build_network({"type": "UNetDiscriminatorSN", "num_feat": 8})(torch.rand(1, 3, 100, 96))
+
+
+@pytest.mark.parametrize(
+    ("options", "last"),
+    [
+        ({"type": "UNetDiscriminatorSN", "num_feat": 8}, "conv9"),
+        ({"type": "VGGStyleDiscriminator128", "num_feat": 4}, "linear2"),
+    ],
+)
+def test_outputs_far_from_zero_keep_their_differences_in_bf16(options, last):
+    torch.manual_seed(0)
+    net, images = build_network(options), torch.rand(2, 3, 128, 128)
+    with torch.no_grad():
+        for _ in range(5):
+            net(images)  # the spectral norms find their values
+    net.eval()
+    bias = net.get_submodule(last).bias.data
+
+    def outputs(at: float) -> torch.Tensor:
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+            bias.fill_(at)
+            return net(images) - at
+
+    torch.testing.assert_close(outputs(50.0), outputs(0.0), atol=1e-4, rtol=0)  # bfloat16's steps are 0.25 at 50
