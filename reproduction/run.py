@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import nn
 
+import aesop
 from aesop.compare import Answer, View
 from aesop.config import Config, MetricOptions, PairedDataset
 from aesop.data.pairs import MeasuredPairs
@@ -102,7 +103,8 @@ def experiment(
 ) -> None:
     """Train what is not trained, measure what is not measured, write tables and pictures."""
     steps = plan(FILE, overrides)
-    scale = next(step.scale for step in steps.values() if isinstance(step, Config))
+    first = next(step for step in steps.values() if isinstance(step, Config))
+    scale, device = first.scale, pick_device(first.device)
     tests = {name: test_set(data, name, scale) for name in SETS}
     wanted = {name: MetricOptions() for name in MEASURED if name not in without}
     faults = preflight_pipeline(steps)[1] + check_metrics(wanted, has_autoencoder=True)
@@ -110,7 +112,6 @@ def experiment(
         raise ValueError("the experiment cannot run:\n  " + "\n  ".join(faults))
     for stage in ("psnr", "autoencoder"):
         train_once(steps[stage])
-    device = pick_device("cpu" if not torch.cuda.is_available() else "auto")
     judge = load_autoencoder(weights_of(steps["autoencoder"])).to(device)
     metrics = make_metrics(wanted, scale, device, judge)
     sets = {name: MeasuredPairs(options, name, scale) for name, options in tests.items()}
@@ -144,7 +145,7 @@ def experiment(
             write(folder, rows)
     draw_plot(folder / "plot.png", rows)
     answers = {label: network(file)() for label, file in {"PSNR net": weights_of(steps["psnr"]), **finals}.items()}
-    draw_crops(folder / "crops.png", sets, answers, scale)
+    draw_crops(folder / "crops.png", answers, scale)
     print((folder / "table.md").read_text(encoding="utf-8"))
     print(f"in {folder}: results.json, table.md, plot.png, crops.png")
 
@@ -279,12 +280,12 @@ def draw_plot(file: Path, rows: Sequence[Row]) -> None:
     plt.close(figure)
 
 
-def draw_crops(file: Path, sets: dict[str, MeasuredPairs], answers: dict[str, Answer], scale: int) -> None:
-    """Where bicubic loses most in some photographs, side by side."""
-    chosen = [("Set14", 12), ("Set14", 1), ("Set14", 13), ("BSDS_test50", 10), ("BSDS_test50", 25)]
+def draw_crops(file: Path, answers: dict[str, Answer], scale: int) -> None:
+    """Where bicubic loses most in the demo's held-out photographs, which may be shown to anybody, side by side."""
+    held_out = Path(aesop.__file__).parent / "assets" / "photos" / "heldout"
+    pairs = MeasuredPairs(PairedDataset(dataroot_gt=str(held_out)), "heldout", scale)
     views = []
-    for name, index in chosen:
-        sample = sets[name][min(index, len(sets[name]) - 1)]
+    for sample in (pairs[index] for index in range(len(pairs))):
         found = {"bicubic": imresize(sample["lq"], scale)}
         found |= {label: answer(sample["lq"], sample["gt"]) for label, answer in answers.items()}
         views.append(View.of(sample, found, scale, side=96, crop=96))
