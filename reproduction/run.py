@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 import aesop
-from aesop.compare import Answer, View
+from aesop.compare import Answer, View, method_names
 from aesop.config import Config, MetricOptions, PairedDataset
 from aesop.data.pairs import MeasuredPairs
 from aesop.data.resize import imresize
@@ -112,12 +112,15 @@ def experiment(
         raise ValueError("the experiment cannot run:\n  " + "\n  ".join(faults))
     for stage in ("psnr", "autoencoder"):
         train_once(steps[stage])
-    judge = load_autoencoder(weights_of(steps["autoencoder"])).to(device)
+    judged_by = weights_of(steps["autoencoder"])
+    judge = load_autoencoder(judged_by).to(device)
     metrics = make_metrics(wanted, scale, device, judge)
     sets = {name: MeasuredPairs(options, name, scale) for name, options in tests.items()}
-    folder = weights_of(steps["psnr"]).parents[2]
+    start = weights_of(steps["psnr"])
+    folder = start.parents[2]
 
-    def measured(method: str, cache: Path, answer: Callable[[], Answer]) -> dict[str, dict[str, float]]:
+    def measured(method: str, cache: Path, answer: Callable[[], Answer], *weights: Path) -> dict[str, dict[str, float]]:
+        drop_outdated(cache, judged_by, *weights)
         return figures(method, cache, answer, sets, metrics, device)
 
     def network(file: Path) -> Callable[[], Answer]:
@@ -126,8 +129,11 @@ def experiment(
     rows = [
         Row("bicubic", measured("bicubic", folder / "bicubic.json", lambda: lambda lq, _: imresize(lq, scale))),
         Row("Lanczos", measured("Lanczos", folder / "lanczos.json", lambda: lambda lq, _: lanczos(lq, scale))),
-        *(Row(file.stem, measured(file.stem, folder / f"{file.stem}.json", network(file))) for file in others),
-        Row("PSNR net", measured("PSNR net", folder / "psnr_net.json", network(weights_of(steps["psnr"])))),
+        *(
+            Row(name, measured(name, folder / f"other_{name}.json", network(file), file))
+            for name, file in zip(method_names([str(file) for file in others]), others, strict=True)
+        ),
+        Row("PSNR net", measured("PSNR net", folder / "psnr_net.json", network(start), start)),
     ]
     finals = {}
     for seed in range(seeds):
@@ -139,12 +145,12 @@ def experiment(
             config.manual_seed = seed
             follow(config, tests[FOLLOWED])
             file = train_once(config)
-            found = measured(f"{label}, seed {seed}", config.run_folder / "figures.json", network(file))
+            found = measured(f"{label}, seed {seed}", config.run_folder / "figures.json", network(file), file)
             rows.append(Row(label, found, seed, list(trajectory(config))))
             finals.setdefault(label, file)
             write(folder, rows)
     draw_plot(folder / "plot.png", rows)
-    answers = {label: network(file)() for label, file in {"PSNR net": weights_of(steps["psnr"]), **finals}.items()}
+    answers = {label: network(file)() for label, file in {"PSNR net": start, **finals}.items()}
     draw_crops(folder / "crops.png", answers, scale)
     print((folder / "table.md").read_text(encoding="utf-8"))
     print(f"in {folder}: results.json, table.md, plot.png, crops.png")
@@ -204,6 +210,12 @@ def answer_of(net: nn.Module, scale: int, device: torch.device) -> Answer:
 
 def lanczos(lq: np.ndarray, scale: int) -> np.ndarray:
     return cv2.resize(lq, None, fx=scale, fy=scale, interpolation=cv2.INTER_LANCZOS4)
+
+
+def drop_outdated(cache: Path, *weights: Path) -> None:
+    """Remove figures that were measured before one of the files they come from was written."""
+    if cache.is_file() and any(file.stat().st_mtime > cache.stat().st_mtime for file in weights):
+        cache.unlink()
 
 
 def figures(

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -215,6 +216,15 @@ def test_the_experiment_at_toy_size(run, toy, tmp_path):
     assert rows[2]["figures"] == rows[4]["figures"]  # the same weights, measured apart
     assert [point["iter"] for point in rows[4]["trajectory"]] == [1, 2, 3, 4]
     assert set(rows[0]["figures"]["Set5"]) == set(run.MEASURED)
+    for name in ("bicubic.json", "psnr_net.json"):
+        (folder / name).write_text((folder / name).read_text().replace('"psnr": ', '"psnr": 1'))
+    start = folder / "1_psnr" / "models" / "net_g_00000004.safetensors"
+    os.utime(start, (time.time() + 60, time.time() + 60))  # as if it had been trained anew
+    run.experiment(tmp_path / "data", ["aesop"], 1, [], options)
+    again = {row["method"]: row["figures"] for row in json.loads((folder / "results.json").read_text())}
+    assert again["PSNR net"] == rows[3]["figures"]
+    assert again["bicubic"] != rows[0]["figures"]  # depends on no weights but the auto-encoder's, and is kept
+    run.write(folder, [run.Row(**row) for row in rows])
     first, second = (row["figures"]["Set5"]["psnr"] for row in rows if row["method"] == "AESOP, weight 1")
     middle, apart = (first + second) / 2, abs(first - second) / 2**0.5
     assert f"| AESOP, weight 1 | {middle:.2f} ± {apart:.2f} |" in (folder / "table.md").read_text()
