@@ -17,7 +17,7 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from email.parser import HeaderParser
 from fnmatch import fnmatch
@@ -68,19 +68,26 @@ PYTHON = {
 }
 # Licences that allow a picture to be used and changed by anybody for anything, under their conditions.
 FREE = r"CC0-1\.0|public domain|CC-BY(-SA)?-[234]\.0|L?GPL-?v?[23](\.0)?\+?"
-# Each photograph is there at several sizes: textures at all scales, and none of the softness of a camera's pixels.
+# A large photograph is there at several sizes: textures at all scales, and little of the softness of a camera's pixels.
 LONGEST_SIDES = (1536, 1024, 683, 456)
 # Of all scales that are trained with.
 MULTIPLE = 24
 
 
 class Missing(ValueError):
-    """A package or picture that is not there; the message says how to get it."""
+    """A package, picture or licence that is not there; the message says how to get it."""
+
+    @classmethod
+    def files(cls, files: list[Path], packages: Iterable[str]) -> "Missing":
+        return cls(
+            f"missing: {', '.join(map(str, files))}. Another version of the package, or a damaged one: "
+            f"install {' '.join(dict.fromkeys(packages))} anew"
+        )
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A picture with its origin; `package` has its version."""
+    """A picture with its origin; `package` has its version, `licence` is several ("; ") where its sources disagree."""
 
     file: Path
     name: str
@@ -102,14 +109,19 @@ def debian(root: Path) -> Iterator[Photograph]:
         for name in names.split():
             author, licence = copyright_of(root / "usr/share/doc" / package / "copyright", f"{prefix}{name}.jpg")
             yield Photograph(root / folder / f"{name}.jpg", f"{name}.jpg", author, licence, version_of(root, package))
-    for name in KDE_NAMES.split():
-        folder = root / "usr/share/wallpapers" / name
-        file = folder / "contents/images/2560x1600.jpg"
-        if not (folder / "metadata.json").is_file():
-            raise Missing(f"{folder}/metadata.json is missing. Install it anew: apt-get install --reinstall {KDE}")
-        about = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))["KPlugin"]
-        author = ", ".join(author["Name"] for author in about["Authors"])
-        yield Photograph(file, f"{name}.jpg", author, about["License"], version_of(root, KDE))
+    described = {name: root / "usr/share/wallpapers" / name / "metadata.json" for name in KDE_NAMES.split()}
+    if absent := [file for file in described.values() if not file.is_file()]:
+        raise Missing.files(absent, [KDE])
+    for name, file in described.items():
+        image = f"{name}/contents/images/2560x1600.jpg"
+        _, by_package = copyright_of(root / "usr/share/doc" / KDE / "copyright", image)
+        try:
+            about = json.loads(file.read_text(encoding="utf-8"))["KPlugin"]
+            author = ", ".join(author["Name"] for author in about["Authors"])
+            licence = "; ".join(dict.fromkeys((about["License"], by_package)))
+        except KeyError as error:
+            raise Missing(f"{file} does not state {error}: another version of the package {KDE}?") from error
+        yield Photograph(root / "usr/share/wallpapers" / image, f"{name}.jpg", author, licence, version_of(root, KDE))
 
 
 def python() -> Iterator[Photograph]:
@@ -158,8 +170,11 @@ def copyright_of(file: Path, name: str) -> tuple[str, str]:
 
 def version_of(root: Path, package: str) -> str:
     """`NAME VERSION (Debian)` from the package's changelog."""
-    with gzip.open(root / "usr/share/doc" / package / "changelog.Debian.gz", "rt", encoding="utf-8") as file:
-        version = re.search(r"\((.*?)\)", file.readline())
+    version = None
+    file = root / "usr/share/doc" / package / "changelog.Debian.gz"
+    if file.is_file():  # small images of Debian keep of the documents only the copyright
+        with gzip.open(file, "rt", encoding="utf-8") as text:
+            version = re.search(r"\((.*?)\)", text.readline())
     return f"{package} {version[1] if version else '(unknown version)'} (Debian)"
 
 
@@ -182,13 +197,9 @@ def build(output: Path, root: Path) -> None:
     photographs = [*debian(root), *python()]
     absent = [p for p in photographs if not p.file.is_file()]
     if absent:
-        again = " ".join(dict.fromkeys(p.package.split()[0] for p in absent))
-        raise Missing(
-            f"missing: {', '.join(str(p.file) for p in absent)}. Another version of the package, or a damaged one: "
-            f"install {again} anew"
-        )
-    used = [p for p in photographs if re.fullmatch(FREE, p.licence)]
-    for left_out in set(photographs) - set(used):
+        raise Missing.files([p.file for p in absent], [p.package.split()[0] for p in absent])
+    used = [p for p in photographs if all(re.fullmatch(FREE, licence) for licence in p.licence.split("; "))]
+    for left_out in (p for p in photographs if p not in used):
         print(f"left out: {left_out.name}, whose licence is now {left_out.licence!r}")
     output.mkdir(parents=True, exist_ok=True)
 
@@ -212,8 +223,8 @@ def credits(photographs: list[Photograph]) -> str:
     head = f"""# Credits
 
 Photographs of other people, under the licences named here, reduced to several sizes each and cut to multiples of {MULTIPLE}
-pixels by reproduction/photographs.py. Author and licence are as the packages state them. Nobody named here endorses this
-project.
+pixels by reproduction/photographs.py. Author and licence are as the packages state them; where a picture's own metadata and
+the package's copyright file name different licences, both are given. Nobody named here endorses this project.
 
 | photograph | author | licence | package |
 | --- | --- | --- | --- |

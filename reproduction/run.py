@@ -1,16 +1,18 @@
 """The experiment of docs/reproduction.md: GANs that differ in one loss, trained, measured and drawn in one command.
 
-    python reproduction/run.py --test-data FOLDER [--seeds 3] [--only LOSS]... [--compare FILE]... [--without METRIC]...
-        [key.path=value ...]
+    python reproduction/run.py --test-data FOLDER [--seeds 3] [--only LOSS]... [--all] [--compare FILE]...
+        [--without METRIC]... [key.path=value ...]
 
-FOLDER holds Set5, Set14 and BSDS_test50: HR images in SET/HR or SET itself, LR images in SET/LRx4 where there are some (else
-bicubic). Options of reproduction.yml are set as for `aesop pipeline`. Run it again, with the same options, to go on where it
-was stopped: what is finished is not repeated. `timeout -s TERM 9m python ...` makes it in pieces. For x2: scale=2 name=x2.
+FOLDER holds Set5, Set14 and BSDS_test50: HR images in SET/HR, with LR images in SET/LRx4 where there are some, or HR images
+in SET itself; without LR images they are made by bicubic reduction. The weights of VGG16, LPIPS and DISTS lie in the folder
+that AESOP_WEIGHTS names. Options of reproduction.yml are set as for `aesop pipeline`. The same command goes on where it was
+stopped: what is finished is not repeated. `timeout -s TERM 9m python ...` makes it in pieces. For x2: scale=2 name=x2.
 
 Into <experiments_root>/<name>: the runs, results.json, table.md, plot.png, crops.png.
 """
 
 import argparse
+import hashlib
 import json
 import logging
 import sys
@@ -20,24 +22,29 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import cv2
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from torch import nn
 
 import aesop
+from aesop.cli import USER_ERRORS
 from aesop.compare import Answer, View, method_names
 from aesop.config import Config, MetricOptions, PairedDataset
 from aesop.data.pairs import MeasuredPairs
 from aesop.data.resize import imresize
 from aesop.device import pick_device
-from aesop.engine.pipeline import is_finished, plan, preflight_pipeline
-from aesop.engine.train import final_model, train
+from aesop.engine.pipeline import is_finished, plan, preflight_pipeline, weights_of
+from aesop.engine.train import train
 from aesop.evaluate import Metric, averages, check_metrics, make_metrics, measure, predict
 from aesop.files import replacing
 from aesop.interruption import Interrupted
 from aesop.metrics import METRICS
 from aesop.weights import load_autoencoder, load_generator
+
+try:
+    import matplotlib.pyplot as plt
+except ImportError:
+    sys.exit('error: the experiment draws with matplotlib: pip install ".[reproduction]"')
 
 FILE = Path(__file__).parent / "reproduction.yml"
 SETS = ("Set5", "Set14", "BSDS_test50")
@@ -74,23 +81,25 @@ class Row:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--test-data", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="0 to N-1")
     parser.add_argument("--only", action="append", choices=VARIANTS, metavar="LOSS", help=f"one of {', '.join(VARIANTS)}")
+    parser.add_argument("--all", action="store_true", help="each of the four losses with and without the artifact loss")
     parser.add_argument(
         "--compare", action="append", type=Path, default=[], metavar="FILE", help="weights to measure as well"
     )
     parser.add_argument("--without", action="append", choices=MEASURED, default=[], metavar="METRIC", help="left out")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value")
     given = parser.parse_intermixed_args()
+    chosen = list(VARIANTS) if given.all else list(dict.fromkeys(given.only or LOSSES))
     logging.getLogger("aesop").addHandler(logging.StreamHandler(sys.stdout))
     logging.getLogger("aesop").setLevel(logging.INFO)
     try:
-        experiment(given.test_data, given.only or list(LOSSES), given.seeds, given.compare, given.overrides, given.without)
-    except (ValueError, OSError, FloatingPointError) as error:
+        experiment(given.test_data, chosen, given.seeds, given.compare, given.overrides, given.without)
+    except USER_ERRORS as error:
         sys.exit(f"error: {error}")
-    except Interrupted as stop:
-        print(stop)
-        sys.exit(stop.exit_code)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        print("stopped; the same command continues")
+        sys.exit(stop.exit_code if isinstance(stop, Interrupted) else 130)
 
 
 def experiment(
@@ -101,27 +110,34 @@ def experiment(
     overrides: Sequence[str],
     without: Sequence[str] = (),
 ) -> None:
-    """Train what is not trained, measure what is not measured, write tables and pictures."""
+    """Train what is not trained, measure what is not measured, write tables and pictures of these variants.
+
+    Raises:
+        ValueError: before anything is trained, for whatever is missing or does not fit.
+    """
+    if seeds < 1:
+        raise ValueError(f"--seeds {seeds}: at least 1")
     steps = plan(FILE, overrides)
-    first = next(step for step in steps.values() if isinstance(step, Config))
-    scale, device = first.scale, pick_device(first.device)
+    gan = steps["adversarial"]
+    if isinstance(gan, Path):
+        raise ValueError("stages.adversarial.weights: the experiment trains the GANs itself; leave it out")
+    scale, device, folder = gan.scale, pick_device(gan.device), gan.run_folder.parent
     tests = {name: test_set(data, name, scale) for name in SETS}
     wanted = {name: MetricOptions() for name in MEASURED if name not in without}
     faults = preflight_pipeline(steps)[1] + check_metrics(wanted, has_autoencoder=True)
+    faults += [f"--compare {file}: a x{found} model, not x{scale}" for file in others if (found := scale_of(file)) != scale]
     if faults:
         raise ValueError("the experiment cannot run:\n  " + "\n  ".join(faults))
-    for stage in ("psnr", "autoencoder"):
-        train_once(steps[stage])
-    judged_by = weights_of(steps["autoencoder"])
-    judge = load_autoencoder(judged_by).to(device)
-    metrics = make_metrics(wanted, scale, device, judge)
     sets = {name: MeasuredPairs(options, name, scale) for name, options in tests.items()}
-    start = weights_of(steps["psnr"])
-    folder = start.parents[2]
+    start, judged_by = (train_once(steps[stage]) for stage in ("psnr", "autoencoder"))
+    metrics = make_metrics(wanted, scale, device, load_autoencoder(judged_by).to(device))
 
     def measured(method: str, cache: Path, answer: Callable[[], Answer], *weights: Path) -> dict[str, dict[str, float]]:
-        drop_outdated(cache, judged_by, *weights)
-        return figures(method, cache, answer, sets, metrics, device)
+        source = {
+            "images": {name: [options.dataroot_gt, options.dataroot_lq] for name, options in tests.items()},
+            "weights": [digest(file) for file in (judged_by, *weights)],
+        }
+        return figures(method, cache, source, answer, sets, metrics, device)
 
     def network(file: Path) -> Callable[[], Answer]:
         return lambda: answer_of(load_generator(file)[0].to(device), scale, device)
@@ -159,10 +175,6 @@ def experiment(
 # --- training ------------------------------------------------------------------------------------------------------------
 
 
-def weights_of(step: Config | Path) -> Path:
-    return step if isinstance(step, Path) else final_model(step)
-
-
 def train_once(step: Config | Path) -> Path:
     """Train a stage to its end, from where it was left; returns its weights."""
     if isinstance(step, Config) and not is_finished(step):
@@ -195,13 +207,28 @@ def test_set(folder: Path, name: str, scale: int) -> PairedDataset:
     """HR and, where there are some, LR images of a test set.
 
     Raises:
-        ValueError: when the set is not there.
+        ValueError: when the set is not there, or cannot be told from other images.
     """
-    hr, lr = folder / name / "HR", folder / name / f"LRx{scale}"
-    hr = hr if hr.is_dir() else folder / name
-    if not hr.is_dir():
-        raise ValueError(f"--test-data: {hr} does not exist; {folder} must hold {', '.join(SETS)} (SET/HR, SET/LRx{scale})")
-    return PairedDataset(name=name, dataroot_gt=str(hr), dataroot_lq=str(lr) if lr.is_dir() else None)
+    folder = folder.resolve()  # the runs keep the path: the same folder must have the same name
+    whole = folder / name
+    hr, lr = whole / "HR", whole / f"LRx{scale}"
+    if hr.is_dir():
+        return PairedDataset(name=name, dataroot_gt=str(hr), dataroot_lq=str(lr) if lr.is_dir() else None)
+    if not whole.is_dir():
+        raise ValueError(f"--test-data: {whole} does not exist; {folder} must hold {', '.join(SETS)}")
+    below = sorted(path.name for path in whole.iterdir() if path.is_dir())
+    if below:
+        raise ValueError(f"--test-data: {whole} has {', '.join(below)}, but no HR: put the HR images into {hr}")
+    return PairedDataset(name=name, dataroot_gt=str(whole))
+
+
+def scale_of(file: Path) -> int:
+    return load_generator(file)[1].scale
+
+
+def digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def answer_of(net: nn.Module, scale: int, device: torch.device) -> Answer:
@@ -212,32 +239,28 @@ def lanczos(lq: np.ndarray, scale: int) -> np.ndarray:
     return cv2.resize(lq, None, fx=scale, fy=scale, interpolation=cv2.INTER_LANCZOS4)
 
 
-def drop_outdated(cache: Path, *weights: Path) -> None:
-    """Remove figures that were measured before one of the files they come from was written."""
-    if cache.is_file() and any(file.stat().st_mtime > cache.stat().st_mtime for file in weights):
-        cache.unlink()
-
-
 def figures(
     method: str,
     cache: Path,
+    source: dict[str, object],
     answer: Callable[[], Answer],
     sets: dict[str, MeasuredPairs],
     metrics: dict[str, Metric],
     device: torch.device,
 ) -> dict[str, dict[str, float]]:
-    """Mean figures by set, kept in the file `cache` as they are found."""
-    found = json.loads(cache.read_text()) if cache.is_file() else {}
+    """Mean figures by set, kept in the file `cache` as they are found, and measured anew when `source` is another."""
+    kept = json.loads(cache.read_text()) if cache.is_file() else {}
+    found = kept["figures"] if kept.get("source") == source else {}
     for name, pairs in sets.items():
         if metrics.keys() - found.get(name, {}).keys():
             found[name] = averages(measure(answer(), pairs, metrics, device))
             with replacing(cache) as temporary:
-                temporary.write_text(json.dumps(found, indent=1))
+                temporary.write_text(json.dumps({"source": source, "figures": found}, indent=1))
             print(
                 f"{method} on {name}: " + "  ".join(f"{metric} {value:.4f}" for metric, value in found[name].items()),
                 flush=True,
             )
-    return found
+    return {name: {metric: found[name][metric] for metric in metrics} for name in sets}
 
 
 # --- tables and pictures -------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """A trained generator into the package: half precision, and of its options only what belongs to nobody's machine.
 
-    python reproduction/ship.py experiments/reproduction/x4/3_ship/models/net_g_00002000.safetensors aesop_compact_x4
+    python reproduction/ship.py experiments/reproduction/x4/3_adversarial/models/net_g_00004000.safetensors aesop_compact_x4
 
 tests/test_shipped_model.py then measures whether it may be shipped, and assets/models/README.md is to be written anew.
 """
@@ -15,10 +15,18 @@ from aesop.inference import shipped_model
 from aesop.weights import load_generator, save_weights
 
 
-def ship(source: Path, name: str) -> Path:
-    """Write assets/models/<name>.safetensors. What a file says of paths, sets and logs is left out."""
+def ship(source: Path, target: Path) -> None:
+    """Write the generator of `source` to `target`. What its metadata say of paths, sets and logs is left out.
+
+    Raises:
+        ValueError: for a file that no training of ours with a discriminator wrote.
+    """
     net, info = load_generator(source)
-    config = yaml.safe_load(info.metadata["config"])
+    config = yaml.safe_load(info.metadata.get("config", "")) or {}
+    if not config.get("network_d"):
+        raise ValueError(
+            f"{source} does not come from the adversarial stage of a training; name a net_g_*.safetensors of its models/"
+        )
     train = config["train"]
     (train.get("aesop_opt") or {}).pop("autoencoder_load", None)
     batch = {key: config["datasets"]["train"][key] for key in ("gt_size", "batch_size_per_gpu")}
@@ -31,13 +39,15 @@ def ship(source: Path, name: str) -> Path:
         "written_by": f"aesop {aesop.__version__}",
         "licence": "Apache-2.0; trained on photographs with the licences in CREDITS.md beside this file",
     }
-    target = shipped_model().with_name(f"{name}.safetensors")
-    target.parent.mkdir(exist_ok=True)
     save_weights(target, {key: tensor.half() for key, tensor in net.state_dict().items()}, metadata)
-    return target
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit(__doc__)
-    print(ship(Path(sys.argv[1]), sys.argv[2]))
+    try:
+        shipped = shipped_model().with_name(f"{sys.argv[2]}.safetensors")
+        ship(Path(sys.argv[1]), shipped)
+        print(shipped)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")

@@ -6,19 +6,22 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from aesop.data import pack
 from aesop.data.images import read_image, write_image
 from aesop.engine.pipeline import plan
+from aesop.inference import shipped_model
+from aesop.weights import load_generator, read_state_dict, save_weights
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "reproduction"))
 
 import photographs
+import ship
 
 REPO = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("AESOP_SHARED", "../shared"))
@@ -98,7 +101,7 @@ def test_the_set_and_its_credits(root, tmp_path, capsys):
     credits = (tmp_path / "out" / "CREDITS.md").read_text()
     assert "| a.jpg | 2008, Ann Author; 2009, Bob Author | CC-BY-SA-4.0 | some-pictures 1.2-3 (Debian) |" in credits
     assert "| c.jpg | 2020, The Package | GPL-2+ | some-pictures 1.2-3 (Debian) |" in credits
-    assert "| Path.jpg | Eve | LGPLv3 |" in credits
+    assert "| Path.jpg | Eve | LGPLv3; GPL-2+ | plasma-workspace-wallpapers 1.2-3 (Debian) |" in credits
     assert "10 images of 3 photographs" in capsys.readouterr().out
 
 
@@ -115,9 +118,20 @@ def test_what_is_missing_is_named_with_its_install_line(root, tmp_path):
     (root / "usr/share/backgrounds/c.jpg").unlink()
     with pytest.raises(photographs.Missing, match=r"c\.jpg.*some-pictures"):
         photographs.build(tmp_path / "out", root)
+    (root / "usr/share/wallpapers/Path/metadata.json").write_text('{"KPlugin": {"License": "LGPLv3"}}')
+    with pytest.raises(photographs.Missing, match=r"Path/metadata\.json does not state 'Authors'"):
+        photographs.build(tmp_path / "out", root)
+    (root / "usr/share/wallpapers/Path/metadata.json").unlink()
+    with pytest.raises(photographs.Missing, match=r"Path/metadata\.json.*install plasma-workspace-wallpapers anew"):
+        photographs.build(tmp_path / "out", root)
     with pytest.raises(photographs.Missing, match=r"apt-get install some-pictures plasma-workspace-wallpapers"):
         photographs.build(tmp_path / "out", tmp_path / "nowhere")
     assert not (tmp_path / "out").exists()
+
+
+def test_documents_that_are_not_installed_leave_the_version_out(root):
+    (root / "usr/share/doc/some-pictures/changelog.Debian.gz").unlink()
+    assert next(photographs.debian(root)).package == "some-pictures (unknown version) (Debian)"
 
 
 def test_a_missing_python_package_is_named(monkeypatch):
@@ -174,6 +188,20 @@ def test_a_missing_test_set_is_named(run, tmp_path):
         run.experiment(tmp_path, ["aesop"], 1, [], TOY)
 
 
+def test_folders_that_could_be_mistaken_for_hr_images_are_refused(run, tmp_path):
+    write_image(tmp_path / "Set5" / "a.png", noise(8, 8))
+    write_image(tmp_path / "Set5" / "LRx2" / "a.png", noise(4, 4))
+    with pytest.raises(ValueError, match=r"Set5 has LRx2, but no HR: put the HR images into .*Set5/HR"):
+        run.experiment(tmp_path, ["aesop"], 1, [], TOY)
+
+
+def test_options_that_the_experiment_cannot_have(run, tmp_path):
+    with pytest.raises(ValueError, match="--seeds 0: at least 1"):
+        run.experiment(tmp_path, ["aesop"], 0, [], TOY)
+    with pytest.raises(ValueError, match=r"stages\.adversarial\.weights: .*leave it out"):
+        run.experiment(tmp_path, ["aesop"], 1, [], [*TOY, f"stages.adversarial.weights={shipped_model()}"])
+
+
 def test_what_is_missing_is_named_before_anything_is_trained(run, tmp_path, monkeypatch):
     monkeypatch.setenv("AESOP_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -182,6 +210,8 @@ def test_what_is_missing_is_named_before_anything_is_trained(run, tmp_path, monk
     options = [*TOY, f"path.experiments_root={tmp_path}/runs", f"datasets.train.dataroot_gt={tmp_path}/p.pack"]
     with pytest.raises(ValueError, match=r"the experiment cannot run:(.|\n)*p\.pack(.|\n)*vgg16(.|\n)*val\.metrics\.lpips"):
         run.experiment(tmp_path, ["aesop"], 1, [], options)
+    with pytest.raises(ValueError, match=r"--compare .*aesop_compact_x4\.safetensors: a x4 model, not x2"):
+        run.experiment(tmp_path, ["aesop"], 1, [shipped_model()], [*options, "scale=2"])
     assert not (tmp_path / "runs").exists()
 
 
@@ -219,34 +249,49 @@ def test_the_experiment_at_toy_size(run, toy, tmp_path):
     for name in ("bicubic.json", "psnr_net.json"):
         (folder / name).write_text((folder / name).read_text().replace('"psnr": ', '"psnr": 1'))
     start = folder / "1_psnr" / "models" / "net_g_00000004.safetensors"
-    os.utime(start, (time.time() + 60, time.time() + 60))  # as if it had been trained anew
-    run.experiment(tmp_path / "data", ["aesop"], 1, [], options)
+    state, about = read_state_dict(start)
+    save_weights(start, {name: tensor.half() for name, tensor in state.items()}, about)  # as if it had been trained anew
+    run.experiment(tmp_path / "data", ["aesop"], 1, [], options, ["dists"])
     again = {row["method"]: row["figures"] for row in json.loads((folder / "results.json").read_text())}
-    assert again["PSNR net"] == rows[3]["figures"]
-    assert again["bicubic"] != rows[0]["figures"]  # depends on no weights but the auto-encoder's, and is kept
+    assert again["PSNR net"]["Set5"]["psnr"] == pytest.approx(rows[3]["figures"]["Set5"]["psnr"], abs=0.1)
+    assert again["bicubic"]["Set5"]["psnr"] > 100  # depends on no weights but the auto-encoder's, and is kept
+    assert "DISTS" not in (folder / "table.md").read_text()
     run.write(folder, [run.Row(**row) for row in rows])
     first, second = (row["figures"]["Set5"]["psnr"] for row in rows if row["method"] == "AESOP, weight 1")
     middle, apart = (first + second) / 2, abs(first - second) / 2**0.5
     assert f"| AESOP, weight 1 | {middle:.2f} ± {apart:.2f} |" in (folder / "table.md").read_text()
     for picture in ("plot.png", "crops.png"):
         assert read_image(folder / picture).std() > 10
+    ship.ship(model, tmp_path / "shipped.safetensors")
+    (trained, _), (shipped, info) = (load_generator(file) for file in (model, tmp_path / "shipped.safetensors"))
+    for name, tensor in trained.state_dict().items():
+        assert torch.equal(tensor.half().float(), shipped.state_dict()[name])
+    assert str(tmp_path) not in "".join(info.metadata.values())
+
+
+def test_shipping_refuses_what_no_training_wrote(tmp_path):
+    with pytest.raises(ValueError, match="does not come from the adversarial stage"):
+        ship.ship(shipped_model(), tmp_path / "w.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
 def test_an_experiment_that_was_stopped_ends_as_one_that_was_not(run, toy, tmp_path):
     arguments = ["--test-data", f"{tmp_path}/data", "--seeds", "1", "--only", "aesop", "--without", "dists"]
-    options = [*toy, "scale=2", "name=x2", "logger.print_freq=1", "stages.psnr.train.total_iter=30"]
+    options = [*toy, "scale=2", "name=x2", "logger.print_freq=1"]
+    options += [f"stages.{stage}.train.total_iter=30" for stage in ("psnr", "adversarial")]
     folders = [tmp_path / name for name in ("stopped", "whole")]
     stopped, whole = (
         [sys.executable, run.__file__, *arguments, *options, f"path.experiments_root={folder}"] for folder in folders
     )
-    with subprocess.Popen(stopped, stdout=subprocess.PIPE, text=True, stderr=subprocess.STDOUT) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("[x2/1_psnr] 3/30"):
-                process.send_signal(signal.SIGTERM)
-        assert process.wait() == 128 + signal.SIGTERM
-    assert not (folders[0] / "x2" / "2_autoencoder").exists()
+    for run_name, not_begun in (("1_psnr", "2_autoencoder"), ("3_aesop_0", "3_aesop_0/figures.json")):
+        with subprocess.Popen(stopped, stdout=subprocess.PIPE, text=True, stderr=subprocess.STDOUT) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith(f"[x2/{run_name}] 5/30"):
+                    process.send_signal(signal.SIGTERM)
+            assert process.wait() == 128 + signal.SIGTERM
+        assert not (folders[0] / "x2" / not_begun).exists()
     for command in (stopped, whole):
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     kept, undisturbed = ((folder / "x2" / "results.json").read_text() for folder in folders)

@@ -77,7 +77,8 @@ def _hand_over(stage: str, options: dict[str, Any], weights: dict[str, str]) -> 
         train_options["aesop_opt"]["autoencoder_load"] = {"path": weights["autoencoder"]}
 
 
-def _weights(step: Config | Path) -> Path:
+def weights_of(step: Config | Path) -> Path:
+    """What a step made, or was given in its place."""
     return step if isinstance(step, Path) else final_model(step)
 
 
@@ -114,7 +115,7 @@ def run_pipeline(steps: dict[str, Config | Path]) -> Path:
                 log.info("%s: finished before, using %s", stage, final_model(step))
             else:
                 train(step, resume=True, world=world)
-    return _weights(steps["adversarial"])
+    return weights_of(steps["adversarial"])
 
 
 def is_finished(config: Config) -> bool:
