@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pickle
+import re
 import sys
 from pathlib import Path
 
@@ -523,6 +524,19 @@ def test_missing_and_unknown_names_are_faults_only_when_strict():
     load_into(net, state, "file", strict=False)
     assert torch.equal(net.state_dict()["conv_hr.bias"], kept)
     assert torch.equal(net.state_dict()["conv_hr.weight"], other.state_dict()["conv_hr.weight"])
+
+
+def test_without_strict_other_shapes_are_left_out(caplog):
+    """An x2 RRDBNet unshuffles its input: its first convolution has 12 input channels, a x4 one's 3; all else is equal."""
+    net, other = network({**GENERATOR, "scale": 2}, seed=1), network(seed=2)
+    first = net.state_dict()["conv_first.weight"].clone()
+    with pytest.raises(WeightsError, match=r"conv_first\.weight"):
+        load_into(net, other.state_dict(), "x4.pth")
+    load_into(net, other.state_dict(), "x4.pth", strict=False)
+    loaded = net.state_dict()
+    assert torch.equal(loaded.pop("conv_first.weight"), first)
+    assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in loaded.items())
+    assert re.search(r"x4\.pth: 1 of \d+ tensors have other shapes and are left out \(conv_first\.weight: ", caplog.text)
 
 
 def test_generators_autoencoders_and_discriminators_are_told_apart(tmp_path):

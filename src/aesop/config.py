@@ -728,7 +728,7 @@ class PathOptions(Options):
     param_key_g: str | None = None
     """Which weights of a `.pth`: params_ema or params; default: the first of these that it has."""
     strict_load_g: bool = True
-    """Every tensor must fit; false: take those that are there."""
+    """Every tensor must fit; false: take those that do."""
     pretrain_network_d: str | None = None
     """Weights the discriminator starts from."""
     param_key_d: str | None = None

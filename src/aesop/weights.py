@@ -5,6 +5,7 @@ Ours are safetensors with bare names and the network's options in the metadata. 
 """
 
 import json
+import logging
 import mmap
 import os
 import pickle
@@ -36,6 +37,8 @@ from aesop.archs import (
     spsr,
 )
 from aesop.files import replacing
+
+log = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
 # Where a checkpoint keeps its weights, best first: the averaged weights are the ones to use.
@@ -530,15 +533,20 @@ _COMPUTED = re.compile(r"\.(attn_mask|relative_position_index)$")
 def fit(net: nn.Module, state: Mapping[str, Tensor], source: str, strict: bool = True) -> State:
     """A file's tensors as `net` has them: its names in its order; with `strict` every name and shape must fit.
 
+    Otherwise those that do not are left out, as in BasicSR (an x2 RRDBNet from a x4 one: all but the first convolution),
+    and a warning counts the ones of other shapes.
+
     Raises:
-        WeightsError: naming the first tensors that do not fit, and what the file looks like instead.
+        WeightsError: naming the first tensors that do not fit, and what the file looks like instead; without `strict` when
+            no name is known, or most of those known have other shapes.
     """
     own, given = net.state_dict(), normalise_names(state)
     shared = own.keys() & given.keys()
     given |= {name: value for name, value in own.items() if _COMPUTED.search(name)}
     wrong = sorted(name for name in own.keys() & given.keys() if own[name].shape != given[name].shape)
     missing, extra = sorted(own.keys() - given.keys()), sorted(given.keys() - own.keys())
-    faults = [f"{name}: {tuple(given[name].shape)} in the file, {tuple(own[name].shape)} wanted" for name in wrong[:3]]
+    misfits = [f"{name}: {tuple(given[name].shape)} in the file, {tuple(own[name].shape)} wanted" for name in wrong[:3]]
+    faults = misfits if strict or 2 * len(wrong) > len(shared) else []
     if strict:
         faults += [f"{len(missing)} missing ({_first(missing)})"] if missing else []
         faults += [f"{len(extra)} unknown ({_first(extra)})"] if extra else []
@@ -548,7 +556,9 @@ def fit(net: nn.Module, state: Mapping[str, Tensor], source: str, strict: bool =
         raise WeightsError(
             f"the weights in {source} do not fit a {type(net).__name__}: {'; '.join(faults)}.{_looks_like(state)}"
         )
-    return {name: given[name] for name in own if name in given}
+    if wrong:
+        log.warning("%s: %d of %d tensors have other shapes and are left out (%s)", source, len(wrong), len(own), misfits[0])
+    return {name: given[name] for name in own if name in given and name not in wrong}
 
 
 def _looks_like(state: Mapping[str, Tensor]) -> str:
