@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import json
 import logging
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -271,7 +272,8 @@ def write(folder: Path, rows: Sequence[Row]) -> None:
     with replacing(folder / "results.json") as temporary:
         temporary.write_text(json.dumps([vars(row) for row in rows], indent=1))
     with replacing(folder / "table.md") as temporary:
-        temporary.write_text("\n\n".join(table(name, rows) for name in SETS) + "\n", encoding="utf-8")
+        tables = [*(table(name, rows) for name in SETS), at_equal_lpips(rows)]
+        temporary.write_text("\n\n".join(tables) + "\n", encoding="utf-8")
 
 
 def table(name: str, rows: Sequence[Row]) -> str:
@@ -293,21 +295,51 @@ def spread(values: Sequence[float], decimals: int) -> str:
     return f"{mean(values):.{decimals}f}{around}"
 
 
+def way(row: Row, rows: Sequence[Row]) -> tuple[list[float], list[float]]:
+    """PSNR and LPIPS of a run on FOLLOWED, from the PSNR net's on."""
+    start = next(row for row in rows if row.method == "PSNR net").figures[FOLLOWED]
+    psnr, lpips = ([point[metric] for point in (start, *(row.trajectory or []))] for metric in ("psnr", "lpips"))
+    return psnr, lpips
+
+
+def at_equal_lpips(rows: Sequence[Row]) -> str:
+    """PSNR where the runs first reach an LPIPS that all of them reach, between two measurements by a straight line."""
+    ways = [(row.method, *way(row, rows)) for row in rows if row.trajectory]
+    shared = max(min(lpips) for _, _, lpips in ways)
+    levels = np.linspace(ways[0][2][0], shared, 5)[1:].tolist()
+    lines = [
+        f"| {FOLLOWED}: PSNR at LPIPS | " + " | ".join(f"{level:.3f}" for level in levels) + " |",
+        "| --- |" + " --- |" * len(levels),
+    ]
+    for method in dict.fromkeys(name for name, *_ in ways):
+        cells = [spread([reached(level, *run) for name, *run in ways if name == method], 2) for level in levels]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def reached(level: float, psnr: Sequence[float], lpips: Sequence[float]) -> float:
+    """PSNR where LPIPS first is at most `level`; nan where it never is."""
+    if lpips[0] <= level:
+        return psnr[0]
+    for at in range(1, len(lpips)):
+        if lpips[at] <= level <= lpips[at - 1]:
+            return float(np.interp(level, [lpips[at], lpips[at - 1]], [psnr[at], psnr[at - 1]]))
+    return math.nan
+
+
 def draw_plot(file: Path, rows: Sequence[Row]) -> None:
     """Perception against distortion: each run from the PSNR net's place on, its end marked."""
-    start = next(row for row in rows if row.method == "PSNR net").figures[FOLLOWED]
     figure, axes = plt.subplots(figsize=(8, 5.5), layout="constrained")
     colours: dict[str, str] = {}
     for row in rows:
         if row.trajectory is None:
             continue
-        points = [start, *row.trajectory]
-        psnr, lpips = ([point[metric] for point in points] for metric in ("psnr", "lpips"))
+        psnr, lpips = way(row, rows)
         label = None if row.method in colours else row.method
         colour = colours.setdefault(row.method, f"C{len(colours)}")
         axes.plot(psnr, lpips, color=colour, alpha=0.5, linewidth=1)
         axes.plot(psnr[-1], lpips[-1], "o", color=colour, label=label)
-    axes.plot(start["psnr"], start["lpips"], "k*", markersize=12, label="PSNR net, where all start")
+    axes.plot(psnr[0], lpips[0], "k*", markersize=12, label="PSNR net, where all start")
     axes.set(xlabel=f"PSNR-Y on {FOLLOWED} (dB), right: more faithful", ylabel=f"LPIPS on {FOLLOWED}, down: looks better")
     axes.grid(alpha=0.3)
     axes.legend()

@@ -215,6 +215,22 @@ def test_what_is_missing_is_named_before_anything_is_trained(run, tmp_path, monk
     assert not (tmp_path / "runs").exists()
 
 
+def test_psnr_at_equal_lpips(run):
+    """Straight lines, of which the closed form is known; one run turns back on its way."""
+
+    def row(method: str, points: list[tuple[float, float]]) -> object:
+        figures = {"Set14": {"psnr": 30.0, "lpips": 0.4}}
+        return run.Row(method, figures, 0, [{"iter": i, "psnr": p, "lpips": q} for i, (p, q) in enumerate(points)] or None)
+
+    rows = [row("PSNR net", []), row("a", [(29, 0.2)]), row("a", [(28, 0.2)]), row("b", [(29, 0.35), (25, 0.38), (26, 0.1)])]
+    assert run.at_equal_lpips(rows).splitlines() == [
+        "| Set14: PSNR at LPIPS | 0.350 | 0.300 | 0.250 | 0.200 |",
+        "| --- | --- | --- | --- | --- |",
+        "| a | 29.62 ± 0.18 | 29.25 ± 0.35 | 28.88 ± 0.53 | 28.50 ± 0.71 |",
+        "| b | 29.00 | 25.29 | 25.46 | 25.64 |",
+    ]
+
+
 @pytest.fixture
 def toy(run, tmp_path, monkeypatch):
     """Test sets of one image, a pack of one photograph, and the options to use them."""
