@@ -52,6 +52,7 @@ SETS = ("Set5", "Set14", "BSDS_test50")
 FOLLOWED = "Set14"  # measured during the training: the trajectories
 # Metric -> decimals in the tables.
 MEASURED = {"psnr": 2, "ssim": 4, "lrpsnr": 2, "aepsnr": 2, "lpips": 4, "dists": 4}
+DRAWN = ("psnr", "lpips")  # the axes of the plot
 
 GAN = "stages.adversarial.train."
 NO_AESOP = GAN + "aesop_opt=null"
@@ -88,7 +89,10 @@ def main() -> None:
     parser.add_argument(
         "--compare", action="append", type=Path, default=[], metavar="FILE", help="weights to measure as well"
     )
-    parser.add_argument("--without", action="append", choices=MEASURED, default=[], metavar="METRIC", help="left out")
+    spared = [metric for metric in MEASURED if metric not in DRAWN]
+    parser.add_argument(
+        "--without", action="append", choices=spared, default=[], metavar="METRIC", help=f"left out, of {', '.join(spared)}"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key.path=value")
     given = parser.parse_intermixed_args()
     chosen = list(VARIANTS) if given.all else list(dict.fromkeys(given.only or LOSSES))
@@ -189,7 +193,7 @@ def follow(config: Config, data: PairedDataset) -> None:
     config.datasets = config.datasets.model_copy(update={"val": data})
     config.val.val_freq = max(config.train.total_iter // 8, 1)
     config.val.save_img = False
-    config.val.metrics = {name: MetricOptions() for name in ("psnr", "lpips")}
+    config.val.metrics = {name: MetricOptions() for name in DRAWN}
 
 
 def trajectory(config: Config) -> Iterator[dict[str, float]]:
@@ -291,6 +295,8 @@ def table(name: str, rows: Sequence[Row]) -> str:
 
 
 def spread(values: Sequence[float], decimals: int) -> str:
+    if any(map(math.isnan, values)):  # which stdev does not take
+        return "nan"
     around = f" ± {stdev(values):.{decimals}f}" if len(values) > 1 else ""
     return f"{mean(values):.{decimals}f}{around}"
 
@@ -298,15 +304,21 @@ def spread(values: Sequence[float], decimals: int) -> str:
 def way(row: Row, rows: Sequence[Row]) -> tuple[list[float], list[float]]:
     """PSNR and LPIPS of a run on FOLLOWED, from the PSNR net's on."""
     start = next(row for row in rows if row.method == "PSNR net").figures[FOLLOWED]
-    psnr, lpips = ([point[metric] for point in (start, *(row.trajectory or []))] for metric in ("psnr", "lpips"))
+    psnr, lpips = ([point[metric] for point in (start, *(row.trajectory or []))] for metric in DRAWN)
     return psnr, lpips
 
 
 def at_equal_lpips(rows: Sequence[Row]) -> str:
-    """PSNR where the runs first reach an LPIPS that all of them reach, between two measurements by a straight line."""
+    """PSNR where the runs first reach an LPIPS that all of them reach, between two measurements by a straight line.
+
+    nan for a run that never fell below the PSNR net's.
+    """
     ways = [(row.method, *way(row, rows)) for row in rows if row.trajectory]
-    shared = max(min(lpips) for _, _, lpips in ways)
-    levels = np.linspace(ways[0][2][0], shared, 5)[1:].tolist()
+    start = ways[0][2][0]
+    fell = [min(lpips) for _, _, lpips in ways if min(lpips) < start]
+    if not fell:
+        return f"No run's LPIPS on {FOLLOWED} fell below the PSNR net's."
+    levels = np.linspace(start, max(fell), 5)[1:].tolist()
     lines = [
         f"| {FOLLOWED}: PSNR at LPIPS | " + " | ".join(f"{level:.3f}" for level in levels) + " |",
         "| --- |" + " --- |" * len(levels),
@@ -318,9 +330,7 @@ def at_equal_lpips(rows: Sequence[Row]) -> str:
 
 
 def reached(level: float, psnr: Sequence[float], lpips: Sequence[float]) -> float:
-    """PSNR where LPIPS first is at most `level`; nan where it never is."""
-    if lpips[0] <= level:
-        return psnr[0]
+    """PSNR where LPIPS first falls to `level`; nan where it does not."""
     for at in range(1, len(lpips)):
         if lpips[at] <= level <= lpips[at - 1]:
             return float(np.interp(level, [lpips[at], lpips[at - 1]], [psnr[at], psnr[at - 1]]))

@@ -147,7 +147,7 @@ def test_the_committed_credits_name_every_photograph():
         assert f"| {file} |" in credits
     held_out = (REPO / "src/aesop/assets/photos/CREDITS.md").read_text(encoding="utf-8").partition("## heldout")[2]
     for file in [f"{name}.jpg" for name in names] + [file for chosen in photographs.PYTHON.values() for file in chosen]:
-        assert f"`{file}`" not in held_out
+        assert file not in held_out
 
 
 # --- the experiment ------------------------------------------------------------------------------------------------------
@@ -229,6 +229,9 @@ def test_psnr_at_equal_lpips(run):
         "| a | 29.62 ± 0.18 | 29.25 ± 0.35 | 28.88 ± 0.53 | 28.50 ± 0.71 |",
         "| b | 29.00 | 25.29 | 25.46 | 25.64 |",
     ]
+    worse = row("worse", [(29, 0.5)])
+    assert run.at_equal_lpips([*rows, worse, worse]).splitlines()[-1] == "| worse | nan | nan | nan | nan |"
+    assert run.at_equal_lpips([rows[0], worse]) == "No run's LPIPS on Set14 fell below the PSNR net's."
 
 
 @pytest.fixture

@@ -533,8 +533,8 @@ _COMPUTED = re.compile(r"\.(attn_mask|relative_position_index)$")
 def fit(net: nn.Module, state: Mapping[str, Tensor], source: str, strict: bool = True) -> State:
     """A file's tensors as `net` has them: its names in its order; with `strict` every name and shape must fit.
 
-    Otherwise those that do not are left out, as in BasicSR (an x2 RRDBNet from a x4 one: all but the first convolution),
-    and a warning counts the ones of other shapes.
+    Otherwise those that do not are left out, as in BasicSR (an x2 RRDBNet from a x4 one: all but the first convolution's
+    weight), and a warning counts the ones of other shapes.
 
     Raises:
         WeightsError: naming the first tensors that do not fit, and what the file looks like instead; without `strict` when
@@ -573,7 +573,7 @@ def load_into(net: nn.Module, state: Mapping[str, Tensor], source: str, strict: 
     """Fill `net` in place with a file's tensors, under any project's names; with `strict` all must fit.
 
     Raises:
-        WeightsError: naming the first tensors that do not fit, and what the file looks like instead.
+        WeightsError: as `fit`; nothing is loaded then.
     """
     fitting = fit(net, state, source, strict)
     net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in fitting.items()}, strict=strict)
