@@ -164,7 +164,7 @@ def write_page(
         f"{len(list((assets / 'photos' / 'train').iterdir()))} photographs were trained on; the {len(samples)} shown here "
         "were held out. The networks are tiny and were trained for minutes, without a perceptual loss: they show that the "
         f"method runs. How far it gets in an hour, with one, is the {SHIPPED.lower()}'s column: the generator that comes "
-        "with the package and that `aesop upscale` uses, trained on other photographs than those held out.",
+        "with the package, which upscales when no other is named; it was trained on other photographs than those held out.",
     )
     page.table(
         "Figures",
