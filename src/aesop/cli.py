@@ -230,11 +230,8 @@ def upscale(
         typer.Option(
             "--model",
             "-m",
-            help="Weights; scale and architecture are found from the file. Default: a model that comes with aesop.",
+            help="Weights; scale and architecture are found from the file. Default: the x4 model that comes with aesop.",
         ),
-    ] = None,
-    scale: Annotated[
-        int | None, typer.Option("--scale", "-s", help="2 or 4 times larger, without -m; default: 4.", show_default=False)
     ] = None,
     tile: Annotated[int, typer.Option(help="Side of the tiles in input pixels; 0: the whole image at once.")] = 256,
     overlap: Annotated[int, typer.Option(help="Overlap of the tiles in input pixels.")] = 16,
@@ -256,7 +253,6 @@ def upscale(
         inputs,
         output,
         model,
-        scale=scale,
         tile=tile,
         overlap=overlap,
         device=device,

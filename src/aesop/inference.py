@@ -39,19 +39,11 @@ SMALLEST_TILE = 32  # below it most of what is computed is overlap
 GRAIN = 4  # sides of tiles and overlaps are multiples of it: the largest unshuffling of an input
 ALPHA_EXTENSIONS = {".png", ".webp", ".tif", ".tiff"}
 DEEP_EXTENSIONS = {".png", ".tif", ".tiff"}  # those that hold 16 bits
-SHIPPED_SCALES = (2, 4)
 
 
-def shipped_model(scale: int = 4) -> Path:
-    """The generator of this scale that comes with the package; assets/models/README.md says what it is and how good.
-
-    Raises:
-        ValueError: when there is none of this scale.
-    """
-    if scale not in SHIPPED_SCALES:
-        there = " and ".join(f"x{known}" for known in SHIPPED_SCALES)
-        raise ValueError(f"--scale {scale}: aesop comes with models for {there}; name another one with -m FILE")
-    return Path(str(resources.files("aesop"))) / "assets" / "models" / f"aesop_compact_x{scale}.safetensors"
+def shipped_model() -> Path:
+    """The generator that comes with the package; assets/models/README.md says what it is and how good."""
+    return Path(str(resources.files("aesop"))) / "assets" / "models" / "aesop_compact_x4.safetensors"
 
 
 # --- one image -------------------------------------------------------------------------------------------------------
@@ -237,7 +229,6 @@ def upscale_files(
     output: Path,
     weights: Path | None = None,
     *,
-    scale: int | None = None,
     tile: int = 256,
     overlap: int = 16,
     device: str = "auto",
@@ -248,8 +239,7 @@ def upscale_files(
     overwrite: bool = False,
     console: Console | None = None,
 ) -> list[Result]:
-    """Upscale files, and all images below folders, with the generator in the file `weights`, or the shipped one of `scale`
-    (4 unless given). With `weights`, the scale is the file's.
+    """Upscale files, and all images below folders, with the generator in the file `weights`, or the shipped one.
 
     `output` is a file when there is one image and it ends like an image; otherwise a folder, in which images from
     folders keep their relative place and are named `<stem><suffix><ext>`: `suffix` is `_x4` (the network's scale) and
@@ -260,22 +250,18 @@ def upscale_files(
 
     Raises:
         ValueError: for inputs that are missing or no images, targets that exist (without `overwrite`), coincide or are
-            other inputs, unusable weights or options, a `scale` that is not the model's or for which none is shipped, a
-            runtime that is not installed.
+            other inputs, unusable weights or options, a runtime that is not installed.
     """
     check_tiling(tile, overlap)
-    model_file = weights or shipped_model(4 if scale is None else scale)
     where = pick_device(device)
     with autocast(where, precision):
         pass  # an unknown precision is refused before the weights are read
     sources = find_sources(inputs, output)
-    model, info = load_generator(model_file)
-    if scale not in (None, info.scale):
-        raise ValueError(f"--scale {scale}: {model_file} is a x{info.scale} model; leave out --scale, or -m")
+    model, info = load_generator(weights or shipped_model())
     jobs = plan_targets(sources, output, ext, f"_x{info.scale}" if suffix is None else suffix, overwrite)
     console = console or Console(stderr=True)
     if weights is None:
-        line = f"with {model_file.stem}, the x{info.scale} model that comes with aesop (another one: -m FILE)"
+        line = f"with {shipped_model().stem}, the x{info.scale} model that comes with aesop (another one: -m FILE)"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     model, line = with_runtime(model.to(where), runtime, where, precision)
     if line:
