@@ -13,7 +13,6 @@ picture), and the four photographs the demo measures on. Author and licence are 
 
 import argparse
 import gzip
-import hashlib
 import json
 import re
 import sys
@@ -29,7 +28,7 @@ import numpy as np
 from aesop.data import pack
 from aesop.data.images import read_image_uint8
 from aesop.data.resize import imresize, mod_crop
-from aesop.files import replacing
+from aesop.files import replacing, sha256_of
 
 # Debian's packages: where their pictures lie, what stands before a name in debian/copyright, and the chosen ones.
 LOMIRI = "usr/share/backgrounds"
@@ -213,9 +212,7 @@ def build(output: Path, root: Path) -> None:
     pack.write(file, images())
     with replacing(output / "CREDITS.md") as temporary:
         temporary.write_text(credits(used), encoding="utf-8")
-    with file.open("rb") as packed:
-        digest = hashlib.file_digest(packed, "sha256").hexdigest()
-    print(f"{file}: {len(pack.list_names(file))} images of {len(used)} photographs, SHA-256 {digest}")
+    print(f"{file}: {len(pack.list_names(file))} images of {len(used)} photographs, SHA-256 {sha256_of(file)}")
 
 
 def credits(photographs: list[Photograph]) -> str:

@@ -12,7 +12,6 @@ Into <experiments_root>/<name>: the runs, results.json, table.md, plot.png, crop
 """
 
 import argparse
-import hashlib
 import json
 import logging
 import math
@@ -34,10 +33,9 @@ from aesop.config import Config, MetricOptions, PairedDataset
 from aesop.data.pairs import MeasuredPairs
 from aesop.data.resize import imresize
 from aesop.device import pick_device
-from aesop.engine.pipeline import is_finished, plan, preflight_pipeline, weights_of
-from aesop.engine.train import train
+from aesop.engine.pipeline import plan, preflight_pipeline, run_step
 from aesop.evaluate import Metric, averages, check_metrics, make_metrics, measure, predict
-from aesop.files import replacing
+from aesop.files import replacing, sha256_of
 from aesop.interruption import Interrupted
 from aesop.metrics import METRICS
 from aesop.weights import load_autoencoder, load_generator
@@ -134,13 +132,13 @@ def experiment(
     if faults:
         raise ValueError("the experiment cannot run:\n  " + "\n  ".join(faults))
     sets = {name: MeasuredPairs(options, name, scale) for name, options in tests.items()}
-    start, judged_by = (train_once(steps[stage]) for stage in ("psnr", "autoencoder"))
+    start, judged_by = (run_step(stage, steps[stage]) for stage in ("psnr", "autoencoder"))
     metrics = make_metrics(wanted, scale, device, load_autoencoder(judged_by).to(device))
 
     def measured(method: str, cache: Path, answer: Callable[[], Answer], *weights: Path) -> dict[str, dict[str, float]]:
         source = {
             "images": {name: [options.dataroot_gt, options.dataroot_lq] for name, options in tests.items()},
-            "weights": [digest(file) for file in (judged_by, *weights)],
+            "weights": [sha256_of(file) for file in (judged_by, *weights)],
         }
         return figures(method, cache, source, answer, sets, metrics, device)
 
@@ -165,7 +163,7 @@ def experiment(
             config.name = f"{config.name.rpartition('/')[0]}/3_{name}_{seed}"
             config.manual_seed = seed
             follow(config, tests[FOLLOWED])
-            file = train_once(config)
+            file = run_step(config.name, config)
             found = measured(f"{label}, seed {seed}", config.run_folder / "figures.json", network(file), file)
             rows.append(Row(label, found, seed, list(trajectory(config))))
             finals.setdefault(label, file)
@@ -178,13 +176,6 @@ def experiment(
 
 
 # --- training ------------------------------------------------------------------------------------------------------------
-
-
-def train_once(step: Config | Path) -> Path:
-    """Train a stage to its end, from where it was left; returns its weights."""
-    if isinstance(step, Config) and not is_finished(step):
-        train(step, resume=True)
-    return weights_of(step)
 
 
 def follow(config: Config, data: PairedDataset) -> None:
@@ -229,11 +220,6 @@ def test_set(folder: Path, name: str, scale: int) -> PairedDataset:
 
 def scale_of(file: Path) -> int:
     return load_generator(file)[1].scale
-
-
-def digest(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def answer_of(net: nn.Module, scale: int, device: torch.device) -> Answer:

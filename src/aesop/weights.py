@@ -38,7 +38,7 @@ from aesop.archs import (
 )
 from aesop.files import replacing
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("aesop")
 
 State = dict[str, Tensor]
 # Where a checkpoint keeps its weights, best first: the averaged weights are the ones to use.

@@ -25,7 +25,7 @@ import aesop
 from aesop.config import Config
 from aesop.data.realworld import pool_name, waiting_name
 from aesop.engine.stages import Stage
-from aesop.files import replacing
+from aesop.files import replacing, sha256_of
 from aesop.weights import WeightsError, load_into, read_state_dict, save_weights
 
 log = logging.getLogger("aesop")
@@ -164,7 +164,7 @@ def _read_verified(folder: Path) -> dict[str, Any]:
         if Path(name).name != name or not (folder / name).is_file():
             raise WeightsError(f"{folder / name} cannot be read: no such file in this folder")
         try:
-            found = _checksum(folder / name)
+            found = sha256_of(folder / name)
         except OSError as error:
             raise WeightsError(f"{folder / name} cannot be read: {error}") from error
         if found != checksum:
@@ -172,16 +172,11 @@ def _read_verified(folder: Path) -> dict[str, Any]:
     return saved
 
 
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _flushed(path: Path) -> str:
     """SHA-256 of a file that was just written, which is on the disk from then on."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
-    return _checksum(path)
+    return sha256_of(path)
 
 
 def _flush_folder(path: Path) -> None:

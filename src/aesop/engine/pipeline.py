@@ -12,7 +12,7 @@ from typing import Any
 
 from aesop.archs.autoencoder import NARROWEST_IN_COLOUR
 from aesop.config import AUTOENCODERS, STAGES, Config
-from aesop.engine.distributed import joined
+from aesop.engine.distributed import World, joined
 from aesop.engine.preflight import preflight
 from aesop.engine.train import final_model, train
 from aesop.option_file import ConfigError, build_config, load_pipeline, stage_nodes
@@ -77,11 +77,6 @@ def _hand_over(stage: str, options: dict[str, Any], weights: dict[str, str]) -> 
         train_options["aesop_opt"]["autoencoder_load"] = {"path": weights["autoencoder"]}
 
 
-def weights_of(step: Config | Path) -> Path:
-    """What a step made, or was given in its place."""
-    return step if isinstance(step, Path) else final_model(step)
-
-
 def preflight_pipeline(steps: dict[str, Config | Path]) -> tuple[dict[str, list[str]], list[str]]:
     """Each stage's description, and the faults of all of them: a missing VGG must not show after two stages of training."""
     described: dict[str, list[str]] = {}
@@ -108,14 +103,19 @@ def run_pipeline(steps: dict[str, Config | Path]) -> Path:
         raise ValueError("the pipeline cannot run:\n  " + "\n  ".join(faults))
     device = next((step.device for step in steps.values() if isinstance(step, Config)), "cpu")
     with joined(device) as world:
-        for stage, step in steps.items():
-            if isinstance(step, Path):
-                log.info("%s: skipped, using %s", stage, step)
-            elif is_finished(step):
-                log.info("%s: finished before, using %s", stage, final_model(step))
-            else:
-                train(step, resume=True, world=world)
-    return weights_of(steps["adversarial"])
+        weights = [run_step(stage, step, world) for stage, step in steps.items()]
+    return weights[-1]
+
+
+def run_step(stage: str, step: Config | Path, world: World | None = None) -> Path:
+    """Train a stage to its end, from where it was left, unless it is finished or its weights are given; returns these."""
+    if isinstance(step, Path):
+        log.info("%s: skipped, using %s", stage, step)
+        return step
+    if is_finished(step):
+        log.info("%s: finished before, using %s", stage, final_model(step))
+        return final_model(step)
+    return train(step, resume=True, world=world)
 
 
 def is_finished(config: Config) -> bool:
