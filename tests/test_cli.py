@@ -469,9 +469,10 @@ def test_stages_start_from_the_weights_they_were_given(trained):
     gan = read_state_dict(trained["adversarial"])[0]
     decoder = load_autoencoder(trained["autoencoder"]).decoder.state_dict()
     for name, tensor in psnr.items():
-        # A handful of EMA steps of decay .999 and lr 1e-4 move a weight by about 1e-6 at most.
+        # In EMA steps of decay .999 and lr 1e-4 a weight moves by about 1e-6 at most; in the auto-encoder's, which warm up,
+        # by as much as the steps themselves.
         torch.testing.assert_close(gan[name], tensor, rtol=0, atol=1e-5)
-        torch.testing.assert_close(decoder[name], tensor, rtol=0, atol=1e-5)
+        torch.testing.assert_close(decoder[name], tensor, rtol=0, atol=1e-4 * ITERATIONS)
     assert any(not torch.equal(gan[name], tensor) for name, tensor in psnr.items())
     assert any(not torch.equal(decoder[name], tensor) for name, tensor in psnr.items())
 

@@ -347,6 +347,25 @@ def test_rules_are_reported_together(write):
     assert len(faults(write(ADVERSARIAL), *overrides)) == 6  # gt_size 30 fits neither the scale nor the discriminator
 
 
+@pytest.mark.parametrize(
+    ("text", "overrides", "expected"),
+    [
+        (PSNR, [], True),
+        (AUTOENCODER, [], True),  # its decoder is trained, its encoder fresh
+        (ADVERSARIAL, [], False),  # its generator is trained
+        (PSNR, ["path.pretrain_network_g=net.pth"], False),
+        (PSNR, ["model_type=SRModel"], False),
+        (PSNR, ["train.ema_warmup=false"], False),
+        (ADVERSARIAL, ["train.ema_warmup=true"], True),
+        (PSNR, ["model_type=SRModel", "train.ema_warmup=true"], True),
+    ],
+)
+def test_the_average_warms_up_where_weights_are_fresh(write, text, overrides, expected):
+    config = resolved(write(text), *overrides)
+    assert config.train.ema_warmup is expected
+    assert f"ema_warmup: {str(expected).lower()}" in config.to_yaml()
+
+
 # --- round trip --------------------------------------------------------------------------------------------------------
 
 positive = st.floats(1e-12, 1e6)
@@ -624,6 +643,7 @@ def test_recipes_train_as_the_published_files_do(write, recipe, published):
         config.train.scheduler = type(config.train.scheduler)()
         if config.train.aesop_opt:
             config.train.aesop_opt.autoencoder_load = None
+    theirs.train.ema_warmup = ours.train.ema_warmup  # only an average of ours warms up
     assert ours.train == theirs.train
     for name in ("gt_size", "batch_size_per_gpu", "use_flip", "use_rot"):
         assert getattr(ours.datasets.train, name) == getattr(theirs.datasets.train, name), name

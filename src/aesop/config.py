@@ -617,6 +617,10 @@ class TrainOptions(Options):
     """How often it goes back to the same state before it stops."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay of the averaged generator, which is what is saved for use; 0: the generator itself."""
+    ema_warmup: bool | None = None
+    """In iteration i the decay is at most (1 + i) / (10 + i), so that the average soon forgets the weights it began with.
+    Default: true, but false where path.pretrain_network_g is given and for published files (model_type). A run that an
+    earlier version began, without this option, continues without warm-up."""
     accumulate: Positive = 1
     """Split each batch into this many parts (gradients add up): less memory, the same step except for what looks at a
     whole batch at once (BatchNorm, the relativistic GAN's means)."""
@@ -808,6 +812,8 @@ class Config(Options):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.train is not None and self.train.ema_warmup is None:
+            self.train.ema_warmup = self.path.pretrain_network_g is None
         faults = [*self._size_faults(), *self._scale_faults()]
         if self.train is not None:
             faults += self._train_faults(self.train)

@@ -142,6 +142,8 @@ def _apply_model_type(raw: Raw, model_type: Any) -> None:
         raise ValueError(f"model_type: {model_type!r} is not supported; known: {', '.join(MODEL_TYPES)}")
     stage, decided = MODEL_TYPES[model_type]
     raw.setdefault("stage", stage)
+    if isinstance(raw.get("train"), dict):
+        raw["train"].setdefault("ema_warmup", False)
     for dotted, value in decided.items():
         *parents, option = dotted.split(".")
         section = _section(raw, "train", *parents)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import os
 import subprocess
 import sys
@@ -10,14 +11,20 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
 from aesop.archs import build_network
 from aesop.archs.vgg import VGGFeatureExtractor
 from aesop.config import TrainOptions
+from aesop.data.pairs import TrainingCrops
+from aesop.engine.checkpoint import _checksum_of
+from aesop.engine.pipeline import is_finished, run_step
+from aesop.engine.schedule import ema_decay
 from aesop.engine.stages import AdversarialStage, AutoEncoderStage, PSNRStage
 from aesop.engine.train import step_seed, train
+from aesop.files import sha256_of
 from aesop.option_file import build_config
 from aesop.weights import WeightsError, load_network, save_weights
 
@@ -253,6 +260,82 @@ def test_averaged_generator_gets_the_statistics_of_batch_norm():
     assert stage.net_g_ema is not None
     assert torch.equal(stage.net_g_ema[1].running_mean, stage.net_g[1].running_mean)
     assert stage.net_g[1].running_mean.abs().sum() > 0
+
+
+def test_the_averages_decay_follows_from_the_iteration_alone():
+    train = TrainOptions(total_iter=1, ema_decay=0.99, ema_warmup=True)
+    assert [ema_decay(train, i) for i in (1, 2, 90, 10_000)] == [2 / 11, 3 / 12, 91 / 100, 0.99]
+    for off in (False, None):
+        assert ema_decay(train.model_copy(update={"ema_warmup": off}), 1) == 0.99
+
+
+def test_the_average_is_the_closed_form_of_its_decays():
+    torch.manual_seed(0)
+    net = build_network({**RRDB, "scale": 4})
+    train = {"total_iter": 3, "pixel_opt": {}, "optim_g": {"lr": 1e-2}, "ema_decay": 0.2, "ema_warmup": True}
+    stage = PSNRStage(TrainOptions.model_validate(train), net)
+    expected = net.conv_first.weight.detach().clone()
+    for iteration, decay in ((1, 2 / 11), (2, 0.2), (3, 0.2)):
+        stage.step(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32), iteration)
+        expected = decay * expected + (1 - decay) * stage.net_g.conv_first.weight.detach()
+    assert torch.allclose(stage.net_g_ema.conv_first.weight, expected, atol=1e-7)
+
+
+def test_after_200_iterations_the_averaged_net_is_as_good_as_the_raw_one(photos, tmp_path):
+    raw = options("psnr", photos, tmp_path, 200)
+    raw["logger"] |= {"save_checkpoint_freq": 200}
+    raw["val"]["val_freq"] = 0
+    run(raw)
+    crops, net = TrainingCrops(build_config(raw, "test")[0].datasets.train, 4, seed=1), build_network({**RRDB, "scale": 4})
+    gt, lq = (torch.stack([crops[k][part] for k in range(24)]).float() / 255 for part in ("gt", "lq"))
+    error = {}
+    for name in ("net_g", "net_g_ema"):
+        net.load_state_dict(load_file(tmp_path / "run" / "state" / "00000200" / f"{name}.safetensors"))
+        with torch.no_grad():
+            error[name] = (net(lq) - gt).square().mean().item()
+    assert 10 * math.log10(error["net_g_ema"] / error["net_g"]) < 0.2  # dB; without warm-up 5.7
+
+
+def as_by_an_earlier_version(folder: Path) -> None:
+    """Take the option that it did not have out of all that a run wrote."""
+    for file in folder.rglob("*.safetensors"):
+        with safe_open(file, "pt") as weights:
+            metadata = weights.metadata()
+        lines = metadata.get("config", "").splitlines(keepends=True)
+        save_weights(file, load_file(file), metadata | {"config": "".join(x for x in lines if "ema_warmup" not in x)})
+    for file in folder.rglob("state.json"):
+        content = json.loads(file.read_text())
+        del content["sha256"]
+        content["files"] = {name: sha256_of(file.parent / name) for name in content["files"]}
+        file.write_text(json.dumps({"sha256": _checksum_of(content), **content}))
+
+
+def test_a_run_begun_by_a_version_without_ema_warmup_goes_on_without(photos, tmp_path):
+    whole = options("psnr", photos, tmp_path, 4, "whole", ema_warmup=False)
+    run(whole)
+    run(options("psnr", photos, tmp_path, 2, "parts", ema_warmup=False))
+    as_by_an_earlier_version(tmp_path / "parts")
+    raw = options("psnr", photos, tmp_path, 4, "parts")
+    config, _ = build_config(raw, "test")
+    assert config.train.ema_warmup is True
+    for _ in range(2):  # the second time it is finished
+        run_step("psnr", config)
+        first, second = (all_tensors(tmp_path / name / "state" / "00000004") for name in ("whole", "parts"))
+        assert all(torch.equal(first[name], second[name]) for name in first)
+        assert "ema_warmup" not in (tmp_path / "parts" / "config.yml").read_text()
+
+
+def test_a_stage_finished_by_a_version_without_ema_warmup_is_finished(photos, tmp_path):
+    raw = options("psnr", photos, tmp_path, 2)
+    run(raw)
+    config, _ = build_config(raw, "test")
+    assert is_finished(config)
+    without, _ = build_config(options("psnr", photos, tmp_path, 2, ema_warmup=False), "test")
+    with pytest.raises(ValueError, match="ema_warmup: true"):
+        is_finished(without)
+    as_by_an_earlier_version(tmp_path / "run")
+    assert is_finished(config)
+    assert is_finished(without)
 
 
 def test_run_leaves_what_the_documentation_says(photos, tmp_path):

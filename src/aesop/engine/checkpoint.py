@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -128,6 +128,11 @@ def states(folder: Path) -> list[Path]:
     """The state folders there are, oldest first."""
     found = (path for path in folder.glob("*") if path.is_dir() and path.name.isdigit())
     return sorted(found, key=lambda path: int(path.name))
+
+
+def sets_ema_warmup(config: Iterable[str]) -> bool:
+    """Whether a line of a resolved configuration sets `train.ema_warmup`: earlier versions had no such option."""
+    return any(line.lstrip().startswith("ema_warmup:") for line in config)
 
 
 def load_state(folder: Path, stage: Stage, config: Config) -> Progress:

@@ -72,7 +72,7 @@ def _adversarial(stage: AdversarialStage, lq: Tensor, gt: Tensor) -> dict[str, P
 def _update(stage: Stage) -> None:
     for optimizer in stage.optimizers.values():
         optimizer.step()
-    stage.update_ema()
+    stage.update_ema(iteration=1)
 
 
 def time_parts(stage: Stage, lq: Tensor, gt: Tensor, seconds: float) -> dict[str, float]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from aesop.archs.autoencoder import NARROWEST_IN_COLOUR
 from aesop.config import AUTOENCODERS, STAGES, Config
+from aesop.engine.checkpoint import sets_ema_warmup
 from aesop.engine.distributed import World, joined
 from aesop.engine.preflight import preflight
 from aesop.engine.train import final_model, train
@@ -127,7 +128,10 @@ def is_finished(config: Config) -> bool:
     if not final_model(config).is_file():
         return False
     made_with = read_state_dict(final_model(config))[1].get("config", "").splitlines()
-    changed = [line for line in difflib.ndiff(made_with, config.to_yaml().splitlines()) if line[0] in "+-"]
+    asked_for = config.to_yaml().splitlines()
+    if not sets_ema_warmup(made_with):  # begun before there was this option
+        asked_for = [line for line in asked_for if not sets_ema_warmup([line])]
+    changed = [line for line in difflib.ndiff(made_with, asked_for) if line[0] in "+-"]
     if changed:
         raise ValueError(
             f"{final_model(config)} was made with other options ({'; '.join(changed[:4])}): remove {config.run_folder} to "

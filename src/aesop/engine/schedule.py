@@ -1,9 +1,9 @@
-"""Learning rates as pure functions of the iteration, so that a resumed run needs no scheduler state."""
+"""Learning rates and the EMA's decay as pure functions of the iteration, so that a resumed run needs no state for them."""
 
 import math
 from itertools import accumulate
 
-from aesop.config import SchedulerOptions
+from aesop.config import SchedulerOptions, TrainOptions
 
 
 def learning_rate(options: SchedulerOptions, base_lr: float, iteration: int, warmup_iter: int = -1) -> float:
@@ -35,3 +35,10 @@ def _cosine(options: SchedulerOptions, base_lr: float, done: int) -> float:
     progress = (done - (ends[k] - options.periods[k])) / options.periods[k]
     amplitude = options.restart_weights[k] * 0.5 * (base_lr - options.eta_min)
     return options.eta_min + amplitude * (1 + math.cos(math.pi * progress))
+
+
+def ema_decay(options: TrainOptions, iteration: int) -> float:
+    """The averaged generator's decay after `iteration` (from 1): `ema_decay`, with warm-up at most (1 + i) / (10 + i)."""
+    if not options.ema_warmup:
+        return options.ema_decay
+    return min(options.ema_decay, (1 + iteration) / (10 + iteration))

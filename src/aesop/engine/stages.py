@@ -18,7 +18,7 @@ from aesop.archs.autoencoder import NARROWEST_IN_COLOUR
 from aesop.config import AesopOptions, Config, OptimizerOptions, PathOptions, PixelOptions, TrainOptions
 from aesop.device import autocast
 from aesop.engine.distributed import World, average_gradients, mean_of_all, synchronised
-from aesop.engine.schedule import learning_rate
+from aesop.engine.schedule import ema_decay, learning_rate
 from aesop.losses import (
     PIXEL_CRITERIA,
     AESOPLoss,
@@ -79,17 +79,19 @@ class Stage:
             gt_usm: the sharpened HR, which the options `*_gt_usm` choose for single losses.
         """
         make = self.whole_step if self.replayed is None else self.replayed
-        return make(lq, gt, iteration, gt_usm)
+        scalars = make(lq, gt, iteration, gt_usm)
+        self.update_ema(iteration)
+        return scalars
 
     def whole_step(self, lq: Tensor, gt: Tensor, iteration: int, gt_usm: Tensor | None) -> Scalars:
-        """The computation of `step`. Nothing in it waits for the device or depends on values there."""
+        """The computation of `step` but for the EMA, whose decay changes. Nothing in it waits for the device or depends on
+        values there."""
         statistics = list(self._statistics())
         kept = [tensor.clone() for tensor in statistics]
         self.skipped = torch.zeros_like(self.skipped)
         scalars = self._step(lq, gt, iteration, gt_usm)
         for tensor, former in zip(statistics, kept, strict=True):
             tensor.copy_(torch.where(self.skipped > 0, former, tensor))
-        self.update_ema()
         return scalars
 
     def _step(self, lq: Tensor, gt: Tensor, iteration: int, gt_usm: Tensor | None) -> Scalars:
@@ -170,13 +172,14 @@ class Stage:
             optimizer.step()
 
     @torch.no_grad()
-    def update_ema(self) -> None:
+    def update_ema(self, iteration: int) -> None:
         """Parameters are averaged; buffers (BatchNorm statistics of some generators) follow."""
         if self.net_g_ema is not None:
             averaged: list[Tensor] = list(self.net_g_ema.parameters())
             current: list[Tensor] = list(self.net_g.parameters())
-            torch._foreach_mul_(averaged, self.options.ema_decay)
-            torch._foreach_add_(averaged, current, alpha=1 - self.options.ema_decay)
+            decay = ema_decay(self.options, iteration)
+            torch._foreach_mul_(averaged, decay)
+            torch._foreach_add_(averaged, current, alpha=1 - decay)
             for ema, buffer in zip(self.net_g_ema.buffers(), self.net_g.buffers(), strict=True):
                 ema.copy_(buffer)
 

@@ -30,6 +30,7 @@ from aesop.engine.checkpoint import (
     save_model,
     save_state,
     set_newer_aside,
+    sets_ema_warmup,
     states,
 )
 from aesop.engine.distributed import World, agreed, agreed_signal, any_of, average_scalars, barrier, broadcast_state, joined
@@ -39,6 +40,7 @@ from aesop.engine.stages import AdversarialStage, Diverged, Stage, build_stage
 from aesop.evaluate import averages, check_sizes, image_saver, is_better, make_metrics, measure, predict
 from aesop.files import replacing
 from aesop.interruption import Interrupted, Signals
+from aesop.weights import WeightsError, read_state_dict
 
 log = logging.getLogger("aesop")
 
@@ -77,11 +79,14 @@ def train(config: Config, resume: bool = False, world: World | None = None) -> P
             f"{folder} already holds a run with checkpoints: add --resume to continue it, or choose another name"
         )
     with _logging_to(folder, world), algorithms(config.deterministic):
+        source = _source(config, resume, world, folder)
+        if source is not None:
+            config = _as_begun(config, source)
         stage = build_stage(config, world)
         accelerate(stage, config.channels_last, config.compile, config.cuda_graphs)
         validation = Validation(config, stage, world, folder)
         degrader = Degrader(config, world.rank) if config.degradation else None
-        progress = _starting_point(config, stage, degrader, resume, world, folder)
+        progress = _starting_point(config, stage, degrader, source, world, folder)
         broadcast_state(world, stage.networks.values())
         images = training_images(config)
         _announce(config, stage, world, len(images.pairs))
@@ -291,13 +296,30 @@ def step_seed(seed: int, iteration: int, rank: int) -> int:
     return int(np.random.SeedSequence((seed, 3, iteration, rank)).generate_state(1, np.uint64)[0])
 
 
-def _starting_point(
-    config: Config, stage: Stage, degrader: Degrader | None, resume: bool, world: World, folder: Path
-) -> Progress:
-    """The newest state with --resume, else path.resume_state, else the beginning."""
+def _source(config: Config, resume: bool, world: World, folder: Path) -> Path | None:
+    """The state to continue from: the newest one with --resume, else path.resume_state, else none."""
     source = _chosen_state(world, folder) if resume else None
     if source is None and config.path.resume_state:
         source = Path(config.path.resume_state)
+    return source
+
+
+def _as_begun(config: Config, source: Path) -> Config:
+    """The configuration without EMA warm-up where the run to continue began before there was one: it stays the same run."""
+    assert config.train is not None
+    try:
+        _, metadata = read_state_dict(source / "net_g.safetensors")
+    except WeightsError:
+        return config  # loading the state says what is wrong with it
+    if sets_ema_warmup(metadata.get("config", "").splitlines()):
+        return config
+    return config.model_copy(update={"train": config.train.model_copy(update={"ema_warmup": None})})
+
+
+def _starting_point(
+    config: Config, stage: Stage, degrader: Degrader | None, source: Path | None, world: World, folder: Path
+) -> Progress:
+    """The state's progress, and the stage filled from it; without a state the beginning."""
     progress = Progress() if source is None else _load(source, stage, degrader, config, world)
     barrier(world)
     if world.is_main:
