@@ -24,8 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from aesop.archs import build_network
 from aesop.archs.vgg import VGGFeatureExtractor
-from aesop.config import Config
-from aesop.option_file import load_config
+from aesop.options.config import Config
+from aesop.options.read import load_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 RECIPES = ("psnr_rrdb", "aesop_rrdb", "aesop_swinir", "realworld_aesop")

@@ -33,9 +33,7 @@ from torch import Tensor
 import aesop
 from aesop.archs import build_network
 from aesop.archs.vgg import VGGFeatureExtractor
-from aesop.config import DegradationOptions, TrainDataset
-from aesop.data.degradations import batch_generator, degrade, usm_sharpen
-from aesop.data.kernels import (
+from aesop.data.degradation.blur_kernels import (
     GENERALIZED,
     PLATEAU,
     SINC,
@@ -44,12 +42,16 @@ from aesop.data.kernels import (
     sample_blur_kernels,
     sample_final_kernels,
 )
+from aesop.data.degradation.operations import usm_sharpen
+from aesop.data.degradation.random_degradation import batch_generator, degrade
 from aesop.data.loader import to_device
 from aesop.data.realworld import Degrader, HRCrops
-from aesop.device import pick_device
-from aesop.engine.distributed import World
-from aesop.engine.stages import AdversarialStage, PSNRStage, Stage
-from aesop.option_file import build_config
+from aesop.options.datasets import TrainDataset
+from aesop.options.degradation import DegradationOptions
+from aesop.options.read import build_config
+from aesop.system.device import pick_device
+from aesop.system.distributed import World
+from aesop.training.stages import AdversarialStage, PSNRStage, Stage
 from record import described, write
 
 PHOTOS = Path(aesop.__file__).parent / "assets" / "photos" / "train"
@@ -124,7 +126,7 @@ def measure_degradation(device: torch.device, repeats: int) -> dict[str, dict[st
         degrade(usm_sharpen(gt), OPTIONS, SCALE, batch_generator(0, number), per_sample)
 
     def published(number: int) -> None:
-        with patch("aesop.data.degradations.render", render_one_by_one):
+        with patch("aesop.data.degradation.random_degradation.render", render_one_by_one):
             work(number)
 
     ways = {"a draw a batch": work, "per_sample": lambda number: work(number, True), "as published (stand-in)": published}

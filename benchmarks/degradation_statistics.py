@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from aesop.config import DegradationOptions
-from aesop.data.degradations import Draw, batch_generator, draw
-from aesop.data.kernels import KINDS
+from aesop.data.degradation.blur_kernels import KINDS
+from aesop.data.degradation.random_degradation import Draw, batch_generator, draw
+from aesop.options.degradation import DegradationOptions
 
 N = 10_000
 

@@ -44,10 +44,10 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 import training_step
-from aesop.data.images import read_image
-from aesop.device import pick_device, synchronise
-from aesop.engine.speed import WARM_UP, Compiler, parts_to_compile
-from aesop.inference import upscale_image
+from aesop.images.read import read_image
+from aesop.inference.tiling import upscale_image
+from aesop.system.device import pick_device, synchronise
+from aesop.training.acceleration import WARM_UP, Compiler, parts_to_compile
 from record import described, write
 from roofline import measured_peaks, roofline
 from training_step import AUTOENCODER, BASELINE, RECIPES, RRDB, SWINIR, Recipe, measure, ours, steps_of, table

@@ -13,8 +13,10 @@ import numpy as np
 import torch
 
 import aesop
-from aesop.data.degradations import jpeg
-from aesop.data.images import list_images, read_image_uint8, to_tensor
+from aesop.data.degradation.jpeg import jpeg
+from aesop.images.listing import list_images
+from aesop.images.read import read_image_uint8
+from aesop.images.tensors import to_tensor
 
 QUALITIES = (30, 50, 70, 80, 90, 95)
 PHOTOS = Path(aesop.__file__).parent / "assets" / "photos" / "heldout"

@@ -32,12 +32,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 import aesop
-from aesop.config import TrainDataset
-from aesop.data import pack
-from aesop.data.images import list_images, read_image_uint8
 from aesop.data.loader import batches
-from aesop.data.pairs import TrainingCrops
-from aesop.data.resize import imresize, mod_crop
+from aesop.data.training_crops import TrainingCrops
+from aesop.images import pack
+from aesop.images.listing import list_images
+from aesop.images.read import read_image_uint8
+from aesop.images.resize import imresize, mod_crop
+from aesop.options.datasets import TrainDataset
 from record import described, write
 
 PHOTOS = Path(aesop.__file__).parent / "assets" / "photos" / "train"

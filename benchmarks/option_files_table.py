@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from typer.testing import CliRunner
 
 from aesop.cli import app
-from aesop.option_file import load_config
+from aesop.options.read import load_config
 from published_lib import Substitutes, option_files, write
 
 HEAD = """# The published option files

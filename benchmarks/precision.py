@@ -21,12 +21,12 @@ from typing import Any
 import torch
 
 import aesop
-from aesop.config import Config
-from aesop.device import pick_device, reason_against_bf16
-from aesop.engine.train import train
-from aesop.evaluate import METRIC_WEIGHTS
-from aesop.option_file import build_config
-from aesop.weights import has_pretrained
+from aesop.metrics.build import METRIC_WEIGHTS
+from aesop.options.config import Config
+from aesop.options.read import build_config
+from aesop.system.device import pick_device, reason_against_bf16
+from aesop.training.train import train
+from aesop.weights.pretrained import has_pretrained
 from record import described, write
 
 PHOTOS = Path(aesop.__file__).parent / "assets" / "photos"

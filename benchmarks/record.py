@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 import aesop
-from aesop.files import replacing
+from aesop.system.files import replacing
 
 RESULTS = Path(__file__).parent / "results"
 

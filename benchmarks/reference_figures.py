@@ -19,12 +19,16 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from aesop.config import Config, MetricOptions, PairedDataset
-from aesop.data.pairs import MeasuredPairs
-from aesop.data.resize import imresize
-from aesop.evaluate import make_metrics, measure, test
-from aesop.files import replacing
-from aesop.weights import load_network
+from aesop.commands.test import test
+from aesop.data.measured_pairs import MeasuredPairs
+from aesop.evaluation.measure import measure
+from aesop.images.resize import imresize
+from aesop.metrics.build import make_metrics
+from aesop.options.config import Config
+from aesop.options.datasets import PairedDataset
+from aesop.options.validation import MetricOptions
+from aesop.system.files import replacing
+from aesop.weights.load import load_network
 
 SCALE = 4
 KINDS = {"psnr_y": "psnr", "ssim_y": "ssim", "lpips_alex": "lpips", "lpips_vgg": "lpips_vgg", "dists": "dists"}

@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "hostile"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "engine"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "training"))
 
 import damage
 import kills
@@ -55,7 +55,7 @@ def hostile_input(arguments: argparse.Namespace) -> Section:
 
 def killed_trainings(arguments: argparse.Namespace) -> Section:
     lines = [
-        "Real `aesop train` processes with loaders and validation (`tests/engine/kills.py`), killed in the middle of what",
+        "Real `aesop train` processes with loaders and validation (`tests/training/kills.py`), killed in the middle of what",
         f"is named, and started again with `--resume`, for {', '.join(kills.STAGES)} in turn. Each run had to end with the",
         "tensors (weights, EMA, moments, pool) and the log of one that was left alone, bit for bit; no state might be",
         f"unreadable, at most {kills.FREQUENCY} steps, the distance between checkpoints, might be lost, and SIGTERM and",
@@ -84,7 +84,7 @@ def damaged_states(arguments: argparse.Namespace) -> Section:
     with tempfile.TemporaryDirectory() as folder:
         tried = damage.damage_states(Path(folder), arguments.damages, arguments.seed, "realworld")
     lines = [
-        "The newest state of a training, cut at a byte or with one bit flipped (`tests/engine/damage.py`): refused each",
+        "The newest state of a training, cut at a byte or with one bit flipped (`tests/training/damage.py`): refused each",
         f"time, and the state before it was used. Seed {arguments.seed}.",
         "",
         "| file | cut | flipped bit |",

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import training_step
 from aesop.archs import build_network
 from aesop.archs.vgg import VGGFeatureExtractor
-from aesop.device import synchronise
+from aesop.system.device import synchronise
 from training_step import Recipe
 
 IN_FLOAT = "auto-encoder"

@@ -29,13 +29,13 @@ from torch import Tensor
 
 from aesop.archs import AutoEncoder, build_network
 from aesop.archs.vgg import VGGFeatureExtractor
-from aesop.config import TrainOptions
-from aesop.device import algorithms, pick_device, synchronise
-from aesop.engine.distributed import World
-from aesop.engine.parts import time_parts
-from aesop.engine.speed import accelerate
-from aesop.engine.stages import AdversarialStage, AutoEncoderStage, Stage
 from aesop.losses import GANLoss
+from aesop.options.training import TrainOptions
+from aesop.system.device import algorithms, pick_device, synchronise
+from aesop.system.distributed import World
+from aesop.training.acceleration import accelerate
+from aesop.training.stages import AdversarialStage, AutoEncoderStage, Stage
+from aesop.training.step_timing import time_parts
 from checkout import PublishedCode
 from record import described, write
 

@@ -26,9 +26,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import aesop
 from aesop.archs.rrdbnet import RRDBNet
-from aesop.data.images import read_image, to_array, to_tensor
-from aesop.inference import upscale_image
-from aesop.runtime import Converted, with_runtime
+from aesop.images.read import read_image
+from aesop.images.tensors import to_array, to_tensor
+from aesop.inference.openvino_runtime import Converted, with_runtime
+from aesop.inference.tiling import upscale_image
 from record import described, write
 
 PHOTOS = Path(aesop.__file__).parent / "assets" / "photos" / "train"

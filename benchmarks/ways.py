@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from aesop.archs import AutoEncoder, build_network
 from aesop.archs.rrdbnet import ResidualDenseBlock
-from aesop.device import autocast, pick_device, synchronise
 from aesop.losses import ArtifactLoss
+from aesop.system.device import autocast, pick_device, synchronise
 from record import described, write
 from training_step import AUTOENCODER, RRDB, unfolded_artifact_map
 

@@ -25,10 +25,10 @@ from pathlib import Path
 
 import numpy as np
 
-from aesop.data import pack
-from aesop.data.images import read_image_uint8
-from aesop.data.resize import imresize, mod_crop
-from aesop.files import replacing, sha256_of
+from aesop.images import pack
+from aesop.images.read import read_image_uint8
+from aesop.images.resize import imresize, mod_crop
+from aesop.system.files import replacing, sha256_of
 
 # Debian's packages: where their pictures lie, what stands before a name in debian/copyright, and the chosen ones.
 LOMIRI = "usr/share/backgrounds"

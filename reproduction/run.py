@@ -28,17 +28,21 @@ from torch import nn
 
 import aesop
 from aesop.cli import USER_ERRORS
-from aesop.compare import Answer, View, method_names
-from aesop.config import Config, MetricOptions, PairedDataset
-from aesop.data.pairs import MeasuredPairs
-from aesop.data.resize import imresize
-from aesop.device import pick_device
-from aesop.engine.pipeline import plan, preflight_pipeline, run_step
-from aesop.evaluate import Metric, averages, check_metrics, make_metrics, measure, predict
-from aesop.files import replacing, sha256_of
-from aesop.interruption import Interrupted
+from aesop.commands.pipeline import plan, preflight_pipeline, run_step
+from aesop.data.measured_pairs import MeasuredPairs
+from aesop.evaluation.measure import averages, measure, predict
+from aesop.evaluation.methods import Answer, method_names
+from aesop.images.resize import imresize
 from aesop.metrics import METRICS
-from aesop.weights import load_autoencoder, load_generator
+from aesop.metrics.build import Metric, check_metrics, make_metrics
+from aesop.options.config import Config
+from aesop.options.datasets import PairedDataset
+from aesop.options.validation import MetricOptions
+from aesop.system.device import pick_device
+from aesop.system.files import replacing, sha256_of
+from aesop.system.signals import Interrupted
+from aesop.web.image_views import View
+from aesop.weights.load import load_autoencoder, load_generator
 
 try:
     import matplotlib.pyplot as plt

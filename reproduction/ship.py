@@ -11,8 +11,9 @@ from pathlib import Path
 import yaml
 
 import aesop
-from aesop.inference import shipped_model
-from aesop.weights import load_generator, save_weights
+from aesop.inference.shipped_model import shipped_model
+from aesop.weights.load import load_generator
+from aesop.weights.save import save_weights
 
 
 def ship(source: Path, target: Path) -> None:

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from aesop.archs import build_network
-from aesop.convert import convert
-from aesop.weights import LoadedInfo, load_network
+from aesop.commands.convert import convert
+from aesop.weights.load import LoadedInfo, load_network
 
 State = dict[str, Tensor]
 SHARED = Path(os.environ.get("AESOP_SHARED") or Path(__file__).resolve().parents[2] / "shared")

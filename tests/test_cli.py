@@ -20,8 +20,9 @@ from typer.testing import CliRunner, Result
 
 import aesop
 from aesop.cli import app
-from aesop.option_file import load_config
-from aesop.weights import load_autoencoder, load_network, read_state_dict
+from aesop.options.read import load_config
+from aesop.weights.load import load_autoencoder, load_network
+from aesop.weights.read import read_state_dict
 
 REPO = Path(__file__).resolve().parents[1]
 TINY = {"type": "RRDBNet", "num_feat": 16, "num_block": 1, "num_grow_ch": 4}
@@ -327,7 +328,7 @@ def test_an_interrupted_command_says_how_to_go_on(tmp_path, photos, monkeypatch)
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("aesop.engine.train.train", interrupted)
+    monkeypatch.setattr("aesop.training.train.train", interrupted)
     result = run("train", write_options(tmp_path, options(tmp_path, photos)))
     assert result.exit_code == 130
     assert "--resume" in result.stderr

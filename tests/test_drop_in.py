@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from aesop import AESOPLoss
 from aesop.archs import build_network
-from aesop.weights import save_weights
+from aesop.weights.save import save_weights
 
 GUIDE = Path(__file__).resolve().parents[1] / "docs" / "how-to" / "drop-in.md"
 TEXT = GUIDE.read_text(encoding="utf-8")

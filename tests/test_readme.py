@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from aesop.archs import build_network
-from aesop.weights import save_weights
+from aesop.weights.save import save_weights
 
 REPO = Path(__file__).resolve().parents[1]
 README = (REPO / "README.md").read_text(encoding="utf-8")

@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from aesop.data import pack
-from aesop.data.images import read_image, write_image
-from aesop.engine.pipeline import plan
-from aesop.inference import shipped_model
-from aesop.weights import load_generator, read_state_dict, save_weights
+from aesop.commands.pipeline import plan
+from aesop.images import pack
+from aesop.images.read import read_image
+from aesop.images.write import write_image
+from aesop.inference.shipped_model import shipped_model
+from aesop.weights.load import load_generator
+from aesop.weights.read import read_state_dict
+from aesop.weights.save import save_weights
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "reproduction"))
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 import aesop
-from aesop.interruption import Interrupted
+from aesop.system.signals import Interrupted
 
 app = typer.Typer(
     help="AESOP: train, test and use perceptual super-resolution.",
@@ -25,7 +25,6 @@ app = typer.Typer(
 )
 # Of torchrun's processes the main one speaks.
 console = Console(soft_wrap=True, quiet=os.environ.get("RANK", "0") != "0")
-
 ConfigFile = Annotated[Path | None, typer.Argument(metavar="CONFIG.yml", help="Option file.")]
 PublishedForm = Annotated[
     Path | None, typer.Option("-opt", metavar="CONFIG.yml", help="The option file, in BasicSR's form.")
@@ -43,7 +42,7 @@ def _says_why() -> bool:
     """Whether this process reports why it ends: alone it does, of torchrun's the first that ends."""
     if "RANK" not in os.environ:
         return True
-    from aesop.engine.distributed import first_to_fail
+    from aesop.system.distributed import first_to_fail
 
     return first_to_fail()
 
@@ -110,9 +109,9 @@ def train(
     dry_run: DryRun = False,
 ) -> None:
     """Train one stage: psnr, autoencoder or adversarial. Start it with torchrun for several devices."""
-    from aesop.engine.preflight import preflight, refuse_missing_inputs
-    from aesop.engine.train import train as run
-    from aesop.option_file import load_config
+    from aesop.check.dry_run import preflight, refuse_missing_inputs
+    from aesop.options.read import load_config
+    from aesop.training.train import train as run
 
     file, changes = _option_file(config, overrides, opt)
     options, notes = load_config(file, changes)
@@ -133,8 +132,8 @@ def pipeline(
     config: ConfigFile = None, overrides: Overrides = None, opt: PublishedForm = None, dry_run: DryRun = False
 ) -> None:
     """Train psnr, autoencoder and adversarial in this order, handing the weights on; continues where it stopped."""
-    from aesop.config import Config
-    from aesop.engine.pipeline import plan, preflight_pipeline, run_pipeline
+    from aesop.commands.pipeline import plan, preflight_pipeline, run_pipeline
+    from aesop.options.config import Config
 
     steps = plan(*_option_file(config, overrides, opt))
     if dry_run:
@@ -165,9 +164,9 @@ def _show(lines: list[str], faults: list[str]) -> None:
 @reported
 def test(config: ConfigFile = None, overrides: Overrides = None, opt: PublishedForm = None, dry_run: DryRun = False) -> None:
     """Measure weights on test sets: a table here, CSV and JSON with one row per image."""
-    from aesop.engine.preflight import preflight_test, refuse_missing_inputs
-    from aesop.evaluate import test as run
-    from aesop.option_file import load_config
+    from aesop.check.dry_run import preflight_test, refuse_missing_inputs
+    from aesop.commands.test import test as run
+    from aesop.options.read import load_config
 
     file, changes = _option_file(config, overrides, opt)
     options, notes = load_config(file, changes)
@@ -191,7 +190,7 @@ def doctor(
     output: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write what was found for scripts.")] = None,
 ) -> None:
     """Check this machine, and an option file with its data, time and memory. Exit code: 1 with faults, else 0."""
-    from aesop.doctor import run
+    from aesop.commands.doctor import run
 
     if run(_option_file(config, overrides, opt) if config or opt else None, console, quick, not no_run, output):
         raise typer.Exit(1)
@@ -207,8 +206,8 @@ def bench(
     output: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures for scripts.")] = None,
 ) -> None:
     """Measure a training on this machine: images a second, memory, waiting for data, each network and loss."""
-    from aesop.bench import run
-    from aesop.option_file import load_config
+    from aesop.commands.bench import run
+    from aesop.options.read import load_config
 
     file, changes = _option_file(config, overrides, opt)
     options, notes = load_config(file, changes)
@@ -247,7 +246,7 @@ def upscale(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
 ) -> None:
     """Upscale images and folders of images."""
-    from aesop.inference import summary, upscale_files
+    from aesop.commands.upscale import summary, upscale_files
 
     results = upscale_files(
         inputs,
@@ -276,7 +275,7 @@ def demo(
     quick: Annotated[bool, typer.Option("--quick", help="A few steps only: shows that everything works.")] = False,
 ) -> None:
     """The whole method on the photographs in the package: PSNR net, auto-encoder, two GANs, a table and a page."""
-    from aesop.demo import run
+    from aesop.commands.demo import run
 
     run(output, console, quick)
 
@@ -300,7 +299,7 @@ def degrade(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a sheet or set that exists.")] = False,
 ) -> None:
     """Show what a real-world recipe makes of images, or write a fixed validation set of such pairs."""
-    from aesop.degrade import run
+    from aesop.commands.degrade import run
 
     run(words, config, count, output, folder, seed, overwrite, console)
 
@@ -317,7 +316,7 @@ def pack(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a pack that exists.")] = False,
 ) -> None:
     """Decode images once into one file that training reads crops from: dataroot_gt=NAME.pack."""
-    from aesop.prepare import pack as run
+    from aesop.commands.prepare import pack as run
 
     run(inputs, output, overwrite, console)
 
@@ -337,7 +336,7 @@ def convert(
     ] = None,
 ) -> None:
     """Convert weights between self-describing safetensors and the .pth files of BasicSR, BSRGAN and ESRGAN."""
-    from aesop.convert import convert as run
+    from aesop.commands.convert import convert as run
 
     console.print(run(source, target, key, names), markup=False)
 
@@ -346,8 +345,8 @@ def convert(
 @reported
 def schema(output: Annotated[Path | None, typer.Argument(help="File to write; default: the terminal.")] = None) -> None:
     """The option file's JSON schema, for completion and checks in editors."""
-    from aesop.config import Config
-    from aesop.files import replacing
+    from aesop.options.config import Config
+    from aesop.system.files import replacing
 
     text = json.dumps(Config.model_json_schema(), indent=1)
     if output is None:

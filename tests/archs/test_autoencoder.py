@@ -8,18 +8,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from aesop.archs import (
-    AutoEncoder,
-    BicubicAutoEncoder,
-    MSRResNet,
-    ProbabilisticAutoEncoder,
-    RRDBNet,
-    SPSRNet,
-    build_network,
-)
+from aesop.archs import AutoEncoder, BicubicAutoEncoder, MSRResNet, ProbabilisticAutoEncoder, RRDBNet, SPSRNet, build_network
 from aesop.archs.autoencoder import published_state_dict
 from aesop.losses import AESOPLoss
-from aesop.weights import WeightsError, load_into
+from aesop.weights.errors import WeightsError
+from aesop.weights.load import load_into
 
 
 def enlarger(scale: int) -> nn.Module:

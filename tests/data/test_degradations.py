@@ -13,24 +13,7 @@ import torch
 import torch.nn.functional as F
 
 import aesop
-from aesop.config import DegradationOptions
-from aesop.data.degradations import (
-    TrainingPool,
-    apply,
-    batch_generator,
-    degrade,
-    draw,
-    filter2d,
-    gaussian_noise,
-    jpeg,
-    paired_random_crop,
-    poisson_noise,
-    resize,
-    smallest_side,
-    usm_sharpen,
-)
-from aesop.data.images import read_image_uint8, to_tensor
-from aesop.data.kernels import (
+from aesop.data.degradation.blur_kernels import (
     FAMILIES,
     SINC,
     bivariate_kernels,
@@ -39,6 +22,20 @@ from aesop.data.kernels import (
     sample_final_kernels,
     sinc_kernels,
 )
+from aesop.data.degradation.jpeg import jpeg
+from aesop.data.degradation.operations import filter2d, gaussian_noise, poisson_noise, resize, usm_sharpen
+from aesop.data.degradation.random_degradation import (
+    apply,
+    batch_generator,
+    degrade,
+    draw,
+    paired_random_crop,
+    smallest_side,
+)
+from aesop.data.degradation.training_pool import TrainingPool
+from aesop.images.read import read_image_uint8
+from aesop.images.tensors import to_tensor
+from aesop.options.degradation import DegradationOptions
 
 PHOTOS = Path(aesop.__file__).parent / "assets" / "photos" / "heldout"
 PROBABILITIES = [0.45, 0.25, 0.12, 0.03, 0.12, 0.03]

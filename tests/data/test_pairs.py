@@ -11,12 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
-from aesop.config import PairedDataset, TrainDataset
-from aesop.data.images import ImageError
-from aesop.data.loader import StepSampler, batches, to_device
-from aesop.data.pairs import MeasuredPairs, TrainingCrops, augment, find_pairs, find_singles
+from aesop.data.find_pairs import find_pairs, find_singles
+from aesop.data.loader import batches, to_device
+from aesop.data.measured_pairs import MeasuredPairs
 from aesop.data.realworld import HRCrops
-from aesop.data.resize import imresize
+from aesop.data.sampler import StepSampler
+from aesop.data.training_crops import TrainingCrops, augment
+from aesop.images.errors import ImageError
+from aesop.images.resize import imresize
+from aesop.options.datasets import PairedDataset, TrainDataset
 
 REPO = Path(__file__).resolve().parents[2]
 GOLDEN = Path(os.environ.get("AESOP_GOLDEN") or REPO.parent / "shared" / "golden")

@@ -16,14 +16,16 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from aesop.archs import build_network
-from aesop.config import Config, TrainDataset
-from aesop.data.degradations import usm_sharpen
+from aesop.data.degradation.operations import usm_sharpen
 from aesop.data.loader import batches
 from aesop.data.realworld import Degrader, HRCrops, pool_name, waiting_name
-from aesop.data.resize import imresize
-from aesop.engine.train import train
-from aesop.option_file import build_config
-from aesop.weights import WeightsError, save_weights
+from aesop.images.resize import imresize
+from aesop.options.config import Config
+from aesop.options.datasets import TrainDataset
+from aesop.options.read import build_config
+from aesop.training.train import train
+from aesop.weights.errors import WeightsError
+from aesop.weights.save import save_weights
 
 SIDE = 48
 # (height, width): larger than SIDE, smaller both ways, smaller one way, below half of it.

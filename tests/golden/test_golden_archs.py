@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from aesop.archs import AutoEncoder, ProbabilisticAutoEncoder, RRDBNet, build_network
 from aesop.archs.vgg import VGGFeatureExtractor
-from aesop.weights import load_into
+from aesop.weights.load import load_into
 
 FORMER_RRDBNETS = ("RRDBNet_LEGACY", "RRDB_BSRGANNet")  # RRDBNet under former names of its options and tensors
 FORMER_NAMES = {"RRDB_trunk": "body", "RDB": "rdb", "trunk_conv": "conv_body", "upconv": "conv_up", "HRconv": "conv_hr"}

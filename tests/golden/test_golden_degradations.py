@@ -14,10 +14,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from aesop.config import DegradationOptions
-from aesop.data import degradations
-from aesop.data.degradations import filter2d, gaussian_noise, jpeg, poisson_noise, usm_sharpen
-from aesop.data.kernels import bivariate_kernels, sinc_kernels
+from aesop.data.degradation import random_degradation as degradations
+from aesop.data.degradation.blur_kernels import bivariate_kernels, sinc_kernels
+from aesop.data.degradation.jpeg import jpeg
+from aesop.data.degradation.operations import filter2d, gaussian_noise, poisson_noise, usm_sharpen
+from aesop.options.degradation import DegradationOptions
 
 # Both sides are one run of some 16 000 values: differences of correlations and of means (in standard deviations) spread by
 # 0.011, those of standard deviations by less.

@@ -18,11 +18,11 @@ from test_golden_degradations import is_degradation
 
 from aesop import metrics
 from aesop.archs import build_network
-from aesop.data.images import to_array, to_tensor
-from aesop.data.pairs import augment
-from aesop.data.resize import imresize, mod_crop
-from aesop.niqe import NIQE, block_features, fit_aggd
-from aesop.weights import has_pretrained
+from aesop.data.training_crops import augment
+from aesop.images.resize import imresize, mod_crop
+from aesop.images.tensors import to_array, to_tensor
+from aesop.metrics.niqe import NIQE, block_features, fit_aggd
+from aesop.weights.pretrained import has_pretrained
 
 # By the first function a case calls.
 SKIPPED = {}

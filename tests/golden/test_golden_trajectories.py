@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from aesop.archs import build_network
 from aesop.archs.autoencoder import PUBLISHED_ALIASES
-from aesop.config import SchedulerOptions, TrainOptions
-from aesop.engine.schedule import learning_rate
-from aesop.engine.stages import AdversarialStage, AutoEncoderStage, Stage
-from aesop.published import from_published
+from aesop.options.basicsr import from_published
+from aesop.options.training import SchedulerOptions, TrainOptions
+from aesop.training.lr_schedule import learning_rate
+from aesop.training.stages import AdversarialStage, AutoEncoderStage, Stage
 
 # Published log name -> ours, where they differ.
 LOG_NAMES = {"l_g_aesep": "l_g_aesop"}

@@ -14,12 +14,17 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from aesop.cli import app
-from aesop.config import Config
-from aesop.data.images import ImageError, image_size, read_image_with_alpha
-from aesop.data.pairs import Pair, read_pair
-from aesop.inference import upscale_files
-from aesop.option_file import ConfigError, load_config
-from aesop.weights import WeightsError, load_network, read_state_dict
+from aesop.commands.upscale import upscale_files
+from aesop.data.find_pairs import Pair
+from aesop.data.measured_pairs import read_pair
+from aesop.images.errors import ImageError
+from aesop.images.read import image_size, read_image_with_alpha
+from aesop.options.config import Config
+from aesop.options.error_messages import ConfigError
+from aesop.options.read import load_config
+from aesop.weights.errors import WeightsError
+from aesop.weights.load import load_network
+from aesop.weights.read import read_state_dict
 
 LARGEST_UPSCALED = 100_000  # pixels
 

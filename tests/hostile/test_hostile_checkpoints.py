@@ -15,9 +15,12 @@ import torch
 from safetensors.torch import save_file
 
 from aesop.archs import spandrel_nets
-from aesop.config import Config
-from aesop.engine.checkpoint import load_state
-from aesop.weights import WeightsError, load_network, read_state_dict, recognise
+from aesop.options.config import Config
+from aesop.training.checkpoint import load_state
+from aesop.weights.errors import WeightsError
+from aesop.weights.load import load_network
+from aesop.weights.read import read_state_dict
+from aesop.weights.recognise import recognise
 
 COUNT = int(os.environ.get("AESOP_HOSTILE_CHECKPOINTS", "60"))
 SEED = int(os.environ.get("AESOP_HOSTILE_SEED", "0"))

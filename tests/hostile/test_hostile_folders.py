@@ -10,10 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from aesop.cli import app
-from aesop.config import PairedDataset
-from aesop.data.images import list_images, read_image
-from aesop.data.pairs import find_pairs
-from aesop.inference import Result, find_sources, plan_targets, upscale_files
+from aesop.commands.upscale import Result, find_sources, plan_targets, upscale_files
+from aesop.data.find_pairs import find_pairs
+from aesop.images.listing import list_images
+from aesop.images.read import read_image
+from aesop.options.datasets import PairedDataset
 
 PIXELS = mutations.image_bases()["rgb.png"]
 ODD_NAMES = (

@@ -12,9 +12,12 @@ import mutations
 import pytest
 import sandbox
 
-from aesop.data.images import ImageError, image_size, list_images, read_image, read_image_with_alpha
-from aesop.data.pairs import Pair, read_pair
-from aesop.inference import upscale_files
+from aesop.commands.upscale import upscale_files
+from aesop.data.find_pairs import Pair
+from aesop.data.measured_pairs import read_pair
+from aesop.images.errors import ImageError
+from aesop.images.listing import list_images
+from aesop.images.read import image_size, read_image, read_image_with_alpha
 
 COUNT = int(os.environ.get("AESOP_HOSTILE_IMAGES", "150"))
 SEED = int(os.environ.get("AESOP_HOSTILE_SEED", "0"))

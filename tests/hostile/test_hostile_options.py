@@ -11,8 +11,9 @@ from attempts import command
 
 from aesop import archs
 from aesop.archs import build_network
-from aesop.config import Config
-from aesop.option_file import ConfigError, build_config, load_config
+from aesop.options.config import Config
+from aesop.options.error_messages import ConfigError
+from aesop.options.read import build_config, load_config
 
 COUNT = int(os.environ.get("AESOP_HOSTILE_OPTIONS", "60"))
 SEED = int(os.environ.get("AESOP_HOSTILE_SEED", "0"))

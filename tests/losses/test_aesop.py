@@ -9,7 +9,8 @@ from torch.distributions import Laplace, kl_divergence
 
 from aesop.archs import AutoEncoder, RRDBNet, build_network
 from aesop.losses import AESOPLoss, BottleneckLoss, LaplaceKLLoss, laplace_kl
-from aesop.weights import WeightsError, save_basicsr, save_weights
+from aesop.weights.errors import WeightsError
+from aesop.weights.save import save_basicsr, save_weights
 
 AE_OPTIONS = {
     "type": "AutoEncoder_RRDBNet",

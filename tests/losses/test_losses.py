@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from aesop.archs.vgg import layer_names
 from aesop.losses import ArtifactLoss, GANLoss, PerceptualLoss, artifact_map
 from aesop.losses.artifact import local_variance
-from aesop.weights import WeightsError, WeightsNotFound, find_pretrained
+from aesop.weights.errors import WeightsError, WeightsNotFound
+from aesop.weights.pretrained import find_pretrained
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

@@ -16,7 +16,7 @@ from aesop.archs.discriminators import UNetDiscriminatorSN, VGGStyleDiscriminato
 from aesop.archs.msrresnet import MSRResNet
 from aesop.archs.rrdbnet import RRDBNet
 from aesop.archs.spsr import SPSRNet
-from aesop.config import check_network_numbers
+from aesop.system.option_types import check_network_numbers
 
 # The networks known here have some ten million parameters in some hundred tensors. Options and weight files that ask for
 # more than these are mistaken or hostile.

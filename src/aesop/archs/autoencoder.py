@@ -10,7 +10,6 @@ from aesop.archs.rrdbnet import RRDB, STEPS, RRDBNet, scaled_kaiming_
 # At scale 4 the published encoder has num_feat / 16 channels before the unshuffle. Fewer than 3 cannot carry three colours:
 # a convolution maps a flat area's 3 values to 2, and one is gone.
 NARROWEST_IN_COLOUR = 48
-
 # Published files hold every encoder tensor a second time under these names (`AutoEncoder_RRDBNet`'s attributes).
 PUBLISHED_ALIASES = {"conv_first.": "encoder.0.", "body.": "encoder.2.", "conv_last.": "encoder.3."}
 

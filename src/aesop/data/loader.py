@@ -10,29 +10,12 @@ from multiprocessing.connection import wait
 import cv2
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
-from aesop.config import TrainDataset
+from aesop.data.sampler import StepSampler
+from aesop.options.datasets import TrainDataset
 
 log = logging.getLogger("aesop")
-
-
-class StepSampler(Sampler[list[int]]):
-    """Sample numbers of this process's batch, for iterations first..last (counted from 1).
-
-    Iteration i consumes samples (i - 1) * B ... i * B - 1, B being the batch of all processes together.
-    """
-
-    def __init__(self, first: int, last: int, batch: int, rank: int = 0, world_size: int = 1):
-        self.first, self.last, self.batch, self.rank, self.world_size = first, last, batch, rank, world_size
-
-    def __len__(self) -> int:
-        return max(0, self.last - self.first + 1)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for iteration in range(self.first, self.last + 1):
-            start = ((iteration - 1) * self.world_size + self.rank) * self.batch
-            yield list(range(start, start + self.batch))
 
 
 def _start_worker(_: int) -> None:

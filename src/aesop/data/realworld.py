@@ -8,11 +8,19 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from aesop.config import SMALLEST_SHARPENED, Config, DegradationOptions, TrainDataset
-from aesop.data.degradations import TrainingPool, batch_generator, degrade, paired_random_crop, smallest_side, usm_sharpen
-from aesop.data.images import image_size, read_image_uint8
-from aesop.data.pairs import as_tensor, augment, find_training_pairs, image_number, read_usable, usable
-from aesop.weights import WeightsError, read_state_dict, save_weights
+from aesop.data.degradation.operations import usm_sharpen
+from aesop.data.degradation.random_degradation import batch_generator, degrade, paired_random_crop, smallest_side
+from aesop.data.degradation.training_pool import TrainingPool
+from aesop.data.find_pairs import find_training_pairs
+from aesop.data.sampler import image_number
+from aesop.data.training_crops import as_tensor, augment, read_usable, usable
+from aesop.images.read import image_size, read_image_uint8
+from aesop.options.config import SMALLEST_SHARPENED, Config
+from aesop.options.datasets import TrainDataset
+from aesop.options.degradation import DegradationOptions
+from aesop.weights.errors import WeightsError
+from aesop.weights.read import read_state_dict
+from aesop.weights.save import save_weights
 
 
 class HRCrops(Dataset):

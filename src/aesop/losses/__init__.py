@@ -8,7 +8,6 @@ from aesop.losses.pixel import LRLoss, PixelLoss, WeightedTVLoss
 
 # The published option names of the pixel losses -> our criterion.
 PIXEL_CRITERIA = {"L1Loss": "l1", "MSELoss": "l2", "CharbonnierLoss": "charbonnier"}
-
 __all__ = [
     "PIXEL_CRITERIA",
     "AESOPLoss",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from aesop.archs import AutoEncoder, ProbabilisticAutoEncoder
 from aesop.losses.pixel import PixelLoss, weighted_reduce
-from aesop.weights import load_autoencoder
+from aesop.weights.load import load_autoencoder
 
 
 class FrozenAutoEncoderLoss(nn.Module):

@@ -1,0 +1,117 @@
+"""LPIPS."""
+
+from collections.abc import Mapping
+from os import PathLike
+from typing import Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from aesop.archs.vgg import CONVS_PER_STAGE, VGGFeatureExtractor
+from aesop.metrics.luma import _batch, crop, quantise
+from aesop.weights.pretrained import find_pretrained
+
+
+class LPIPS(nn.Module):
+    """Learned perceptual distance, version 0.1 (Zhang et al., 2018): (N, 3, H, W) twice -> (N,), 0 for equal images.
+
+    Features of five layers, each pixel's feature vector scaled to length 1; the squared differences, weighted per
+    channel by the learnt heads and averaged over the pixels, are added up. Load weights before using it.
+    """
+
+    shift: Tensor
+    scale: Tensor
+    WIDTHS: Mapping[str, tuple[int, ...]] = {"alex": (64, 192, 384, 256, 256), "vgg": (64, 128, 256, 512, 512)}
+
+    def __init__(self, net: Literal["alex", "vgg"] = "alex"):
+        super().__init__()
+        if net not in self.WIDTHS:
+            raise ValueError(f"LPIPS exists with the trunks {' and '.join(self.WIDTHS)}, not {net!r}")
+        self.net = net
+        self.trunk = AlexNetFeatures() if net == "alex" else _vgg16(use_input_norm=False)
+        self.heads = nn.ParameterList(torch.zeros(1, width, 1, 1) for width in self.WIDTHS[net])
+        # The mean and deviation of ImageNet, on the scale of -1..1.
+        self.register_buffer("shift", torch.tensor((-0.030, -0.088, -0.188)).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor((0.458, 0.448, 0.450)).view(1, 3, 1, 1), persistent=False)
+        self.eval().requires_grad_(False)
+
+    @classmethod
+    def from_weights(
+        cls,
+        net: Literal["alex", "vgg"] = "alex",
+        trunk: str | PathLike | None = None,
+        heads: str | PathLike | None = None,
+    ) -> Self:
+        """With the weights at the given paths, or else those `aesop.weights.find_pretrained` finds."""
+        metric = cls(net)
+        metric.load_weights(
+            find_pretrained("alexnet" if net == "alex" else "vgg16", trunk), find_pretrained(f"lpips_{net}", heads)
+        )
+        return metric
+
+    def load_weights(self, trunk: dict[str, Tensor], heads: dict[str, Tensor]) -> None:
+        """Take torchvision's trunk (`features.N.weight`) and the lpips package's heads (`linK.model.1.weight`).
+
+        Raises:
+            ValueError: when one of them is something else.
+        """
+        self.trunk.load_trunk(trunk)
+        for k, head in enumerate(self.heads):
+            name = f"lin{k}.model.1.weight"
+            if name not in heads or heads[name].shape != head.shape:
+                raise ValueError(f"this is no LPIPS head file for {self.net!r}: {name} {tuple(head.shape)} is missing")
+            head.copy_(heads[name])
+
+    @torch.no_grad()
+    def forward(self, sr: Tensor, hr: Tensor, crop_border: int = 0) -> Tensor:
+        sr, hr = _batch(sr, hr)
+        x, y = ((crop(quantise(image), crop_border) * 2 - 1 - self.shift) / self.scale for image in (sr, hr))
+        distance = torch.zeros(len(x), dtype=torch.float64)
+        for a, b, head in zip(self.trunk(x).values(), self.trunk(y).values(), self.heads, strict=True):
+            a, b = (features / (features.square().sum(1, keepdim=True).sqrt() + 1e-10) for features in (a, b))
+            distance += (head * (a - b).square()).sum(1).mean(dim=(1, 2)).cpu()
+        return distance
+
+
+class AlexNetFeatures(nn.Module):
+    """AlexNet's convolutions (torchvision's layout and names): normalised RGB -> {name: features after each ReLU}."""
+
+    def __init__(self):
+        super().__init__()
+        relu, pool = nn.ReLU, lambda: nn.MaxPool2d(3, 2)
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 64, 11, 4, 2),
+            relu(),
+            pool(),
+            nn.Conv2d(64, 192, 5, 1, 2),
+            relu(),
+            pool(),
+            nn.Conv2d(192, 384, 3, 1, 1),
+            relu(),
+            nn.Conv2d(384, 256, 3, 1, 1),
+            relu(),
+            nn.Conv2d(256, 256, 3, 1, 1),
+            relu(),
+        )
+
+    def load_trunk(self, state: dict[str, Tensor]) -> None:
+        """Take torchvision's weights; those of the classifier are left out."""
+        own = self.state_dict()
+        missing = [name for name in own if name not in state]
+        if missing:
+            raise ValueError(f"this is no torchvision AlexNet file: {', '.join(missing[:3])} missing")
+        self.load_state_dict({name: state[name].float() for name in own})
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        taps = {}
+        for layer in self.features:
+            x = layer(x)
+            if isinstance(layer, nn.ReLU):
+                taps[f"relu{len(taps) + 1}"] = x
+        return taps
+
+
+def _vgg16(use_input_norm: bool) -> VGGFeatureExtractor:
+    """VGG16 with the last ReLU of each stage as taps."""
+    taps = [f"relu{stage}_{count}" for stage, count in enumerate(CONVS_PER_STAGE["vgg16"], 1)]
+    return VGGFeatureExtractor(taps, "vgg16", use_input_norm=use_input_norm)

@@ -1,0 +1,158 @@
+"""NIQE, the natural image quality evaluator (Mittal et al., IEEE Signal Processing Letters, 2013): no reference, lower is
+better.
+
+How far the statistics of an image's 96x96 blocks are from those of pristine photographs. Follows BasicSR's version of the
+authors' MATLAB code: planes in float32 (sums in float64), the shape parameter picked from a grid of 0.001.
+"""
+
+import math
+import zipfile
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from aesop.images.resize import imresize
+from aesop.metrics.luma import crop, quantise, rgb_to_y
+from aesop.weights.errors import WeightsError
+from aesop.weights.pretrained import find_file
+
+BLOCK = 96
+FEATURES = 36  # 18 at each of two scales
+WINDOW, SIGMA = 7, 7 / 6
+# Neighbours whose products are looked at: right, below, and the two diagonals.
+SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
+SHAPES = 0.2 + 0.001 * torch.arange(9801, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class NIQE:
+    """The distance from pristine photographs, whose features have this mean (36,) and covariance (36, 36), in float64."""
+
+    mean: Tensor
+    covariance: Tensor
+
+    @classmethod
+    def from_weights(cls, path: str | PathLike | None = None) -> Self:
+        """With BasicSR's parameter file (niqe_pris_params.npz) at the given path, or else where it is found.
+
+        Raises:
+            WeightsNotFound: nowhere on this machine; the message gives the remedy.
+            WeightsError: a file that is something else.
+        """
+        path = find_file("niqe") if path is None else Path(path)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                mean, covariance = (np.asarray(file[f"{name}_pris_param"], np.float64) for name in ("mu", "cov"))
+            mean, covariance = mean.reshape(FEATURES), covariance.reshape(FEATURES, FEATURES)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise WeightsError(f"{path} holds no NIQE parameters (mu_pris_param, cov_pris_param): {error}") from error
+        return cls(torch.from_numpy(mean), torch.from_numpy(covariance))
+
+    @torch.no_grad()
+    def __call__(self, sr: Tensor, crop_border: int = 0) -> Tensor:
+        """NIQE of the luma, rounded to whole levels, of RGB images (N, 3, H, W) or (3, H, W) in about [0, 1]: (N,).
+
+        NaN for an image without two blocks that vary: a flat one has no statistics.
+
+        Raises:
+            ValueError: for another shape, or an image too small: see `check_size`.
+        """
+        if sr.ndim not in (3, 4) or sr.shape[-3] != 3:
+            raise ValueError(f"NIQE takes RGB images (N, 3, H, W) or (3, H, W), found {tuple(sr.shape)}")
+        luma = crop(rgb_to_y(quantise(sr.cpu()).double()), crop_border).mul(255).round()
+        return torch.stack([self.of_plane(plane) for plane in luma.flatten(0, -3)])
+
+    def of_plane(self, plane: Tensor) -> Tensor:
+        """NIQE of one gray image (H, W) in 0..255: a scalar."""
+        check_size(*plane.shape)
+        return self.distance(features(plane))
+
+    def distance(self, rows: Tensor) -> Tensor:
+        """From pristine photographs to blocks of the given features (B, 36), equation 10; NaN below two complete ones."""
+        complete = rows[~rows.isnan().any(1)]
+        if len(complete) < 2:
+            return torch.tensor(math.nan, dtype=torch.float64)
+        difference = self.mean - rows.nanmean(0)
+        inverse = torch.linalg.pinv((self.covariance + complete.T.cov()) / 2, rtol=1e-15)
+        return (difference @ inverse @ difference).sqrt()
+
+
+def check_size(height: int, width: int) -> None:
+    """Raise ValueError for an image, its border cut off, that has no two 96x96 blocks: their spread is what is measured."""
+    if (height // BLOCK) * (width // BLOCK) < 2:
+        raise ValueError(
+            f"NIQE needs two blocks of {BLOCK}x{BLOCK}, an image of {BLOCK}x{2 * BLOCK} pixels at least after cropping; "
+            f"found {width}x{height}. Leave the image out, or niqe"
+        )
+
+
+def features(plane: Tensor) -> Tensor:
+    """The 36 features of every whole 96x96 block of a gray image (H, W) in 0..255: (B, 36), float64."""
+    rows, columns = (side // BLOCK for side in plane.shape)
+    plane = plane[: rows * BLOCK, : columns * BLOCK].float()
+    scales = []
+    for scale in (1, 2):
+        side = BLOCK // scale
+        blocks = normalise(plane).view(rows, side, columns, side).transpose(1, 2).reshape(-1, side, side)
+        scales.append(block_features(blocks))
+        plane = imresize(plane, 0.5)
+    return torch.cat(scales, 1)
+
+
+def normalise(plane: Tensor) -> Tensor:
+    """(I - mean) / (deviation + 1) of the Gaussian window around each pixel of (H, W), equation 1."""
+    mean = _smooth(plane)
+    deviation = (_smooth(plane.square()) - mean.square()).abs().sqrt()
+    return (plane - mean) / (deviation + 1)
+
+
+def _smooth(plane: Tensor) -> Tensor:
+    """Gaussian mean around each pixel of a float32 plane (H, W), edge pixels repeated. Summed in float64, so that a flat
+    area comes out exactly flat."""
+    distance = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
+    window = torch.exp(-(distance**2) / (2 * SIGMA**2))
+    window = window / window.sum()
+    padded = F.pad(plane.double()[None, None], [WINDOW // 2] * 4, mode="replicate")
+    return F.conv2d(F.conv2d(padded, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))[0, 0].float()
+
+
+def block_features(blocks: Tensor) -> Tensor:
+    """(B, side, side) normalised pixels -> (B, 18): shape and scale of their distribution, and of each of the four
+    distributions of neighbours' products its shape, mean and two scales (section II)."""
+    shape, left, right = fit_aggd(blocks)
+    columns = [shape, (left + right) / 2]
+    for shift in SHIFTS:
+        shape, left, right = fit_aggd(blocks * blocks.roll(shift, (1, 2)))
+        columns += [shape, (right - left) * _gamma_ratio(2 / shape, 1 / shape), left, right]
+    return torch.stack(columns, 1)
+
+
+def fit_aggd(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Asymmetric generalised Gaussians of (B, ...) by moment matching: shape alpha, scales left and right of 0, (B,) each.
+
+    A scale is NaN without values on its side, and the shape then is the smallest (0.2), as published.
+    """
+    x = x.flatten(1).double()
+    squares, below, above = x.square(), x < 0, x > 0
+    left = ((squares * below).sum(1) / below.sum(1)).sqrt()
+    right = ((squares * above).sum(1) / above.sum(1)).sqrt()
+    skew = left / right
+    ratio = x.abs().mean(1).square() / squares.mean(1)
+    ratio = ratio * (skew**3 + 1) * (skew + 1) / (skew**2 + 1) ** 2
+    known = _gamma_ratio(2 / SHAPES, 1 / SHAPES) * _gamma_ratio(2 / SHAPES, 3 / SHAPES)  # grows with the shape
+    above_it = torch.searchsorted(known, ratio).clamp(1, len(known) - 1)
+    nearest = above_it - (ratio - known[above_it - 1] <= known[above_it] - ratio).long()
+    shape = torch.where(ratio.isnan(), SHAPES[0], SHAPES[nearest])
+    spread = _gamma_ratio(1 / shape, 3 / shape).sqrt()
+    return shape, left * spread, right * spread
+
+
+def _gamma_ratio(a: Tensor, b: Tensor) -> Tensor:
+    """Gamma(a) / Gamma(b)."""
+    return torch.exp(torch.lgamma(a) - torch.lgamma(b))

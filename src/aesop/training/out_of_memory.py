@@ -1,0 +1,57 @@
+"""Which options need less memory."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import torch
+
+from aesop.options.config import Config
+from aesop.system.device import is_out_of_memory, memory_of
+from aesop.system.wording import readable
+from aesop.training.stages import Stage
+
+
+@contextmanager
+def memory_explained(config: Config, stage: Stage) -> Generator[None]:
+    """A training step that runs out of memory names the options that need less.
+
+    Raises:
+        MemoryError: in place of PyTorch's own error.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        device = stage.world.device
+        assert config.train is not None
+        assert config.datasets.train is not None
+        fixed = sum(t.nbytes for net in stage.networks.values() for t in net.state_dict().values())
+        # A gradient and Adam's two moments for each weight of the networks that are trained.
+        fixed += 3 * sum(p.nbytes for name, net in stage.networks.items() if name != "net_g_ema" for p in net.parameters())
+        images, side = config.datasets.train.batch_size_per_gpu // config.train.accumulate, config.datasets.train.gt_size
+        total = memory_of(device)
+        share = ""
+        if total and total > fixed:
+            share = f"; the images need more than {readable((total - fixed) / images)} each"
+        size = f" ({readable(total)})" if total else ""
+        raise MemoryError(
+            f"out of memory on {device}{size} in a step of {images} images of {side} px. Networks, gradients and optimisers "
+            f"take {readable(fixed)}{share}. Less is needed with {less_memory(config)}. `aesop doctor CONFIG` measures it"
+        ) from error
+
+
+def less_memory(config: Config) -> str:
+    """The settings that reduce memory, those that change nothing else first."""
+    assert config.train is not None
+    assert config.datasets.train is not None
+    batch, parts = config.datasets.train.batch_size_per_gpu, config.train.accumulate
+    finer = next((n for n in range(parts + 1, batch + 1) if batch % n == 0), None)
+    ways = ["cuda_graphs=false"] if config.cuda_graphs else []
+    ways += [f"train.accumulate={finer}"] if finer else []
+    if getattr(config.network_g, "use_checkpoint", None) is False:
+        ways.append("network_g.use_checkpoint=true")
+    if config.precision == "fp32" and config.device != "cpu" and torch.cuda.is_available():
+        ways.append("precision=bf16")
+    ways += [f"datasets.train.batch_size_per_gpu={batch // 2}"] if batch > 1 else []
+    return ", ".join([*ways, "or a smaller datasets.train.gt_size"])

@@ -1,0 +1,351 @@
+"""`aesop degrade`: the sheet shows what it says, a set can be used at once and made again, mistakes write nothing."""
+
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from PIL import Image, ImageFont
+from typer.testing import CliRunner
+
+import aesop
+from aesop.cli import app
+from aesop.commands.degrade import GAP, MARGIN, find_images, read_recipe, split_words, wrap
+from aesop.data.degradation.operations import usm_sharpen
+from aesop.data.degradation.random_degradation import batch_generator, degrade
+from aesop.data.measured_pairs import MeasuredPairs
+from aesop.images.read import read_image
+from aesop.images.resize import imresize
+from aesop.images.tensors import to_array, to_tensor
+from aesop.options.datasets import PairedDataset
+from aesop.options.degradation import DegradationOptions
+from aesop.options.read import load_config
+from published_lib import option_files, write
+
+REPO = Path(__file__).resolve().parents[2]
+PHOTOS = Path(aesop.__file__).parent / "assets" / "photos" / "heldout"
+# Small images will do with these: two blurs of at most 7 pixels, nothing reduced below a half.
+SMALL = [
+    "degradation.blur_kernel_size=7",
+    "degradation.blur_kernel_size2=7",
+    "degradation.resize_range=[0.5,1.5]",
+]
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["degrade", *map(str, arguments)])
+    return result.exit_code, re.sub(r"\s+", " ", result.output)
+
+
+def succeeded(*arguments: object) -> str:
+    code, text = run(*arguments)
+    assert code == 0, text
+    return text
+
+
+def refused(*arguments: object) -> str:
+    code, text = run(*arguments)
+    assert code == 1, text
+    return text.removeprefix("error: ").strip()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def photo(seed: int, height: int = 48, width: int = 64, channels: int = 3) -> np.ndarray:
+    coarse = np.random.default_rng(seed).integers(0, 256, (3, 4, channels), dtype=np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).reshape(height, width, channels)
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    """Images of every kind that a folder may hold, of several sizes."""
+    folder = tmp_path / "photos"
+    (folder / "below").mkdir(parents=True)
+    Image.fromarray(photo(1)).save(folder / "colour.png")
+    Image.fromarray(photo(2, 50, 67)).save(folder / "below" / "odd.jpg")
+    Image.fromarray(photo(3, channels=1)[..., 0]).save(folder / "gray.png")
+    Image.fromarray(photo(4, channels=4)).save(folder / "rgba.png")
+    cv2.imwrite(str(folder / "sixteen.png"), photo(5).astype(np.uint16) * 257)
+    return folder
+
+
+# --- the sheet ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_sheet_shows_hr_sharpened_hr_and_the_results(tmp_path):
+    options = DegradationOptions()
+    assert "drawn: " in succeeded(PHOTOS / "astronaut.png", "-n", 5, "--seed", 7, "-o", tmp_path / "sheet.png")
+    sheet = read_image(tmp_path / "sheet.png")
+    hr = read_image(PHOTOS / "astronaut.png")  # 384 x 264: less than a training crop, so all of it is degraded
+    assert hr.shape == (264, 384, 3)
+    sharp = usm_sharpen(to_tensor(hr)[None])
+    results, _ = degrade(sharp.expand(5, -1, -1, -1), options, 4, batch_generator(7, 0), per_sample=True)
+    shown = [hr[:, 60:324], to_array(sharp[0])[:, 60:324]]
+    shown += [to_array(image[..., 15:81]).repeat(4, 0).repeat(4, 1) for image in results]
+    columns = [MARGIN + k * (320 + GAP) for k in range(4)]
+    rows = {}
+    for column, image in zip([*columns[:2], *columns, columns[0]], shown, strict=True):
+        tops = [y for y in range(len(sheet) - 264) if (sheet[y : y + 264, column : column + 264] == image).all()]
+        rows.setdefault(tuple(tops), []).append(column)
+    assert list(rows.values()) == [columns[:2], columns, columns[:1]]  # three rows, each image in one place
+    assert all(len(tops) == 1 for tops in rows)
+    # The margins stay empty: no text runs over.
+    assert sheet.shape[1] == 2 * MARGIN + 4 * 320 + 3 * GAP
+    for border in (sheet[:MARGIN], sheet[-MARGIN:], sheet[:, :MARGIN], sheet[:, -MARGIN:]):
+        assert (border == 255).all()
+    for column in columns[1:]:
+        assert (sheet[max(rows, key=min)[0] - 400 :, column - GAP : column] == 255).all()
+
+
+def test_the_same_seed_draws_the_same_sheet(tmp_path):
+    def drawn(seed: int) -> bytes:
+        succeeded(PHOTOS / "two_dogs.png", "-n", 1, "--seed", seed, "-o", tmp_path / "sheet.png", "--overwrite")
+        return (tmp_path / "sheet.png").read_bytes()
+
+    first = drawn(1)
+    assert drawn(1) == first
+    assert drawn(2) != first
+
+
+def test_several_images_at_another_scale(tmp_path, photos):
+    succeeded(photos, *SMALL, "scale=2", "-n", 2, "-o", tmp_path / "sheet.webp")
+    assert read_image(tmp_path / "sheet.webp").shape[1] == 1416
+
+
+@pytest.mark.parametrize("width", [30, 60, 200])
+def test_text_is_broken_into_lines_that_fit(width):
+    font = ImageFont.load_default(14)
+    words = "aniso 21 px, sigma 2.99 x 2.35, turned by -165 degrees, "
+    text = f"{words}a_name_without_any_space_in_it_that_is_too_long.png"
+    lines = wrap(text, font, width)
+    assert all(font.getlength(line) <= width for line in lines)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+    if width >= 60:
+        assert " ".join(lines).startswith(words)
+
+
+def test_file_names_may_hold_anything(tmp_path):
+    name = "long_" * 40 + "[b]\n\x07é.png"
+    Image.fromarray(photo(1)).save(tmp_path / name)
+    succeeded(tmp_path / name, *SMALL, "-n", 1, "-o", tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").is_file()
+
+
+def test_words_are_images_or_overrides(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a=b.png").touch()
+    images, overrides = split_words(["x.png", "scale=2", "a=b.png", "degradation.jpeg_range=[30,40]"])
+    assert images == [Path("x.png"), Path("a=b.png")]
+    assert overrides == ["scale=2", "degradation.jpeg_range=[30,40]"]
+
+
+# --- the recipe --------------------------------------------------------------------------------------------------------
+
+
+def test_without_an_option_file_the_recipe_is_real_esrgans():
+    assert read_recipe(None) == (DegradationOptions(), 4, "Real-ESRGAN's values")
+    options, scale, title = read_recipe(None, ["scale=2", "degradation.jpeg_range=[40,50]"])
+    assert (options.jpeg_range, scale) == ((40, 50), 2)
+    assert title == "Real-ESRGAN's values, scale=2, degradation.jpeg_range=[40,50]"
+
+
+@pytest.mark.parametrize("name", ["psnr", "aesop"])
+def test_our_recipes_are_read(name):
+    options, scale, _ = read_recipe(REPO / "configs" / f"realworld_{name}.yml")
+    assert scale == 4
+    assert (options == DegradationOptions()) == (name == "psnr")
+
+
+def test_a_pipelines_recipe_is_that_of_its_last_degraded_stage(tmp_path):
+    train = {"type": "RealESRGANDataset", "dataroot_gt": "hr"}
+    degraded = {"datasets": {"train": train}, "degradation": {"queue_size": 0}}
+    raw = yaml.safe_load((REPO / "configs" / "pipeline_compact.yml").read_text())
+    raw["stages"]["psnr"] |= degraded
+    raw["stages"]["adversarial"] |= degraded | {"degradation": {"jpeg_range": [40, 50], "queue_size": 0}}
+    options, scale, title = read_recipe(write(raw, tmp_path / "pipeline.yml"))
+    assert (options.jpeg_range, scale, title) == ((40, 50), 4, "pipeline.yml")
+
+
+PUBLISHED = [
+    name for name, file in option_files().items() if file["datasets"].get("train", {}).get("type") == "RealESRGANDataset"
+]
+
+
+@pytest.mark.parametrize("name", PUBLISHED or [pytest.param("", marks=pytest.mark.skip(reason="no golden folder"))])
+def test_published_files_are_read_and_the_recipe_trains_as_they_do(name, tmp_path):
+    file = write(option_files()[name], tmp_path / "published.yml")
+    options, scale, _ = read_recipe(file)
+    assert (options.jpeg_range, options.queue_size, scale) == ((50, 95), 144, 4)
+    ours, theirs = (load_config(path)[0] for path in (REPO / "configs" / "realworld_aesop.yml", file))
+    assert ours.degradation == theirs.degradation
+    assert (ours.network_g, ours.network_d) == (theirs.network_g, theirs.network_d)
+    for config in (ours, theirs):  # where weights are, and a schedule that acts at the end only, make no difference
+        assert config.train
+        assert min(config.train.scheduler.milestones, default=400_000) == config.train.total_iter
+        config.train.scheduler = type(config.train.scheduler)()
+        assert config.train.aesop_opt
+        config.train.aesop_opt.autoencoder_load = None
+    assert ours.train == theirs.train
+    for option in ("type", "gt_size", "batch_size_per_gpu", "use_flip", "use_rot", "num_worker_per_gpu"):
+        assert getattr(ours.datasets.train, option) == getattr(theirs.datasets.train, option), option
+
+
+def test_the_real_world_auto_encoder_is_the_published_one(tmp_path):
+    name = "train/AutoEncoder/train_Realworld_AE_RRDB_DecoderFreeze.yml"
+    if name not in option_files():
+        pytest.skip("no golden folder")
+    file = write(option_files()[name], tmp_path / "published.yml")
+    ours, theirs = (load_config(path)[0] for path in (REPO / "configs" / "realworld_autoencoder.yml", file))
+    assert ours.network_g == theirs.network_g
+    assert ours.train
+    assert theirs.train
+    assert theirs.train.scheduler.gamma == 1
+    assert ours.train == theirs.train.model_copy(update={"scheduler": ours.train.scheduler})
+    for option in ("gt_size", "batch_size_per_gpu", "use_flip", "use_rot"):
+        assert getattr(ours.datasets.train, option) == getattr(theirs.datasets.train, option), option
+
+
+@pytest.mark.parametrize("name", ["psnr", "autoencoder", "aesop"])
+def test_a_dry_run_of_our_recipes_misses_files_only(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["train", str(REPO / "configs" / f"realworld_{name}.yml"), "--dry-run"])
+    faults = result.output.partition("this would not run:")[2].strip().splitlines()
+    assert len(faults) >= 2
+    for fault in faults:
+        assert re.search(r"does not exist|no weights for vgg|vgg(16|19)", fault), fault
+
+
+# --- the set -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_set_serves_as_validation_set(tmp_path, photos):
+    folder = tmp_path / "set"
+    text = succeeded(photos, PHOTOS / "pagoda.png", *SMALL, "--seed", 3, "--set", folder)
+    assert f"val: {{dataroot_gt: {folder}/HR, dataroot_lq: {folder}/LR}}" in text
+    names = ["below/odd", "colour", "gray", "rgba", "sixteen", "pagoda"]
+    assert set(contents(folder)) == {f"{kind}/{name}.png" for kind in ("HR", "LR") for name in names} | {"degradations.json"}
+    pairs = MeasuredPairs(PairedDataset(dataroot_gt=str(folder / "HR"), dataroot_lq=str(folder / "LR")), "val", 4)
+    assert {pair.name for pair in pairs.pairs} == set(names)
+    for sample in (pairs[k] for k in range(len(pairs))):
+        (source,) = photos.rglob(f"{Path(sample['name']).name}.*") if sample["name"] != "pagoda" else [PHOTOS / "pagoda.png"]
+        whole = cv2.cvtColor(cv2.imread(str(source)), cv2.COLOR_BGR2RGB)
+        height, width = (side // 4 * 4 for side in whole.shape[:2])
+        assert np.abs(sample["gt"].astype(int) - whole[:height, :width]).max() <= 1  # how decoders round
+        assert sample["lq"].shape == (height // 4, width // 4, 3)
+        # The same picture in the same place, whatever was done to it.
+        plain = imresize(sample["gt"], 1 / 4).astype(float)
+        assert np.corrcoef(sample["lq"].ravel(), plain.ravel())[0, 1] > 0.6, sample["name"]
+    record = json.loads((folder / "degradations.json").read_text())
+    assert (record["seed"], record["scale"], list(record["images"])) == (3, 4, names)
+    assert record["degradation"] == read_recipe(None, SMALL)[0].model_dump(mode="json")
+    assert record["images"]["pagoda"].keys() >= {"blur 1", "resize 1", "noise 1", "jpeg 1", "jpeg 2", "blur 3"}
+
+
+def test_the_same_images_and_seed_give_the_same_bytes(tmp_path, photos):
+    for name, seed in (("first", 1), ("again", 1), ("other", 2)):
+        succeeded(photos, *SMALL, "--seed", seed, "--set", tmp_path / name)
+        photos = photos.rename(tmp_path / f"moved_{name}")  # where they lie makes no difference
+    first, again, other = (contents(tmp_path / name) for name in ("first", "again", "other"))
+    assert first == again
+    same = [name for name in first if first[name] == other[name]]
+    assert sorted(same) == sorted(name for name in first if name.startswith("HR/"))
+
+
+def test_a_draw_depends_on_the_seed_and_the_images_number_alone(tmp_path):
+    succeeded(PHOTOS / "pagoda.png", PHOTOS / "two_dogs.png", "--seed", 5, "--set", tmp_path / "one")
+    succeeded(PHOTOS / "dragonfly.png", PHOTOS / "two_dogs.png", "--seed", 5, "--set", tmp_path / "two")
+    one, two = (contents(tmp_path / name) for name in ("one", "two"))
+    assert one["LR/two_dogs.png"] == two["LR/two_dogs.png"]
+    drawn = [json.loads(made["degradations.json"])["images"] for made in (one, two)]
+    assert drawn[0]["pagoda"] == drawn[1]["dragonfly"] != drawn[0]["two_dogs"]
+
+
+def test_overwriting_replaces_a_former_set_and_nothing_else(tmp_path, photos):
+    folder = tmp_path / "set"
+    succeeded(photos, *SMALL, "--set", folder)
+    (folder / "notes.txt").write_text("mine")
+    assert refused(photos / "gray.png", *SMALL, "--set", folder) == (
+        f"--set {folder} already holds something: choose another folder, or add --overwrite"
+    )
+    succeeded(photos / "gray.png", *SMALL, "--set", folder, "--overwrite")
+    assert set(contents(folder)) == {"HR/gray.png", "LR/gray.png", "degradations.json", "notes.txt"}
+
+
+# --- mistakes ----------------------------------------------------------------------------------------------------------
+
+
+def test_images_that_nobody_degraded_are_never_removed(tmp_path, photos):
+    (tmp_path / "mine" / "HR").mkdir(parents=True)
+    Image.fromarray(photo(9)).save(tmp_path / "mine" / "HR" / "precious.png")
+    before = contents(tmp_path)
+    for source, reason in ((photos, "are no set made here"), (tmp_path / "mine" / "HR", "one of the images")):
+        text = refused(source, *SMALL, "--set", tmp_path / "mine", "--overwrite")
+        assert reason in text
+        assert "choose another folder" in text
+    assert contents(tmp_path) == before
+
+
+def test_small_images_are_named_before_anything_is_written(tmp_path, photos):
+    Image.fromarray(photo(6, 23, 60)).save(photos / "small.png")
+    text = refused(photos, *SMALL, "--set", tmp_path / "set")
+    assert text.startswith("1 of 6 images are too small to be degraded: that takes sides of 26 pixels")
+    assert f"{photos}/small.png (60x23)" in text
+    assert "sides of 74 pixels" in refused(photos, "--set", tmp_path / "set")
+    assert not (tmp_path / "set").exists()
+
+
+def test_a_damaged_image_leaves_nothing_behind(tmp_path, photos):
+    data = (photos / "sixteen.png").read_bytes()
+    (photos / "sixteen.png").write_bytes(data[: len(data) // 2])
+    assert "sixteen.png is truncated, damaged" in refused(photos, *SMALL, "--set", tmp_path / "set")
+    assert not (tmp_path / "set").exists()
+    succeeded(photos / "gray.png", *SMALL, "--set", tmp_path / "set")
+    before = contents(tmp_path / "set")
+    refused(photos, *SMALL, "--set", tmp_path / "set", "--overwrite")
+    assert contents(tmp_path / "set") == before
+
+
+def test_a_sheet_replaces_no_file_unasked_and_no_image_ever(tmp_path, photos):
+    image = photos / "colour.png"
+    before = image.read_bytes()
+    assert "is one of the images" in refused(image, *SMALL, "-o", image, "--overwrite")
+    assert "exists: add --overwrite" in refused(photos / "gray.png", *SMALL, "-o", image)
+    assert "it one of the endings" in refused(image, *SMALL, "-o", tmp_path / "sheet.pdf")
+    assert image.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["nix.png"], "nix.png: no such file or folder"),
+        (["scale=2"], "no image was named"),
+        (["{photos}/colour.png", "-n", "0"], "-n must be 1 or more"),
+        (["{photos}/colour.png", "--seed", "-1"], "--seed 0 or more"),
+        (["{photos}", "-n", "25"], "5 images with 25 results each are more than the 120 that a sheet shows"),
+        (["{photos}/colour.png", "degradation.jpeg_rang=[1,2]"], "did you mean jpeg_range?"),
+        (["{photos}/colour.png", "degradation.crop_pad_size=24"], "degradation.crop_pad_size: with these kernels"),
+        (["{photos}/colour.png", "--set", "{photos}/gray.png"], "is a file: give a folder"),
+        (["{photos}/colour.png", "-c", "nix.yml"], "option file nix.yml does not exist"),
+        (["{photos}/colour.png", "-c", f"{REPO}/configs/psnr_rrdb.yml"], "psnr_rrdb.yml: no degradation section"),
+        (["{photos}/colour.png", "-c", f"{REPO}/configs/pipeline_compact.yml"], "yml: no degradation section"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else " ".join(value)[:40],
+)
+def test_mistakes_are_named(words, reason, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = contents(tmp_path)
+    small = [] if "-c" in words else SMALL
+    assert reason in refused(*(str(word).format(photos=photos) for word in words), *small)
+    assert contents(tmp_path) == before
+
+
+def test_two_images_of_one_name_are_refused(photos):
+    Image.fromarray(photo(7)).save(photos / "gray.jpg")
+    with pytest.raises(ValueError, match="both are named 'gray'"):
+        find_images([photos])
+    assert list(find_images([photos / "colour.png", photos / "colour.png"])) == ["colour"]

@@ -1,0 +1,52 @@
+"""The demo: its parts quickly, the whole with a few iterations a stage (slow)."""
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import aesop
+from aesop.commands.demo import make_stages, read_curves, run
+from aesop.images.listing import list_images
+from aesop.images.read import image_size
+
+ASSETS = Path(aesop.__file__).parent / "assets"
+
+
+def test_photographs_are_enough_and_credited():
+    trained, held_out = (list_images(ASSETS / "photos" / part) for part in ("train", "heldout"))
+    assert len(trained) >= 8
+    assert len(held_out) >= 3
+    credits = (ASSETS / "photos" / "CREDITS.md").read_text()
+    for path in (*trained, *held_out):
+        assert path.name in credits
+        assert all(side % 24 == 0 for side in image_size(path))
+
+
+def test_the_two_gans_differ_in_one_loss(tmp_path):
+    stages = make_stages(ASSETS, tmp_path)
+    dumps = [stages[name].model_dump(mode="json") for name in ("AESOP GAN", "Pixel-loss GAN")]
+    assert dumps[0]["train"].pop("aesop_opt")["loss_weight"] == 1.0
+    assert dumps[0]["train"].pop("pixel_opt") is None
+    assert dumps[1]["train"].pop("aesop_opt") is None
+    assert dumps[1]["train"].pop("pixel_opt")["loss_weight"] == 1.0
+    assert dumps[0].pop("name") != dumps[1].pop("name")
+    assert dumps[0] == dumps[1]
+
+
+@pytest.mark.slow
+def test_quick_demo_writes_the_page_and_repeats_nothing(tmp_path):
+    console = Console(record=True, width=160)
+    page = run(tmp_path / "out", console, quick=True)
+    text = page.read_text(encoding="utf-8")
+    for shown in ("AESOP GAN", "Pixel-loss GAN", "PSNR net", "Shipped model", "Bicubic", "AE(SR)", "Photographs"):
+        assert shown in text
+    curves = read_curves(tmp_path / "out" / "runs" / "demo_quick" / "1_psnr" / "scalars.jsonl")
+    assert len(curves["l_pix"]) == 2  # the first and the last iteration
+    state = next((tmp_path / "out").glob("**/3_adversarial/state/*/state.json"))
+    before = state.stat().st_mtime_ns
+    assert json.loads(state.read_text())["iteration"] == 3
+    run(tmp_path / "out", console, quick=True)
+    assert state.stat().st_mtime_ns == before
+    assert "done before" in console.export_text()

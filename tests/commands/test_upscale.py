@@ -1,0 +1,388 @@
+"""Tiled upscaling against the untiled network, and what happens to files."""
+
+import io
+import os
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from torch import Tensor, nn
+
+from aesop.archs.rrdbnet import RRDBNet
+from aesop.commands.upscale import summary, upscale_files
+from aesop.inference import tiling as inference
+from aesop.inference.tiling import Axis, upscale_image
+from aesop.system.device import reason_against_bf16
+from aesop.weights.load import LoadedInfo
+
+CPU = torch.device("cpu")
+SHARED = Path(os.environ.get("AESOP_SHARED", "../shared"))
+ANIME = SHARED / "weights" / "RealESRGAN_x4plus_anime_6B.safetensors"
+
+
+class Nearest(nn.Module):
+    """Repeats each pixel, remembers the shapes it saw, and may run out of memory on tiles above `limit`."""
+
+    def __init__(self, scale: int = 4, limit: int | None = None, error: type[Exception] = torch.OutOfMemoryError):
+        super().__init__()
+        self.scale, self.limit, self.error = scale, limit, error
+        self.seen: list[tuple[int, int]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append((x.shape[-2], x.shape[-1]))
+        if self.limit is not None and max(x.shape[-2:]) > self.limit:
+            raise self.error("MPS backend out of memory (MPS allocated: 1 GB)")
+        return F.interpolate(x, scale_factor=self.scale, mode="nearest")
+
+
+class SmallField(nn.Module):
+    """A network whose output depends on at most 3 LR pixels around: less than what tiles cut off at overlap 16."""
+
+    def __init__(self, scale: int = 4):
+        super().__init__()
+        torch.manual_seed(0)
+        self.scale = scale
+        self.first, self.second = nn.Conv2d(3, 8, 5, padding=2), nn.Conv2d(8, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.interpolate(F.leaky_relu(self.first(x), 0.2), scale_factor=self.scale, mode="nearest")
+        return self.second(x) + 0.5
+
+
+def noise(height: int, width: int, channels: int = 3, dtype: type = np.uint16) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, (height, width, channels), dtype)
+
+
+def repeat(image: np.ndarray, scale: int) -> np.ndarray:
+    return image.repeat(scale, 0).repeat(scale, 1)
+
+
+def write(path: Path, image: np.ndarray) -> Path:
+    """By OpenCV itself, so that `aesop.data.images` is checked too. `image` is RGB(A) or gray."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR)
+    cv2.imencode(path.suffix, image)[1].tofile(path)
+    return path
+
+
+def read(path: Path) -> np.ndarray:
+    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """`upscale_files` with the nearest-neighbour network instead of a weight file."""
+    monkeypatch.setattr(inference, "load_generator", lambda path: (Nearest(2), LoadedInfo("RRDBNet", 2, {}, {})))
+
+    def call(inputs, output, **options):
+        inputs = inputs if isinstance(inputs, list) else [inputs]
+        return upscale_files(inputs, output, tmp_path / "w.safetensors", device="cpu", **options)
+
+    return call
+
+
+# --- one image -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (1, 70), (32, 32), (33, 47), (71, 90), (36, 101)])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_tiles_equal_the_whole(shape, scale):
+    model, image = SmallField(scale).eval(), noise(*shape)
+    whole = upscale_image(model, image, scale, tile=0, device=CPU)
+    tiled = upscale_image(model, image, scale, tile=32, overlap=16, device=CPU)
+    assert tiled.dtype == np.uint16
+    assert tiled.shape == whole.shape == (shape[0] * scale, shape[1] * scale, 3)
+    assert np.abs(tiled.astype(int) - whole).max() <= 1
+
+
+def test_the_whole_is_what_the_bare_network_makes():
+    model, image = SmallField().eval(), noise(21, 30, dtype=np.uint8)
+    with torch.no_grad():
+        direct = model(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)[0].permute(1, 2, 0).numpy()
+    expected = np.round(direct.clip(0, 1).astype(np.float64) * 255)
+    assert np.abs(upscale_image(model, image, 4, device=CPU) - expected).max() <= 1  # halves may round either way
+    assert (upscale_image(model, image, 4, device=CPU) == expected).mean() > 0.999
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(32, 0), (32, 3), (32, 16), (50, 25), (48, 8), (256, 16)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_no_seams(tile, overlap, dtype):
+    """Weights sum to one: constants stay constant, ramps and noise come out pixel for pixel."""
+    peak = np.iinfo(dtype).max
+    ramp = np.linspace(0, peak, 97 * 75).reshape(97, 75, 1).repeat(3, 2).astype(dtype)
+    for image in (np.full((97, 75, 3), peak // 3, dtype), ramp, noise(97, 75, dtype=dtype)):
+        result = upscale_image(Nearest(4), image, 4, tile=tile, overlap=overlap, device=CPU)
+        np.testing.assert_array_equal(result, repeat(image, 4))
+
+
+def test_different_tiles_are_faded_into_each_other():
+    """A network that answers with the running number of its call: from one tile to the next in small steps."""
+
+    class Counting(nn.Module):
+        calls = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            return torch.full((1, 3, x.shape[2] * 4, x.shape[3] * 4), self.calls / 10)
+
+    result = upscale_image(Counting(), noise(60, 60), 4, tile=40, overlap=16, device=CPU).astype(float) / 65535
+    assert np.allclose(result[[0, 0, -1, -1], [0, -1, 0, -1], 0], [0.1, 0.2, 0.3, 0.4], atol=1e-4)
+    assert np.abs(np.diff(result, axis=1)).max() <= 0.1 / (8 * 4) + 1e-4  # overlap / 2 LR pixels from one to the next
+    assert np.abs(np.diff(result, axis=0)).max() <= 0.2 / (8 * 4) + 1e-4
+
+
+@pytest.mark.parametrize("side", [1, 31, 64, 65, 66, 67, 100, 513, 1000, 4001])
+@pytest.mark.parametrize("overlap", [0, 8, 32])
+@pytest.mark.parametrize("multiple", [1, 2, 4])
+def test_cutting_covers_a_side(side, overlap, multiple):
+    side = -(-side // multiple) * multiple
+    axis = Axis.cut(side, 64, overlap, multiple)
+    assert axis.length <= 64
+    assert axis.starts[0] == 0
+    assert axis.starts[-1] + axis.length == side
+    assert all(start % multiple == 0 for start in axis.starts)
+    assert all(b - a <= axis.length - overlap for a, b in zip(axis.starts, axis.starts[1:], strict=False))
+    total = torch.zeros(side * 3)
+    for start, weight in zip(axis.starts, axis.weights(3, overlap), strict=True):
+        assert weight.min() >= 0
+        total[start * 3 : (start + axis.length) * 3] += weight
+    torch.testing.assert_close(total, torch.ones(side * 3), rtol=0, atol=3e-7)
+
+
+def test_the_network_sees_equal_tiles_and_never_a_larger_one():
+    model, calls = Nearest(4), []
+    upscale_image(model, noise(150, 211), 4, tile=64, device=CPU, on_tile=lambda *at: calls.append(at))
+    assert len(set(model.seen)) == 1
+    assert all(side <= 64 and side % 4 == 0 for side in model.seen[0])
+    assert calls == [(i + 1, len(model.seen)) for i in range(len(model.seen))]
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("shape", [(1, 1), (37, 51), (83, 70)])
+def test_networks_that_unshuffle_keep_all_rows(scale, shape):
+    torch.manual_seed(0)
+    model = RRDBNet(scale=scale, num_feat=8, num_block=1, num_grow_ch=4).eval()
+    nn.init.normal_(model.conv_last.weight, std=0.3)
+    image = noise(*shape)
+    whole = upscale_image(model, image, scale, tile=0, device=CPU)
+    assert whole.shape == (shape[0] * scale, shape[1] * scale, 3)
+    if min(shape) > 1:  # the rows that the bare network makes, away from the border it drops
+        with torch.no_grad():
+            bare = model(torch.from_numpy(image.astype(np.float32) / 65535).permute(2, 0, 1)[None])[0]
+        rows, columns = (side - 16 * scale for side in bare.shape[1:])
+        difference = whole[:rows, :columns] - bare.clamp(0, 1).permute(1, 2, 0).numpy()[:rows, :columns] * 65535
+        assert np.abs(difference).max() < 16
+    tiled = upscale_image(model, image, scale, tile=64, overlap=32, device=CPU)
+    assert np.abs(tiled.astype(int) - whole).max() < 65535 / 200
+    assert np.abs(tiled.astype(int) - whole).mean() < 10
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
+def test_tiles_shrink_until_they_fit(error):
+    model, image = Nearest(2, limit=64, error=error), noise(150, 140)
+    np.testing.assert_array_equal(upscale_image(model, image, 2, tile=128, device=CPU), repeat(image, 2))
+    assert max(model.seen[0]) > 64
+    assert max(max(shape) for shape in model.seen[2:]) <= 64
+
+
+def test_a_whole_image_is_never_silently_cut_into_tiles():
+    with pytest.raises(ValueError, match="whole image of 140x150: use tiles"):
+        upscale_image(Nearest(2, limit=64), noise(150, 140), 2, tile=0, device=CPU)
+
+
+def test_want_of_memory_and_other_errors_are_told_apart():
+    model = Nearest(2, limit=16)
+    with pytest.raises(ValueError, match="--tile"):
+        upscale_image(model, noise(100, 100), 2, tile=80, overlap=40, device=CPU)
+    assert model.seen == [(72, 72), (40, 40), (32, 32)]
+    broken = Nearest(2)
+    broken.forward = lambda x: (_ for _ in ()).throw(RuntimeError("mat1 and mat2 shapes"))
+    with pytest.raises(RuntimeError, match="mat1"):
+        upscale_image(broken, noise(9, 9), 2, device=CPU)
+
+
+def test_misuse_is_refused():
+    image = noise(8, 8)
+    for bad in (image.astype(np.float32), image[..., :1], image[..., 0], image[:0]):
+        with pytest.raises(ValueError, match="RGB image"):
+            upscale_image(Nearest(), bad, 4, device=CPU)
+    with pytest.raises(ValueError, match="--tile"):
+        upscale_image(Nearest(), image, 4, tile=8, device=CPU)
+    with pytest.raises(ValueError, match="--overlap"):
+        upscale_image(Nearest(), image, 4, tile=64, overlap=40, device=CPU)
+    with pytest.raises(ValueError, match="scale 3"):
+        upscale_image(Nearest(4), image, 3, device=CPU)
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_one_file_to_a_named_file_or_into_a_folder(run, tmp_path):
+    image = noise(9, 7, dtype=np.uint8)
+    source = write(tmp_path / "-ein Bild ü 写.png", image)
+    (result,) = run(source, tmp_path / "made" / "x y.png")
+    assert result.error is None
+    np.testing.assert_array_equal(read(tmp_path / "made" / "x y.png"), repeat(image, 2))
+    run([source, source], tmp_path / "out")
+    np.testing.assert_array_equal(read(tmp_path / "out" / "-ein Bild ü 写_x2.png"), repeat(image, 2))
+    run(source, tmp_path / "out", suffix="", ext="webp")
+    assert (tmp_path / "out" / "-ein Bild ü 写.webp").exists()
+
+
+def test_leading_dash_in_the_current_folder(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(Path("-o.png"), noise(3, 3, dtype=np.uint8))
+    run(Path("-o.png"), Path("-out"))
+    assert read(tmp_path / "-out" / "-o_x2.png").shape == (6, 6, 3)
+
+
+def test_folders_keep_their_structure_and_results_are_no_inputs(run, tmp_path):
+    image = noise(4, 4, dtype=np.uint8)
+    for name in ("a.png", "deep/er/a.png", "b.bmp"):
+        write(tmp_path / "in" / name, image)
+    (tmp_path / "in" / "notes.txt").write_text("no image")
+    out = tmp_path / "in" / "out"
+    for _ in range(2):
+        results = run(tmp_path / "in", out, overwrite=True)
+        assert {r.target.relative_to(out).as_posix() for r in results} == {"a_x2.png", "deep/er/a_x2.png", "b_x2.png"}
+    assert all(r.error is None and r.target.exists() for r in results)
+
+
+def test_gray_alpha_and_depth(run, tmp_path):
+    gray, deep, clear = noise(6, 5, 1, np.uint8)[..., 0], noise(6, 5), noise(6, 5, 4, np.uint8)
+    clear[..., 3] = np.linspace(0, 255, 30).reshape(6, 5)
+    sources = [write(tmp_path / f"{n}.png", i) for n, i in (("gray", gray), ("deep", deep), ("clear", clear))]
+    out = tmp_path / "out"
+    assert [r.error for r in run(sources, out)] == [None] * 3
+    np.testing.assert_array_equal(read(out / "gray_x2.png"), repeat(np.dstack([gray] * 3), 2))
+    np.testing.assert_array_equal(read(out / "deep_x2.png"), repeat(deep, 2))
+    result = read(out / "clear_x2.png")
+    np.testing.assert_array_equal(result[..., :3], repeat(clear[..., :3], 2))
+    np.testing.assert_array_equal(result[..., 3], cv2.resize(clear[..., 3], (10, 12), interpolation=cv2.INTER_CUBIC))
+
+    results = run(sources, out, ext="jpg")
+    text = summary(results)
+    assert read(out / "deep_x2.jpg").dtype == np.uint8
+    assert read(out / "clear_x2.jpg").shape == (12, 10, 3)
+    assert "upscaled 3 of 3" in text
+    assert text.count("transparency") == 1
+    assert text.count("16 were rounded to 8") == 1
+
+
+def test_deep_images_with_alpha_in_tiff(run, tmp_path):
+    clear = noise(5, 6, 4)
+    run(write(tmp_path / "a.png", clear), tmp_path / "a.tiff")
+    result = read(tmp_path / "a.tiff")
+    assert (result.dtype, result.shape) == (np.uint16, (10, 12, 4))
+    np.testing.assert_array_equal(result[..., :3], repeat(clear[..., :3], 2))
+
+
+def test_a_broken_file_does_not_stop_the_others(run, tmp_path):
+    for name in ("a.png", "c.png"):
+        write(tmp_path / "in" / name, noise(4, 4, dtype=np.uint8))
+    (tmp_path / "in" / "b.png").write_bytes(b"no PNG")
+    results = run(tmp_path / "in", tmp_path / "out")
+    assert [bool(r.error) for r in results] == [False, True, False]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a_x2.png", "c_x2.png"]
+    assert "upscaled 2 of 3" in summary(results)
+    assert "b.png" in summary(results)
+
+
+def test_nothing_is_overwritten_unasked(run, tmp_path):
+    image = noise(4, 4, dtype=np.uint8)
+    a, b = write(tmp_path / "a.png", image), write(tmp_path / "b.png", image)
+    existing = write(tmp_path / "out" / "b_x2.png", image)
+    with pytest.raises(ValueError, match=r"b_x2\.png exists(.|\n)*--overwrite"):
+        run([a, b], tmp_path / "out")
+    assert not (tmp_path / "out" / "a_x2.png").exists()
+    with pytest.raises(ValueError, match="input itself"):
+        run(a, a)
+    with pytest.raises(ValueError, match="input itself"):
+        run(tmp_path / "a.png", tmp_path, suffix="")
+    np.testing.assert_array_equal(read(a), image)
+    run([a, b], tmp_path / "out", overwrite=True)
+    assert read(existing).shape == (8, 8, 3)
+    run(a, a, overwrite=True)
+    assert read(a).shape == (8, 8, 3)
+
+
+def test_targets_that_collide_are_refused(run, tmp_path):
+    image = noise(4, 4, dtype=np.uint8)
+    paths = [write(tmp_path / name, image) for name in ("1/a.png", "2/a.png", "1/a.bmp", "1/a_x2.png")]
+    with pytest.raises(ValueError, match="would both become"):
+        run(paths[:2], tmp_path / "out", overwrite=True)
+    with pytest.raises(ValueError, match="would both become"):
+        run([paths[0], paths[2]], tmp_path / "out")
+    with pytest.raises(ValueError, match="another input"):
+        run([paths[0], paths[3]], tmp_path / "1", overwrite=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_arguments_are_named(run, tmp_path):
+    a, b = (write(tmp_path / name, noise(4, 4, dtype=np.uint8)) for name in ("a.png", "b.png"))
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"gone\.png: no such(.|\n)*notes\.txt: not an(.|\n)*no image in .*empty"):
+        run([tmp_path / "gone.png", tmp_path / "notes.txt", tmp_path / "empty"], tmp_path / "out")
+    with pytest.raises(ValueError, match="name a folder"):
+        run([a, b], tmp_path / "out.png")
+    with pytest.raises(ValueError, match="disagree"):
+        run(a, tmp_path / "out.png", ext="jpg")
+    with pytest.raises(ValueError, match="--ext"):
+        run(a, tmp_path / "out", ext="psd")
+    with pytest.raises(ValueError, match="--suffix"):
+        run(a, tmp_path / "out", suffix="/../x")
+    with pytest.raises(ValueError, match="cannot make the folder"):
+        run(a, tmp_path / "notes.txt")
+    with pytest.raises(ValueError, match="precision"):
+        run(a, tmp_path / "out", precision="fp8")
+    with pytest.raises(ValueError, match="no image was named"):
+        run([], tmp_path / "out")
+
+
+def test_progress_is_quiet_away_from_a_terminal(run, tmp_path, capfd):
+    source, log = write(tmp_path / "[red]a.png", noise(70, 40, dtype=np.uint8)), io.StringIO()
+    run(source, tmp_path / "1")
+    run(source, tmp_path / "2", console=Console(file=log))
+    assert log.getvalue() == "".join(capfd.readouterr()) == ""
+    run(source, tmp_path / "3", tile=32, console=Console(file=log, force_terminal=True))
+    assert "[red]a.png" in log.getvalue()
+
+
+@pytest.mark.skipif(reason_against_bf16(CPU) is not None, reason="this processor has no bfloat16")
+def test_bf16_is_close(tmp_path):
+    image = noise(12, 12, dtype=np.uint8)
+    model = SmallField().eval()
+    fp32, bf16 = (upscale_image(model, image, 4, device=CPU, precision=p).astype(int) for p in ("fp32", "bf16"))
+    assert 0 < np.abs(fp32 - bf16).max() < 8
+
+
+# --- real weights ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not ANIME.exists(), reason="needs shared/weights")
+def test_real_weights_tiled_and_whole(tmp_path):
+    source = SHARED / "data" / "Set5" / "LRx4" / "img_003.png"
+    whole, tiled = tmp_path / "whole.png", tmp_path / "tiled.png"
+    for target, tile in ((whole, 0), (tiled, 48)):
+        (result,) = upscale_files([source], target, ANIME, tile=tile, overlap=16, device="cpu")
+        assert result.error is None
+    difference = np.abs(read(whole).astype(int) - read(tiled))
+    warnings.warn(f"tiled - whole: max {difference.max()}, mean {difference.mean():.3f} grey levels", stacklevel=1)
+    assert difference.mean() < 3
