@@ -1,6 +1,6 @@
 """The published option files, each read, resolved at full size and run to its first step or image; as a markdown table.
 
-    python benchmarks/option_files_table.py docs/published_files.md
+    python benchmarks/option_files_table.py docs/evidence/published_files.md
 
 Needs the golden folder (AESOP_GOLDEN), which holds the files as parsed. Networks are cut down and images are tiny for the
 first step, as in tests/test_published_files.py.

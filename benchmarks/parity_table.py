@@ -1,4 +1,4 @@
-"""Run the golden tests and write docs/parity.md: every case with its worst measured deviation, and what is skipped.
+"""Run the golden tests and write docs/evidence/parity.md: every case with its worst measured deviation, and what is skipped.
 
 python benchmarks/parity_table.py            (reads the folder in AESOP_GOLDEN, default ../shared/golden)
 """
@@ -53,7 +53,7 @@ def main() -> None:
         *(f"* {reason}" for reason in skipped),
         "",
     ]
-    (REPO / "docs" / "parity.md").write_text("\n".join(lines))
+    (REPO / "docs" / "evidence" / "parity.md").write_text("\n".join(lines))
     print(closing)
     sys.exit(result.returncode)
 

@@ -1,9 +1,9 @@
-"""What was tried to break a training or the program, counted: one section each of docs/robustness.md.
+"""What was tried to break a training or the program, counted: one section each of docs/evidence/robustness.md.
 
     python benchmarks/robustness.py --kills 100 --damages 2000 --options 10000 --images 2000 --checkpoints 1000 --record
 
 Trainings killed at random moments, states damaged at random bytes, mutated option files, images and weight files.
-`--record` replaces the sections in docs/robustness.md. Every mutation is drawn from (seed, number): the numbers of failures
+`--record` replaces the sections in docs/evidence/robustness.md. Every mutation is drawn from (seed, number): the numbers of failures
 are printed, and `tests/hostile/mutations.py` makes the same bytes again.
 """
 
@@ -128,7 +128,7 @@ def main() -> None:
         title, lines, fine = SECTIONS[name](arguments)
         print(f"## {title}\n\n" + "\n".join(lines))
         if arguments.record:
-            record(REPO / "docs" / "robustness.md", title, lines)
+            record(REPO / "docs" / "evidence" / "robustness.md", title, lines)
         well = well and fine
     sys.exit(0 if well else 1)
 

@@ -1,4 +1,4 @@
-"""The experiment of docs/reproduction.md: GANs that differ in one loss, trained, measured and drawn in one command.
+"""The experiment of docs/evidence/reproduction.md: GANs that differ in one loss, trained, measured and drawn in one command.
 
     python reproduction/run.py --test-data FOLDER [--seeds 3] [--only LOSS]... [--all] [--compare FILE]...
         [--without METRIC]... [key.path=value ...]
