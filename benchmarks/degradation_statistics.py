@@ -21,7 +21,7 @@ N = 10_000
 def main() -> None:
     options = DegradationOptions()
     draws = [draw(options, 1, batch_generator(0, k)) for k in range(N)]
-    lines = ["| drawn | asked for | found | deviation |", "| --- | --- | --- | --- |"]
+    lines = ["| parameter | requested | sampled | deviation |", "| --- | --- | --- | --- |"]
     for number, suffix in ((1, ""), (2, "2")):
         lines += rounds(options, draws, number, suffix)
     sinc = [d.final_blur.size.item() > 1 for d in draws]
