@@ -2,9 +2,9 @@
 
 python benchmarks/checkpoint_table.py [FOLDER] [--output FILE]
 
-Each kind is a tiny file in the form its project saves (tests/checkpoint_kinds.py); each weight file in FOLDER adds a row. A file is
-loaded from its path alone, converted to safetensors, and converted back to a `.pth`. The output of all three is compared with
-that of the network the file was made from, or with spandrel's output for a file in FOLDER.
+Each kind is a tiny file in the form its project saves (tests/checkpoint_kinds.py); each weight file in FOLDER adds a row.
+A file is loaded from its path alone, converted to safetensors, and converted back to a `.pth`. The output of all three is
+compared with that of the network the file was made from, or with spandrel's output for a file in FOLDER.
 """
 
 import argparse
@@ -25,9 +25,11 @@ SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 
 HEAD = """# Checkpoint kinds
 
-Each file is loaded from its path alone, converted to our safetensors, and converted back to its original form. The table compares the output of
-all three with that of the network the file was made from (`python benchmarks/checkpoint_table.py`). The first rows are tiny files in the form each
-project saves (tests/checkpoint_kinds.py). The last rows are real files, compared with spandrel's output; some contain no network and are refused.
+Each file is loaded from its path alone, converted to our safetensors, and converted back to its original form. The table
+compares the output of all three with that of the network the file was made from (`python
+benchmarks/checkpoint_table.py`). The first rows are tiny files in the form each project saves
+(tests/checkpoint_kinds.py). The last rows are real files, compared with spandrel's output; some contain no network and
+are refused.
 
 """
 

@@ -1,20 +1,20 @@
-"""What the random degradation of real-world training costs: images a second, and its share of a training step.
+"""Measure the cost of the real-world degradation: images per second and its share of a training step.
 
     python benchmarks/degradation.py [--device cuda] [--quick] [--record]
 
-Crops of 400x400 of the demo's photographs, twelve a batch, are sharpened and degraded with Real-ESRGAN's values, in turn
+Batches of twelve 400x400 crops of the demo's photographs are sharpened and degraded with Real-ESRGAN's values in three ways:
 
-* as training does it: one draw a batch, all kernels of a batch computed at once;
-* per_sample: every image its own draw of everything;
-* as published: one draw a batch, the three kernels of each image computed one after the other by numpy. This is a
-  stand-in: the formulas evaluated kernel by kernel as the published loader does, then our own operations on the device.
-  What the published noise and JPEG functions may cost beyond ours is not in it. There the kernels are the loader
-  processes' work, beside the training; their time is given by itself as well.
+* as in training: one draw per batch, all kernels of a batch computed together;
+* per_sample: a separate draw for each image;
+* as published: one draw per batch, the three kernels of each image computed one after the other with NumPy. This is a
+  stand-in: it evaluates the formulas kernel by kernel as the published loader does, then runs our operations on the
+  device. It does not include the additional cost of the published noise and JPEG functions. The published loader computes
+  kernels in parallel with the training, so their time is also reported separately.
 
-All three see the same images, and the first and third the same kernels and draws. The share of a step is that of
-sharpening, degradation, cropping and pool in the whole of them and the step: RRDBNet 64/23, 256x256 crops and batch 12 on a
-GPU; on the CPU a small net and batch, which says little about a real training. Weights are random: they do not change the
-time.
+All three process the same images; the first and the third use the same kernels and draws. The share of a step is the time
+of sharpening, degradation, cropping, and pool divided by that time plus the step: RRDBNet 64/23, 256x256 crops, and batch
+12 on a GPU; a small network and batch on the CPU, which says little about a real training. Weights are random, which does
+not affect the time.
 """
 
 import argparse
@@ -59,11 +59,8 @@ SCALE, BATCH, CROP, GRID = 4, 12, 400, 21
 OPTIONS = DegradationOptions()
 
 
-# --- the published way of making kernels -------------------------------------------------------------------------------
-
-
 def render_one_by_one(parameters: KernelParameters, grid: int) -> Tensor:
-    """`kernels.render`, a kernel at a time in numpy."""
+    """Compute the kernels like `blur_kernels.render`, one at a time in NumPy."""
     names = list(parameters.__dataclass_fields__)
     rows = zip(*(getattr(parameters, name).tolist() for name in names), strict=True)
     return torch.from_numpy(np.stack([kernel(**dict(zip(names, row, strict=True)), grid=grid) for row in rows]))
@@ -72,7 +69,7 @@ def render_one_by_one(parameters: KernelParameters, grid: int) -> Tensor:
 def kernel(
     kind: int, size: int, sigma_x: float, sigma_y: float, theta: float, beta: float, cutoff: float, grid: int
 ) -> np.ndarray:
-    """One kernel (grid, grid), float32: computed on its own size x size pixels, then padded."""
+    """Compute one kernel on size x size pixels and pad it to (grid, grid), float32."""
     line = np.arange(size) - size // 2
     x, y = np.meshgrid(line, line)
     if kind == SINC:
@@ -90,11 +87,8 @@ def kernel(
     return np.pad(values / values.sum(), (grid - size) // 2).astype(np.float32)
 
 
-# --- timing ------------------------------------------------------------------------------------------------------------
-
-
 def seconds(work: Callable[[int], Any], device: torch.device, repeats: int, first: int = 0) -> list[float]:
-    """Of each of `repeats` calls with first, first + 1 ..., waited for."""
+    """Return the duration of each call with first, first + 1, ..., including synchronisation."""
     durations = []
     for number in range(first, first + repeats):
         _wait(device)
@@ -119,7 +113,7 @@ def photographs(n: int, device: torch.device) -> Tensor:
 
 
 def measure_degradation(device: torch.device, repeats: int) -> dict[str, dict[str, float]]:
-    """Way -> {images/s, its smallest and largest of a call}; the ways take turns, draw by draw."""
+    """Return images/s and milliseconds per batch for each method. The methods alternate, draw by draw."""
     gt = photographs(BATCH, device)
 
     def work(number: int, per_sample: bool = False) -> None:
@@ -147,7 +141,7 @@ def measure_degradation(device: torch.device, repeats: int) -> dict[str, dict[st
 
 
 def measure_kernels(repeats: int) -> dict[str, float]:
-    """The kernels of a batch alone, in ms on the CPU; and how far the two ways are apart."""
+    """Return the time for the kernels of a batch on the CPU, in ms, and the largest difference between both methods."""
     drawn = []
     for suffix, number in (("", 1), ("2", 2)):
         names = ("kernel_list", "kernel_prob", "sinc_prob", "blur_sigma", "betag_range", "betap_range", "blur_kernel_size")
@@ -162,11 +156,8 @@ def measure_kernels(repeats: int) -> dict[str, float]:
     return result
 
 
-# --- training steps ----------------------------------------------------------------------------------------------------
-
-
 def measure_steps(device: torch.device, repeats: int) -> list[dict[str, Any]]:
-    """For the psnr and the adversarial stage: the degradation's ms, the step's ms, the share."""
+    """Return the ms of degradation and step, and the share of the degradation, for the psnr and the adversarial stage."""
     full = device.type == "cuda"
     rrdb = {"type": "RRDBNet", "num_feat": 64, "num_block": 23, "num_grow_ch": 32}
     if not full:
@@ -236,7 +227,7 @@ ADVERSARIAL: dict[str, Any] = {
 
 
 def make_stage(config: Any, world: World) -> Stage:
-    """The stage with random weights, of the auto-encoder and VGG as well."""
+    """Build the stage with random weights, including the auto-encoder and VGG."""
     torch.manual_seed(0)
     network = config.network_g.model_dump()
     net_g = build_network(network)
@@ -252,7 +243,7 @@ def make_stage(config: Any, world: World) -> Stage:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--quick", action="store_true", help="a few repetitions: shows that it works")
+    parser.add_argument("--quick", action="store_true", help="few repetitions, to check that the script runs")
     parser.add_argument("--record", action="store_true", help="write results/degradation_<date>_<device>.json")
     arguments = parser.parse_args()
     device = pick_device(arguments.device)
@@ -263,7 +254,7 @@ def main() -> None:
     record["degradation"] = ways = measure_degradation(device, repeats)
     published = ways["as published (stand-in)"]["images_per_s"]
     print(f"Sharpening and degrading, batch {BATCH} of {CROP}x{CROP}:\n")
-    print("| way | images/s | to the published way | ms a batch, median | ms, slowest |")
+    print("| method | images/s | relative to the published method | ms per batch, median | ms, slowest |")
     print("| --- | --- | --- | --- | --- |")
     for name, way in ways.items():
         rate = way["images_per_s"]
@@ -271,9 +262,9 @@ def main() -> None:
 
     record["kernels"] = kernels = measure_kernels(repeats)
     print(
-        f"\nThe {3 * BATCH} kernels of a batch alone, on the CPU: {kernels['ours_ms']:.2f} ms at once, "
-        f"{kernels['one_by_one_ms']:.2f} ms one by one ({kernels['one_by_one_ms'] / kernels['ours_ms']:.1f} times); they "
-        f"differ by {kernels['largest_difference']:.0e} at most.\n"
+        f"\nThe {3 * BATCH} kernels of a batch on the CPU: {kernels['ours_ms']:.2f} ms batched, "
+        f"{kernels['one_by_one_ms']:.2f} ms one by one ({kernels['one_by_one_ms'] / kernels['ours_ms']:.1f} times); largest "
+        f"difference: {kernels['largest_difference']:.0e}.\n"
     )
 
     record["steps"] = steps = measure_steps(device, max(3, repeats // 6))

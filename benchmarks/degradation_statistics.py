@@ -1,8 +1,8 @@
-"""What the real-world degradation draws, counted over 10 000 draws beside what its options ask for.
+"""Compare 10 000 draws of the real-world degradation with the distributions that its options request.
 
     python benchmarks/degradation_statistics.py [OUTPUT.md]
 
-Deviations are in standard deviations of such a count or mean; a correct sampler stays below about 4.
+Deviations are in standard deviations of the count or mean; a correct sampler stays below about 4.
 """
 
 import math

@@ -2,8 +2,8 @@
 
     python benchmarks/option_files_table.py docs/evidence/published_files.md
 
-Requires the golden folder (AESOP_GOLDEN), which contains the parsed files. The first step uses reduced networks and tiny images,
-as in tests/options/test_published_files.py.
+Requires the golden folder (AESOP_GOLDEN), which contains the parsed files. The first step uses reduced networks and tiny
+images, as in tests/options/test_published_files.py.
 """
 
 import re
@@ -21,9 +21,10 @@ from published_lib import Substitutes, option_files, write
 
 HEAD = """# Published option files
 
-Every option file of the published code, unmodified (`python benchmarks/option_files_table.py`). "Read": all options are known; the number of
-notes counts warnings about options without effect here. "Dry run": resolves to the full-size networks (parameters of network_g) and lists the
-paths to fill in. "First step or image": reaches the first training step, or writes test images, with tiny images and networks reduced by overrides.
+Every option file of the published code, unmodified (`python benchmarks/option_files_table.py`). "Read": all options are
+known; the number of notes counts warnings about options without effect here. "Dry run": resolves to the full-size
+networks (parameters of network_g) and lists the paths to fill in. "First step or image": reaches the first training step,
+or writes test images, with tiny images and networks reduced by overrides.
 
 | file | stage | network_g | read | dry run | first step or image |
 | --- | --- | --- | --- | --- | --- |

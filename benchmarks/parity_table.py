@@ -36,8 +36,9 @@ def main() -> None:
     lines = [
         "# Golden parity",
         "",
-        "Deviations from the values of the published code, case by case (`python benchmarks/parity_table.py`). Each row shows the value closest to its limit",
-        "among all values compared in that case. The limits are those suggested by the README of the golden vectors.",
+        "Deviations from the values of the published code, case by case (`python benchmarks/parity_table.py`). Each",
+        "row shows the value closest to its limit among all values compared in that case. The limits are those",
+        "suggested by the README of the golden vectors.",
         "",
         f"{closing}. torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}, CPU, one thread.",
         "",

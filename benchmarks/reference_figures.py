@@ -2,10 +2,10 @@
 
     python benchmarks/reference_figures.py reference_figures.json --weights WEIGHTS --data DATA --output TABLE.md
 
-The JSON file has the form {results: {set: {method: {per_image: {file: {metric: value}}, mean: {...}}}}}. Metrics are psnr_y, ssim_y,
-lpips_alex, lpips_vgg, and dists, each also as NAME_cropN. DATA contains <set>/HR and <set>/LRx4. WEIGHTS contains a
-<method>.safetensors for each method except bicubic, and the weights of LPIPS and DISTS. The record keeps finished cells (a method on
-a set), so an interrupted run continues; `--sets` and `--methods` select a part.
+The JSON file has the form {results: {set: {method: {per_image: {file: {metric: value}}, mean: {...}}}}}. Metrics are
+psnr_y, ssim_y, lpips_alex, lpips_vgg, and dists, each also as NAME_cropN. DATA contains <set>/HR and <set>/LRx4. WEIGHTS
+contains a <method>.safetensors for each method except bicubic, and the weights of LPIPS and DISTS. The record keeps
+finished cells (a method on a set), so an interrupted run continues; `--sets` and `--methods` select a part.
 """
 
 import argparse
@@ -127,14 +127,14 @@ def table(reference: dict, record: dict[str, Figures]) -> str:
         "# Reference figures",
         "",
         "What `aesop test` measures compared with values that other code measured with the same weights and images",
-        "(`python benchmarks/reference_figures.py`). PSNR and SSIM are computed on luma without a border of 4 pixels, LPIPS and DISTS on RGB,",
-        "`_cropN` without a border of N pixels. Gray images are repeated to three channels. A cell is within tolerance if its mean and each",
-        "of its images are.",
+        "(`python benchmarks/reference_figures.py`). PSNR and SSIM are computed on luma without a border of 4 pixels,",
+        "LPIPS and DISTS on RGB, `_cropN` without a border of N pixels. Gray images are repeated to three channels. A",
+        "cell is within tolerance if its mean and each of its images are.",
         "",
-        f"{len(rows) - len(outside)} of {len(rows)} cells within tolerance, over {images} images (one per method and input). "
+        f"{len(rows) - len(outside)} of {len(rows)} cells within tolerance, {images} images (one per method and input). "
         f"torch {torch.__version__}, numpy {np.__version__}, Python {platform.python_version()}, {platform.machine()}.",
         "Largest deviation of a single image: " + ", ".join(f"{kind} {value:.1e}" for kind, value in largest.items()) + ".",
-        "The deviation of PSNR comes mostly from the 1e-8 that the published torch version and ours add to the mean squared error.",
+        "The deviation of PSNR comes mostly from the 1e-8 that both versions add to the mean squared error.",
         *(["", "Outside: " + "; ".join(outside) + "."] if outside else []),
         "",
         "| set | method | metric | ours | reference | difference | largest deviation of an image | tolerance | within |",

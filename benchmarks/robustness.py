@@ -1,9 +1,9 @@
-"""Kill trainings, damage states, and mutate input files, and count the outcomes: one section each of docs/evidence/robustness.md.
+"""Kill trainings, damage states, mutate input files, and count the outcomes for docs/evidence/robustness.md.
 
     python benchmarks/robustness.py --kills 100 --damages 2000 --options 10000 --images 2000 --checkpoints 1000 --record
 
-`--record` replaces the sections in docs/evidence/robustness.md. Every mutation is drawn from (seed, number). The script prints the
-numbers of the failures; `tests/hostile/mutations.py` reproduces their bytes.
+`--record` replaces the sections in docs/evidence/robustness.md. Every mutation is drawn from (seed, number). The script
+prints the numbers of the failures; `tests/hostile/mutations.py` reproduces their bytes.
 """
 
 import argparse
@@ -29,9 +29,10 @@ Section = tuple[str, list[str], bool]  # title, lines, whether it passed
 
 def hostile_input(arguments: argparse.Namespace) -> Section:
     lines = [
-        'Mutated files are read in a separate process (`tests/hostile`). "Refused" means an `aesop` error that names the file, without a',
-        'traceback. "Accepted" files remained readable after the mutation. A failure is anything else: another exception, a crash, more than',
-        f"{sandbox.SECONDS} s or {sandbox.MEMORY >> 30} GB for one file, or execution of hostile code. Seed {arguments.seed}.",
+        'Mutated files are read in a separate process (`tests/hostile`). "Refused" means an `aesop` error that names',
+        'the file, without a traceback. "Accepted" files remained readable after the mutation. A failure is anything',
+        f"else: another exception, a crash, more than {sandbox.SECONDS} s or {sandbox.MEMORY >> 30} GB for one file,",
+        f"or execution of hostile code. Seed {arguments.seed}.",
     ]
     well = True
     for title, attempt, count in (
@@ -53,10 +54,11 @@ def hostile_input(arguments: argparse.Namespace) -> Section:
 
 def killed_trainings(arguments: argparse.Namespace) -> Section:
     lines = [
-        "Real `aesop train` processes with loaders and validation (`tests/training/kills.py`) are killed during the named activity and",
-        f"restarted with `--resume`, for {', '.join(kills.STAGES)} in turn. Each run must end with the tensors (weights, EMA, moments,",
-        f"pool) and the log of an uninterrupted run, bit for bit. No state may be unreadable, at most {kills.FREQUENCY} steps (the distance between",
-        f"checkpoints) may be lost, and SIGTERM and SIGINT must leave a saved state and their exit codes. Seed {arguments.seed}.",
+        "Real `aesop train` processes with loaders and validation (`tests/training/kills.py`) are killed during the",
+        f"named activity and restarted with `--resume`, for {', '.join(kills.STAGES)} in turn. Each run must end with",
+        "the tensors (weights, EMA, moments, pool) and the log of an uninterrupted run, bit for bit. No state may be",
+        f"unreadable, at most {kills.FREQUENCY} steps (the distance between checkpoints) may be lost, and SIGTERM and",
+        f"SIGINT must leave a saved state and their exit codes. Seed {arguments.seed}.",
         "",
         f"| killed during | {' | '.join(number.name for number in kills.SIGNALS)} |",
         "| --- " * (1 + len(kills.SIGNALS)) + "|",
@@ -81,8 +83,8 @@ def damaged_states(arguments: argparse.Namespace) -> Section:
     with tempfile.TemporaryDirectory() as folder:
         tried = damage.damage_states(Path(folder), arguments.damages, arguments.seed, "realworld")
     lines = [
-        "The newest state of a training is truncated at a byte, or one bit is flipped (`tests/training/damage.py`). Each time the state must be",
-        f"refused and the previous one used. Seed {arguments.seed}.",
+        "The newest state of a training is truncated at a byte, or one bit is flipped (`tests/training/damage.py`).",
+        f"Each time the state must be refused and the previous one used. Seed {arguments.seed}.",
         "",
         "| file | cut | flipped bit |",
         "| --- | --- | --- |",
