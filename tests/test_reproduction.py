@@ -194,14 +194,14 @@ def test_a_missing_test_set_is_named(run, tmp_path):
 def test_folders_that_could_be_mistaken_for_hr_images_are_refused(run, tmp_path):
     write_image(tmp_path / "Set5" / "a.png", noise(8, 8))
     write_image(tmp_path / "Set5" / "LRx2" / "a.png", noise(4, 4))
-    with pytest.raises(ValueError, match=r"Set5 has LRx2, but no HR: put the HR images into .*Set5/HR"):
+    with pytest.raises(ValueError, match=r"Set5 contains LRx2 but no HR folder: move the HR images to .*Set5/HR"):
         run.experiment(tmp_path, ["aesop"], 1, [], TOY)
 
 
 def test_options_that_the_experiment_cannot_have(run, tmp_path):
-    with pytest.raises(ValueError, match="--seeds 0: at least 1"):
+    with pytest.raises(ValueError, match="--seeds 0: must be at least 1"):
         run.experiment(tmp_path, ["aesop"], 0, [], TOY)
-    with pytest.raises(ValueError, match=r"stages\.adversarial\.weights: .*leave it out"):
+    with pytest.raises(ValueError, match=r"stages\.adversarial\.weights: .*remove this option"):
         run.experiment(tmp_path, ["aesop"], 1, [], [*TOY, f"stages.adversarial.weights={shipped_model()}"])
 
 
@@ -213,7 +213,7 @@ def test_what_is_missing_is_named_before_anything_is_trained(run, tmp_path, monk
     options = [*TOY, f"path.experiments_root={tmp_path}/runs", f"datasets.train.dataroot_gt={tmp_path}/p.pack"]
     with pytest.raises(ValueError, match=r"the experiment cannot run:(.|\n)*p\.pack(.|\n)*vgg16(.|\n)*val\.metrics\.lpips"):
         run.experiment(tmp_path, ["aesop"], 1, [], options)
-    with pytest.raises(ValueError, match=r"--compare .*aesop_compact_x4\.safetensors: a x4 model, not x2"):
+    with pytest.raises(ValueError, match=r"--compare .*aesop_compact_x4\.safetensors: x4 model, expected x2"):
         run.experiment(tmp_path, ["aesop"], 1, [shipped_model()], [*options, "scale=2"])
     assert not (tmp_path / "runs").exists()
 
