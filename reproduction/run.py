@@ -30,8 +30,9 @@ import aesop
 from aesop.cli import USER_ERRORS
 from aesop.commands.pipeline import plan, preflight_pipeline, run_step
 from aesop.data.measured_pairs import MeasuredPairs
-from aesop.evaluation.measure import averages, measure, predict
-from aesop.evaluation.methods import Answer, method_names
+from aesop.evaluation.image_views import View
+from aesop.evaluation.measure import averages, measure
+from aesop.evaluation.methods import Predictor, method_names, predict
 from aesop.images.resize import imresize
 from aesop.metrics import METRICS
 from aesop.metrics.build import Metric, check_metrics, make_metrics
@@ -41,7 +42,6 @@ from aesop.options.validation import MetricOptions
 from aesop.system.device import pick_device
 from aesop.system.files import replacing, sha256_of
 from aesop.system.signals import Interrupted
-from aesop.web.image_views import View
 from aesop.weights.load import load_autoencoder, load_generator
 
 try:
@@ -139,14 +139,14 @@ def experiment(
     start, judged_by = (run_step(stage, steps[stage]) for stage in ("psnr", "autoencoder"))
     metrics = make_metrics(wanted, scale, device, load_autoencoder(judged_by).to(device))
 
-    def measured(method: str, cache: Path, answer: Callable[[], Answer], *weights: Path) -> dict[str, dict[str, float]]:
+    def measured(method: str, cache: Path, answer: Callable[[], Predictor], *weights: Path) -> dict[str, dict[str, float]]:
         source = {
             "images": {name: [options.dataroot_gt, options.dataroot_lq] for name, options in tests.items()},
             "weights": [sha256_of(file) for file in (judged_by, *weights)],
         }
         return figures(method, cache, source, answer, sets, metrics, device)
 
-    def network(file: Path) -> Callable[[], Answer]:
+    def network(file: Path) -> Callable[[], Predictor]:
         return lambda: answer_of(load_generator(file)[0].to(device), scale, device)
 
     rows = [
@@ -226,7 +226,7 @@ def scale_of(file: Path) -> int:
     return load_generator(file)[1].scale
 
 
-def answer_of(net: nn.Module, scale: int, device: torch.device) -> Answer:
+def answer_of(net: nn.Module, scale: int, device: torch.device) -> Predictor:
     return lambda lq, gt: predict(net, lq, gt, scale, device)
 
 
@@ -238,7 +238,7 @@ def figures(
     method: str,
     cache: Path,
     source: dict[str, object],
-    answer: Callable[[], Answer],
+    answer: Callable[[], Predictor],
     sets: dict[str, MeasuredPairs],
     metrics: dict[str, Metric],
     device: torch.device,
@@ -347,7 +347,7 @@ def draw_plot(file: Path, rows: Sequence[Row]) -> None:
     plt.close(figure)
 
 
-def draw_crops(file: Path, answers: dict[str, Answer], scale: int) -> None:
+def draw_crops(file: Path, answers: dict[str, Predictor], scale: int) -> None:
     """Where bicubic loses most in the demo's held-out photographs, which may be shown to anybody, side by side."""
     held_out = Path(aesop.__file__).parent / "assets" / "photos" / "heldout"
     pairs = MeasuredPairs(PairedDataset(dataroot_gt=str(held_out)), "heldout", scale)

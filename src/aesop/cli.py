@@ -291,7 +291,9 @@ def degrade(
         Path | None, typer.Option("--config", "-c", help="Option file with the recipe; default: Real-ESRGAN's values.")
     ] = None,
     count: Annotated[int, typer.Option("-n", help="Results of each image on the sheet.")] = 12,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The sheet; default: degradations.png.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The sheet, .html or an image; default: degradations.html.")
+    ] = None,
     folder: Annotated[
         Path | None, typer.Option("--set", help="Write a validation set's pairs into this folder; a sheet only with -o.")
     ] = None,

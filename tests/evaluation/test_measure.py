@@ -13,8 +13,9 @@ from rich.console import Console
 from aesop.archs import AutoEncoder, build_network
 from aesop.commands.test import test
 from aesop.data.measured_pairs import MeasuredPairs
-from aesop.evaluation.measure import averages, measure, predict
-from aesop.evaluation.result_files import describe, summary_table
+from aesop.evaluation.measure import averages, measure
+from aesop.evaluation.methods import predict
+from aesop.evaluation.result_files import describe_set, summary_table
 from aesop.images.read import read_image
 from aesop.images.resize import mod_crop
 from aesop.images.tensors import to_array, to_tensor
@@ -43,7 +44,7 @@ def noise(seed: int, height: int, width: int) -> np.ndarray:
 @pytest.fixture
 def root(tmp_path, monkeypatch) -> Path:
     """HR/ with a pair's HR (104x196), alone/ with two images without HR; no weights but made-up ones of NIQE."""
-    monkeypatch.setattr(weights, "find_spec", lambda package: None)
+    monkeypatch.setattr("aesop.weights.pretrained.find_spec", lambda package: None)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("AESOP_WEIGHTS", str(tmp_path / "weights"))
     (tmp_path / "weights").mkdir()
@@ -89,8 +90,8 @@ def test_sets_with_and_without_hr_side_by_side(root):
     results, output = run(config(root, metrics, test_1=paired(root), test_2=single(root)))
     assert [row.keys() for row in results["test_1"]] == [{"image", "psnr", "niqe", "ssim"}]
     assert [(row["image"], len(row)) for row in results["test_2"]] == [("a", 2), ("below/b", 2)]
-    assert "Alone: psnr, ssim left out: it has no HR images to compare with" in output
-    assert output.count("left out") == 1
+    assert "Alone: psnr, ssim skipped: the set has no HR images" in output
+    assert output.count("skipped") == 1
     folder = root / "results" / "run"
     niqe = NIQE.from_weights()
     sizes = {"a": (100, 200, 3), "below/b": (196, 108, 3)}
@@ -118,7 +119,7 @@ def test_an_autoencoder_gets_the_image_itself(root):
     options = config(root, {"psnr": {}}, AUTOENCODER, test_1=single(root))
     results, output = run(options)
     assert results["test_1"] == [{"image": "a"}, {"image": "below/b"}]
-    assert "Alone: psnr left out" in output
+    assert "Alone: psnr skipped" in output
     assert "↑" not in output  # no table
     net = build_network(AUTOENCODER)
     assert isinstance(net, AutoEncoder)
@@ -301,7 +302,7 @@ def test_the_better_of_two_figures(monkeypatch):
 
 def test_figures_that_are_none_stay_valid_json():
     rows = [{"image": "flat", "niqe": math.nan, "psnr": 30.0}, {"image": "b", "niqe": 3.0, "psnr": 20.0}]
-    described = describe(PairedDataset(dataroot_gt="x"), "test_1", rows)
+    described = describe_set("test_1", rows)
     assert described["dataset"] == "test_1"
     assert described["average"] == {"niqe": None, "psnr": 25.0}
     assert described["images"][0] == {"image": "flat", "niqe": None, "psnr": 30.0}

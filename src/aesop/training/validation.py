@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from aesop.data.measured_pairs import MeasuredPairs
-from aesop.evaluation.measure import averages, image_saver, measure, predict
+from aesop.evaluation.measure import averages, image_saver, measure
+from aesop.evaluation.methods import predict
 from aesop.metrics.build import check_sizes, is_better, make_metrics
 from aesop.options.config import Config
 from aesop.system.distributed import World
