@@ -82,7 +82,7 @@ def run(options: Config) -> tuple[dict, str]:
     return test(options, console), console.export_text()
 
 
-# --- aesop test --------------------------------------------------------------------------------------------------------
+# Aesop test.
 
 
 def test_sets_with_and_without_hr_side_by_side(root):
@@ -155,7 +155,7 @@ def test_mistakes_are_named_before_anything_is_written(root):
     assert not (root / "results").exists()
 
 
-# --- measuring ---------------------------------------------------------------------------------------------------------
+# Measuring.
 
 
 def test_measuring_without_hr_calls_what_needs_none(root):
@@ -249,7 +249,7 @@ def test_lpips_of_both_trunks(root):
     assert metrics["v"](sr, hr).item() == LPIPS.from_weights("vgg")(sr, hr, 3).item() > 0
 
 
-# --- the options -------------------------------------------------------------------------------------------------------
+# The options.
 
 
 def test_which_metric_an_entry_means():
@@ -297,7 +297,7 @@ def test_the_better_of_two_figures(monkeypatch):
         assert not is_better(options, name, math.nan, None)
 
 
-# --- tables ------------------------------------------------------------------------------------------------------------
+# Tables.
 
 
 def test_figures_that_are_none_stay_valid_json():

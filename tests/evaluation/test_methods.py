@@ -98,7 +98,7 @@ def images_of(page: str) -> dict[str, list[np.ndarray]]:
     return found
 
 
-# --- figures and files -------------------------------------------------------------------------------------------------
+# Figures and files.
 
 
 def apart(a: np.ndarray, b: np.ndarray) -> int:
@@ -181,7 +181,7 @@ def test_large_images_are_seen_in_tiles_by_every_network(root, monkeypatch):
     assert len([side for side in seen if side == 32]) == 2 * 2 * 4  # two networks, 2 x 4 tiles
 
 
-# --- the page ----------------------------------------------------------------------------------------------------------
+# The page.
 
 
 def test_the_page_shows_every_method(root):
@@ -249,7 +249,7 @@ def test_a_page_has_room_for_so_much():
     assert sum(plan_views({str(k): 2 for k in range(30)}, 3, 4)[0].values()) == 30  # one of each set at least
 
 
-# --- views -------------------------------------------------------------------------------------------------------------
+# Views.
 
 
 def test_the_window_is_where_images_differ():
@@ -309,7 +309,7 @@ def test_a_view_keeps_parts_of_the_same_place():
     assert view.caption == "n: 96x96 of 160x240 pixels, around the crop"
 
 
-# --- names and mistakes ------------------------------------------------------------------------------------------------
+# Names and mistakes.
 
 
 @pytest.mark.parametrize(

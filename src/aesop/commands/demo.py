@@ -22,7 +22,7 @@ from aesop.evaluation.result_files import metric_columns, summary_table
 from aesop.images.tensors import to_array, to_tensor
 from aesop.inference.shipped_model import shipped_model
 from aesop.metrics import METRICS
-from aesop.metrics.build import METRIC_WEIGHTS, make_metrics
+from aesop.metrics.build import make_metrics
 from aesop.options.config import Config as TrainConfig
 from aesop.options.datasets import PairedDataset
 from aesop.options.validation import MetricOptions
@@ -106,7 +106,7 @@ def compare(output: Path, stages: dict[str, TrainConfig], console: Console) -> P
     """Measure bicubic, the trained generators and the shipped model on the held-out photographs; write the page."""
     pairs = MeasuredPairs(PairedDataset(dataroot_gt=str(ASSETS / "photos" / "heldout")), "held-out photographs", SCALE)
     autoencoder = load_autoencoder(final_model(stages["Auto-encoder"]))
-    available = [name for name, weights in METRIC_WEIGHTS.items() if has_pretrained(*weights)]
+    available = [name for name in ("lpips", "dists") if has_pretrained(*METRICS[name].weights)]
     options = {name: MetricOptions() for name in ("psnr", "ssim", "lrpsnr", "aepsnr", *available)}
     device = torch.device("cpu")
     files = {name: final_model(stages[name]) for name in ("PSNR net", "Pixel-loss GAN", "AESOP GAN")}
@@ -118,7 +118,7 @@ def compare(output: Path, stages: dict[str, TrainConfig], console: Console) -> P
         methods, pairs, make_metrics(options, SCALE, device, autoencoder), views=len(pairs), view_side=LARGEST_SIDE
     )
     console.print(summary_table(results.means, options))
-    missing = [METRICS[name].label for name in METRIC_WEIGHTS if name not in options]
+    missing = [METRICS[name].label for name in ("lpips", "dists") if name not in options]
     if missing:
         console.print(
             f"{' and '.join(missing)} skipped: their weights are not on this machine (see AESOP_WEIGHTS in the README)."
