@@ -184,13 +184,11 @@ def test_published_files_are_read_and_the_recipe_trains_as_they_do(name, tmp_pat
     ours, theirs = (load_config(path)[0] for path in (REPO / "configs" / "realworld_aesop.yml", file))
     assert ours.degradation == theirs.degradation
     assert (ours.network_g, ours.network_d) == (theirs.network_g, theirs.network_d)
+    trained = []
     for config in (ours, theirs):  # where weights are, and a schedule that acts at the end only, make no difference
-        assert config.train
         assert min(config.train.scheduler.milestones, default=400_000) == config.train.total_iter
-        config.train.scheduler = type(config.train.scheduler)()
-        assert config.train.aesop_opt
-        config.train.aesop_opt.autoencoder_load = None
-    assert ours.train == theirs.train
+        trained.append(config.train.model_dump(exclude={"scheduler": True, "aesop_opt": {"autoencoder_load"}}))
+    assert trained[0] == trained[1]
     for option in ("type", "gt_size", "batch_size_per_gpu", "use_flip", "use_rot", "num_worker_per_gpu"):
         assert getattr(ours.datasets.train, option) == getattr(theirs.datasets.train, option), option
 

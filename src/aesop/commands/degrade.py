@@ -18,7 +18,6 @@ from rich.console import Console
 from rich.progress import track
 
 import aesop
-from aesop.commands.pipeline import plan
 from aesop.data.degradation.operations import usm_sharpen
 from aesop.data.degradation.random_degradation import batch_generator, degrade
 from aesop.data.realworld import check_crop, smallest_image
@@ -28,8 +27,9 @@ from aesop.images.read import image_size, read_image_uint8
 from aesop.images.resize import mod_crop
 from aesop.images.tensors import to_array, to_tensor
 from aesop.images.write import write_image
-from aesop.options.config import Config
+from aesop.options.config import TrainConfig
 from aesop.options.degradation import DegradationOptions
+from aesop.options.pipeline import plan
 from aesop.options.read import apply_overrides, build_config, load_config
 from aesop.options.yaml_file import read_yaml
 
@@ -100,7 +100,7 @@ def read_recipe(file: Path | None, overrides: Sequence[str] = ()) -> tuple[Degra
         apply_overrides(raw, overrides)
         configs, title = [build_config(raw, "the options given")[0]], "Real-ESRGAN's values"
     elif isinstance(read_yaml(file)[0].get("stages"), Mapping):
-        configs, title = [step for step in plan(file, overrides).values() if isinstance(step, Config)], file.name
+        configs, title = [step for step in plan(file, overrides).values() if isinstance(step, TrainConfig)], file.name
     else:
         configs, title = [load_config(file, overrides)[0]], file.name
     found = [(config.degradation, config.scale) for config in configs if config.degradation is not None]

@@ -13,7 +13,7 @@ from rich.console import Console
 from torch import nn
 
 from aesop.archs import build_network
-from aesop.commands.pipeline import is_finished, plan
+from aesop.commands.pipeline import is_finished
 from aesop.data.measured_pairs import MeasuredPairs
 from aesop.evaluation.measure import averages, measure, predict
 from aesop.evaluation.result_files import summary_table
@@ -22,13 +22,14 @@ from aesop.images.tensors import to_array, to_tensor
 from aesop.inference.shipped_model import shipped_model
 from aesop.metrics import METRICS
 from aesop.metrics.build import METRIC_WEIGHTS, make_metrics
-from aesop.options.config import Config
+from aesop.options.config import TrainConfig
 from aesop.options.datasets import PairedDataset
 from aesop.options.losses import PixelOptions
+from aesop.options.pipeline import plan
 from aesop.options.validation import MetricOptions
 from aesop.system.device import pick_device
 from aesop.system.wording import duration
-from aesop.training.train import final_model, train
+from aesop.training.train import train
 from aesop.web.comparison_page import LARGEST_SIDE
 from aesop.web.image_views import View
 from aesop.web.page import Page
@@ -74,7 +75,7 @@ def run(output: Path, console: Console, quick: bool = False) -> Path:
     for number, (title, config) in enumerate(stages.items(), 1):
         console.rule(f"{number}/{len(stages)} {title}")
         if is_finished(config):
-            console.print(f"done before: {final_model(config)} (remove {output} to start anew)", markup=False)
+            console.print(f"done before: {config.final_model} (remove {output} to start anew)", markup=False)
         else:
             train(config, resume=True)
     console.rule("measuring on held-out photographs")
@@ -83,7 +84,7 @@ def run(output: Path, console: Console, quick: bool = False) -> Path:
     return page
 
 
-def make_stages(assets: Path, output: Path, quick: bool = False) -> dict[str, Config]:
+def make_stages(assets: Path, output: Path, quick: bool = False) -> dict[str, TrainConfig]:
     """The pipeline of assets/demo.yml on the package's photographs, and the same GAN with a pixel loss."""
     paths = {
         "datasets.train.dataroot_gt": assets / "photos" / "train",
@@ -93,19 +94,16 @@ def make_stages(assets: Path, output: Path, quick: bool = False) -> dict[str, Co
     overrides = [f"{option}={json.dumps(str(path))}" for option, path in paths.items()]
     if quick:
         overrides += ["name=demo_quick", *(f"stages.{s}.train.total_iter=3" for s in ("psnr", "autoencoder", "adversarial"))]
-    steps = [step for step in plan(assets / "demo.yml", overrides).values() if isinstance(step, Config)]
+    steps = [step for step in plan(assets / "demo.yml", overrides).values() if isinstance(step, TrainConfig)]
     psnr, autoencoder, aesop_gan = steps
-    pixel_gan = aesop_gan.model_copy(deep=True)
-    assert pixel_gan.train is not None
-    pixel_gan.name = pixel_gan.name.replace("3_adversarial", "4_pixel_gan")
-    pixel_gan.train.aesop_opt, pixel_gan.train.pixel_opt = None, PixelOptions()
+    name = aesop_gan.name.replace("3_adversarial", "4_pixel_gan")
+    pixel_gan = aesop_gan.derive({"name": name, "train.aesop_opt": None, "train.pixel_opt": PixelOptions()})
     return {"PSNR net": psnr, "Auto-encoder": autoencoder, "AESOP GAN": aesop_gan, "Pixel-loss GAN": pixel_gan}
 
 
-def expected_seconds(stages: dict[str, Config]) -> float:
+def expected_seconds(stages: dict[str, TrainConfig]) -> float:
     """From the fastest of a few passes of the PSNR net: the others waited for something else."""
     config = stages["PSNR net"]
-    assert config.datasets.train is not None
     net = build_network(config.network_g.model_dump())
     side = config.datasets.train.gt_size // SCALE
     batch = torch.rand(config.datasets.train.batch_size_per_gpu, 3, side, side)
@@ -117,17 +115,17 @@ def expected_seconds(stages: dict[str, Config]) -> float:
     return min(seconds) * DURATION_IN_PASSES
 
 
-def compare(assets: Path, output: Path, stages: dict[str, Config], console: Console) -> Path:
+def compare(assets: Path, output: Path, stages: dict[str, TrainConfig], console: Console) -> Path:
     """Measure bicubic, the three generators and the package's own on the held-out photographs; print the table, write the
     page."""
     device = pick_device("cpu")
     pairs = MeasuredPairs(PairedDataset(dataroot_gt=str(assets / "photos" / "heldout")), "heldout", SCALE)
-    autoencoder = load_autoencoder(final_model(stages["Auto-encoder"]))
+    autoencoder = load_autoencoder(stages["Auto-encoder"].final_model)
     options = {name: MetricOptions() for name in ("psnr", "ssim", "lrpsnr", "aepsnr")}
     options |= {name: MetricOptions() for name, needed in METRIC_WEIGHTS.items() if has_pretrained(*needed)}
     metrics = make_metrics(options, SCALE, device, autoencoder)
 
-    nets = {name: load_network(final_model(stages[name]))[0] for name in ("PSNR net", "Pixel-loss GAN", "AESOP GAN")}
+    nets = {name: load_network(stages[name].final_model)[0] for name in ("PSNR net", "Pixel-loss GAN", "AESOP GAN")}
     nets[SHIPPED] = load_network(shipped_model())[0]
     answers = {"Bicubic": lambda lq, _: imresize(lq, SCALE)} | {name: _answer(net) for name, net in nets.items()}
     methods = []
@@ -151,7 +149,7 @@ def _answer(net: nn.Module):
 def write_page(
     assets: Path,
     output: Path,
-    stages: dict[str, Config],
+    stages: dict[str, TrainConfig],
     pairs: MeasuredPairs,
     methods: list[Method],
     autoencoder: nn.Module,

@@ -10,7 +10,7 @@ from aesop.evaluation.measure import Row, averages, measure_methods, predict
 from aesop.evaluation.methods import check_places, load_methods
 from aesop.evaluation.result_files import columns, summary_table, write_json, write_rows
 from aesop.metrics.build import check_sizes, make_metrics, without_reference
-from aesop.options.config import Config
+from aesop.options.config import TestConfig
 from aesop.options.networks import AutoEncoderOptions
 from aesop.system.distributed import World, joined
 from aesop.web.comparison_page import SetSummary, plan_page, where_all_are, write_page
@@ -19,7 +19,7 @@ from aesop.weights.load import load_into
 from aesop.weights.read import read_state_dict
 
 
-def test(config: Config, console: Console, world: World | None = None) -> dict[str, list[Row]]:  # noqa: PT028
+def test(config: TestConfig, console: Console, world: World | None = None) -> dict[str, list[Row]]:  # noqa: PT028
     """Measure `path.pretrain_network_g` on every `test...` (else `val...`) section; write images, tables, CSV and JSON.
 
     With `path.compare_with` or `val.page` other models and bicubic are measured beside it, and shown on a page. Of a

@@ -16,7 +16,7 @@ from aesop.images.tensors import to_array, to_tensor
 from aesop.images.write import write_image
 from aesop.inference.tiling import upscale_image
 from aesop.metrics.build import Metric
-from aesop.options.config import Config
+from aesop.options.config import TestConfig
 from aesop.system.device import autocast, is_out_of_memory
 from aesop.system.distributed import World, gathered, share_of
 from aesop.web.image_views import View
@@ -108,7 +108,7 @@ def measure_methods(
     section: str,
     pairs: MeasuredPairs,
     metrics: Mapping[str, Metric],
-    config: Config,
+    config: TestConfig,
     world: World,
     shown: int,
     side: int,

@@ -10,7 +10,7 @@ import torch
 
 from aesop.images.resize import imresize
 from aesop.inference.tiling import upscale_image
-from aesop.options.config import Config
+from aesop.options.config import TestConfig
 from aesop.options.networks import AutoEncoderOptions
 from aesop.weights.errors import naming
 from aesop.weights.load import load_generator
@@ -37,7 +37,7 @@ class Method:
         return section if self.tested else f"{section}_{self.name}"
 
 
-def load_methods(config: Config, tested: Answer, device: torch.device) -> list[Method]:
+def load_methods(config: TestConfig, tested: Answer, device: torch.device) -> list[Method]:
     """Bicubic and the models of `path.compare_with`, where they are asked for; the tested network last.
 
     Raises:
@@ -57,7 +57,7 @@ def load_methods(config: Config, tested: Answer, device: torch.device) -> list[M
     return methods
 
 
-def _load_model(file: str, config: Config, device: torch.device) -> Answer:
+def _load_model(file: str, config: TestConfig, device: torch.device) -> Answer:
     with naming("path.compare_with"):
         model, info = load_generator(Path(file).expanduser())
     if info.scale != config.scale:

@@ -6,7 +6,7 @@ from math import isqrt
 from pathlib import Path
 
 from aesop.evaluation.methods import BICUBIC, Best, Method
-from aesop.options.config import Config
+from aesop.options.config import TestConfig
 from aesop.web.image_views import CROP, View
 from aesop.web.page import Page
 
@@ -37,7 +37,7 @@ def plan_page(counts: Mapping[str, int], methods: int, scale: int) -> tuple[dict
 
 
 def write_page(
-    config: Config, methods: Sequence[Method], sets: Sequence[SetSummary], columns: Mapping[str, tuple[str, Best]]
+    config: TestConfig, methods: Sequence[Method], sets: Sequence[SetSummary], columns: Mapping[str, tuple[str, Best]]
 ) -> Path:
     """Write `<results>/page.html`: tables, and for each image a slider and crops. Returns its path.
 
@@ -75,7 +75,7 @@ def _origin(method: Method) -> str:
     return f"{method.name}{tested}: {method.weights or 'interpolation as MATLAB does it'}"
 
 
-def _introduction(each: SetSummary, config: Config, tested: str) -> str:
+def _introduction(each: SetSummary, config: TestConfig, tested: str) -> str:
     some = f"Shown: {len(each.views)} of {each.count} images; {where_all_are(config)}. "
     if "HR" in each.views[0].images:
         place = "bicubic loses most of it"
@@ -84,7 +84,7 @@ def _introduction(each: SetSummary, config: Config, tested: str) -> str:
     return f"{some if len(each.views) < each.count else ''}Below each image, enlarged: where {place}."
 
 
-def where_all_are(config: Config) -> str:
+def where_all_are(config: TestConfig) -> str:
     """What to tell who misses images on the page."""
     saved = "all are" if config.val.save_img else "with val.save_img: true all are saved"
     return f"{saved} in the folder images beside the page"
