@@ -24,8 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from aesop.archs import build_network
 from aesop.archs.vgg import VGGFeatureExtractor
-from aesop.options.config import Config
-from aesop.options.read import load_config
+from aesop.options.config import TrainConfig
+from aesop.options.read import load_train_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 RECIPES = ("psnr_rrdb", "aesop_rrdb", "aesop_swinir", "realworld_aesop")
@@ -54,7 +54,7 @@ def flops(net: nn.Module, images: Tensor) -> int:
 def count(name: str) -> Recipe:
     """A step as AdversarialStage and PSNRStage make it; a backward pass costs a forward pass for the inputs and one for the
     weights."""
-    config, _ = load_config(CONFIGS / f"{name}.yml", [])
+    config, _ = load_train_config(CONFIGS / f"{name}.yml", [])
     crops, train = config.datasets.train, config.train
     assert crops is not None
     assert train is not None
@@ -74,9 +74,8 @@ def count(name: str) -> Recipe:
     return Recipe(name, crops.batch_size_per_gpu, parameters, crops.batch_size_per_gpu * operations, small)
 
 
-def judges(config: Config) -> list[nn.Module]:
+def judges(config: TrainConfig) -> list[nn.Module]:
     """The frozen networks of the AESOP and the perceptual loss."""
-    assert config.train is not None
     nets: list[nn.Module] = []
     if config.train.aesop_opt is not None:
         decoder = {"type": "RRDBNet", "num_feat": 64, "num_block": 23, "num_grow_ch": 32}

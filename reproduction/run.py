@@ -28,7 +28,7 @@ from torch import nn
 
 import aesop
 from aesop.cli import USER_ERRORS
-from aesop.commands.pipeline import plan, preflight_pipeline, run_step
+from aesop.commands.pipeline import dry_run_pipeline, run_step
 from aesop.data.measured_pairs import MeasuredPairs
 from aesop.evaluation.image_views import View
 from aesop.evaluation.measure import averages, measure
@@ -36,8 +36,9 @@ from aesop.evaluation.methods import Predictor, method_names, predict
 from aesop.images.resize import imresize
 from aesop.metrics import METRICS
 from aesop.metrics.build import Metric, check_metrics, make_metrics
-from aesop.options.config import Config
+from aesop.options.config import TrainConfig
 from aesop.options.datasets import PairedDataset
+from aesop.options.pipeline import plan
 from aesop.options.validation import MetricOptions
 from aesop.system.device import pick_device
 from aesop.system.files import replacing, sha256_of
@@ -131,7 +132,7 @@ def experiment(
     scale, device, folder = gan.scale, pick_device(gan.device), gan.run_folder.parent
     tests = {name: test_set(data, name, scale) for name in SETS}
     wanted = {name: MetricOptions() for name in MEASURED if name not in without}
-    faults = preflight_pipeline(steps)[1] + check_metrics(wanted, has_autoencoder=True)
+    faults = dry_run_pipeline(steps)[1] + check_metrics(wanted, has_autoencoder=True)
     faults += [f"--compare {file}: a x{found} model, not x{scale}" for file in others if (found := scale_of(file)) != scale]
     if faults:
         raise ValueError("the experiment cannot run:\n  " + "\n  ".join(faults))
@@ -163,10 +164,9 @@ def experiment(
         for name in variants:
             label, changes = VARIANTS[name]
             config = plan(FILE, [*overrides, *changes])["adversarial"]
-            assert isinstance(config, Config)
-            config.name = f"{config.name.rpartition('/')[0]}/3_{name}_{seed}"
-            config.manual_seed = seed
-            follow(config, tests[FOLLOWED])
+            assert isinstance(config, TrainConfig)
+            config = config.derive({"name": f"{config.name.rpartition('/')[0]}/3_{name}_{seed}", "manual_seed": seed})
+            config = followed(config, tests[FOLLOWED])
             file = run_step(config.name, config)
             found = measured(f"{label}, seed {seed}", config.run_folder / "figures.json", network(file), file)
             rows.append(Row(label, found, seed, list(trajectory(config))))
@@ -182,16 +182,19 @@ def experiment(
 # --- training ------------------------------------------------------------------------------------------------------------
 
 
-def follow(config: Config, data: PairedDataset) -> None:
-    """Measure the run eight times on the way."""
-    assert config.train is not None
-    config.datasets = config.datasets.model_copy(update={"val": data})
-    config.val.val_freq = max(config.train.total_iter // 8, 1)
-    config.val.save_img = False
-    config.val.metrics = {name: MetricOptions() for name in DRAWN}
+def followed(config: TrainConfig, data: PairedDataset) -> TrainConfig:
+    """The run with eight validations on the way."""
+    return config.derive(
+        {
+            "datasets.val": data,
+            "val.val_freq": max(config.train.total_iter // 8, 1),
+            "val.save_img": False,
+            "val.metrics": {name: MetricOptions() for name in DRAWN},
+        }
+    )
 
 
-def trajectory(config: Config) -> Iterator[dict[str, float]]:
+def trajectory(config: TrainConfig) -> Iterator[dict[str, float]]:
     """Iteration and figures of every validation of a run."""
     for line in (config.run_folder / "scalars.jsonl").read_text(encoding="utf-8").splitlines():
         values = json.loads(line)

@@ -25,7 +25,7 @@ from aesop.metrics import METRICS, MetricInfo
 from aesop.metrics.build import check_metrics, check_sizes, is_better, make_metrics, metric_kind, without_reference
 from aesop.metrics.niqe import NIQE
 from aesop.metrics.psnr import ae_psnr, lr_psnr
-from aesop.options.config import Config
+from aesop.options.config import TestConfig
 from aesop.options.datasets import PairedDataset
 from aesop.options.validation import MetricOptions, ValOptions
 from aesop.weights import load as weights
@@ -55,12 +55,12 @@ def root(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def config(root: Path, metrics: dict, network: dict = GENERATOR, save_img: bool = True, **sets: dict) -> Config:
+def config(root: Path, metrics: dict, network: dict = GENERATOR, save_img: bool = True, **sets: dict) -> TestConfig:
     """A test with a network of random weights, which is written first."""
     file = root / "net.safetensors"
     torch.manual_seed(0)
     save_weights(file, build_network(network).state_dict(), {})
-    return Config.model_validate(
+    return TestConfig.model_validate(
         {
             "name": "run", "scale": 4, "device": "cpu", "network_g": network, "datasets": sets,
             "path": {"pretrain_network_g": str(file), "results_root": str(root / "results")},
@@ -77,7 +77,7 @@ def single(root: Path, folder: str = "alone") -> dict:
     return {"name": "Alone", "type": "SingleImageDataset", "dataroot_lq": str(root / folder)}
 
 
-def run(options: Config) -> tuple[dict, str]:
+def run(options: TestConfig) -> tuple[dict, str]:
     console = Console(record=True, width=120)
     return test(options, console), console.export_text()
 

@@ -23,7 +23,7 @@ from aesop.images.resize import imresize, mod_crop
 from aesop.images.tensors import to_array, to_tensor
 from aesop.images.write import write_image
 from aesop.metrics.psnr import psnr
-from aesop.options.config import Config
+from aesop.options.config import TestConfig
 from aesop.weights.load import load_network
 from aesop.weights.save import save_weights
 
@@ -57,13 +57,13 @@ def root(tmp_path) -> Path:
     return tmp_path
 
 
-def config(root: Path, path: dict | None = None, tested: dict = GENERATOR, sets: dict | None = None, **val) -> Config:
+def config(root: Path, path: dict | None = None, tested: dict = GENERATOR, sets: dict | None = None, **val) -> TestConfig:
     """A test of net.safetensors on HR/ and alone/."""
     both = {
         "test_1": {"name": "Pairs", "dataroot_gt": str(root / "HR")},
         "test_2": {"name": "Alone", "type": "SingleImageDataset", "dataroot_lq": str(root / "alone")},
     }
-    return Config.model_validate(
+    return TestConfig.model_validate(
         {
             "name": "run", "scale": 4, "device": "cpu", "network_g": tested, "datasets": sets or both, "val": val,
             "path": {
@@ -77,7 +77,7 @@ def compared(root: Path) -> dict:
     return {"compare_with": str(root / "other.safetensors")}
 
 
-def run(options: Config) -> str:
+def run(options: TestConfig) -> str:
     console = Console(record=True, width=160, soft_wrap=True)
     test(options, console)
     return console.export_text()

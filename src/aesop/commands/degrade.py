@@ -18,7 +18,6 @@ from rich.console import Console
 from rich.progress import track
 
 import aesop
-from aesop.commands.pipeline import plan
 from aesop.data.degradation.operations import usm_sharpen
 from aesop.data.degradation.random_degradation import batch_generator, degrade
 from aesop.data.realworld import check_crop, smallest_image
@@ -29,6 +28,7 @@ from aesop.images.resize import mod_crop
 from aesop.images.tensors import to_array, to_tensor
 from aesop.images.write import write_image
 from aesop.options.degradation import DegradationOptions
+from aesop.options.pipeline import plan
 from aesop.options.read import apply_overrides, build_config, load_config
 from aesop.options.yaml_file import read_yaml
 from aesop.system.wording import first_few

@@ -13,7 +13,7 @@ from rich.console import Console
 from torch import nn
 
 from aesop.archs import build_network
-from aesop.commands.pipeline import is_finished, plan
+from aesop.commands.pipeline import is_finished
 from aesop.data.measured_pairs import MeasuredPairs
 from aesop.evaluation.comparison_page import LARGEST_SIDE, add_table, add_views
 from aesop.evaluation.measure import SetResults, measure_methods
@@ -23,11 +23,12 @@ from aesop.images.tensors import to_array, to_tensor
 from aesop.inference.shipped_model import shipped_model
 from aesop.metrics import METRICS
 from aesop.metrics.build import make_metrics
-from aesop.options.config import Config as TrainConfig
+from aesop.options.config import TrainConfig
 from aesop.options.datasets import PairedDataset
+from aesop.options.pipeline import plan
 from aesop.options.validation import MetricOptions
 from aesop.system.wording import duration
-from aesop.training.train import final_model, train
+from aesop.training.train import train
 from aesop.web.page import Chart, Figure, Image, Page
 from aesop.weights.load import load_autoencoder, load_network
 from aesop.weights.pretrained import has_pretrained
@@ -60,7 +61,7 @@ def run(output: Path, console: Console, quick: bool = False) -> Path:
     for number, (title, config) in enumerate(stages.items(), 1):
         console.rule(f"{number}/{len(stages)} {title}")
         if is_finished(config):
-            console.print(f"already trained: {final_model(config)} (remove {output} to start over)", markup=False)
+            console.print(f"already trained: {config.final_model} (remove {output} to start over)", markup=False)
         else:
             train(config, resume=True)
     console.rule("measuring on held-out photographs")
@@ -81,16 +82,13 @@ def make_stages(output: Path, quick: bool = False) -> dict[str, TrainConfig]:
         options |= {f"stages.{stage}.train.total_iter": 3 for stage in ("psnr", "autoencoder", "adversarial")}
     steps = plan(ASSETS / "demo.yml", [f"{option}={json.dumps(value)}" for option, value in options.items()])
     psnr, autoencoder, aesop_gan = (step for step in steps.values() if isinstance(step, TrainConfig))
-    pixel = aesop_gan.model_dump(mode="json")
-    pixel["name"] = aesop_gan.name.replace("3_adversarial", "4_pixel_gan")
-    pixel["train"] |= {"aesop_opt": None, "pixel_opt": {}}
-    pixel_gan = TrainConfig.model_validate(pixel)
+    name = aesop_gan.name.replace("3_adversarial", "4_pixel_gan")
+    pixel_gan = aesop_gan.derive({"name": name, "train.aesop_opt": None, "train.pixel_opt": {}})
     return {"PSNR net": psnr, "Auto-encoder": autoencoder, "AESOP GAN": aesop_gan, "Pixel-loss GAN": pixel_gan}
 
 
 def expected_seconds(psnr: TrainConfig) -> float:
     """Duration of the demo on this machine, from the fastest of a few passes: the others waited for something else."""
-    assert psnr.datasets.train is not None
     net = build_network(psnr.network_g.model_dump())
     side = psnr.datasets.train.gt_size // SCALE
     batch = torch.rand(psnr.datasets.train.batch_size_per_gpu, 3, side, side)
@@ -105,11 +103,11 @@ def expected_seconds(psnr: TrainConfig) -> float:
 def compare(output: Path, stages: dict[str, TrainConfig], console: Console) -> Path:
     """Measure bicubic, the trained generators and the shipped model on the held-out photographs; write the page."""
     pairs = MeasuredPairs(PairedDataset(dataroot_gt=str(ASSETS / "photos" / "heldout")), "held-out photographs", SCALE)
-    autoencoder = load_autoencoder(final_model(stages["Auto-encoder"]))
+    autoencoder = load_autoencoder(stages["Auto-encoder"].final_model)
     available = [name for name in ("lpips", "dists") if has_pretrained(*METRICS[name].weights)]
     options = {name: MetricOptions() for name in ("psnr", "ssim", "lrpsnr", "aepsnr", *available)}
     device = torch.device("cpu")
-    files = {name: final_model(stages[name]) for name in ("PSNR net", "Pixel-loss GAN", "AESOP GAN")}
+    files = {name: stages[name].final_model for name in ("PSNR net", "Pixel-loss GAN", "AESOP GAN")}
     files[SHIPPED] = shipped_model()
     methods = [bicubic(SCALE)]
     for name, file in files.items():

@@ -10,7 +10,7 @@ from aesop.evaluation.measure import Row, SetResults, image_saver, measure_metho
 from aesop.evaluation.methods import check_result_names, load_methods
 from aesop.evaluation.result_files import metric_columns, summary_table, write_csv, write_json
 from aesop.metrics.build import check_sizes, make_metrics, without_reference
-from aesop.options.config import Config as TestConfig
+from aesop.options.config import TestConfig
 from aesop.options.networks import AutoEncoderOptions
 from aesop.system.distributed import World, joined
 

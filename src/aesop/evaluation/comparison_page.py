@@ -7,7 +7,7 @@ from pathlib import Path
 from aesop.evaluation.image_views import CROP, View
 from aesop.evaluation.measure import SetResults
 from aesop.evaluation.methods import BICUBIC, Method
-from aesop.options.config import Config as TestConfig
+from aesop.options.config import TestConfig
 from aesop.web.page import Best, Page
 
 # Limits of a page, beyond which browsers become slow. LARGEST_SIDE and MOST_PIXELS count what the sliders show.

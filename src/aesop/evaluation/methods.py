@@ -13,7 +13,7 @@ from aesop.archs import AutoEncoder, build_network
 from aesop.images.resize import imresize, mod_crop
 from aesop.images.tensors import to_array, to_tensor
 from aesop.inference.tiling import upscale_image
-from aesop.options.config import Config as TestConfig
+from aesop.options.config import TestConfig
 from aesop.options.networks import AutoEncoderOptions
 from aesop.system.device import autocast, is_out_of_memory
 from aesop.weights.errors import naming
