@@ -24,8 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from aesop.archs import build_network
 from aesop.archs.vgg import VGGFeatureExtractor
-from aesop.options.config import Config
-from aesop.options.read import load_config
+from aesop.options.config import TrainConfig
+from aesop.options.read import load_train_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 RECIPES = ("psnr_rrdb", "aesop_rrdb", "aesop_swinir", "realworld_aesop")
@@ -56,10 +56,8 @@ def count(name: str) -> Recipe:
 
     A backward pass costs one forward pass for the inputs and one for the weights.
     """
-    config, _ = load_config(CONFIGS / f"{name}.yml", [])
+    config, _ = load_train_config(CONFIGS / f"{name}.yml", [])
     crops, train = config.datasets.train, config.train
-    assert crops is not None
-    assert train is not None
     hr = torch.empty(1, 3, crops.gt_size, crops.gt_size, device="meta")
     lr = torch.empty(1, 3, crops.gt_size // config.scale, crops.gt_size // config.scale, device="meta")
     net_g = build_network(config.network_g.model_dump()).to("meta")
@@ -76,9 +74,8 @@ def count(name: str) -> Recipe:
     return Recipe(name, crops.batch_size_per_gpu, parameters, crops.batch_size_per_gpu * operations, small)
 
 
-def judges(config: Config) -> list[nn.Module]:
+def judges(config: TrainConfig) -> list[nn.Module]:
     """Return the frozen networks of the AESOP and the perceptual loss."""
-    assert config.train is not None
     nets: list[nn.Module] = []
     if config.train.aesop_opt is not None:
         decoder = {"type": "RRDBNet", "num_feat": 64, "num_block": 23, "num_grow_ch": 32}

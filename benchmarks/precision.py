@@ -22,8 +22,7 @@ import torch
 
 import aesop
 from aesop.metrics.build import METRIC_WEIGHTS
-from aesop.options.config import Config
-from aesop.options.read import build_config
+from aesop.options.config import TrainConfig
 from aesop.system.device import pick_device, reason_against_bf16
 from aesop.training.train import train
 from aesop.weights.pretrained import has_pretrained
@@ -63,8 +62,8 @@ def prepared(root: Path, device: torch.device) -> tuple[Path, Path]:
     return net, train(config_of(autoencoder))
 
 
-def config_of(raw: dict[str, Any]) -> Config:
-    return build_config(raw, "precision.py")[0]
+def config_of(raw: dict[str, Any]) -> TrainConfig:
+    return TrainConfig.model_validate(raw)
 
 
 def gan(way: str, seed: int, root: Path, device: torch.device, iterations: int, net: Path, autoencoder: Path) -> Path:

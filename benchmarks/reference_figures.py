@@ -24,7 +24,7 @@ from aesop.data.measured_pairs import MeasuredPairs
 from aesop.evaluation.measure import measure
 from aesop.images.resize import imresize
 from aesop.metrics.build import make_metrics
-from aesop.options.config import Config
+from aesop.options.config import TestConfig
 from aesop.options.datasets import PairedDataset
 from aesop.options.validation import MetricOptions
 from aesop.system.files import replacing
@@ -83,7 +83,7 @@ def run_cell(method: str, data: PairedDataset, options: dict[str, MetricOptions]
     else:
         file = weights / f"{method}.safetensors"
         with tempfile.TemporaryDirectory() as folder:
-            config = Config.model_validate(
+            config = TestConfig.model_validate(
                 {
                     "name": method, "scale": SCALE, "device": device, "network_g": load_network(file)[1].options,
                     "datasets": {"test": data}, "val": {"save_img": False, "metrics": options},

@@ -28,20 +28,21 @@ from torch import nn
 
 import aesop
 from aesop.cli import USER_ERRORS
-from aesop.commands.pipeline import plan, preflight_pipeline, run_step
+from aesop.commands.pipeline import dry_run_pipeline, run_step
 from aesop.data.measured_pairs import MeasuredPairs
-from aesop.evaluation.measure import averages, measure, predict
-from aesop.evaluation.methods import Answer, method_names
+from aesop.evaluation.image_views import View
+from aesop.evaluation.measure import averages, measure
+from aesop.evaluation.methods import Predictor, method_names, predict
 from aesop.images.resize import imresize
 from aesop.metrics import METRICS
 from aesop.metrics.build import Metric, check_metrics, make_metrics
-from aesop.options.config import Config
+from aesop.options.config import TrainConfig
 from aesop.options.datasets import PairedDataset
+from aesop.options.pipeline import plan
 from aesop.options.validation import MetricOptions
 from aesop.system.device import pick_device
 from aesop.system.files import replacing, sha256_of
 from aesop.system.signals import Interrupted
-from aesop.web.image_views import View
 from aesop.weights.load import load_autoencoder, load_generator
 
 try:
@@ -136,7 +137,7 @@ def experiment(
     scale, device, folder = gan.scale, pick_device(gan.device), gan.run_folder.parent
     tests = {name: test_set(data, name, scale) for name in SETS}
     wanted = {name: MetricOptions() for name in MEASURED if name not in without}
-    faults = preflight_pipeline(steps)[1] + check_metrics(wanted, has_autoencoder=True)
+    faults = dry_run_pipeline(steps)[1] + check_metrics(wanted, has_autoencoder=True)
     faults += [
         f"--compare {file}: x{found} model, expected x{scale}" for file in others if (found := scale_of(file)) != scale
     ]
@@ -146,14 +147,14 @@ def experiment(
     start, judged_by = (run_step(stage, steps[stage]) for stage in ("psnr", "autoencoder"))
     metrics = make_metrics(wanted, scale, device, load_autoencoder(judged_by).to(device))
 
-    def measured(method: str, cache: Path, answer: Callable[[], Answer], *weights: Path) -> dict[str, dict[str, float]]:
+    def measured(method: str, cache: Path, answer: Callable[[], Predictor], *weights: Path) -> dict[str, dict[str, float]]:
         source = {
             "images": {name: [options.dataroot_gt, options.dataroot_lq] for name, options in tests.items()},
             "weights": [sha256_of(file) for file in (judged_by, *weights)],
         }
         return figures(method, cache, source, answer, sets, metrics, device)
 
-    def network(file: Path) -> Callable[[], Answer]:
+    def network(file: Path) -> Callable[[], Predictor]:
         return lambda: answer_of(load_generator(file)[0].to(device), scale, device)
 
     rows = [
@@ -170,10 +171,9 @@ def experiment(
         for name in variants:
             label, changes = VARIANTS[name]
             config = plan(FILE, [*overrides, *changes])["adversarial"]
-            assert isinstance(config, Config)
-            config.name = f"{config.name.rpartition('/')[0]}/3_{name}_{seed}"
-            config.manual_seed = seed
-            follow(config, tests[FOLLOWED])
+            assert isinstance(config, TrainConfig)
+            config = config.derive({"name": f"{config.name.rpartition('/')[0]}/3_{name}_{seed}", "manual_seed": seed})
+            config = followed(config, tests[FOLLOWED])
             file = run_step(config.name, config)
             found = measured(f"{label}, seed {seed}", config.run_folder / "figures.json", network(file), file)
             rows.append(Row(label, found, seed, list(trajectory(config))))
@@ -186,16 +186,19 @@ def experiment(
     print(f"in {folder}: results.json, table.md, plot.png, crops.png")
 
 
-def follow(config: Config, data: PairedDataset) -> None:
-    """Validate eight times during the run."""
-    assert config.train is not None
-    config.datasets = config.datasets.model_copy(update={"val": data})
-    config.val.val_freq = max(config.train.total_iter // 8, 1)
-    config.val.save_img = False
-    config.val.metrics = {name: MetricOptions() for name in DRAWN}
+def followed(config: TrainConfig, data: PairedDataset) -> TrainConfig:
+    """Derive a run that validates eight times."""
+    return config.derive(
+        {
+            "datasets.val": data,
+            "val.val_freq": max(config.train.total_iter // 8, 1),
+            "val.save_img": False,
+            "val.metrics": {name: MetricOptions() for name in DRAWN},
+        }
+    )
 
 
-def trajectory(config: Config) -> Iterator[dict[str, float]]:
+def trajectory(config: TrainConfig) -> Iterator[dict[str, float]]:
     """Yield iteration and metrics of every validation of a run."""
     for line in (config.run_folder / "scalars.jsonl").read_text(encoding="utf-8").splitlines():
         values = json.loads(line)
@@ -227,7 +230,7 @@ def scale_of(file: Path) -> int:
     return load_generator(file)[1].scale
 
 
-def answer_of(net: nn.Module, scale: int, device: torch.device) -> Answer:
+def answer_of(net: nn.Module, scale: int, device: torch.device) -> Predictor:
     return lambda lq, gt: predict(net, lq, gt, scale, device)
 
 
@@ -239,7 +242,7 @@ def figures(
     method: str,
     cache: Path,
     source: dict[str, object],
-    answer: Callable[[], Answer],
+    answer: Callable[[], Predictor],
     sets: dict[str, MeasuredPairs],
     metrics: dict[str, Metric],
     device: torch.device,
@@ -345,7 +348,7 @@ def draw_plot(file: Path, rows: Sequence[Row]) -> None:
     plt.close(figure)
 
 
-def draw_crops(file: Path, answers: dict[str, Answer], scale: int) -> None:
+def draw_crops(file: Path, answers: dict[str, Predictor], scale: int) -> None:
     """Draw crops of the demo's held-out photographs where bicubic has the largest error, side by side."""
     held_out = Path(aesop.__file__).parent / "assets" / "photos" / "heldout"
     pairs = MeasuredPairs(PairedDataset(dataroot_gt=str(held_out)), "heldout", scale)

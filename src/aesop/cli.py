@@ -109,20 +109,18 @@ def train(
     dry_run: DryRun = False,
 ) -> None:
     """Train one stage: psnr, autoencoder or adversarial. Start it with torchrun for several devices."""
-    from aesop.check.dry_run import preflight, refuse_missing_inputs
-    from aesop.options.read import load_config
+    from aesop.check.dry_run import check_inputs, dry_run_training
+    from aesop.options.read import load_train_config
     from aesop.training.train import train as run
 
     file, changes = _option_file(config, overrides, opt)
-    options, notes = load_config(file, changes)
+    options, notes = load_train_config(file, changes)
     _tell(notes)
-    if options.train is None:
-        raise ValueError(f"{file} has no train section: use `aesop test` with it")
     if dry_run:
-        lines, faults = preflight(options)
+        lines, faults = dry_run_training(options)
         _show(options.to_yaml().splitlines() + lines, faults)
     else:
-        refuse_missing_inputs(options, file)
+        check_inputs(options, file)
         run(options, resume)
 
 
@@ -132,15 +130,16 @@ def pipeline(
     config: ConfigFile = None, overrides: Overrides = None, opt: PublishedForm = None, dry_run: DryRun = False
 ) -> None:
     """Train psnr, autoencoder and adversarial in this order, handing the weights on; continues where it stopped."""
-    from aesop.commands.pipeline import plan, preflight_pipeline, run_pipeline
-    from aesop.options.config import Config
+    from aesop.commands.pipeline import dry_run_pipeline, run_pipeline
+    from aesop.options.config import TrainConfig
+    from aesop.options.pipeline import plan
 
     steps = plan(*_option_file(config, overrides, opt))
     if dry_run:
-        described, faults = preflight_pipeline(steps)
+        described, faults = dry_run_pipeline(steps)
         for stage, lines in described.items():
             step = steps[stage]
-            options = step.to_yaml().splitlines() if isinstance(step, Config) else []
+            options = step.to_yaml().splitlines() if isinstance(step, TrainConfig) else []
             _show([f"--- {stage}", *options, *lines], [])
         _show([], faults)
     else:
@@ -164,18 +163,18 @@ def _show(lines: list[str], faults: list[str]) -> None:
 @reported
 def test(config: ConfigFile = None, overrides: Overrides = None, opt: PublishedForm = None, dry_run: DryRun = False) -> None:
     """Measure weights on test sets: a table here, CSV and JSON with one row per image."""
-    from aesop.check.dry_run import preflight_test, refuse_missing_inputs
+    from aesop.check.dry_run import check_inputs, dry_run_test
     from aesop.commands.test import test as run
-    from aesop.options.read import load_config
+    from aesop.options.read import load_test_config
 
     file, changes = _option_file(config, overrides, opt)
-    options, notes = load_config(file, changes)
+    options, notes = load_test_config(file, changes)
     _tell(notes)
     if dry_run:
-        lines, faults = preflight_test(options)
+        lines, faults = dry_run_test(options)
         _show(options.to_yaml().splitlines() + lines, faults)
     else:
-        refuse_missing_inputs(options, file, to_test=True)
+        check_inputs(options, file)
         run(options, console)
 
 
@@ -207,13 +206,11 @@ def bench(
 ) -> None:
     """Measure a training on this machine: images a second, memory, waiting for data, each network and loss."""
     from aesop.commands.bench import run
-    from aesop.options.read import load_config
+    from aesop.options.read import load_train_config
 
     file, changes = _option_file(config, overrides, opt)
-    options, notes = load_config(file, changes)
+    options, notes = load_train_config(file, changes)
     _tell(notes)
-    if options.train is None:
-        raise ValueError(f"{file} has no train section: there is no training to measure")
     run(options, seconds, output, console)
 
 
@@ -291,7 +288,9 @@ def degrade(
         Path | None, typer.Option("--config", "-c", help="Option file with the recipe; default: Real-ESRGAN's values.")
     ] = None,
     count: Annotated[int, typer.Option("-n", help="Results of each image on the sheet.")] = 12,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The sheet; default: degradations.png.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The sheet, .html or an image; default: degradations.html.")
+    ] = None,
     folder: Annotated[
         Path | None, typer.Option("--set", help="Write a validation set's pairs into this folder; a sheet only with -o.")
     ] = None,
@@ -345,10 +344,10 @@ def convert(
 @reported
 def schema(output: Annotated[Path | None, typer.Argument(help="File to write; default: the terminal.")] = None) -> None:
     """The option file's JSON schema, for completion and checks in editors."""
-    from aesop.options.config import Config
+    from aesop.options.config import json_schema
     from aesop.system.files import replacing
 
-    text = json.dumps(Config.model_json_schema(), indent=1)
+    text = json.dumps(json_schema(), indent=1)
     if output is None:
         sys.stdout.write(text + "\n")
     else:

@@ -20,7 +20,7 @@ from aesop.data.degradation.operations import usm_sharpen
 from aesop.data.loader import batches
 from aesop.data.realworld import Degrader, HRCrops, pool_name, waiting_name
 from aesop.images.resize import imresize
-from aesop.options.config import Config
+from aesop.options.config import TrainConfig
 from aesop.options.datasets import TrainDataset
 from aesop.options.read import build_config
 from aesop.training.train import train
@@ -208,7 +208,7 @@ def options(root: Path, folder: Path, stage: str = "psnr", total_iter: int = 1, 
     return raw
 
 
-def configured(raw: dict) -> Config:
+def configured(raw: dict) -> TrainConfig:
     return build_config(raw, "test")[0]
 
 

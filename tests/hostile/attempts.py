@@ -19,7 +19,7 @@ from aesop.data.find_pairs import Pair
 from aesop.data.measured_pairs import read_pair
 from aesop.images.errors import ImageError
 from aesop.images.read import image_size, read_image_with_alpha
-from aesop.options.config import Config
+from aesop.options.config import CommonConfig, TrainConfig
 from aesop.options.error_messages import ConfigError
 from aesop.options.read import load_config
 from aesop.weights.errors import WeightsError
@@ -58,7 +58,7 @@ def option_file(seed: int, number: int) -> str:
     below_its_roots(config)
     assert config.to_yaml()
     more = {
-        10: ("train" if config.train else "test", "--dry-run"),
+        10: ("train" if isinstance(config, TrainConfig) else "test", "--dry-run"),
         30: ("pipeline", "--dry-run"),
         90: ("doctor", "--no-run"),
     }
@@ -68,7 +68,7 @@ def option_file(seed: int, number: int) -> str:
     return "accepted"
 
 
-def below_its_roots(config: Config) -> None:
+def below_its_roots(config: CommonConfig) -> None:
     """Nothing is written outside the folders that `experiments_root` and `results_root` name."""
     sections = {**config.datasets.measured("val"), **config.datasets.measured("test")}
     for root, folder in (

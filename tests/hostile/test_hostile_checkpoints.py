@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from aesop.archs import spandrel_nets
-from aesop.options.config import Config
+from aesop.options.config import TestConfig
 from aesop.training.checkpoint import load_state
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import load_network
@@ -111,6 +111,6 @@ def test_a_state_that_names_files_elsewhere(tmp_path, name):
     checksum = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     sealed = {"sha256": checksum, **content}
     (folder / "state.json").write_text(json.dumps(sealed))
-    config = Config.model_validate({"name": "x", "network_g": {"type": "RRDBNet"}})
+    config = TestConfig.model_validate({"name": "x", "network_g": {"type": "RRDBNet"}})
     with pytest.raises(WeightsError):
         load_state(folder, None, config)  # ty: ignore[invalid-argument-type]

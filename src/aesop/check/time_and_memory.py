@@ -25,7 +25,7 @@ from aesop.archs.vgg import VGGFeatureExtractor
 from aesop.data.degradation.operations import usm_sharpen
 from aesop.data.loader import Batch, batches, to_device
 from aesop.data.realworld import Degrader
-from aesop.options.config import Config
+from aesop.options.config import TrainConfig
 from aesop.system.device import algorithms, is_out_of_memory, pick_device, synchronise
 from aesop.system.distributed import World
 from aesop.training.acceleration import WARM_UP, accelerate
@@ -71,7 +71,7 @@ class Estimate:
 
 
 def estimate(
-    config: Config, autoencoder: Mapping[str, Any] | None = None, seconds: float = SECONDS, with_parts: bool = False
+    config: TrainConfig, autoencoder: Mapping[str, Any] | None = None, seconds: float = SECONDS, with_parts: bool = False
 ) -> tuple[Estimate, list[str]]:
     """Time and memory of a training stage, and what stood in for files that are not there. Nothing is left behind.
 
@@ -93,29 +93,29 @@ def estimate(
                 raise MemoryError("the system ended the process, as it does when memory runs out") from None
 
 
-def with_stand_ins(config: Config, folder: Path, autoencoder: Mapping[str, Any] | None = None) -> tuple[Config, list[str]]:
+def with_stand_ins(
+    config: TrainConfig, folder: Path, autoencoder: Mapping[str, Any] | None = None
+) -> tuple[TrainConfig, list[str]]:
     """The configuration with something untrained of the same size for every weight file that is not there, and its names."""
-    config = config.model_copy(deep=True)
-    assert config.train is not None
-    path, aesop, percep, notes = config.path, config.train.aesop_opt, config.train.perceptual_opt, []
-    path.resume_state = None
+    changes: dict[str, Any] = {"path.resume_state": None, "path.from_scratch": True}
+    aesop, percep, notes = config.train.aesop_opt, config.train.perceptual_opt, []
     for option in ("pretrain_network_g", "pretrain_network_d", "pretrain_network_decoder"):
-        file = getattr(path, option)
+        file = getattr(config.path, option)
         if file and not Path(file).is_file():
-            setattr(path, option, None)
+            changes[f"path.{option}"] = None
             notes.append(f"path.{option}")
     if aesop and aesop.autoencoder_load and not Path(aesop.autoencoder_load.path).is_file():
         kind = "ProbabilisticAutoEncoder_RRDBNet" if aesop.type.startswith("Probabilistic") else "AutoEncoder_RRDBNet"
         options = autoencoder or {"type": kind, "scale": config.scale, "dec_opt": {"type": "RRDBNet"}}
-        aesop.autoencoder_load.path = str(folder / "autoencoder.safetensors")
+        file = changes["train.aesop_opt.autoencoder_load.path"] = str(folder / "autoencoder.safetensors")
         state = build_network(options).state_dict()
-        save_weights(aesop.autoencoder_load.path, state, {"network": json.dumps(options)})
+        save_weights(file, state, {"network": json.dumps(options)})
         notes.append("train.aesop_opt.autoencoder_load")
     if percep and not (Path(percep.vgg_path).is_file() if percep.vgg_path else has_pretrained(percep.vgg_type)):
-        percep.vgg_path = str(folder / "vgg.safetensors")
-        save_weights(percep.vgg_path, VGGFeatureExtractor(list(percep.layer_weights), percep.vgg_type).state_dict(), {})
+        file = changes["train.perceptual_opt.vgg_path"] = str(folder / "vgg.safetensors")
+        save_weights(file, VGGFeatureExtractor(list(percep.layer_weights), percep.vgg_type).state_dict(), {})
         notes.append(f"train.perceptual_opt ({percep.vgg_type})")
-    return config, notes
+    return config.derive(changes), notes
 
 
 class _Heard(logging.Handler):
@@ -138,7 +138,7 @@ def _quiet() -> None:
     warnings.simplefilter("ignore")  # of more loader processes than cores: doctor says so
 
 
-def _short_run(config: Config, seconds: float, with_parts: bool = False) -> Estimate:
+def _short_run(config: TrainConfig, seconds: float, with_parts: bool = False) -> Estimate:
     try:
         with algorithms(config.deterministic):
             return _measure(config, seconds, with_parts)
@@ -148,15 +148,14 @@ def _short_run(config: Config, seconds: float, with_parts: bool = False) -> Esti
         raise
 
 
-def _measure(config: Config, seconds: float, with_parts: bool) -> Estimate:
+def _measure(config: TrainConfig, seconds: float, with_parts: bool) -> Estimate:
     train, crops, device = config.train, config.datasets.train, pick_device(config.device)
-    assert train is not None
-    assert crops is not None
     peaks = [_peak(device, config.cuda_graphs)]
     stage = build_stage(config, World(device=device))
     accelerate(stage, config.channels_last, config.compile, config.cuda_graphs)
     if config.degradation is not None:
-        config.degradation.queue_size = 0  # the pool is of no weight here, and takes whole batches only
+        # The pool hardly counts here, and takes whole batches only.
+        config = config.derive({"degradation.queue_size": 0})
     step = _Step(config, stage, device)
     batch, parts = crops.batch_size_per_gpu, train.accumulate
     with batches(training_images(config), crops, 1, train.total_iter + 10_000, pin_memory=step.on_cuda) as source:
@@ -194,8 +193,7 @@ def _measure(config: Config, seconds: float, with_parts: bool) -> Estimate:
 class _Step:
     """One step as the training loop makes it, timed."""
 
-    def __init__(self, config: Config, stage: Stage, device: torch.device):
-        assert config.train is not None
+    def __init__(self, config: TrainConfig, stage: Stage, device: torch.device):
         self.stage, self.device, self.on_cuda = stage, device, device.type == "cuda"
         self.compiled = config.compile
         # The last iterations stand for all: nothing is frozen or waits for its turn any more.

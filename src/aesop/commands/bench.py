@@ -9,19 +9,18 @@ from rich.console import Console
 from rich.table import Table
 
 from aesop.check.time_and_memory import estimate
-from aesop.options.config import Config
+from aesop.options.config import TrainConfig
 from aesop.system.device import pick_device
 from aesop.system.files import replacing
 from aesop.system.wording import readable
 
 
-def run(config: Config, seconds: float, output: Path | None, console: Console) -> None:
+def run(config: TrainConfig, seconds: float, output: Path | None, console: Console) -> None:
     """Make steps on the real data for about `seconds` seconds, then each part alone; print, and write `output` as JSON.
 
     Raises:
         MemoryError, ValueError, OSError: when it cannot run.
     """
-    assert config.datasets.train is not None
     device, crops = pick_device(config.device), config.datasets.train
     with Console(stderr=True).status("a short run"):
         measured, missing = estimate(config, seconds=seconds, with_parts=True)

@@ -26,13 +26,13 @@ from rich.progress import track
 from rich.text import Text
 
 import aesop
-from aesop.check.dry_run import missing_roots, preflight, preflight_test
+from aesop.check.dry_run import dry_run_test, dry_run_training, missing_roots
 from aesop.check.image_audit import OTHERWISE, Audit, Item, audit, usable_cores
 from aesop.check.time_and_memory import Estimate, estimate
-from aesop.commands.pipeline import plan
-from aesop.options.config import Config
+from aesop.options.config import TestConfig, TrainConfig
 from aesop.options.datasets import PairedDataset, TrainDataset
 from aesop.options.error_messages import ConfigError
+from aesop.options.pipeline import plan
 from aesop.options.read import load_config
 from aesop.options.yaml_file import read_yaml
 from aesop.system.device import memory_of, pick_device, reason_against_bf16
@@ -40,12 +40,11 @@ from aesop.system.files import replacing
 from aesop.system.wording import duration, readable
 from aesop.training.checkpoint import states
 from aesop.training.out_of_memory import less_memory
-from aesop.training.train import final_model
 from aesop.weights.errors import WeightsNotFound
 from aesop.weights.pretrained import find_file
 
 Mark = Literal["ok", "advice", "fault"]
-Steps = Mapping[str, Config | Path]
+Steps = Mapping[str, TrainConfig | TestConfig | Path]
 COLOURS = {"ok": "green", "advice": "yellow", "fault": "bold red"}
 SAMPLE = 200  # files of each set that --quick looks at
 NAMED = 3  # files that a line names; the JSON file has all
@@ -148,7 +147,7 @@ def _read(file: Path, overrides: list[str]) -> tuple[Steps, list[str]]:
     if isinstance(read_yaml(file)[0].get("stages"), Mapping):
         return plan(file, overrides), []
     config, notes = load_config(file, overrides)
-    return {config.stage if config.train else "test": config}, notes
+    return {config.stage if isinstance(config, TrainConfig) else "test": config}, notes
 
 
 def environment() -> Iterator[Finding]:
@@ -227,7 +226,10 @@ def configuration(steps: Steps, part: str) -> Iterator[Finding]:
         if isinstance(step, Path):
             yield Finding("ok", part, f"{name}weights", f"{step}, in place of a training")
             continue
-        lines, faults = preflight(step, made, images=False) if step.train else preflight_test(step, images=False)
+        if isinstance(step, TrainConfig):
+            lines, faults = dry_run_training(step, made, images=False)
+        else:
+            lines, faults = dry_run_test(step, images=False)
         for line in lines:
             about, colon, text = line.strip().partition(": ")
             if colon and line not in told and not text.endswith("(MISSING)"):
@@ -236,14 +238,15 @@ def configuration(steps: Steps, part: str) -> Iterator[Finding]:
             if fault not in told:
                 yield Finding("fault", part, f"{name}options", fault.partition(" Looked at:")[0])
         told |= {*faults, *(line for line in lines if line.startswith("device"))}
-        if step.train:
-            made.append(final_model(step))
-    config = next((step for step in steps.values() if isinstance(step, Config)), None)
+        if isinstance(step, TrainConfig):
+            made.append(step.final_model)
+    config = next((step for step in steps.values() if not isinstance(step, Path)), None)
     if config is None:
         return
-    folder = config.run_folder if config.train else config.results_folder
+    is_training = isinstance(config, TrainConfig)
+    folder = config.run_folder if is_training else config.results_folder
     yield from _room(folder if len(steps) == 1 else folder.parent, part)
-    if config.train and len(steps) == 1 and states(folder / "state"):
+    if is_training and len(steps) == 1 and states(folder / "state"):
         text = f"{folder} holds a run with checkpoints: --resume continues it, another name starts anew"
         yield Finding("advice", part, "former run", text)
 
@@ -297,7 +300,7 @@ def data_sets(steps: Steps) -> dict[str, DataSet]:
     """Every data set once, however many stages share it, by the name it is told under."""
     sets: dict[str, DataSet] = {}
     for stage, config in steps.items():
-        for found in _sections(config) if isinstance(config, Config) else ():
+        for found in _sections(config) if not isinstance(config, Path) else ():
             same = next((former for former in sets.values() if former.files == found.files), None)
             if same is None:
                 name = f"datasets.{found.section}"
@@ -307,15 +310,16 @@ def data_sets(steps: Steps) -> dict[str, DataSet]:
     return sets
 
 
-def _sections(config: Config) -> Iterator[DataSet]:
-    degradation, train = config.degradation, config.datasets.train
+def _sections(config: TrainConfig | TestConfig) -> Iterator[DataSet]:
+    degradation = config.degradation
     degraded = degradation is not None
-    if train is not None and config.train is not None:
+    if isinstance(config, TrainConfig):
+        train = config.datasets.train
         crop = degradation.crop_pad_size if degradation else train.gt_size
         least = 0 if degradation else train.gt_size  # for a degradation, smaller images are continued by reflection
         yield DataSet("train", train, config.scale, degraded, True, crop, least)
     for section, options in (config.datasets.measured("val") | config.datasets.measured("test")).items():
-        needed = config.train is None or section.startswith("val")
+        needed = isinstance(config, TestConfig) or section.startswith("val")
         yield DataSet(section, options, config.scale, degraded, needed)
 
 
@@ -446,9 +450,9 @@ def durations(steps: Steps, faults: Sequence[Finding] = ()) -> Iterator[Finding]
         yield Finding("advice", "estimate", "run", "not made while there are faults in the images to train on")
         return
     coming = steps.get("autoencoder")
-    autoencoder = coming.network_g.model_dump(mode="json") if isinstance(coming, Config) else None
+    autoencoder = coming.network_g.model_dump(mode="json") if isinstance(coming, TrainConfig) else None
     for stage, config in steps.items():
-        if isinstance(config, Path) or config.train is None:
+        if not isinstance(config, TrainConfig):
             continue
         part = f"estimate of the {stage} stage"
         try:
@@ -466,10 +470,8 @@ def durations(steps: Steps, faults: Sequence[Finding] = ()) -> Iterator[Finding]
             yield from _judged(part, config, measured)
 
 
-def _judged(part: str, config: Config, measured: Estimate) -> Iterator[Finding]:
+def _judged(part: str, config: TrainConfig, measured: Estimate) -> Iterator[Finding]:
     train, crops, device = config.train, config.datasets.train, pick_device(config.device)
-    assert train is not None
-    assert crops is not None
     whole = measured.seconds * train.total_iter
     scaled = f", scaled from {_count(measured.images, 'image')}" if measured.images < crops.batch_size_per_gpu else ""
     text = (
@@ -498,7 +500,7 @@ def _judged(part: str, config: Config, measured: Estimate) -> Iterator[Finding]:
         yield Finding("ok", part, "disk", text)
 
 
-def _data_rate(part: str, config: Config, measured: Estimate, device: torch.device) -> Iterator[Finding]:
+def _data_rate(part: str, config: TrainConfig, measured: Estimate, device: torch.device) -> Iterator[Finding]:
     cores = usable_cores()
     if measured.workers > cores:
         text = (
@@ -518,12 +520,11 @@ def _data_rate(part: str, config: Config, measured: Estimate, device: torch.devi
     yield Finding("advice", part, "data", f"{text}: {remedy}")
 
 
-def _memory_use(part: str, config: Config, measured: Estimate, device: torch.device) -> Iterator[Finding]:
+def _memory_use(part: str, config: TrainConfig, measured: Estimate, device: torch.device) -> Iterator[Finding]:
     total = memory_of(device)
     if measured.memory is None or not total:
         yield Finding("ok", part, "memory", "not measured")
         return
-    assert config.train is not None
     share = measured.memory / total
     text = f"{readable(measured.memory)} at the peak, of {readable(total)}"
     if share > FULL:

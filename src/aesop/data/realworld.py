@@ -15,7 +15,7 @@ from aesop.data.find_pairs import find_training_pairs
 from aesop.data.sampler import image_number
 from aesop.data.training_crops import as_tensor, augment, read_usable, usable
 from aesop.images.read import image_size, read_image_uint8
-from aesop.options.config import SMALLEST_SHARPENED, Config
+from aesop.options.config import SMALLEST_SHARPENED, TrainConfig
 from aesop.options.datasets import TrainDataset
 from aesop.options.degradation import DegradationOptions
 from aesop.weights.errors import WeightsError
@@ -56,9 +56,8 @@ class Degrader:
         ValueError: for a crop_pad_size too small for the blur kernels and resizing.
     """
 
-    def __init__(self, config: Config, rank: int):
+    def __init__(self, config: TrainConfig, rank: int):
         assert config.degradation is not None
-        assert config.datasets.train is not None
         self.options, self.scale, self.seed, self.rank = config.degradation, config.scale, config.manual_seed, rank
         self.gt_size = config.datasets.train.gt_size
         check_crop(config.degradation, config.scale)

@@ -81,7 +81,7 @@ class TrainDataset(PairedDataset):
 class Datasets(BaseModel):
     """`train`, and any number of sections whose name begins with `val` or `test`."""
 
-    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
     __pydantic_extra__: dict[str, PairedDataset] = Field(init=False)  # ty: ignore[incompatible-mutable-override]
     train: TrainDataset | None = None
     """What is trained on."""
@@ -103,3 +103,10 @@ class Datasets(BaseModel):
     def measured(self, prefix: str) -> dict[str, PairedDataset]:
         """The sections to validate (`val`) or test (`test`) on."""
         return {name: data for name, data in (self.__pydantic_extra__ or {}).items() if name.startswith(prefix)}
+
+
+class TrainingDatasets(Datasets):
+    """The data sets of a training file, which must have `train`."""
+
+    train: TrainDataset
+    """What is trained on."""

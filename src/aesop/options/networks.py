@@ -133,6 +133,9 @@ class VGGStyleDiscriminatorOptions(Options):
     num_feat: Positive = 64
     """Width of the first stage."""
 
+    def takes_crops_of(self, size: int) -> bool:
+        return self.type == f"VGGStyleDiscriminator{size}"
+
 
 class UNetDiscriminatorOptions(Options):
     type: Literal["UNetDiscriminatorSN"]
@@ -143,6 +146,9 @@ class UNetDiscriminatorOptions(Options):
     """Width of the first stage."""
     skip_connection: bool = True
     """Add the encoder's features to the decoder's."""
+
+    def takes_crops_of(self, size: int) -> bool:
+        return size % 8 == 0
 
 
 NetworkG = Annotated[
@@ -156,16 +162,21 @@ NetworkG = Annotated[
 NetworkD = Annotated[VGGStyleDiscriminatorOptions | UNetDiscriminatorOptions, Field(discriminator="type")]
 
 
-def enlargement_option(network: Options) -> str | None:
-    """What a network's options call its enlargement; None for one that has none."""
-    if isinstance(network, SpandrelNetOptions):
-        from aesop.archs.spandrel_nets import scale_option
+def scale_option(type_name: str) -> str | None:
+    """Return what a network calls its scale (`scale`, `upscale` ...); None if it has no such option or does not exist."""
+    if type_name in (*AUTOENCODERS, "RRDBNet"):
+        return "scale"
+    if type_name in ("MSRResNet", "SPSRNet"):
+        return "upscale"
+    from aesop.archs import spandrel_nets
 
-        return scale_option(network.type)
-    return "scale" if "scale" in type(network).model_fields else "upscale"
+    return spandrel_nets.scale_option(type_name) if spandrel_nets.is_known(type_name) else None
 
 
-def _takes(discriminator: VGGStyleDiscriminatorOptions | UNetDiscriminatorOptions, size: int) -> bool:
-    if isinstance(discriminator, UNetDiscriminatorOptions):
-        return size % 8 == 0
-    return discriminator.type == f"VGGStyleDiscriminator{size}"
+def with_scale(options: Any, scale: int) -> Any:
+    """Return a network's raw options with `scale` filled in where they leave it out, also in the options of its decoder."""
+    if not isinstance(options, Mapping) or not isinstance(options.get("type"), str):
+        return options
+    filled = {name: with_scale(value, scale) for name, value in options.items()}
+    option = scale_option(filled["type"])
+    return filled | {option: scale} if option and filled.get(option) is None else filled

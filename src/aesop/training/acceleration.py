@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from aesop.archs.rrdbnet import RRDB
-from aesop.options.config import Config
+from aesop.options.config import TrainConfig
 from aesop.system.device import is_out_of_memory
 from aesop.training.stages import AdversarialStage, Scalars, Stage
 
@@ -41,7 +41,7 @@ def accelerate(stage: Stage, channels_last: bool = False, compile: bool = False,
 
 
 @contextmanager
-def for_many_sizes(config: Config) -> Generator[None]:
+def for_many_sizes(config: TrainConfig) -> Generator[None]:
     """While entered, nothing is prepared for the size of an image, which costs more than it gains when the next has another:
     networks run as they are written, with the convolutions at hand."""
     benchmark, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False

@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ from torch import Tensor
 
 import aesop
 from aesop.data.realworld import pool_name, waiting_name
-from aesop.options.config import Config
+from aesop.options.config import TrainConfig
 from aesop.system.files import replacing, sha256_of
 from aesop.training.stages import Stage
 from aesop.weights.errors import WeightsError
@@ -59,7 +59,7 @@ class Progress:
         )
 
 
-def metadata(config: Config, iteration: int) -> dict[str, str]:
+def metadata(config: TrainConfig, iteration: int) -> dict[str, str]:
     """What makes a weight file describe itself."""
     return {
         "network": json.dumps(config.network_g.model_dump(exclude_none=True)),
@@ -70,12 +70,12 @@ def metadata(config: Config, iteration: int) -> dict[str, str]:
     }
 
 
-def save_model(path: Path, stage: Stage, config: Config, iteration: int) -> None:
+def save_model(path: Path, stage: Stage, config: TrainConfig, iteration: int) -> None:
     """The network for use (EMA where there is one), alone."""
     save_weights(path, stage.network_for_use.state_dict(), metadata(config, iteration))
 
 
-def save_state(folder: Path, stage: Stage, config: Config, progress: Progress, keep: int, processes: int = 1) -> Path:
+def save_state(folder: Path, stage: Stage, config: TrainConfig, progress: Progress, keep: int, processes: int = 1) -> Path:
     """Write `folder/<iteration>/`, with the pools that the processes left; of the older ones the newest `keep - 1` stay."""
     target = folder / f"{progress.iteration:08d}"
     aside = folder / f".{target.name}.{os.getpid()}.tmp"
@@ -133,12 +133,7 @@ def states(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name))
 
 
-def sets_ema_warmup(config: Iterable[str]) -> bool:
-    """Whether a line of a resolved configuration sets `train.ema_warmup`: earlier versions had no such option."""
-    return any(line.lstrip().startswith("ema_warmup:") for line in config)
-
-
-def load_state(folder: Path, stage: Stage, config: Config) -> Progress:
+def load_state(folder: Path, stage: Stage, config: TrainConfig) -> Progress:
     """Fill the stage in place from a state folder.
 
     Raises:

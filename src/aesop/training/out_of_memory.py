@@ -5,14 +5,14 @@ from contextlib import contextmanager
 
 import torch
 
-from aesop.options.config import Config
+from aesop.options.config import TrainConfig
 from aesop.system.device import is_out_of_memory, memory_of
 from aesop.system.wording import readable
 from aesop.training.stages import Stage
 
 
 @contextmanager
-def memory_explained(config: Config, stage: Stage) -> Generator[None]:
+def memory_explained(config: TrainConfig, stage: Stage) -> Generator[None]:
     """A training step that runs out of memory names the options that need less.
 
     Raises:
@@ -24,8 +24,6 @@ def memory_explained(config: Config, stage: Stage) -> Generator[None]:
         if not is_out_of_memory(error):
             raise
         device = stage.world.device
-        assert config.train is not None
-        assert config.datasets.train is not None
         fixed = sum(t.nbytes for net in stage.networks.values() for t in net.state_dict().values())
         # A gradient and Adam's two moments for each weight of the networks that are trained.
         fixed += 3 * sum(p.nbytes for name, net in stage.networks.items() if name != "net_g_ema" for p in net.parameters())
@@ -41,10 +39,8 @@ def memory_explained(config: Config, stage: Stage) -> Generator[None]:
         ) from error
 
 
-def less_memory(config: Config) -> str:
+def less_memory(config: TrainConfig) -> str:
     """The settings that reduce memory, those that change nothing else first."""
-    assert config.train is not None
-    assert config.datasets.train is not None
     batch, parts = config.datasets.train.batch_size_per_gpu, config.train.accumulate
     finer = next((n for n in range(parts + 1, batch + 1) if batch % n == 0), None)
     ways = ["cuda_graphs=false"] if config.cuda_graphs else []

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from aesop.options.config import Config
+from aesop.options.config import TrainConfig
 from aesop.system.distributed import World
 from aesop.system.files import append_line, replacing
 from aesop.system.wording import duration
@@ -54,7 +54,7 @@ def _logging_to(folder: Path, world: World) -> Generator[None]:
 class Outlet:
     """Where scalars go: the log's progress line, scalars.jsonl, TensorBoard, Weights & Biases."""
 
-    def __init__(self, config: Config, world: World, folder: Path, first: int):
+    def __init__(self, config: TrainConfig, world: World, folder: Path, first: int):
         self.config, self.world = config, world
         self.writer: Any = None
         self.wandb: Any = None
@@ -86,8 +86,6 @@ class Outlet:
         """`seconds`: per iteration, the mean since the start of this process."""
         if not self.world.is_main:
             return
-        assert self.config.train is not None
-        assert self.config.datasets.train is not None
         total = self.config.train.total_iter
         speed = self.config.datasets.train.batch_size_per_gpu * self.world.size / seconds
         losses = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
@@ -141,7 +139,7 @@ def _drop_lines_from(path: Path, first: int, only: str | None = None) -> None:
             temporary.write_text("".join(kept), encoding="utf-8")
 
 
-def _start_wandb(config: Config, folder: Path) -> Any:
+def _start_wandb(config: TrainConfig, folder: Path) -> Any:
     try:
         import wandb  # ty: ignore[import-not-found]
     except ImportError:

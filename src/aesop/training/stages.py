@@ -27,7 +27,7 @@ from aesop.losses import (
     PixelLoss,
 )
 from aesop.losses.aesop import FrozenAutoEncoderLoss
-from aesop.options.config import Config, PathOptions
+from aesop.options.config import PathOptions, TrainConfig
 from aesop.options.losses import AesopOptions, PixelOptions
 from aesop.options.training import OptimizerOptions, TrainOptions
 from aesop.system.device import autocast
@@ -389,13 +389,12 @@ def make_aesop_loss(options: AesopOptions, autoencoder: nn.Module) -> FrozenAuto
         raise ValueError(f"train.aesop_opt.autoencoder_load: {error}") from error
 
 
-def build_stage(config: Config, world: World) -> Stage:
+def build_stage(config: TrainConfig, world: World) -> Stage:
     """The stage an option file asks for: networks with fresh weights from the seed, then the files it starts from.
 
     Raises:
         WeightsError, WeightsNotFound: naming the file that is missing or does not fit.
     """
-    assert config.train is not None
     torch.manual_seed(config.manual_seed)
     net_g = build_network(config.network_g.model_dump())
     path = config.path
@@ -431,8 +430,7 @@ def _start_from(path: PathOptions, which: str, net: nn.Module) -> None:
             load_into(net, state, file, getattr(path, f"strict_load_{which}"))
 
 
-def _load_autoencoder(config: Config) -> AutoEncoder | None:
-    assert config.train is not None
+def _load_autoencoder(config: TrainConfig) -> AutoEncoder | None:
     options = config.train.aesop_opt
     if options is None or options.autoencoder_load is None:
         return None

@@ -17,7 +17,8 @@ from aesop.data.loader import batches, to_device
 from aesop.data.realworld import Degrader, HRCrops
 from aesop.data.sampler import StepSampler, image_number
 from aesop.data.training_crops import TrainingCrops
-from aesop.options.config import Config
+from aesop.options.config import TrainConfig
+from aesop.options.read import recorded_config, with_former_behaviour
 from aesop.system.device import algorithms
 from aesop.system.distributed import World, agreed, agreed_signal, any_of, average_scalars, barrier, broadcast_state, joined
 from aesop.system.signals import Interrupted, Signals
@@ -31,7 +32,6 @@ from aesop.training.checkpoint import (
     save_model,
     save_state,
     set_newer_aside,
-    sets_ema_warmup,
     states,
 )
 from aesop.training.out_of_memory import memory_explained
@@ -45,13 +45,7 @@ from aesop.weights.read import read_state_dict
 log = logging.getLogger("aesop")
 
 
-def final_model(config: Config) -> Path:
-    """Where the finished run's weights are."""
-    assert config.train is not None
-    return config.run_folder / "models" / f"net_g_{config.train.total_iter:08d}.safetensors"
-
-
-def train(config: Config, resume: bool = False, world: World | None = None) -> Path:
+def train(config: TrainConfig, resume: bool = False, world: World | None = None) -> Path:
     """Run one stage to its end; returns the weight file for use.
 
     Writes into <experiments_root>/<name>: config.yml, train.log, scalars.jsonl (one line per print), models/, state/,
@@ -71,8 +65,6 @@ def train(config: Config, resume: bool = False, world: World | None = None) -> P
     if world is None:
         with joined(config.device) as world:
             return train(config, resume, world)
-    assert config.train is not None, "Config checks that a training file has a train section"
-    assert config.datasets.train is not None
     options, folder = config.train, config.run_folder
     if not resume and states(folder / "state"):
         raise ValueError(
@@ -101,15 +93,15 @@ def train(config: Config, resume: bool = False, world: World | None = None) -> P
                 except Diverged as fault:
                     training.go_back(fault)
         if world.is_main:
-            log.info("finished %s: %s", config.name, final_model(config))
-    return final_model(config)
+            log.info("finished %s: %s", config.name, config.final_model)
+    return config.final_model
 
 
 @dataclass
 class Training:
     """The loop over the iterations, what it saves, and its way back."""
 
-    config: Config
+    config: TrainConfig
     world: World
     folder: Path
     stage: Stage
@@ -133,8 +125,6 @@ class Training:
             OSError, ValueError, MemoryError: see `train`.
         """
         config, world, stage, progress, degrader = self.config, self.world, self.stage, self.progress, self.degrader
-        assert config.train is not None
-        assert config.datasets.train is not None
         first, total = progress.iteration + 1, config.train.total_iter
         seed = self.images.seed = progress.seed(config.manual_seed)
         if degrader is not None:
@@ -250,7 +240,6 @@ class Training:
         Raises:
             FloatingPointError: when there is none, or it was gone back to `train.max_rollbacks` times.
         """
-        assert self.config.train is not None
         most, rollbacks = self.config.train.max_rollbacks, self.progress.rollbacks + 1
         advice = "Lower train.optim_g.lr" + (", or set precision: fp32" if self.config.precision == "bf16" else "")
         source = _chosen_state(self.world, self.folder, good=True)
@@ -276,16 +265,14 @@ class Training:
     def _images_of(self, iteration: int) -> list[str]:
         """Names of the images that this process loads for an iteration."""
         crops = self.config.datasets.train
-        assert crops is not None
         (samples,) = StepSampler(iteration, iteration, crops.batch_size_per_gpu, self.world.rank, self.world.size)
         pairs = self.images.pairs
         return [pairs[image_number(self.images.seed, k, len(pairs))].name for k in samples]
 
 
-def training_images(config: Config) -> TrainingCrops | HRCrops:
+def training_images(config: TrainConfig) -> TrainingCrops | HRCrops:
     """The samples of `datasets.train`."""
     crops = config.datasets.train
-    assert crops is not None
     if config.degradation is not None:
         return HRCrops(crops, config.degradation.crop_pad_size, config.manual_seed)
     return TrainingCrops(crops, config.scale, config.manual_seed)
@@ -296,7 +283,7 @@ def step_seed(seed: int, iteration: int, rank: int) -> int:
     return int(np.random.SeedSequence((seed, 3, iteration, rank)).generate_state(1, np.uint64)[0])
 
 
-def _source(config: Config, resume: bool, world: World, folder: Path) -> Path | None:
+def _source(config: TrainConfig, resume: bool, world: World, folder: Path) -> Path | None:
     """The state to continue from: the newest one with --resume, else path.resume_state, else none."""
     source = _chosen_state(world, folder) if resume else None
     if source is None and config.path.resume_state:
@@ -304,20 +291,17 @@ def _source(config: Config, resume: bool, world: World, folder: Path) -> Path | 
     return source
 
 
-def _as_begun(config: Config, source: Path) -> Config:
-    """The configuration without EMA warm-up where the run to continue began before there was one: it stays the same run."""
-    assert config.train is not None
+def _as_begun(config: TrainConfig, source: Path) -> TrainConfig:
+    """The configuration with the former behaviour of options that the run to continue did not have yet."""
     try:
         _, metadata = read_state_dict(source / "net_g.safetensors")
     except WeightsError:
         return config  # loading the state says what is wrong with it
-    if sets_ema_warmup(metadata.get("config", "").splitlines()):
-        return config
-    return config.model_copy(update={"train": config.train.model_copy(update={"ema_warmup": None})})
+    return with_former_behaviour(config, recorded_config(metadata.get("config", ""), str(source)))
 
 
 def _starting_point(
-    config: Config, stage: Stage, degrader: Degrader | None, source: Path | None, world: World, folder: Path
+    config: TrainConfig, stage: Stage, degrader: Degrader | None, source: Path | None, world: World, folder: Path
 ) -> Progress:
     """The state's progress, and the stage filled from it; without a state the beginning."""
     progress = Progress() if source is None else _load(source, stage, degrader, config, world)
@@ -339,16 +323,14 @@ def _chosen_state(world: World, folder: Path, good: bool = False) -> Path | None
     return agreed(world, source)
 
 
-def _load(source: Path, stage: Stage, degrader: Degrader | None, config: Config, world: World) -> Progress:
+def _load(source: Path, stage: Stage, degrader: Degrader | None, config: TrainConfig, world: World) -> Progress:
     progress = load_state(source, stage, config)
     if degrader is not None and (note := degrader.load(source, world.device)):
         log.warning(note)
     return progress
 
 
-def _announce(config: Config, stage: Stage, world: World, images: int) -> None:
-    assert config.train is not None
-    assert config.datasets.train is not None
+def _announce(config: TrainConfig, stage: Stage, world: World, images: int) -> None:
     if world.is_main:
         parameters = ", ".join(
             f"{name} {sum(p.numel() for p in net.parameters()) / 1e6:.3f} M"

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from aesop.data.measured_pairs import MeasuredPairs
-from aesop.evaluation.measure import averages, image_saver, measure, predict
+from aesop.evaluation.measure import averages, image_saver, measure
+from aesop.evaluation.methods import predict
 from aesop.metrics.build import check_sizes, is_better, make_metrics
-from aesop.options.config import Config
+from aesop.options.config import TrainConfig
 from aesop.system.distributed import World
 from aesop.training.acceleration import for_many_sizes
 from aesop.training.checkpoint import Progress, save_model
@@ -21,7 +22,7 @@ log = logging.getLogger("aesop")
 class Validation:
     """Measures the network for use on every `val` section, keeps the images and the best weights."""
 
-    def __init__(self, config: Config, stage: Stage, world: World, folder: Path):
+    def __init__(self, config: TrainConfig, stage: Stage, world: World, folder: Path):
         self.config, self.stage, self.world, self.folder = config, stage, world, folder
         sections = config.datasets.measured("val") if config.val.val_freq else {}
         self.sets = {name: MeasuredPairs(data, name, config.scale) for name, data in sections.items()}
@@ -34,7 +35,6 @@ class Validation:
 
     def is_due(self, iteration: int) -> bool:
         val = self.config.val
-        assert self.config.train is not None
         due = iteration % val.val_freq == 0 or iteration == self.config.train.total_iter if val.val_freq else False
         return bool(self.sets) and due and iteration >= val.val_start_iter
 
