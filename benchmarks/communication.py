@@ -57,7 +57,7 @@ def count(name: str) -> Recipe:
     A backward pass costs one forward pass for the inputs and one for the weights.
     """
     config, _ = load_train_config(CONFIGS / f"{name}.yml", [])
-    crops, train = config.datasets.train, config.train
+    crops = config.datasets.train
     hr = torch.empty(1, 3, crops.gt_size, crops.gt_size, device="meta")
     lr = torch.empty(1, 3, crops.gt_size // config.scale, crops.gt_size // config.scale, device="meta")
     net_g = build_network(config.network_g.model_dump()).to("meta")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from aesop.commands.pipeline import plan
+from aesop.options.pipeline import plan
 from aesop.images import pack
 from aesop.images.read import read_image
 from aesop.images.write import write_image
