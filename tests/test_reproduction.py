@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from aesop.commands.pipeline import plan
 from aesop.images import pack
 from aesop.images.read import read_image
 from aesop.images.write import write_image
 from aesop.inference.shipped_model import shipped_model
+from aesop.options.pipeline import plan
 from aesop.weights.load import load_generator
 from aesop.weights.read import read_state_dict
 from aesop.weights.save import save_weights
