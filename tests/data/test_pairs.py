@@ -385,8 +385,7 @@ def partly_bad(tmp_path):
 @pytest.mark.parametrize("make", ["TrainingCrops", "HRCrops"])
 def test_a_bad_image_among_good_ones_stops_by_default_and_is_named(partly_bad, make):
     def open_set(folder):
-        options = crops(folder, lq=False, gt_size=32)
-        options.dataroot_gt = str(folder)
+        options = crops(folder, lq=False, gt_size=32, dataroot_gt=str(folder))
         return HRCrops(options, 48, 7) if make == "HRCrops" else TrainingCrops(options, SCALE, seed=7)
 
     with pytest.raises(ImageError, match=r"of 8 training images cannot .*page.png .*datasets.train.bad_images: skip"):
@@ -400,8 +399,7 @@ def test_a_bad_image_among_good_ones_stops_by_default_and_is_named(partly_bad, m
 
 @pytest.mark.parametrize("make", ["TrainingCrops", "HRCrops"])
 def test_bad_images_are_left_out_by_choice_and_named(partly_bad, make, caplog):
-    options = crops(partly_bad, lq=False, gt_size=32, bad_images="skip")
-    options.dataroot_gt = str(partly_bad)
+    options = crops(partly_bad, lq=False, gt_size=32, bad_images="skip", dataroot_gt=str(partly_bad))
     data = HRCrops(options, 48, 7) if make == "HRCrops" else TrainingCrops(options, SCALE, seed=7)
     assert "page.png" in caplog.text
     # An image smaller than the crop is continued by reflection for the degradation, and left out of ordinary training.
@@ -414,8 +412,7 @@ def test_bad_images_are_left_out_by_choice_and_named(partly_bad, make, caplog):
 
 def test_when_no_image_is_left_the_error_says_so(tmp_path):
     put(tmp_path / "a.png", noise(0, 40, 44))
-    options = crops(tmp_path, lq=False, gt_size=32, bad_images="skip")
-    options.dataroot_gt = str(tmp_path)
+    options = crops(tmp_path, lq=False, gt_size=32, bad_images="skip", dataroot_gt=str(tmp_path))
     data = TrainingCrops(options, SCALE, seed=7)
     (tmp_path / "a.png").unlink()
     with pytest.raises(ImageError, match="no training image can be read any more"):

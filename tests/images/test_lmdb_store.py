@@ -47,8 +47,9 @@ def test_training_from_a_store_is_training_from_files(tmp_path, images):
         cv2.imwrite(str(tmp_path / "files" / f"{name}.png"), image[..., ::-1])
 
     def samples(root: Path, kind: str) -> list[dict]:
-        options = TrainDataset(dataroot_gt=str(root), io_backend={"type": kind}, gt_size=32, num_worker_per_gpu=1)
-        options.batch_size_per_gpu = 2
+        options = TrainDataset(
+            dataroot_gt=str(root), io_backend={"type": kind}, gt_size=32, num_worker_per_gpu=1, batch_size_per_gpu=2
+        )
         with batches(TrainingCrops(options, 4, 7), options, 1, 4) as source:
             return list(source)
 

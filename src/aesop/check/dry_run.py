@@ -31,17 +31,16 @@ def dry_run_training(config: TrainConfig, made: Collection[Path] = (), images: b
         images: also look at the data sets. `aesop doctor` does this itself, in more detail.
     """
     report = Report([], [])
-    val_sets = config.datasets.measured("val")
     _add_networks(config, report)
     if images:
-        _add_sets({"train": config.datasets.train, **val_sets}, config, report)
+        _add_sets(config, report)
     if config.degradation is not None:
         try:
             Degrader(config, rank=0)
         except ValueError as error:
             report.faults.append(str(error))
     report.lines.append("would read:")
-    _add_files(_weights_of_training(config), report, made)
+    _add_files(_weights(config), report, made)
     if (perceptual := config.train.perceptual_opt) is not None and perceptual.vgg_path is None:
         try:
             find_file(perceptual.vgg_type)
@@ -49,7 +48,7 @@ def dry_run_training(config: TrainConfig, made: Collection[Path] = (), images: b
         except FileNotFoundError as error:
             report.lines.append(f"  train.perceptual_opt: {perceptual.vgg_type} (MISSING)")
             report.faults.append(f"train.perceptual_opt: {error}")
-    if val_sets and config.val.val_freq:
+    if config.datasets.measured("val") and config.val.val_freq:
         report.faults.extend(check_metrics(config.val.metrics, has_autoencoder=config.train.aesop_opt is not None))
     report.lines.extend(["would write:", f"  {config.run_folder}/", f"  {config.final_model}"])
     return report
@@ -58,16 +57,15 @@ def dry_run_training(config: TrainConfig, made: Collection[Path] = (), images: b
 def dry_run_test(config: TestConfig, images: bool = True) -> Report:
     """Describe what `aesop test` would do, like `dry_run_training`."""
     report = Report([], [])
-    sets = _test_sets(config)
     _add_networks(config, report)
     if images:
-        _add_sets(sets, config, report)
+        _add_sets(config, report)
     report.lines.append("would read:")
     not_given = [] if config.path.pretrain_network_g else [("path.pretrain_network_g", "(not given)")]
-    _add_files([*not_given, *_weights_of_test(config)], report)
+    _add_files([*not_given, *_weights(config)], report)
     metrics = config.val.metrics
     try:
-        if all(data.type == "SingleImageDataset" for data in sets.values()):
+        if all(data.type == "SingleImageDataset" for data in _sets(config).values()):
             metrics = without_reference(metrics)
         report.faults.extend(check_metrics(metrics, has_autoencoder=False))
     except ValueError as error:
@@ -78,13 +76,8 @@ def dry_run_test(config: TestConfig, images: bool = True) -> Report:
 
 def check_inputs(config: TrainConfig | TestConfig, source: object) -> None:
     """Raise ValueError naming every folder and weight file in the options that does not exist."""
-    if isinstance(config, TrainConfig):
-        files = _weights_of_training(config)
-        sets = {"train": config.datasets.train, **config.datasets.measured("val")}
-    else:
-        files, sets = _weights_of_test(config), _test_sets(config)
-    missing = [_missing(option, file) for option, file in files if not Path(file).expanduser().is_file()]
-    missing += [fault for section, data in sets.items() for fault in missing_roots(section, data)]
+    missing = [_missing(option, file) for option, file in _weights(config) if not Path(file).expanduser().is_file()]
+    missing += [fault for section, data in _sets(config).items() for fault in missing_roots(section, data)]
     if missing:
         raise ValueError(
             f"{source} names files or folders that do not exist; set them in the file or append key=value to the command "
@@ -107,28 +100,28 @@ def _missing(option: str, path: str) -> str:
     return f"{option}: {path} {'has to be filled in' if is_placeholder(path) else 'does not exist'}"
 
 
-def _weights_of_training(config: TrainConfig) -> list[tuple[str, str]]:
-    """The weight files that a training starts from, each with its option."""
-    path, aesop, perceptual = config.path, config.train.aesop_opt, config.train.perceptual_opt
-    files = [
-        ("path.pretrain_network_g", path.pretrain_network_g),
-        ("path.pretrain_network_d", path.pretrain_network_d),
-        ("path.pretrain_network_decoder", path.pretrain_network_decoder),
-        ("train.aesop_opt.autoencoder_load", aesop.autoencoder_load.path if aesop and aesop.autoencoder_load else None),
-        ("train.perceptual_opt.vgg_path", perceptual.vgg_path if perceptual else None),
-    ]
+def _weights(config: TrainConfig | TestConfig) -> list[tuple[str, str]]:
+    """The weight files that a training starts from or a test measures, each with its option."""
+    path = config.path
+    files = [("path.pretrain_network_g", path.pretrain_network_g)]
+    if isinstance(config, TrainConfig):
+        aesop, perceptual = config.train.aesop_opt, config.train.perceptual_opt
+        files += [
+            ("path.pretrain_network_d", path.pretrain_network_d),
+            ("path.pretrain_network_decoder", path.pretrain_network_decoder),
+            ("train.aesop_opt.autoencoder_load", aesop.autoencoder_load.path if aesop and aesop.autoencoder_load else None),
+            ("train.perceptual_opt.vgg_path", perceptual.vgg_path if perceptual else None),
+        ]
+    else:
+        others = [path.compare_with] if isinstance(path.compare_with, str) else path.compare_with or []
+        files += [("path.compare_with", file) for file in others]
     return [(option, file) for option, file in files if file]
 
 
-def _weights_of_test(config: TestConfig) -> list[tuple[str, str]]:
-    """The weight files that a test measures, each with its option."""
-    tested, compared = config.path.pretrain_network_g, config.path.compare_with or []
-    others = [compared] if isinstance(compared, str) else compared
-    files = [("path.compare_with", file) for file in others]
-    return [("path.pretrain_network_g", tested), *files] if tested else files
-
-
-def _test_sets(config: TestConfig) -> dict[str, PairedDataset]:
+def _sets(config: TrainConfig | TestConfig) -> dict[str, PairedDataset]:
+    """The data sets that are read."""
+    if isinstance(config, TrainConfig):
+        return {"train": config.datasets.train, **config.datasets.measured("val")}
     return config.datasets.measured("test") or config.datasets.measured("val")
 
 
@@ -147,9 +140,9 @@ def _add_networks(config: CommonConfig, report: Report) -> None:
                 report.faults.append(f"{name}: {error}")
 
 
-def _add_sets(sets: dict[str, PairedDataset], config: TrainConfig | TestConfig, report: Report) -> None:
+def _add_sets(config: TrainConfig | TestConfig, report: Report) -> None:
     """How many images each data set has, and where its LR images come from."""
-    for section, data in sets.items():
+    for section, data in _sets(config).items():
         if missing := missing_roots(section, data):
             report.faults.extend(missing)
             continue

@@ -3,6 +3,7 @@
 options/pipeline.py decides which stage starts from which weights.
 """
 
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -70,15 +71,13 @@ def is_finished(config: TrainConfig) -> bool:
     if not final.is_file():
         return False
     recorded = recorded_config(read_state_dict(final)[1].get("config", ""), str(final))
-    then, now = (dict(_flat(each.model_dump())) for each in (recorded, with_former_behaviour(config, recorded)))
-    changed = [
-        f"{option}: {then.get(option)} then, {now.get(option)} now"
-        for option in {**then, **now}
-        if then.get(option) != now.get(option)
-    ]
+    asked_for = with_former_behaviour(config, recorded)
+    then, now = (dict(_flat(options.model_dump(mode="json"))) for options in (recorded, asked_for))
+    changed = [name for name in {**then, **now} if then.get(name) != now.get(name)]
     if changed:
+        options = [f"{name}: {json.dumps(then.get(name))}, now {json.dumps(now.get(name))}" for name in changed[:4]]
         raise ValueError(
-            f"{final} was trained with other options ({'; '.join(changed[:4])}): remove {config.run_folder} to train the "
+            f"{final} was trained with other options ({'; '.join(options)}): remove {config.run_folder} to train the "
             "stage again, or choose another name"
         )
     return True

@@ -6,7 +6,7 @@ Option names are BasicSR's. `aesop schema` prints these classes as a JSON schema
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, TypeAdapter, model_validator
@@ -18,8 +18,9 @@ from aesop.options.training import TrainOptions
 from aesop.options.validation import ValOptions
 from aesop.system.option_types import Count, Name, Options, Positive, check_network_numbers
 
-STAGES = ("psnr", "autoencoder", "adversarial")
-SCALES = (1, 2, 3, 4, 8)
+Stage = Literal["psnr", "autoencoder", "adversarial"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+Scale = Literal[1, 2, 3, 4, 8]
 DEFAULT_SCALE = 4
 # USM sharpening blurs with a 51-pixel kernel, which mirrors up to 25 pixels at the borders.
 SMALLEST_SHARPENED = 26
@@ -94,9 +95,9 @@ class CommonConfig(Options):
 
     name: Name
     """Name of the run and of its output folder."""
-    stage: Literal["psnr", "autoencoder", "adversarial"] = "psnr"
+    stage: Stage = "psnr"
     """What to train: psnr (pixel loss), autoencoder, or adversarial (the GAN with the AESOP loss), in this order."""
-    scale: Literal[1, 2, 3, 4, 8] = DEFAULT_SCALE
+    scale: Scale = DEFAULT_SCALE
     """Enlargement from LR to HR. The networks use it by default."""
     manual_seed: Count = 0
     """Seed of the initial weights and of every sample."""
@@ -308,17 +309,15 @@ def fill_in_defaults(raw: Mapping[str, Any]) -> dict[str, Any]:
     given weights; `ema_warmup: null`, without a default, marks a run that began before this option existed.
     """
     raw = dict(raw)
-    scale = raw.get("scale", DEFAULT_SCALE)
-    if scale in SCALES:
-        raw["network_g"] = with_scale(raw.get("network_g"), scale)
-    if isinstance(raw.get("train"), Mapping):
-        train = raw["train"] = dict(raw["train"])
-        path = raw.get("path")
-        if "ema_warmup" not in train:
-            train["ema_warmup"] = not isinstance(path, Mapping) or path.get("pretrain_network_g") is None
+    scale, train, path = raw.get("scale", DEFAULT_SCALE), raw.get("train"), raw.get("path")
+    if isinstance(train, Mapping):
+        warms_up = not isinstance(path, Mapping) or path.get("pretrain_network_g") is None
+        train = raw["train"] = {"ema_warmup": warms_up, **train}
         pixel = train.get("pixel_opt")
-        if isinstance(pixel, Mapping) and pixel.get("type") == "LRL1Loss" and scale in SCALES:
+        if isinstance(pixel, Mapping) and pixel.get("type") == "LRL1Loss":
             train["pixel_opt"] = {**pixel, "scale": pixel.get("scale") or scale}
+    if "network_g" in raw and scale in get_args(Scale):
+        raw["network_g"] = with_scale(raw["network_g"], scale)
     return raw
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from aesop.options.basicsr import from_published
 from aesop.options.config import TestConfig, TrainConfig, fill_in_defaults, set_option
 from aesop.options.error_messages import ConfigError, Lines, describe, shown, with_lines
-from aesop.options.yaml_file import parse_mapping, parse_value, read_yaml
+from aesop.options.yaml_file import parse_yaml, read_yaml
 
 # Options that files of earlier versions lack, with the value that stands for their former behaviour.
 FORMER_BEHAVIOUR: dict[str, Any] = {"train.ema_warmup": None}  # no warm-up
@@ -53,7 +53,7 @@ def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> None:
         if not sign or not option:
             raise ConfigError(f"override {shown(override)} must look like key.path=value, e.g. train.total_iter=1000")
         try:
-            set_option(raw, option, parse_value(value))
+            set_option(raw, option, parse_yaml(value)[0])
         except ValueError as error:
             raise ConfigError(f"override {shown(override)}: the value is no valid YAML") from error
 
@@ -82,14 +82,15 @@ def recorded_config(yaml_text: str, source: str = "the recorded options") -> Tra
     Raises:
         ConfigError: if this version cannot read them.
     """
-    raw, _ = parse_mapping(yaml_text, source)
-    for option, former in FORMER_BEHAVIOUR.items():
-        section, _, name = option.rpartition(".")
-        if isinstance(raw.get(section), dict):
+    try:
+        raw, _ = parse_yaml(yaml_text)
+        for option, former in FORMER_BEHAVIOUR.items():
+            section, _, name = option.rpartition(".")
             raw[section].setdefault(name, former)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{source} does not record the options of a training") from error
     config, _ = build_config(raw, source)
-    if not isinstance(config, TrainConfig):
-        raise ConfigError(f"{source}: no train section")
+    assert isinstance(config, TrainConfig)  # its train section is in FORMER_BEHAVIOUR
     return config
 
 

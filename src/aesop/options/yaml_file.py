@@ -33,17 +33,12 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], Lines]:
         raise ConfigError(f"option file {path} cannot be read: {error}") from error
     if len(data) > MAX_BYTES:
         raise ConfigError(f"{path} is larger than {MAX_BYTES // 1000} kB, too large for an option file")
-    return parse_mapping(text, str(path))
-
-
-def parse_mapping(text: str, source: str) -> tuple[dict[str, Any], Lines]:
-    """`read_yaml` for text in memory; `source` names it in messages."""
     try:
-        raw, node = _parse(text)
+        raw, node = parse_yaml(text)
     except ValueError as error:
-        raise ConfigError(f"{source} is no valid YAML: {error}") from error
+        raise ConfigError(f"{path} is no valid YAML: {error}") from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"{source} holds no options (expected `key: value` lines)")
+        raise ConfigError(f"{path} holds no options (expected `key: value` lines)")
     lines: dict[tuple[str, ...], int] = {}
     repeated = []
     for option, line in _lines_below(node):
@@ -51,18 +46,9 @@ def parse_mapping(text: str, source: str) -> tuple[dict[str, Any], Lines]:
             repeated.append(f"line {line}: {'.'.join(option)}")
         lines[option] = line
     if repeated:
-        raise ConfigError(f"{source} gives options twice:\n  " + "\n  ".join(repeated))
+        raise ConfigError(f"{path} gives options twice:\n  " + "\n  ".join(repeated))
     # Aliases of one anchor become copies, so that an override changes only one of them.
     return merged({}, raw), lines
-
-
-def parse_value(text: str) -> Any:
-    """The value in a YAML text.
-
-    Raises:
-        ValueError: for text that is no YAML, or stands for more than an option file can hold.
-    """
-    return _parse(text)[0]
 
 
 class _Loader(yaml.SafeLoader):
@@ -99,7 +85,12 @@ class _Loader(yaml.SafeLoader):
         return super().construct_scalar(node)
 
 
-def _parse(text: str) -> tuple[Any, yaml.Node | None]:
+def parse_yaml(text: str) -> tuple[Any, yaml.Node | None]:
+    """The value in a YAML text, and its node tree.
+
+    Raises:
+        ValueError: for text that is no YAML, or stands for more than an option file can hold.
+    """
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
