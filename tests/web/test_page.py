@@ -236,11 +236,6 @@ def test_slider_starts_with_the_pair_asked_for():
     assert [attrs["value"] for attrs in tree.all("option") if "selected" in attrs] == ["1", "2"]
 
 
-def test_images_must_be_uint8_rgb():
-    with pytest.raises(ValueError, match=r"SR: expected a uint8 image.*float32 \(3, 4, 4\)"):
-        Figure(np.zeros((3, 4, 4), np.float32), "SR")
-
-
 def test_write_replaces_whole_files(tmp_path, monkeypatch):
     path = Page("old").write(tmp_path / "p.html")
 

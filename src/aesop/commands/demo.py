@@ -54,8 +54,8 @@ def run(output: Path, console: Console, quick: bool = False) -> Path:
     console.print(
         "AESOP demo: PSNR net -> auto-encoder -> two GANs that differ in one loss, x4, on photographs in the package."
     )
-    if not all(is_finished(config) for config in stages.values()):
-        seconds = 0 if quick else expected_seconds(stages["PSNR net"])
+    if not quick and not all(is_finished(config) for config in stages.values()):
+        seconds = expected_seconds(stages["PSNR net"])
         console.print(f"Expected: about {duration(seconds)} on this machine (measured just now).")
     start = time.perf_counter()
     for number, (title, config) in enumerate(stages.items(), 1):

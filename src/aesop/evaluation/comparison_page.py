@@ -41,7 +41,7 @@ def write_comparison_page(
     if measured:
         page.section("Results")
     for each in measured:
-        add_table(page, each, columns, f"{each.name}: mean over {each.count} image{'s' if each.count > 1 else ''}.")
+        add_table(page, each, columns, f"Means over all images of the set ({each.count}).")
     page.section("Methods")
     page.facts({method.name: method.weights or "interpolation as in MATLAB" for method in methods})
     for each in results:
@@ -58,7 +58,7 @@ def add_table(page: Page, results: SetResults, columns: Mapping[str, tuple[str, 
     means = results.means
     measured = {metric: column for metric, column in columns.items() if metric in next(iter(means.values()))}
     page.table(
-        ["Method", *(label for label, _ in measured.values())],
+        [results.name, *(label for label, _ in measured.values())],
         [[method, *(values[metric] for metric in measured)] for method, values in means.items()],
         best=dict(measured.values()),
         caption=caption,

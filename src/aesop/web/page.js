@@ -175,7 +175,7 @@ function startChart(figure) {
     const nearest = drawn.map(line => line.x.reduce((best, v, i) => Math.abs(v - x) < Math.abs(line.x[best] - x) ? i : best, 0));
     const closest = drawn.map((line, i) => line.x[nearest[i]]).reduce((a, b) => Math.abs(b - x) < Math.abs(a - x) ? b : a);
     cursor = [add('path', { class: 'cursor', d: `M${px(closest)} ${top}V${bottom}` })];
-    tip.replaceChildren(`${data.x_label} ${format(closest)}`);
+    tip.replaceChildren(`${data.x_label} ${closest.toLocaleString("en")}`);
     drawn.forEach((line, i) => {
       const value = line.smooth[nearest[i]];
       cursor.push(add('circle', { class: line.css, r: 4, cx: px(line.x[nearest[i]]), cy: py(value) }));
@@ -190,6 +190,7 @@ function startChart(figure) {
   };
   plot.onpointermove = plot.onpointerdown = hover;
   plot.onpointerleave = hide;
+  draw();
   new ResizeObserver(draw).observe(plot);
 }
 

@@ -14,14 +14,13 @@ import base64
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal
 
 import cv2
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from aesop.system.files import replacing
@@ -29,13 +28,13 @@ from aesop.system.files import replacing
 Image = NDArray[np.uint8]
 """(H, W, 3) RGB or (H, W) gray."""
 Best = Literal["max", "min"]
-CONTENT_WIDTH = 1080
-"""Of a page, in CSS pixels; `page.css` has the same number."""
-GAP = 12
-"""Between the images of a row, in CSS pixels, as in `page.css`."""
+CONTENT_WIDTH, GAP = 1080, 12  # of a page, and between crops: CSS pixels, as in page.css
 MAX_PAGE_BYTES = 15_000_000
-MAX_POINTS = 1000
-"""Of one line of a chart."""
+MAX_POINTS = 1000  # of one line of a chart
+_FOLDER = Path(__file__).parent
+_TEMPLATE = Environment(
+    loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+).get_template("page.html")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,22 +49,12 @@ class Figure:
     lossless: bool = False
     """Stay PNG on a page where other images become JPEG."""
 
-    def __post_init__(self) -> None:
-        shape = self.image.shape
-        if (
-            self.image.dtype != np.uint8
-            or self.image.size == 0
-            or not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3))
-        ):
-            raise ValueError(f"{self.label}: expected a uint8 image (H, W, 3) or (H, W), found {self.image.dtype} {shape}")
-
     @property
     def width(self) -> int:
         """In CSS pixels, if the page is wide enough."""
         return self.image.shape[1] * (self.zoom or 2)
 
     def encode(self, extension: str, options: Sequence[int]) -> bytes:
-        """The content of an image file."""
         bgr = self.image if self.image.ndim == 2 else cv2.cvtColor(self.image, cv2.COLOR_RGB2BGR)
         return cv2.imencode(extension, bgr, options)[1].tobytes()
 
@@ -165,8 +154,8 @@ class Page:
     def html(self) -> str:
         figures = [figure for each in self.sections for block in each["blocks"] for figure in block.get("figures", ())]
         sources, lossy = _encode(figures)
-        css, js = ((Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-        return _template().render(page=self, sources=sources, lossy=lossy, images=len(figures), css=css, js=js)
+        css, js = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+        return _TEMPLATE.render(page=self, sources=sources, lossy=lossy, images=len(figures), css=css, js=js)
 
     def write(self, path: str | Path) -> Path:
         with replacing(path) as temporary:
@@ -175,18 +164,6 @@ class Page:
 
     def _add(self, kind: str, **content: Any) -> None:
         self.sections[-1]["blocks"].append({"kind": kind, **content})
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html")
 
 
 def _encode(figures: Sequence[Figure]) -> tuple[dict[Figure, str], int]:
