@@ -11,10 +11,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aesop.archs import AutoEncoderOptions
+from aesop.archs.rrdbnet import RRDBNetOptions
 from aesop.commands.pipeline import plan
 from aesop.options.config import STAGES, Config
 from aesop.options.error_messages import ConfigError
-from aesop.options.networks import AutoEncoderOptions, RRDBNetOptions
 from aesop.options.read import build_config, load_config, load_pipeline
 from aesop.training.train import final_model
 

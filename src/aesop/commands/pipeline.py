@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from aesop.archs import AUTOENCODERS
 from aesop.archs.autoencoder import NARROWEST_IN_COLOUR
 from aesop.check.dry_run import preflight
 from aesop.options.config import STAGES, Config
 from aesop.options.error_messages import ConfigError
-from aesop.options.networks import AUTOENCODERS
 from aesop.options.read import build_config, load_pipeline, stage_nodes
 from aesop.system.distributed import World, joined
 from aesop.training.checkpoint import sets_ema_warmup

@@ -4,17 +4,16 @@ import time
 
 from rich.console import Console
 
-from aesop.archs import build_network
+from aesop.archs import AutoEncoderOptions, build_network
 from aesop.data.measured_pairs import MeasuredPairs
 from aesop.evaluation.measure import Row, averages, measure_methods, predict
 from aesop.evaluation.methods import check_places, load_methods
 from aesop.evaluation.result_files import columns, summary_table, write_json, write_rows
 from aesop.metrics.build import check_sizes, make_metrics, without_reference
 from aesop.options.config import Config
-from aesop.options.networks import AutoEncoderOptions
 from aesop.system.distributed import World, joined
 from aesop.web.comparison_page import SetSummary, plan_page, where_all_are, write_page
-from aesop.weights.errors import naming
+from aesop.weights.errors import option_context
 from aesop.weights.load import load_into
 from aesop.weights.read import read_state_dict
 
@@ -50,7 +49,7 @@ def test(config: Config, console: Console, world: World | None = None) -> dict[s
     check_sizes(options, sets.values(), config.scale, isinstance(config.network_g, AutoEncoderOptions))
     device = world.device
     net = build_network(config.network_g.model_dump())
-    with naming("path.pretrain_network_g"):
+    with option_context("path.pretrain_network_g"):
         state, _ = read_state_dict(config.path.pretrain_network_g, config.path.param_key_g)
         load_into(net, state, config.path.pretrain_network_g, config.path.strict_load_g)
     net.eval().requires_grad_(False).to(device)

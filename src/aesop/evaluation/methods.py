@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 import torch
 
+from aesop.archs import AutoEncoderOptions
 from aesop.images.resize import imresize
 from aesop.inference.tiling import upscale_image
 from aesop.options.config import Config
-from aesop.options.networks import AutoEncoderOptions
-from aesop.weights.errors import naming
+from aesop.weights.errors import option_context
 from aesop.weights.load import load_generator
 
 # (LR image, HR image or None) -> SR image, all uint8 (H, W, 3).
@@ -58,7 +58,7 @@ def load_methods(config: Config, tested: Answer, device: torch.device) -> list[M
 
 
 def _load_model(file: str, config: Config, device: torch.device) -> Answer:
-    with naming("path.compare_with"):
+    with option_context("path.compare_with"):
         model, info = load_generator(Path(file).expanduser())
     if info.scale != config.scale:
         raise ValueError(

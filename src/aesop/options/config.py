@@ -11,9 +11,9 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import model_validator
 
+from aesop.archs import AutoEncoderOptions, NetworkD, NetworkG, scale_option
 from aesop.options.datasets import Datasets
 from aesop.options.degradation import DegradationOptions
-from aesop.options.networks import AutoEncoderOptions, NetworkD, NetworkG, _takes, enlargement_option
 from aesop.options.training import TrainOptions
 from aesop.options.validation import ValOptions
 from aesop.system.option_types import Count, Name, Options, Positive, check_network_numbers
@@ -154,7 +154,7 @@ class Config(Options):
         if isinstance(self.network_g, AutoEncoderOptions):
             networks.append(("network_g.dec_opt", self.network_g.dec_opt))
         for where, network in networks:
-            option = enlargement_option(network)
+            option = scale_option(network.type)
             given = getattr(network, option, None) if option else 1
             if given is None and option:
                 setattr(network, option, self.scale)
@@ -245,7 +245,7 @@ class Config(Options):
         if train.artifacts_opt is not None and train.ema_decay == 0:
             yield "train.artifacts_opt: the artifact loss compares with the EMA generator; set train.ema_decay > 0"
         size = self.datasets.train.gt_size if self.datasets.train else None
-        if self.network_d is not None and size and not _takes(self.network_d, size):
+        if self.network_d is not None and size and not self.network_d.takes_crops_of(size):
             yield (
                 f"network_d.type: {self.network_d.type} does not take crops of gt_size {size}: change "
                 "datasets.train.gt_size, or use UNetDiscriminatorSN, which takes any multiple of 8"

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel
 
+from aesop.archs import SpandrelNetOptions
 from aesop.options.basicsr import former_place
 from aesop.options.config import Config
 from aesop.options.datasets import Datasets, PairedDataset
-from aesop.options.networks import SpandrelNetOptions
 
 
 class ConfigError(ValueError):
