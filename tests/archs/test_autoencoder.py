@@ -8,7 +8,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from aesop.archs import AutoEncoder, BicubicAutoEncoder, MSRResNet, ProbabilisticAutoEncoder, RRDBNet, SPSRNet, build_network
+from aesop.archs import AutoEncoder, ProbabilisticAutoEncoder, RRDBNet, build_network
+from aesop.archs.autoencoder import BicubicAutoEncoder
+from aesop.archs.msrresnet import MSRResNet
+from aesop.archs.spsr import SPSRNet
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import load_into
 from aesop.weights.tensor_names import published_names
@@ -288,7 +291,7 @@ def test_the_bicubic_variant_has_each_name_once_and_is_told_apart_by_them():
     assert list(bicubic.state_dict()) == [name for name in doubled if not name.startswith("encoder.")]
     assert published_names(bicubic.state_dict()).keys() == bicubic.state_dict().keys()
     for net, file in ((learned, bicubic.state_dict()), (bicubic, learned.state_dict()), (bicubic, doubled)):
-        with pytest.raises(RuntimeError, match="(Missing|Unexpected) key"):
+        with pytest.raises(RuntimeError, match=r"(Missing|Unexpected) key"):
             net.load_state_dict(file)
         with pytest.raises(WeightsError, match=r"do not fit a .*missing"):
             load_into(net, file, "test")

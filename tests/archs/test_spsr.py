@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from aesop.archs import SPSRNet, build_network
-from aesop.archs.spsr import ImageGradient
+from aesop.archs import build_network
+from aesop.archs.spsr import ImageGradient, SPSRNet
 from aesop.weights.load import load_into
 from aesop.weights.tensor_names import published_names
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 from torch import nn
 
-from aesop.archs.autoencoder import AutoEncoder, AutoEncoderOptions, BicubicAutoEncoder, ProbabilisticAutoEncoder
+from aesop.archs.autoencoder import AutoEncoder, AutoEncoderOptions, ProbabilisticAutoEncoder
 from aesop.archs.discriminators import (
     UNetDiscriminatorOptions,
     UNetDiscriminatorSN,
@@ -14,12 +14,10 @@ from aesop.archs.discriminators import (
     VGGStyleDiscriminatorOptions,
 )
 from aesop.archs.generators import GENERATORS, Generator, check_type, options_union
-from aesop.archs.msrresnet import MSRResNet
 from aesop.archs.network_options import NetworkOptions, State
 from aesop.archs.rrdbnet import RRDBNet
 from aesop.archs.size_limits import bounded
 from aesop.archs.spandrel_nets import SpandrelNetOptions
-from aesop.archs.spsr import SPSRNet
 from aesop.system.option_types import check_network_numbers
 
 AUTOENCODERS = {
@@ -112,18 +110,14 @@ __all__ = [
     "ALL_OPTIONS",
     "ARCHS",
     "AUTOENCODERS",
-    "GENERATORS",
     "AutoEncoder",
     "AutoEncoderOptions",
-    "BicubicAutoEncoder",
     "Generator",
-    "MSRResNet",
     "NetworkD",
     "NetworkG",
     "NetworkOptions",
     "ProbabilisticAutoEncoder",
     "RRDBNet",
-    "SPSRNet",
     "SpandrelNetOptions",
     "State",
     "UNetDiscriminatorSN",

@@ -24,10 +24,12 @@ GENERATORS: dict[str, type[NetworkOptions]] = {
 
 def check_type(name: str, archs: Mapping[str, type[NetworkOptions]]) -> None:
     """Raise ValueError if a name is neither in `archs` nor the name of a class in spandrel."""
-    if name not in archs and name not in (known := [*archs, *class_names()]):
-        near = difflib.get_close_matches(name, known, 1, 0.6)
+    if name not in archs and name not in (foreign := class_names()):
+        near = difflib.get_close_matches(name, [*archs, *foreign], 1, 0.6)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise ValueError(f"there is no network {name!r}; {hint}known: {', '.join(known)} (the latter from spandrel)")
+        raise ValueError(
+            f"there is no network {name!r}; {hint}Known: {', '.join(archs)} and, from spandrel, {', '.join(foreign)}"
+        )
 
 
 def options_union(archs: Mapping[str, type[NetworkOptions]]) -> Any:

@@ -8,8 +8,7 @@ import difflib
 import inspect
 import re
 import warnings
-from collections.abc import Collection, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any, Self
 
@@ -61,7 +60,7 @@ class SpandrelNetOptions(NetworkOptions):
         arguments = {k: v for k, v in arguments.items() if k not in WITHOUT_MEANING.get(type_name, ())}
         network, architecture = _classes()[type_name]
         try:
-            with _quiet():
+            with warnings.catch_warnings(action="ignore"):
                 net: Any = network(**arguments)
         except Exception as error:  # constructors raise anything
             raise ValueError(f"{type_name} cannot be built with these options: {type(error).__name__}: {error}") from error
@@ -84,7 +83,7 @@ class SpandrelNetOptions(NetworkOptions):
         import spandrel
 
         try:
-            with _quiet(), bounded():
+            with warnings.catch_warnings(action="ignore"), bounded():
                 described = spandrel.ModelLoader("cpu").load_from_state_dict(cls.own_names(state))
         except Exception as error:  # the names may fit an architecture and the shapes not
             raise LookupError from error
@@ -162,14 +161,6 @@ def _classes() -> dict[str, tuple[type[nn.Module], Any]]:
     return found | {other: found[name] for other, name in OTHER_NAMES.items()}
 
 
-@contextmanager
-def _quiet() -> Generator[None]:
-    """Suppress PyTorch's warnings about how some of these modules call it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def _drct(base: Any) -> type[nn.Module]:
     """spandrel's DRCT with two features of the published one: padding to whole windows and `use_checkpoint`."""
 
@@ -224,7 +215,7 @@ class _Padded(nn.Module):
 def _padded(net: Any, architecture: Any) -> Any:
     """Mix `_Padded` into a network; spandrel derives the sizes that it takes, and its scale, from its weights."""
     try:
-        with _quiet():
+        with warnings.catch_warnings(action="ignore"):
             described = architecture.load(net.state_dict())
     except Exception as error:
         raise ValueError(

@@ -52,12 +52,6 @@ _KNOWN: dict[str, tuple[list[tuple[str | None, str]], str]] = {
 }
 
 
-def weight_folders() -> list[Path]:
-    """Return the folders that are searched: those in AESOP_WEIGHTS, then torchvision's cache."""
-    named = [Path(folder).expanduser() for folder in os.environ.get("AESOP_WEIGHTS", "").split(os.pathsep) if folder]
-    return [*named, Path(torch.hub.get_dir()) / "checkpoints"]
-
-
 def find_pretrained(name: str, path: str | os.PathLike | None = None) -> State:
     """Return the tensors of `vgg19`, `vgg16`, `alexnet`, `lpips_alex`, `lpips_vgg` or `dists`.
 
@@ -95,13 +89,13 @@ def has_pretrained(*names: str) -> bool:
 
 
 def _places(name: str) -> list[Path]:
-    return [
-        folder / relative
-        for package, relative in _KNOWN[name][0]
-        for folder in (weight_folders() if package is None else _package_folder(package))
-    ]
-
-
-def _package_folder(package: str) -> list[Path]:
-    spec = find_spec(package)
-    return [Path(location) for location in (spec.submodule_search_locations or [])] if spec else []
+    """Return where weights may be: the folders in AESOP_WEIGHTS, torchvision's cache, then packages."""
+    named = [Path(folder).expanduser() for folder in os.environ.get("AESOP_WEIGHTS", "").split(os.pathsep) if folder]
+    places = []
+    for package, relative in _KNOWN[name][0]:
+        folders = [*named, Path(torch.hub.get_dir()) / "checkpoints"]
+        if package is not None:
+            spec = find_spec(package)
+            folders = (spec.submodule_search_locations if spec else None) or []
+        places += [Path(folder) / relative for folder in folders]
+    return places
