@@ -286,7 +286,7 @@ def test_weights_of_another_network(tmp_path, photos, trained):
 def test_a_psnr_net_in_place_of_the_autoencoder(tmp_path, photos, trained):
     raw = adversarial(tmp_path, photos, trained["psnr"], trained["psnr"])
     text = refused("train", write_options(tmp_path, raw))
-    assert f"{trained['psnr']} holds a RRDBNet, not an auto-encoder: train one first (stage: autoencoder)" in text
+    assert f"{trained['psnr']} contains a RRDBNet, not an auto-encoder: train one first (stage: autoencoder)" in text
 
 
 def test_missing_vgg_weights(tmp_path, photos, trained, monkeypatch):

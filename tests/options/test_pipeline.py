@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from option_texts import PIPELINE, PSNR, faults, message
 
+from aesop.archs import AutoEncoderOptions
 from aesop.options.config import STAGES, TrainConfig
-from aesop.options.networks import AutoEncoderOptions
 from aesop.options.pipeline import load_pipeline, plan
 
 

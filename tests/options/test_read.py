@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from option_texts import ADVERSARIAL, AUTOENCODER, PSNR, faults, message, resolved
 
+from aesop.archs import AutoEncoderOptions
+from aesop.archs.rrdbnet import RRDBNetOptions
 from aesop.options.config import TestConfig
-from aesop.options.networks import AutoEncoderOptions, RRDBNetOptions
 from aesop.options.read import build_config, load_config
 
 REPO = Path(__file__).resolve().parents[2]

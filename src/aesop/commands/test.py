@@ -4,6 +4,7 @@ import time
 
 from rich.console import Console
 
+from aesop.archs import AutoEncoderOptions
 from aesop.data.measured_pairs import MeasuredPairs
 from aesop.evaluation.comparison_page import plan_views, write_comparison_page
 from aesop.evaluation.measure import Row, SetResults, image_saver, measure_methods
@@ -11,7 +12,6 @@ from aesop.evaluation.methods import check_result_names, load_methods
 from aesop.evaluation.result_files import metric_columns, summary_table, write_csv, write_json
 from aesop.metrics.build import check_sizes, make_metrics, without_reference
 from aesop.options.config import TestConfig
-from aesop.options.networks import AutoEncoderOptions
 from aesop.system.distributed import World, joined
 
 

@@ -9,14 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from aesop.archs import AutoEncoder, build_network
+from aesop.archs import AutoEncoder, AutoEncoderOptions, build_network
 from aesop.images.resize import imresize, mod_crop
 from aesop.images.tensors import to_array, to_tensor
 from aesop.inference.tiling import upscale_image
 from aesop.options.config import TestConfig
-from aesop.options.networks import AutoEncoderOptions
 from aesop.system.device import autocast, is_out_of_memory
-from aesop.weights.errors import naming
+from aesop.weights.errors import option_context
 from aesop.weights.load import load_generator, load_into
 from aesop.weights.read import read_state_dict
 
@@ -62,7 +61,7 @@ def load_methods(config: TestConfig, device: torch.device) -> list[Method]:
         return partial(predict, net, scale=config.scale, device=device, precision=config.precision, tile=config.val.tile)
 
     net = build_network(config.network_g.model_dump())
-    with naming("path.pretrain_network_g"):
+    with option_context("path.pretrain_network_g"):
         state, _ = read_state_dict(file, config.path.param_key_g)
         load_into(net, state, file, config.path.strict_load_g)
     name, *other_names = method_names([file, *others])
@@ -146,7 +145,7 @@ def check_result_names(sections: Sequence[str], methods: Sequence[Method]) -> No
 
 
 def _load_compared(file: str, scale: int) -> nn.Module:
-    with naming("path.compare_with"):
+    with option_context("path.compare_with"):
         model, info = load_generator(Path(file).expanduser())
     if info.scale != scale:
         raise ValueError(

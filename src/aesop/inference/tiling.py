@@ -9,9 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aesop.archs.msrresnet import MSRResNet
-from aesop.archs.rrdbnet import INPUT_UNSHUFFLE, RRDBNet
-from aesop.archs.spsr import SPSRNet
 from aesop.images.tensors import to_array, to_tensor
 from aesop.system.device import autocast, is_out_of_memory
 
@@ -83,7 +80,7 @@ def upscale_image(
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16) or not image.size:
         raise ValueError(f"expected an RGB image (H, W, 3) of uint8 or uint16, found {image.shape} of {image.dtype}")
     check_tiling(tile, overlap)
-    multiple = INPUT_UNSHUFFLE.get(scale, 1)
+    multiple = getattr(model, "size_multiple", 1)
     height, width = (_round_up(side, multiple) for side in image.shape[:2])
     longest = max(height, width)
     whole = tile == 0
@@ -140,7 +137,7 @@ def _upscale_tiles(
     row_weights, column_weights = rows.weights(scale, overlap), columns.weights(scale, overlap)
     total = len(rows.starts) * len(columns.starts)
     # The CPU's convolutions are faster with a pixel's channels side by side; a network keeps the layout of its input.
-    pays = device.type == "cpu" and isinstance(model, RRDBNet | MSRResNet | SPSRNet)
+    pays = device.type == "cpu" and getattr(model, "channels_last_on_cpu", False)
     layout = torch.channels_last if pays else torch.contiguous_format
 
     for i, y in enumerate(rows.starts):

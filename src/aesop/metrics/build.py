@@ -18,7 +18,7 @@ from aesop.metrics.psnr import ae_psnr, lr_psnr, psnr
 from aesop.metrics.pyiqa_metrics import PyIQA
 from aesop.metrics.ssim import ssim
 from aesop.options.validation import MetricOptions
-from aesop.weights.errors import WeightsNotFound, naming
+from aesop.weights.errors import WeightsNotFound, option_context
 from aesop.weights.load import load_autoencoder
 from aesop.weights.pretrained import find_file, has_pretrained
 
@@ -108,7 +108,7 @@ def _make_metric(name: str, entry: MetricOptions, scale: int, device: torch.devi
         case "lrpsnr":
             return Metric(info, lambda sr, hr: lr_psnr(sr, hr, scale, border, luma))
         case "aepsnr":
-            with naming(f"val.metrics.{name}.autoencoder"):
+            with option_context(f"val.metrics.{name}.autoencoder"):
                 judge = load_autoencoder(entry.autoencoder).to(device) if entry.autoencoder else autoencoder
             assert judge is not None
             return Metric(info, lambda sr, hr: ae_psnr(sr, hr, judge, border, luma))

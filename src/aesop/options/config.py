@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Literal, Self, get_args
 import yaml
 from pydantic import BaseModel, TypeAdapter, model_validator
 
+from aesop.archs import AutoEncoderOptions, NetworkD, NetworkG, scale_option, with_scale
 from aesop.options.datasets import Datasets, TrainingDatasets
 from aesop.options.degradation import DegradationOptions
-from aesop.options.networks import AutoEncoderOptions, NetworkD, NetworkG, scale_option, with_scale
 from aesop.options.training import TrainOptions
 from aesop.options.validation import ValOptions
 from aesop.system.option_types import Count, Name, Options, Positive, check_network_numbers

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ValidationError
 from aesop.options.basicsr import former_places
 from aesop.options.config import TrainConfig
 from aesop.options.datasets import Datasets, PairedDataset
-from aesop.options.networks import SpandrelNetOptions
 
 # Option, as the names from the top of the file down to it -> its line in the file.
 Lines = Mapping[tuple[str, ...], int]

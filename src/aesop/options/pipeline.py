@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from aesop.archs import AUTOENCODERS
 from aesop.archs.autoencoder import NARROWEST_IN_COLOUR
 from aesop.options.config import DEFAULT_SCALE, STAGES, TrainConfig
 from aesop.options.error_messages import ConfigError, Lines, shown
-from aesop.options.networks import AUTOENCODERS
 from aesop.options.read import apply_overrides, build_config
 from aesop.options.yaml_file import merged, read_yaml
 

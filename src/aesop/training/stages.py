@@ -33,7 +33,7 @@ from aesop.options.training import OptimizerOptions, TrainOptions
 from aesop.system.device import autocast
 from aesop.system.distributed import World, average_gradients, mean_of_all, synchronised
 from aesop.training.lr_schedule import ema_decay, learning_rate
-from aesop.weights.errors import naming
+from aesop.weights.errors import option_context
 from aesop.weights.load import load_autoencoder, load_into
 from aesop.weights.pretrained import find_pretrained
 from aesop.weights.read import read_state_dict
@@ -425,7 +425,7 @@ def _start_from(path: PathOptions, which: str, net: nn.Module) -> None:
     """Load `path.pretrain_network_<which>` where it is given."""
     file = getattr(path, f"pretrain_network_{which}")
     if file:
-        with naming(f"path.pretrain_network_{which}"):
+        with option_context(f"path.pretrain_network_{which}"):
             state, _ = read_state_dict(file, getattr(path, f"param_key_{which}"))
             load_into(net, state, file, getattr(path, f"strict_load_{which}"))
 
@@ -435,7 +435,7 @@ def _load_autoencoder(config: TrainConfig) -> AutoEncoder | None:
     if options is None or options.autoencoder_load is None:
         return None
     source = options.autoencoder_load
-    with naming("train.aesop_opt.autoencoder_load"):
+    with option_context("train.aesop_opt.autoencoder_load"):
         autoencoder = load_autoencoder(source.path, source.key)
     if autoencoder.scale != config.scale:
         raise ValueError(
