@@ -75,7 +75,7 @@ def measure(
     rows = []
     for index in share_of(world, range(len(pairs))):
         sample = pairs[index]
-        row, sr = measure_image(answer, sample, pairs.pairs[index].source, metrics, device)
+        row, sr = measure_image(answer, sample, pairs.pairs[index].source.path, metrics, device)
         rows.append(row)
         if save is not None:
             save(sample["name"], sr)
@@ -124,7 +124,7 @@ def measure_methods(
     for index in share_of(world, range(len(pairs))):
         sample, rows, answers = pairs[index], {}, {}
         for method in methods:
-            row, sr = measure_image(method.answer, sample, pairs.pairs[index].source, metrics, world.device)
+            row, sr = measure_image(method.answer, sample, pairs.pairs[index].source.path, metrics, world.device)
             rows[method.name], answers[method.name] = row, sr
             if config.val.save_img:
                 folder = config.results_folder / "images" / method.place(section)
