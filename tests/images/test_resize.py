@@ -32,7 +32,7 @@ def test_the_benchmarks_own_files(hr, lr, scale):
         made, published = imresize(image.read(), 1 / scale), read_image(SHARED / lr / image.name)
         assert made.shape == published.shape
         assert made.dtype == np.uint8
-        np.testing.assert_array_equal(made[2:-2, 2:-2], published[2:-2, 2:-2], err_msg=str(path))
+        np.testing.assert_array_equal(made[2:-2, 2:-2], published[2:-2, 2:-2], err_msg=str(image))
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,8 @@ def pack(inputs: Sequence[Path], output: Path, overwrite: bool, console: Console
     place = next(parent for parent in output.absolute().parents if parent.exists())
     if (free := shutil.disk_usage(place).free) < needed:
         raise ValueError(
-            f"{len(images)} decoded images take {needed / 1e9:.1f} GB, but {place} has {free / 1e9:.1f} GB free: free space, "
-            "or choose another place with --output"
+            f"{len(images)} decoded images take {needed / 1e9:.1f} GB, but {place} has {free / 1e9:.1f} GB free: free "
+            "space, or choose another place with --output"
         )
     write(output, track(_decoded(images), "packing", len(images), console=console, disable=not console.is_terminal))
     console.print(

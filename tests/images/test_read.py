@@ -1,6 +1,5 @@
-"""Image files: against Pillow (which decodes independently of OpenCV), round trips, and files that must be refused."""
+"""Reading image files: against Pillow (which decodes independently of OpenCV), and files that must be refused."""
 
-import os
 import struct
 import zlib
 from io import BytesIO
@@ -9,14 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from PIL import Image, ImageOps
 
 from aesop.images.errors import ImageError
-from aesop.images.listing import IMAGE_EXTENSIONS, list_images
 from aesop.images.read import ImageFile, image_size, read_image, read_image_uint8
-from aesop.images.tensors import to_array, to_tensor
-from aesop.images.write import write_image
 
 RNG = np.random.default_rng(7)
 RGB = RNG.integers(0, 256, (24, 37, 3), dtype=np.uint8)
@@ -34,9 +29,6 @@ def encoded(image: Image.Image, kind: str, **options) -> bytes:
 def put(path: Path, data: bytes) -> Path:
     path.write_bytes(data)
     return path
-
-
-# --- reading ---
 
 
 @pytest.mark.parametrize("extension", ["png", "tif", "bmp", "webp"])
@@ -119,9 +111,6 @@ def test_any_path_and_wrong_extension(tmp_path):
     path = put(folder / "naïve 🦊.jpg", encoded(Image.fromarray(RGB), "PNG"))
     np.testing.assert_array_equal(read_image(path), RGB)
     np.testing.assert_array_equal(read_image(str(path)), RGB)
-
-
-# --- refusing ---
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP"])
@@ -220,108 +209,3 @@ def test_decompression_bomb_is_refused_before_decoding(tmp_path, monkeypatch):
     monkeypatch.setattr("aesop.images.decode.MAX_PIXELS", 24 * 37 - 1)
     with pytest.raises(ImageError, match=r"small\.png has 37 x 24"):
         read_image(small)
-
-
-# --- listing ---
-
-
-def test_list_images(tmp_path):
-    names = ["b/2.PNG", "b/10.jpeg", "a10.webp", "a2.TIF", "a02.bmp", ".hidden.png", "c/._junk.png", "notes.txt"]
-    for name in names:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    found = [image.name for image in list_images(tmp_path)]
-    assert [image.path for image in list_images(tmp_path)] == [tmp_path / name for name in found]
-    assert found == ["a02.bmp", "a2.TIF", "a10.webp", "b/2.PNG", "b/10.jpeg"]
-
-
-def test_list_images_errors(tmp_path):
-    with pytest.raises(ImageError, match="nowhere does not exist"):
-        list_images(tmp_path / "nowhere")
-    file = put(tmp_path / "notes.txt", b"x")
-    with pytest.raises(ImageError, match=r"notes\.txt is a file"):
-        list_images(file)
-    with pytest.raises(ImageError, match=r"\.png \.jpg \.jpeg \.webp \.tif \.tiff \.bmp"):
-        list_images(tmp_path)
-
-
-# --- writing ---
-
-
-@pytest.mark.parametrize("extension", IMAGE_EXTENSIONS)
-@pytest.mark.parametrize("channels", [1, 3, 4])
-@pytest.mark.parametrize("deep", [False, True])
-def test_written_files_as_pillow_and_we_read_them(tmp_path, extension, channels, deep):
-    # WebP does not keep the colour of pixels that cannot be seen at all.
-    smooth = np.dstack([SMOOTH, np.maximum(SMOOTH[..., 1], 1)])
-    image = smooth[..., 0] if channels == 1 else smooth[..., :channels]
-    path = tmp_path / "new folder" / f"image{extension.upper()}"
-    write_image(path, image.astype(np.uint16) * 257 if deep else image)
-    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
-
-    read, alpha = ImageFile.at(path).read_with_alpha()
-    assert read.dtype == (np.uint16 if deep and extension in (".png", ".tif", ".tiff") else np.uint8)
-    expected = np.atleast_3d(image)[..., :3].astype(int) * np.ones(3, int) * (257 if read.dtype == np.uint16 else 1)
-    tolerance = 6 if extension in (".jpg", ".jpeg", ".webp") else 0
-    assert np.abs(read - expected).max() <= tolerance
-    keeps_alpha = channels == 4 and extension in (".png", ".tif", ".tiff", ".webp")
-    assert (alpha is not None) == keeps_alpha
-    if keeps_alpha:
-        np.testing.assert_array_equal(alpha // (257 if alpha.dtype == np.uint16 else 1), smooth[..., 3])
-
-    with Image.open(path) as opened:
-        assert opened.format == {"TIF": "TIFF", "JPG": "JPEG"}.get(extension[1:].upper(), extension[1:].upper())
-        if not deep:
-            assert np.abs(np.asarray(opened.convert("RGB")).astype(int) - expected).max() <= tolerance
-
-
-def test_writing_errors_leave_the_former_file(tmp_path, monkeypatch):
-    path = tmp_path / "image.png"
-    write_image(path, RGB)
-    former = path.read_bytes()
-    with pytest.raises(ValueError, match=r"cannot write \.xyz; use \.png \.jpg"):
-        write_image(tmp_path / "image.xyz", RGB)
-    with pytest.raises(ValueError, match="without an extension"):
-        write_image(tmp_path / "image", RGB)
-    with pytest.raises(ValueError, match="not float32"):
-        write_image(path, RGB.astype(np.float32))
-    with pytest.raises(ValueError, match=r"found \(24, 37, 2\)"):
-        write_image(path, RGB[..., :2])
-    with pytest.raises(ValueError, match=r"wide\.webp"):
-        write_image(tmp_path / "wide.webp", np.zeros((2, 17_000, 3), np.uint8))
-
-    def full_disk(*_):
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(os, "replace", full_disk)
-    with pytest.raises(OSError, match="no space"):
-        write_image(path, 255 - RGB)
-    assert path.read_bytes() == former
-    assert os.listdir(tmp_path) == ["image.png"]
-
-
-# --- tensors ---
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_arrays_and_tensors(dtype):
-    top = np.iinfo(dtype).max
-    array = np.arange(top + 1, dtype=dtype).reshape(16, -1)
-    image = np.stack([array, array[::-1], array[:, ::-1]], -1)
-    tensor = to_tensor(image)
-    assert tensor.shape == (3, *array.shape)
-    assert tensor.dtype == torch.float32
-    assert tensor.min() == 0
-    assert tensor.max() == 1
-    torch.testing.assert_close(tensor[0], torch.from_numpy((array / top).astype(np.float32)), rtol=1e-7, atol=0)
-    np.testing.assert_array_equal(to_array(tensor, dtype), image)
-    assert to_tensor(array).shape == (1, *array.shape)
-
-
-def test_to_array_clamps_and_rounds_halves_to_even():
-    levels = torch.tensor([-3.0, 0.5, 1.5, 2.5, 254.5, 300.0], dtype=torch.float64)
-    values = (levels / 255).float()
-    assert ((values * 255).double() == levels).all(), "the halves must survive float32 for this test to mean anything"
-    assert to_array(values.view(1, 1, -1)).ravel().tolist() == [0, 0, 2, 2, 254, 255]
-    assert to_array(torch.rand(3, 4, 5, requires_grad=True)).shape == (4, 5, 3)
-    assert to_array(torch.ones(1, 2, 2, dtype=torch.bfloat16)).max() == 255
