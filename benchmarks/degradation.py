@@ -42,10 +42,11 @@ from aesop.data.degradation.blur_kernels import (
     sample_blur_kernels,
     sample_final_kernels,
 )
+from aesop.data.degradation.degrader import Degrader
 from aesop.data.degradation.operations import usm_sharpen
 from aesop.data.degradation.random_degradation import batch_generator, degrade
 from aesop.data.loader import to_device
-from aesop.data.realworld import Degrader, HRCrops
+from aesop.data.training_crops import HRCrops
 from aesop.options.datasets import TrainDataset
 from aesop.options.degradation import DegradationOptions
 from aesop.options.read import build_config
@@ -142,11 +143,8 @@ def measure_degradation(device: torch.device, repeats: int) -> dict[str, dict[st
 
 def measure_kernels(repeats: int) -> dict[str, float]:
     """Return the time for the kernels of a batch on the CPU, in ms, and the largest difference between both methods."""
-    drawn = []
-    for suffix, number in (("", 1), ("2", 2)):
-        names = ("kernel_list", "kernel_prob", "sinc_prob", "blur_sigma", "betag_range", "betap_range", "blur_kernel_size")
-        arguments = [getattr(OPTIONS, name + suffix) for name in names]
-        drawn.append(sample_blur_kernels(BATCH, *arguments, batch_generator(0, number)))
+    rounds = (OPTIONS.first_round, OPTIONS.second_round)
+    drawn = [sample_blur_kernels(BATCH, options, batch_generator(0, number)) for number, options in enumerate(rounds, 1)]
     drawn.append(sample_final_kernels(BATCH, OPTIONS.final_sinc_prob, GRID, batch_generator(0, 3)))
     cpu, result = torch.device("cpu"), {}
     for name, way in (("ours_ms", render), ("one_by_one_ms", render_one_by_one)):

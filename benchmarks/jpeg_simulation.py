@@ -15,7 +15,6 @@ import torch
 import aesop
 from aesop.data.degradation.jpeg import jpeg
 from aesop.images.listing import list_images
-from aesop.images.read import read_image_uint8
 from aesop.images.tensors import to_tensor
 
 QUALITIES = (30, 50, 70, 80, 90, 95)
@@ -38,7 +37,7 @@ def to_ycc(rgb: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    images = [read_image_uint8(path) for path in list_images(PHOTOS)]
+    images = [image.read_uint8() for image in list_images(PHOTOS)]
     print("| quality | RGB, mean | RGB, max | Y, mean | Cb and Cr, mean | loss, RGB mean | loss, simulated |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for quality in QUALITIES:

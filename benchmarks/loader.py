@@ -36,7 +36,6 @@ from aesop.data.loader import batches
 from aesop.data.training_crops import TrainingCrops
 from aesop.images import pack
 from aesop.images.listing import list_images
-from aesop.images.read import read_image_uint8
 from aesop.images.resize import imresize, mod_crop
 from aesop.options.datasets import TrainDataset
 from record import described, write
@@ -52,8 +51,8 @@ Batches = AbstractContextManager[Iterator[dict[str, Tensor]]]
 def photographs(folder: Path | None, most: int) -> list[np.ndarray]:
     """Return the first photographs of a folder, or mosaics: uint8 (H, W, 3), RGB."""
     if folder is not None:
-        return [mod_crop(read_image_uint8(path), SCALE) for path in list_images(folder)[:most]]
-    parts = [image for image in map(read_image_uint8, list_images(PHOTOS)) if image.shape == (312, 480, 3)]
+        return [mod_crop(image.read_uint8(), SCALE) for image in list_images(folder)[:most]]
+    parts = [image for image in (photo.read_uint8() for photo in list_images(PHOTOS)) if image.shape == (312, 480, 3)]
     rows, columns = math.ceil(HEIGHT / 312), math.ceil(WIDTH / 480)
     draw = np.random.default_rng(0)
     return [

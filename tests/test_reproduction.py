@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from aesop.images import pack
+from aesop.images.listing import list_images
 from aesop.images.read import read_image
 from aesop.images.write import write_image
 from aesop.inference.shipped_model import shipped_model
@@ -97,7 +98,7 @@ def root(tmp_path, monkeypatch):
 def test_the_set_and_its_credits(root, tmp_path, capsys):
     photographs.build(tmp_path / "out", root)
     file = tmp_path / "out" / "photographs.pack"
-    assert [read_image(file / name).shape[:2] for name in pack.list_names(file)] == [
+    assert [image.read().shape[:2] for image in list_images(file)] == [
         (480, 696), (480, 672), (312, 456), (480, 696), (480, 672), (312, 456),
         (960, 1536), (624, 1008), (408, 672), (264, 456),
     ]  # fmt: skip
@@ -113,7 +114,7 @@ def test_a_licence_that_became_another_leaves_the_picture_out(root, tmp_path, ca
     file.write_text(file.read_text().replace("CC-BY-SA-4.0", "CC-BY-NC-4.0"))
     photographs.build(tmp_path / "out", root)
     assert "left out: a.jpg, whose licence is now 'CC-BY-NC-4.0'" in capsys.readouterr().out
-    assert all(not name.startswith("a_") for name in pack.list_names(tmp_path / "out" / "photographs.pack"))
+    assert all(not image.name.startswith("a_") for image in list_images(tmp_path / "out" / "photographs.pack"))
     assert "a.jpg" not in (tmp_path / "out" / "CREDITS.md").read_text()
 
 

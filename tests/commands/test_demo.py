@@ -9,7 +9,6 @@ from rich.console import Console
 import aesop
 from aesop.commands.demo import make_stages, read_losses, run
 from aesop.images.listing import list_images
-from aesop.images.read import image_size
 
 ASSETS = Path(aesop.__file__).parent / "assets"
 
@@ -19,9 +18,9 @@ def test_photographs_are_enough_and_credited():
     assert len(trained) >= 8
     assert len(held_out) >= 3
     credits = (ASSETS / "photos" / "CREDITS.md").read_text()
-    for path in (*trained, *held_out):
-        assert path.name in credits
-        assert all(side % 24 == 0 for side in image_size(path))
+    for image in (*trained, *held_out):
+        assert image.name in credits
+        assert all(side % 24 == 0 for side in image.size())
 
 
 def test_the_two_gans_differ_in_one_loss(tmp_path):

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aesop.archs import build_network
+from aesop.data.degradation.degrader import Degrader
 from aesop.data.find_pairs import Single
 from aesop.data.measured_pairs import MeasuredPairs
-from aesop.data.realworld import Degrader
 from aesop.metrics.build import check_metrics, without_reference
 from aesop.options.basicsr import is_placeholder
 from aesop.options.config import CommonConfig, TestConfig, TrainConfig

@@ -22,9 +22,9 @@ import torch
 
 from aesop.archs import build_network
 from aesop.archs.vgg import VGGFeatureExtractor
+from aesop.data.degradation.degrader import Degrader
 from aesop.data.degradation.operations import usm_sharpen
 from aesop.data.loader import Batch, batches, to_device
-from aesop.data.realworld import Degrader
 from aesop.options.config import TrainConfig
 from aesop.system.device import algorithms, is_out_of_memory, pick_device, synchronise
 from aesop.system.distributed import World

@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.progress import track
 
 import aesop
+from aesop.data.degradation.degrader import check_crop, smallest_image
 from aesop.data.degradation.operations import usm_sharpen
 from aesop.data.degradation.random_degradation import batch_generator, degrade
-from aesop.data.realworld import check_crop, smallest_image
 from aesop.images.errors import ImageError
 from aesop.images.listing import IMAGE_EXTENSIONS, list_images
 from aesop.images.read import image_size, read_image_uint8
@@ -131,7 +131,7 @@ def find_images(inputs: Sequence[Path]) -> dict[str, Path]:
     faults = []
     for given in inputs:
         try:
-            files = list_images(given) if given.is_dir() else [given]
+            files = [image.path for image in list_images(given)] if given.is_dir() else [given]
         except ImageError as error:
             faults.append(str(error))
             continue

@@ -27,7 +27,7 @@ from rich.text import Text
 
 import aesop
 from aesop.check.dry_run import dry_run_test, dry_run_training, missing_roots
-from aesop.check.image_audit import OTHERWISE, Audit, Item, audit, usable_cores
+from aesop.check.image_audit import OTHERWISE, Audit, Item, audit
 from aesop.check.time_and_memory import Estimate, estimate
 from aesop.options.config import TestConfig, TrainConfig
 from aesop.options.datasets import PairedDataset, TrainDataset
@@ -35,7 +35,7 @@ from aesop.options.error_messages import ConfigError
 from aesop.options.pipeline import plan
 from aesop.options.read import load_config
 from aesop.options.yaml_file import read_yaml
-from aesop.system.device import memory_of, pick_device, reason_against_bf16
+from aesop.system.device import memory_of, pick_device, reason_against_bf16, usable_cores
 from aesop.system.files import replacing
 from aesop.system.wording import duration, readable
 from aesop.training.checkpoint import states
@@ -421,7 +421,7 @@ def _decoding(part: str, data_set: DataSet, looked: Audit) -> Iterator[Finding]:
     if not items:
         return
     seconds, pixels = (sum(values) / len(items) for values in ([i.seconds for i in items], [i.megapixels for i in items]))
-    large = [item.seconds for item in items if item.pair.source.suffix.lower() == ".png" and item.megapixels > LARGE]
+    large = [item.seconds for item in items if item.pair.source.path.suffix.lower() == ".png" and item.megapixels > LARGE]
     share = f", {sum(large) / (seconds * len(items)):.0%} of it in PNG files above {LARGE:g} megapixel" if large else ""
     text = f"{1000 * seconds:.1f} ms of a core for an image of {pixels:.2f} megapixels on average{share}"
     details = {"seconds": seconds, "megapixels": pixels}

@@ -60,7 +60,7 @@ def measure(
     rows = []
     for index in share_of(world, range(len(pairs))):
         sample = pairs[index]
-        row, sr = _measure_image(predict, sample, pairs.pairs[index].source, metrics, device)
+        row, sr = _measure_image(predict, sample, pairs.pairs[index].source.path, metrics, device)
         rows.append(row)
         if save is not None:
             save(sample["name"], sr)
@@ -90,7 +90,7 @@ def measure_methods(
     for index in share_of(world, range(len(pairs))):
         sample, rows, images = pairs[index], {}, {}
         for method in methods:
-            row, sr = _measure_image(method.predict, sample, pairs.pairs[index].source, metrics, world.device)
+            row, sr = _measure_image(method.predict, sample, pairs.pairs[index].source.path, metrics, world.device)
             rows[method.name], images[method.name] = row, sr
             if savers:
                 savers[method.name](sample["name"], sr)

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from aesop.data.measured_pairs import MeasuredPairs
 from aesop.images.errors import ImageError
-from aesop.images.read import image_size
 from aesop.metrics import METRIC_TYPES, METRICS, PYIQA, MetricInfo, metric_info
 from aesop.metrics.dists import DISTS
 from aesop.metrics.lpips import LPIPS
@@ -146,7 +145,7 @@ def check_sizes(
     """
     borders = [entry.crop_border or 0 for name, entry in options.items() if metric_kind(name, entry) == "niqe"]
     for pair in (pair for pairs in sets for pair in pairs.pairs if borders):
-        width, height = (side - side % scale if pair.gt or keeps_size else side * scale for side in image_size(pair.source))
+        width, height = (side - side % scale if pair.gt or keeps_size else side * scale for side in pair.source.size())
         try:
             check_size(height - 2 * max(borders), width - 2 * max(borders))
         except ValueError as error:

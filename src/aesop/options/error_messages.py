@@ -7,6 +7,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from aesop.archs import SpandrelNetOptions
 from aesop.options.basicsr import former_places
 from aesop.options.config import TrainConfig
 from aesop.options.datasets import Datasets, PairedDataset

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 import aesop
-from aesop.data.realworld import pool_name, waiting_name
+from aesop.data.degradation.degrader import pool_name, waiting_name
 from aesop.options.config import TrainConfig
 from aesop.system.files import replacing, sha256_of
 from aesop.training.stages import Stage

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from aesop.data.degradation.degrader import Degrader
 from aesop.data.degradation.operations import usm_sharpen
 from aesop.data.loader import batches, to_device
-from aesop.data.realworld import Degrader, HRCrops
 from aesop.data.sampler import StepSampler, image_number
-from aesop.data.training_crops import TrainingCrops
+from aesop.data.training_crops import HRCrops, TrainingCrops
 from aesop.options.config import TrainConfig
 from aesop.options.read import recorded_config, with_former_behaviour
 from aesop.system.device import algorithms

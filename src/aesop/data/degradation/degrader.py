@@ -1,59 +1,28 @@
-"""Real-world training pairs: HR crops from files, LR made of them on the device (Real-ESRGAN, section 3)."""
+"""Degrading the HR crops of a training batch into pairs (Real-ESRGAN, sections 3 and 4.1), on the training's device."""
 
 import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from aesop.data.degradation.operations import usm_sharpen
 from aesop.data.degradation.random_degradation import batch_generator, degrade, paired_random_crop, smallest_side
 from aesop.data.degradation.training_pool import TrainingPool
-from aesop.data.find_pairs import find_training_pairs
-from aesop.data.sampler import image_number
-from aesop.data.training_crops import as_tensor, augment, read_usable, usable
-from aesop.images.read import image_size, read_image_uint8
 from aesop.options.config import SMALLEST_SHARPENED, TrainConfig
-from aesop.options.datasets import TrainDataset
 from aesop.options.degradation import DegradationOptions
 from aesop.weights.errors import WeightsError
 from aesop.weights.read import read_state_dict
 from aesop.weights.save import save_weights
 
 
-class HRCrops(Dataset):
-    """Sample k: {gt}, an HR image flipped and turned, then cut or continued to side x side, uint8 (3, side, side).
-
-    As published: flips first, padding by reflection at the bottom and right. A pure function of (seed, k), as in
-    TrainingCrops.
-    """
-
-    def __init__(self, options: TrainDataset, side: int, seed: int):
-        self.options, self.side, self.seed = options, side, seed
-        self.pairs = usable(find_training_pairs(options), options, lambda pair: image_size(pair.gt))
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        chosen = image_number(self.seed, index, len(self.pairs))
-        image = read_usable(self.pairs, chosen, self.options, lambda pair: read_image_uint8(pair.gt))
-        draw = np.random.default_rng((self.seed, 1, index))
-        flips = draw.random(3) < 0.5
-        image = augment(image, *(flips & np.array([self.options.use_flip, self.options.use_rot, self.options.use_rot])))
-        height, width = image.shape[:2]
-        missing = [(0, max(0, self.side - height)), (0, max(0, self.side - width)), (0, 0)]
-        top, left = (int(draw.integers(0, max(0, side - self.side), endpoint=True)) for side in (height, width))
-        image = np.pad(image[top : top + self.side, left : left + self.side], missing, mode="reflect")
-        return {"gt": as_tensor(image)}
-
-
 class Degrader:
-    """HR crops of a batch -> (LR, HR) for training: degraded, cut to gt_size, exchanged with the pool's pairs.
+    """Sharpens and degrades the HR crops of a batch, cuts them to gt_size and exchanges the pairs with the pool's.
 
-    A batch is a pure function of (seed, iteration, rank) and of the pool, whose content is saved with the state.
+    A batch is a pure function of (seed, iteration, rank) and of the pool, which is saved with the training state.
 
     Raises:
-        ValueError: for a crop_pad_size too small for the blur kernels and resizing.
+        ValueError: crop_pad_size is too small for the blur kernels and resizing.
     """
 
     def __init__(self, config: TrainConfig, rank: int):
@@ -65,11 +34,11 @@ class Degrader:
         self.pool = TrainingPool(queue, batch) if queue else None
 
     def __call__(self, gt: Tensor, iteration: int) -> tuple[Tensor, Tensor]:
-        """(N, 3, S, S) in [0, 1] -> LR (N, 3, gt_size / scale, ...) and HR (N, 3, gt_size, gt_size)."""
+        """Return LR (N, 3, gt_size / scale, ...) and HR (N, 3, gt_size, gt_size) for HR (N, 3, S, S), all in [0, 1]."""
         generator = batch_generator(self.seed, iteration, self.rank)
         per_sample = self.options.per_sample
         lq, _ = degrade(usm_sharpen(gt), self.options, self.scale, generator, per_sample)
-        (gt,), lq = paired_random_crop([gt], lq, self.gt_size, self.scale, generator, per_sample)
+        gt, lq = paired_random_crop(gt, lq, self.gt_size, self.scale, generator, per_sample)
         return (lq, gt) if self.pool is None else self.pool.exchange(lq, gt, generator)
 
     def save(self, folder: Path) -> None:
@@ -97,12 +66,12 @@ class Degrader:
 
 
 def smallest_image(options: DegradationOptions, scale: int) -> int:
-    """The smallest side of an image in pixels that can be sharpened and degraded."""
+    """Return the smallest side, in pixels, of an image that can be sharpened and degraded."""
     return max(SMALLEST_SHARPENED, smallest_side(options, scale))
 
 
 def check_crop(options: DegradationOptions, scale: int) -> None:
-    """Raise ValueError for a crop_pad_size that cannot be degraded."""
+    """Raise ValueError if crops of crop_pad_size cannot be degraded."""
     if options.crop_pad_size < (smallest := smallest_image(options, scale)):
         raise ValueError(
             f"degradation.crop_pad_size: with these kernels and resize_range it must be at least {smallest}, found "
