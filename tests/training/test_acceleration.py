@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from aesop.training.stages import AdversarialStage, Stage, build_stage
 from test_train import all_tensors, options, run
 
 from aesop.options.read import build_config
@@ -12,7 +13,6 @@ from aesop.system.device import _pays, reason_against_bf16
 from aesop.system.distributed import World
 from aesop.training.acceleration import WARM_UP, RecordedSteps, accelerate
 from aesop.training.checkpoint import load_state
-from aesop.training.stages import AdversarialStage, Stage, build_stage
 
 
 def built(raw: dict, **switches) -> Stage:

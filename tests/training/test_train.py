@@ -16,16 +16,19 @@ from safetensors.torch import load_file
 from torch import nn
 
 from aesop.archs import build_network
-from aesop.archs.vgg import VGGFeatureExtractor
 from aesop.commands.pipeline import is_finished, run_step
 from aesop.data.training_crops import TrainingCrops
+from aesop.losses import AESOPLoss, PerceptualLoss, build_losses
 from aesop.options.read import build_config
 from aesop.options.training import TrainOptions
 from aesop.system.files import sha256_of
+from aesop.training.adversarial_stage import AdversarialStage
+from aesop.training.autoencoder_stage import AutoEncoderStage
 from aesop.training.checkpoint import _checksum_of
-from aesop.training.lr_schedule import ema_decay
-from aesop.training.stages import AdversarialStage, AutoEncoderStage, PSNRStage
-from aesop.training.train import step_seed, train
+from aesop.training.ema import ema_decay
+from aesop.training.progress import step_seed
+from aesop.training.psnr_stage import PSNRStage
+from aesop.training.train import train
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import load_network
 from aesop.weights.save import save_weights
@@ -243,8 +246,9 @@ def test_each_usm_option_moves_its_own_losses_only(chosen):
         torch.manual_seed(0)
         nets = [build_network(RRDB | {"scale": 4}), build_network({"type": "UNetDiscriminatorSN", "num_feat": 4})]
         autoencoder = build_network(AUTOENCODER | {"scale": 4})
-        vgg = VGGFeatureExtractor(["conv1_2"]).state_dict()
-        stage = AdversarialStage(TrainOptions(**raw, **flags), *nets, autoencoder, vgg_trunk=vgg)
+        train_options = TrainOptions(**raw, **flags)
+        ready = {"aesop_opt": AESOPLoss(autoencoder), "perceptual_opt": PerceptualLoss({"conv1_2": 1.0})}
+        stage = AdversarialStage(train_options, *nets, losses=build_losses(train_options, ready=ready))
         gt = torch.rand(2, 3, 32, 32)
         values = stage.step(torch.rand(2, 3, 8, 8), gt, 1, gt.square())
         return {name: value.item() for name, value in values.items()}
@@ -426,9 +430,10 @@ def test_each_network_runs_as_often_as_the_mathematics_needs(artifacts):
         artifacts_opt={} if artifacts else None,
     )
     nets = [Counting(build_network(o)) for o in (RRDB, {"type": "UNetDiscriminatorSN", "num_feat": 8}, AUTOENCODER)]
-    stage = AdversarialStage(train_options, *nets)
-    stage.step(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32), 1)
     net_g, net_d, autoencoder = nets
+    losses = build_losses(train_options, ready={"aesop_opt": AESOPLoss(autoencoder)})
+    stage = AdversarialStage(train_options, net_g, net_d, losses=losses)
+    stage.step(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32), 1)
     assert (net_g.passes, net_g.graphs) == (1, 1)
     assert (net_d.passes, net_d.graphs) == (4, 3)  # HR without a graph for the generator, and both for D
     assert (autoencoder.passes, autoencoder.graphs) == (2, 1)

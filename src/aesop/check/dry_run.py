@@ -12,7 +12,8 @@ from aesop.options.basicsr import is_placeholder
 from aesop.options.config import Config
 from aesop.options.datasets import PairedDataset
 from aesop.system.device import pick_device
-from aesop.training.train import final_model, training_images
+from aesop.training.checkpoint import final_model
+from aesop.training.training_images import training_images
 from aesop.weights.pretrained import find_file, has_pretrained
 
 
@@ -38,14 +39,15 @@ def preflight(config: Config, made: Collection[Path] = (), images: bool = True) 
     lines.append("would read:")
     for option, file in starting_files(config).items():
         _look_at_file(option, file, lines, faults, made)
-    if (percep := config.train.perceptual_opt) is not None and percep.vgg_path is None:
-        there = "found" if has_pretrained(percep.vgg_type) else "MISSING"
-        lines.append(f"  train.perceptual_opt: {percep.vgg_type} ({there})")
-        if there == "MISSING":
-            try:
-                find_file(percep.vgg_type)
-            except FileNotFoundError as error:
-                faults.append(f"train.perceptual_opt: {error}")
+    for option, loss in config.train.losses().items():
+        for name in loss.known_weights:
+            there = "found" if has_pretrained(name) else "MISSING"
+            lines.append(f"  train.{option}: {name} ({there})")
+            if there == "MISSING":
+                try:
+                    find_file(name)
+                except FileNotFoundError as error:
+                    faults.append(f"train.{option}: {error}")
     if config.datasets.measured("val") and config.val.val_freq:
         faults += check_metrics(config.val.metrics, has_autoencoder=config.train.aesop_opt is not None)
     lines += ["would write:", f"  {config.run_folder}/", f"  {final_model(config)}"]

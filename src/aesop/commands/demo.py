@@ -20,11 +20,11 @@ from aesop.evaluation.result_files import summary_table
 from aesop.images.resize import imresize
 from aesop.images.tensors import to_array, to_tensor
 from aesop.inference.shipped_model import shipped_model
+from aesop.losses import PixelOptions
 from aesop.metrics import METRICS
 from aesop.metrics.build import METRIC_WEIGHTS, make_metrics
 from aesop.options.config import Config
 from aesop.options.datasets import PairedDataset
-from aesop.options.losses import PixelOptions
 from aesop.options.validation import MetricOptions
 from aesop.system.device import pick_device
 from aesop.system.wording import duration

@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from aesop.archs.autoencoder import NARROWEST_IN_COLOUR
 from aesop.check.dry_run import preflight
 from aesop.options.config import STAGES, Config
 from aesop.options.error_messages import ConfigError
 from aesop.options.networks import AUTOENCODERS
 from aesop.options.read import build_config, load_pipeline, stage_nodes
-from aesop.system.distributed import World, joined
+from aesop.system.distributed import World, init_distributed
 from aesop.training.checkpoint import sets_ema_warmup
 from aesop.training.train import final_model, train
 from aesop.weights.read import read_state_dict
@@ -105,7 +107,7 @@ def run_pipeline(steps: dict[str, Config | Path]) -> Path:
     if faults:
         raise ValueError("the pipeline cannot run:\n  " + "\n  ".join(faults))
     device = next((step.device for step in steps.values() if isinstance(step, Config)), "cpu")
-    with joined(device) as world:
+    with init_distributed(device) as world:
         weights = [run_step(stage, step, world) for stage, step in steps.items()]
     return weights[-1]
 
@@ -129,8 +131,8 @@ def is_finished(config: Config) -> bool:
     """
     if not final_model(config).is_file():
         return False
-    made_with = read_state_dict(final_model(config))[1].get("config", "").splitlines()
-    asked_for = config.to_yaml().splitlines()
+    made_with = _sorted_lines(read_state_dict(final_model(config))[1].get("config", ""))
+    asked_for = _sorted_lines(config.to_yaml())
     if not sets_ema_warmup(made_with):  # begun before there was this option
         asked_for = [line for line in asked_for if not sets_ema_warmup([line])]
     changed = [line for line in difflib.ndiff(made_with, asked_for) if line[0] in "+-"]
@@ -140,3 +142,8 @@ def is_finished(config: Config) -> bool:
             "train that stage anew, or choose another name"
         )
     return True
+
+
+def _sorted_lines(config: str) -> list[str]:
+    """A configuration's lines in an order that does not depend on the version that wrote it."""
+    return yaml.safe_dump(yaml.safe_load(config)).splitlines()

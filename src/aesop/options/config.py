@@ -78,15 +78,6 @@ class PathOptions(Options):
 
 # The sharpening's blur is 51 pixels wide and mirrors half of it at the borders.
 SMALLEST_SHARPENED = 26
-# Losses that single stages have.
-_ONLY_IN = {
-    "pixel_at_LR_opt": ("autoencoder",),
-    "sigmabranch_opt": ("autoencoder",),
-    "aesop_opt": ("adversarial",),
-    "artifacts_opt": ("adversarial",),
-    "perceptual_opt": ("adversarial",),
-    "gan_opt": ("adversarial",),
-}
 
 
 class Config(Options):
@@ -180,9 +171,10 @@ class Config(Options):
         if sums and train.accumulate > 1:
             yield "train.accumulate: parts of a batch are averaged, which does not go with reduction: sum"
         yield from self._degradation_faults()
-        for option, stages in _ONLY_IN.items():
-            if getattr(train, option) is not None and self.stage not in stages:
-                yield f"train.{option}: it has no place in the {self.stage} stage, only in {' and '.join(stages)}; remove it"
+        for option, loss in train.losses().items():
+            if self.stage not in loss.stages:
+                places = " and ".join(loss.stages)
+                yield f"train.{option}: it has no place in the {self.stage} stage, only in {places}; remove it"
         probabilistic = self.network_g.type == "ProbabilisticAutoEncoder_RRDBNet"
         if train.sigmabranch_opt is not None and not probabilistic:
             yield "train.sigmabranch_opt: only a ProbabilisticAutoEncoder_RRDBNet has a sigma branch"
