@@ -178,7 +178,7 @@ def test_dropout_is_drawn_anew_in_each_step_and_process():
 def test_a_generator_whose_output_has_another_size_than_hr_is_refused(photos, tmp_path):
     raw = options("psnr", photos, tmp_path, 1) | {"network_g": RRDB | {"num_out_ch": 1}}
     with pytest.raises(
-        ValueError, match=r"network_g: RRDBNet makes \(4, 1, 32, 32\) of LR images .* HR has \(4, 3, 32, 32\)"
+        ValueError, match=r"network_g: RRDBNet returns \(4, 1, 32, 32\) for LR images .* HR has \(4, 3, 32, 32\)"
     ):
         run(raw)
 

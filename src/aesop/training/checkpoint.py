@@ -67,9 +67,7 @@ class Checkpoints:
             return
         file = source / _pool_name(self.world.rank)
         if not file.is_file():
-            log.warning(
-                "%s has no pool of degraded pairs for process %d: starting with an empty one", source, self.world.rank
-            )
+            log.warning("%s has no pool of degraded pairs for process %d: it starts empty", source, self.world.rank)
         pairs = read_state_dict(file)[0] if file.is_file() else {}
         try:
             self.degrader.load_state_dict(pairs, self.world.device)
