@@ -45,7 +45,9 @@ from aesop.data.degradation.operations import usm_sharpen
 from aesop.data.degradation.random_degradation import batch_generator, degrade
 from aesop.data.loader import to_device
 from aesop.data.realworld import Degrader, HRCrops
-from aesop.losses import AESOPLoss, PerceptualLoss, build_losses
+from aesop.losses import build_losses
+from aesop.losses.aesop import AESOPLoss
+from aesop.losses.perceptual import PerceptualLoss
 from aesop.options.datasets import TrainDataset
 from aesop.options.degradation import DegradationOptions
 from aesop.options.read import build_config

@@ -29,7 +29,10 @@ from torch import Tensor
 
 from aesop.archs import AutoEncoder, build_network
 from aesop.archs.vgg import VGGFeatureExtractor
-from aesop.losses import AESOPLoss, GANLoss, PerceptualLoss, build_losses
+from aesop.losses import build_losses
+from aesop.losses.aesop import AESOPLoss
+from aesop.losses.gan import GANLoss
+from aesop.losses.perceptual import PerceptualLoss
 from aesop.options.training import TrainOptions
 from aesop.system.device import algorithms, pick_device, synchronise
 from aesop.system.distributed import World

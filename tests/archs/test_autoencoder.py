@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from aesop.archs import AutoEncoder, BicubicAutoEncoder, MSRResNet, ProbabilisticAutoEncoder, RRDBNet, SPSRNet, build_network
 from aesop.archs.autoencoder import published_state_dict
-from aesop.losses import AESOPLoss
+from aesop.losses.aesop import AESOPLoss
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import load_into
 

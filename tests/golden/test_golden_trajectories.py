@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from aesop.archs import build_network
 from aesop.archs.autoencoder import PUBLISHED_ALIASES
-from aesop.losses import PerceptualLoss, build_losses
+from aesop.losses import build_losses
+from aesop.losses.perceptual import PerceptualLoss
 from aesop.options.basicsr import from_published
 from aesop.options.training import SchedulerOptions, TrainOptions
 from aesop.training.adversarial_stage import AdversarialStage

@@ -22,7 +22,8 @@ from test_train import AUTOENCODER, RRDB, options, run
 from torch import nn
 
 from aesop.archs import build_network
-from aesop.losses import AESOPLoss, build_losses
+from aesop.losses import build_losses
+from aesop.losses.aesop import AESOPLoss
 from aesop.options.read import build_config
 from aesop.options.training import TrainOptions
 from aesop.system.distributed import (

@@ -18,7 +18,9 @@ from torch import nn
 from aesop.archs import build_network
 from aesop.commands.pipeline import is_finished, run_step
 from aesop.data.training_crops import TrainingCrops
-from aesop.losses import AESOPLoss, PerceptualLoss, build_losses
+from aesop.losses import build_losses
+from aesop.losses.aesop import AESOPLoss
+from aesop.losses.perceptual import PerceptualLoss
 from aesop.options.read import build_config
 from aesop.options.training import TrainOptions
 from aesop.system.files import sha256_of

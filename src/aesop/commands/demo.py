@@ -20,7 +20,7 @@ from aesop.evaluation.result_files import summary_table
 from aesop.images.resize import imresize
 from aesop.images.tensors import to_array, to_tensor
 from aesop.inference.shipped_model import shipped_model
-from aesop.losses import PixelOptions
+from aesop.losses.pixel import PixelOptions
 from aesop.metrics import METRICS
 from aesop.metrics.build import METRIC_WEIGHTS, make_metrics
 from aesop.options.config import Config

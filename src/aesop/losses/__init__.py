@@ -4,20 +4,12 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from aesop.losses.aesop import AESOPLoss, AesopOptions, BottleneckLoss, FrozenAutoEncoderLoss, LaplaceKLLoss, laplace_kl
-from aesop.losses.artifact import ArtifactLoss, ArtifactsOptions, artifact_map
-from aesop.losses.gan import GANLoss, GANOptions
+from aesop.losses.aesop import AesopOptions
+from aesop.losses.artifact import ArtifactsOptions
+from aesop.losses.gan import GANOptions
 from aesop.losses.loss_term import LossOptions, LossTerm
-from aesop.losses.perceptual import PerceptualLoss, PerceptualOptions
-from aesop.losses.pixel import (
-    PIXEL_CRITERIA,
-    LRLoss,
-    PixelAtLROptions,
-    PixelLoss,
-    PixelOptions,
-    SigmaBranchOptions,
-    WeightedTVLoss,
-)
+from aesop.losses.perceptual import PerceptualOptions
+from aesop.losses.pixel import PixelAtLROptions, PixelOptions, SigmaBranchOptions
 from aesop.system.distributed import World
 from aesop.system.option_types import Options
 
@@ -70,30 +62,3 @@ def loss_terms(options: LossTerms, losses: Mapping[str, Callable[..., Tensor]], 
         inputs = tuple("gt_usm" if sharpened and image == "gt" else image for image in loss.inputs)
         terms[name] = LossTerm(prefix + loss.log_name, loss.weight, inputs, losses[name])
     return terms
-
-
-__all__ = [
-    "PIXEL_CRITERIA",
-    "AESOPLoss",
-    "AesopOptions",
-    "ArtifactLoss",
-    "ArtifactsOptions",
-    "BottleneckLoss",
-    "FrozenAutoEncoderLoss",
-    "GANLoss",
-    "GANOptions",
-    "LRLoss",
-    "LaplaceKLLoss",
-    "LossOptions",
-    "LossTerm",
-    "LossTerms",
-    "PerceptualLoss",
-    "PerceptualOptions",
-    "PixelLoss",
-    "PixelOptions",
-    "WeightedTVLoss",
-    "artifact_map",
-    "build_losses",
-    "laplace_kl",
-    "loss_terms",
-]

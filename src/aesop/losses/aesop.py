@@ -15,7 +15,7 @@ from aesop.losses.loss_term import LossOptions, Reduction
 from aesop.losses.pixel import PixelLoss, weighted_reduce
 from aesop.system.distributed import World
 from aesop.system.option_types import Options, Weight
-from aesop.weights.errors import naming
+from aesop.weights.errors import WeightsError, naming
 from aesop.weights.load import load_autoencoder
 
 
@@ -61,28 +61,28 @@ class AesopOptions(LossOptions):
         return self
 
     def build(self, scale: int, world: World) -> "FrozenAutoEncoderLoss":
-        assert self.autoencoder_load is not None, "the adversarial stage's options are checked for it"
         source = self.autoencoder_load
+        assert source is not None, "the adversarial stage's options are checked for it"
         with naming("train.aesop_opt.autoencoder_load"):
-            autoencoder = load_autoencoder(source.path, source.key)
-        if autoencoder.scale != scale:
-            raise ValueError(
-                f"train.aesop_opt.autoencoder_load: {source.path} is an auto-encoder of scale {autoencoder.scale}, but this "
-                f"file trains scale {scale}; train an auto-encoder of that scale"
-            )
-        return self.around(autoencoder)
+            return self.around(load_for_scale(source.path, scale, source.key))
 
-    def around(self, autoencoder: nn.Module) -> "FrozenAutoEncoderLoss":
+    def around(self, autoencoder: AutoEncoder) -> "FrozenAutoEncoderLoss":
         """The loss with the given auto-encoder."""
         if self.type == "AutoEncoderLoss":
             return AESOPLoss(autoencoder, self.criterion, self.reduction, self.as_loss_map, self.range_guard)
         if self.type == "AutoEncoderBottleneckLoss":
-            assert isinstance(autoencoder, AutoEncoder)
             return BottleneckLoss(autoencoder, self.criterion, self.reduction)
-        try:
-            return LaplaceKLLoss(autoencoder, self.criterion)
-        except ValueError as error:
-            raise ValueError(f"train.aesop_opt.autoencoder_load: {error}") from error
+        return LaplaceKLLoss(autoencoder, self.criterion)
+
+
+def load_for_scale(path: str | PathLike, scale: int | None, key: str | None = None) -> AutoEncoder:
+    """The auto-encoder of a weight file. One of another scale is refused: the loss of its images would look normal."""
+    autoencoder = load_autoencoder(path, key)
+    if scale not in (None, autoencoder.scale):
+        raise WeightsError(
+            f"{path} is an auto-encoder of scale {autoencoder.scale}, but scale {scale} is trained; train one of that scale"
+        )
+    return autoencoder
 
 
 class FrozenAutoEncoderLoss(nn.Module):
@@ -91,7 +91,8 @@ class FrozenAutoEncoderLoss(nn.Module):
     The auto-encoder runs in float32 under autocast too, because the loss is a small difference of large numbers. (Near
     convergence, bf16 gradients had a cosine of 0.76 or less with float32's; see docs/decisions.md.)
 
-    Shapes: `loss(sr, hr) -> scalar` for sr, hr (N, 3, H, W), H and W multiples of the AE's scale. No gradient reaches hr.
+    Shapes: `loss(sr, hr) -> scalar` for sr, hr (N, 3, H, W) in [0, 1], H and W multiples of the AE's scale. No gradient
+    reaches hr.
 
     Raises:
         ValueError: for inputs that are not two such batches of one shape.
@@ -106,7 +107,7 @@ class FrozenAutoEncoderLoss(nn.Module):
         """The loss with the auto-encoder of a weight file: ours, or a published `.pth`.
 
         Args:
-            scale: refuse an auto-encoder of another scale, which the images alone cannot reveal.
+            scale: refuse an auto-encoder of another scale.
             options: passed to the constructor.
 
         Raises:
@@ -114,10 +115,7 @@ class FrozenAutoEncoderLoss(nn.Module):
         """
         if path is None:
             raise ValueError(f"{cls.__name__}.from_pretrained: give the auto-encoder's weight file, found None")
-        autoencoder = load_autoencoder(path)
-        if scale not in (None, autoencoder.scale):
-            raise ValueError(f"{path} is an auto-encoder of scale {autoencoder.scale}, but scale {scale} is trained")
-        return cls(autoencoder, **options)
+        return cls(load_for_scale(path, scale), **options)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -131,16 +129,12 @@ class FrozenAutoEncoderLoss(nn.Module):
                 f"{tuple(sr.shape)} {sr.dtype} and {tuple(hr.shape)} {hr.dtype}"
             )
         with torch.autocast(sr.device.type, enabled=False):
-            return self.distance(in_float(sr), in_float(hr.detach()), weight)
+            sr, hr = (x if x.dtype == torch.float64 else x.float() for x in (sr, hr.detach()))
+            return self.distance(sr, hr, weight)
 
     def distance(self, sr: Tensor, hr: Tensor, weight: Tensor | None) -> Tensor:
         """The loss of two batches of the same type; hr carries no gradient."""
         raise NotImplementedError
-
-
-def in_float(images: Tensor) -> Tensor:
-    """The images in float32, or float64 where they have it."""
-    return images if images.dtype == torch.float64 else images.float()
 
 
 class AESOPLoss(FrozenAutoEncoderLoss):
@@ -157,8 +151,6 @@ class AESOPLoss(FrozenAutoEncoderLoss):
             `none`: unchanged (published). `clamp`: the AE gets the clamped SR, and the plain distance of the clipped part is
             added, so that the gradient still pulls such pixels back. `normalize`: one affine map per image brings SR and HR
             into [0, 1], and the distance is mapped back.
-
-    Shapes: `loss(sr, hr) -> scalar` for sr, hr (N, 3, H, W), H and W multiples of the AE's scale.
     """
 
     def __init__(
@@ -213,8 +205,6 @@ class BottleneckLoss(FrozenAutoEncoderLoss):
         autoencoder: its `encode` maps images (N, 3, H, W) in [0, 1] to bottlenecks. It is frozen here.
         criterion: `l1` or `l2`.
         reduction: `mean` or `sum`.
-
-    Shapes: `loss(sr, hr) -> scalar` for sr, hr (N, 3, H, W), H and W multiples of the AE's scale.
     """
 
     autoencoder: AutoEncoder
@@ -248,15 +238,13 @@ class LaplaceKLLoss(FrozenAutoEncoderLoss):
     Args:
         autoencoder: a ProbabilisticAutoEncoder. It is frozen here.
         criterion: `reverse`: KL(SR || HR); `forward`: KL(HR || SR).
-
-    Shapes: `loss(sr, hr) -> scalar` for sr, hr (N, 3, H, W) in [0, 1], H and W multiples of 4.
     """
 
     def __init__(self, autoencoder: nn.Module, criterion: str = "reverse"):
         if criterion not in ("reverse", "forward"):
             raise ValueError(f"LaplaceKLLoss: criterion must be reverse or forward, found {criterion!r}")
         if not isinstance(autoencoder, ProbabilisticAutoEncoder):
-            raise ValueError(
+            raise WeightsError(
                 f"LaplaceKLLoss needs a ProbabilisticAutoEncoder, found {type(autoencoder).__name__}: train one with "
                 "network_g.type ProbabilisticAutoEncoder_RRDBNet, or use AESOPLoss"
             )

@@ -13,6 +13,7 @@ from aesop.system.option_types import Weight
 
 class ArtifactsOptions(LossOptions):
     log_name: ClassVar[str] = "artifacts"
+    inputs: ClassVar[tuple[str, ...]] = ("sr", "gt", "sr_ema")
 
     type: Literal["L1Loss"] = "L1Loss"
     """The distance of the weighted images."""
@@ -20,10 +21,6 @@ class ArtifactsOptions(LossOptions):
     """Factor of this loss in the sum."""
     reduction: Reduction = "mean"
     """Over pixels, channels and images."""
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return ("sr", "gt", "sr_ema")
 
     def build(self, scale: int, world: World) -> "ArtifactLoss":
         return ArtifactLoss(reduction=self.reduction)

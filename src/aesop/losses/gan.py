@@ -32,7 +32,7 @@ class GANOptions(LossOptions):
     """Relativistic average GAN (published synthetic recipe) or the plain one (real-world recipe)."""
 
     @property
-    def inputs(self) -> tuple[str, ...]:
+    def inputs(self) -> tuple[str, ...]:  # ty: ignore[incompatible-property-override]
         return ("fake", "real") if self.relativistic else ("fake",)
 
     def build(self, scale: int, world: World) -> Callable[..., Tensor]:

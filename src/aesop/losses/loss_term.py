@@ -1,4 +1,4 @@
-"""What a loss says of itself: the base of the losses' options, and the loss as one summand of a training step."""
+"""What every loss says of itself, and the loss as one summand of a training step."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,39 +13,31 @@ Reduction = Literal["mean", "sum"]
 
 
 class LossOptions(Options):
-    """Options of one loss, which also name it, place it and build it."""
+    """The options of one loss; the class also says where it stands and builds it."""
 
     log_name: ClassVar[str]
     """Its name in the logs, after `l_` or, in the adversarial stage, `l_g_`."""
     stages: ClassVar[tuple[str, ...]] = ("adversarial",)
     """The stages that may use it."""
+    inputs: ClassVar[tuple[str, ...]] = ("sr", "gt")
+    """What it compares, by the names in `training.stage.StepImages`."""
     sharpened_by: ClassVar[str | None] = None
-    """The `*_gt_usm` option that replaces `gt` among its inputs by the sharpened HR."""
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The images it compares, by their names in a step (see `training.stage.StepImages`)."""
-        return ("sr", "gt")
+    """The `*_gt_usm` option that makes it compare with the sharpened HR instead of `gt`."""
 
     @property
     def weight(self) -> float:
-        """Its factor in the sum."""
         return getattr(self, "loss_weight", 1.0)
 
     @property
     def known_weights(self) -> tuple[str, ...]:
-        """The pretrained networks it needs, by their names in `weights.pretrained`."""
+        """The pretrained networks that it needs, by their names in `weights.pretrained`."""
         return ()
 
     def build(self, scale: int, world: World) -> Callable[..., Tensor]:
-        """The function of `inputs` that it describes: an `nn.Module` where it holds a network.
-
-        Args:
-            scale: of the training.
-            world: the processes that train together.
+        """The function of `inputs`; an `nn.Module` where it holds a network.
 
         Raises:
-            ValueError: a network that it needs is missing or does not fit.
+            ValueError, FileNotFoundError: a network that it needs is missing or does not fit.
         """
         raise NotImplementedError
 

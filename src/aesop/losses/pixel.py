@@ -38,19 +38,13 @@ class PixelOptions(LossOptions):
 class PixelAtLROptions(PixelOptions):
     log_name: ClassVar[str] = "pix_at_LR"
     stages: ClassVar[tuple[str, ...]] = ("autoencoder",)
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return ("bottleneck", "lq")
+    inputs: ClassVar[tuple[str, ...]] = ("bottleneck", "lq")
 
 
 class SigmaBranchOptions(PixelOptions):
     log_name: ClassVar[str] = "sigmabranch"
     stages: ClassVar[tuple[str, ...]] = ("autoencoder",)
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return ("sigma", "residual")
+    inputs: ClassVar[tuple[str, ...]] = ("sigma", "residual")
 
 
 def weighted_reduce(loss: Tensor, weight: Tensor | None = None, reduction: str = "mean") -> Tensor:

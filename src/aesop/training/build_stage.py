@@ -44,6 +44,7 @@ def build_stage(config: TrainConfig, world: World) -> Stage:
         kind = AutoEncoderStage if config.stage == "autoencoder" else PSNRStage
         losses = build_losses(config.train, config.scale, world)
         return kind(config.train, net_g, world, config.precision, losses)
+    assert config.network_d is not None, "the options are checked for it"
     net_d = build_network(config.network_d.model_dump())
     _start_from(config.path, "d", net_d)
     losses = build_losses(config.train, config.scale, world)

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import aesop
 from aesop.data.realworld import Degrader
@@ -27,6 +26,7 @@ from aesop.system.distributed import World, agreed, any_of, barrier
 from aesop.system.files import replacing, sha256_of
 from aesop.system.wording import readable
 from aesop.training.full_disk import attempt, write_or_log
+from aesop.training.optimizers import moments, restore_moments
 from aesop.training.progress import Progress
 from aesop.training.skipped_steps import Diverged, SkippedSteps
 from aesop.training.stage import Stage
@@ -82,23 +82,24 @@ class Checkpoints:
             OSError: writing failed, and it must not or `logger.on_failed_save` is `stop`.
         """
         refuse_broken_weights(self.stage, self.progress.iteration)
-        error = attempt(self._save_pool)
-        if not (failed := any_of(self.world, error is not None)):
-            error = attempt(self._save_weights_and_state) if self.world.is_main else None
-            failed = any_of(self.world, error is not None)
-        if not failed:
-            self.saved = self.progress.iteration
-            return
-        existing = states(self.folder / "state")
+        for write in (self._save_pool, self._save_weights_and_state):
+            error = attempt(write)
+            if any_of(self.world, error is not None):
+                self._report_failure(error, must)
+                return
+        self.saved = self.progress.iteration
+
+    def _report_failure(self, error: OSError | None, must: bool) -> None:
+        existing, iteration = states(self.folder / "state"), self.progress.iteration
         text = (
-            f"could not save iteration {self.progress.iteration} in {self.folder} ({error or 'see the other processes'}; "
+            f"could not save iteration {iteration} in {self.folder} ({error or 'see the other processes'}; "
             f"{readable(shutil.disk_usage(self.folder).free)} free). "
             + (f"The newest state is that of iteration {int(existing[-1].name)}" if existing else "There is no state yet")
         )
         if must or self.config.logger.on_failed_save == "stop":
             raise OSError(f"{text}. Free some space and continue with --resume") from error
         if self.world.is_main:
-            following = self.progress.iteration + self.config.logger.save_checkpoint_freq
+            following = iteration + self.config.logger.save_checkpoint_freq
             log.error("%s. Training continues and saves again at iteration %d", text, following)
 
     def _save_pool(self) -> None:
@@ -106,10 +107,42 @@ class Checkpoints:
             save_weights(self.folder / "state" / _waiting_pool_name(self.world.rank), pairs, {})
 
     def _save_weights_and_state(self) -> None:
-        model = self.folder / "models" / f"net_g_{self.progress.iteration:08d}.safetensors"
-        save_model(model, self.stage, self.config, self.progress.iteration)
-        keep = self.config.logger.keep_states
-        save_state(self.folder / "state", self.stage, self.config, self.progress, keep, self.world.size)
+        """`models/net_g_<iteration>` and `state/<iteration>/`, including the pools that the processes wrote."""
+        if not self.world.is_main:
+            return
+        config, stage, progress, folder = self.config, self.stage, self.progress, self.folder / "state"
+        number = f"{progress.iteration:08d}"
+        save_model(self.folder / "models" / f"net_g_{number}.safetensors", stage, config, progress.iteration)
+        temporary = folder / f".{number}.{os.getpid()}.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        try:
+            for name, net in stage.networks.items():
+                described = metadata(config, progress.iteration) if name.startswith("net_g") else {}
+                save_weights(temporary / f"{name}.safetensors", net.state_dict(), described)
+            for name, optimizer in stage.optimizers.items():
+                save_weights(temporary / f"{name}.safetensors", moments(optimizer), {})
+            for rank in range(self.world.size):
+                if (pool := folder / _waiting_pool_name(rank)).is_file():
+                    pool.rename(temporary / _pool_name(rank))
+            content = {
+                "stage": config.stage,
+                **asdict(progress),
+                "files": {file.name: _flushed(file) for file in sorted(temporary.glob("*.safetensors"))},
+            }
+            with replacing(temporary / "state.json") as file:
+                file.write_text(json.dumps({"sha256": _checksum_of(content), **content}, indent=1))
+                _flushed(file)
+            if (folder / number).exists():
+                shutil.rmtree(folder / number)
+            temporary.rename(folder / number)
+            _flush_folder(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        if not progress.in_a_row:  # else this state may not be a good one, and the older ones are needed
+            older = [state for state in states(folder) if int(state.name) < progress.iteration]
+            for old in older[: max(0, len(older) - (config.logger.keep_states - 1))]:
+                write_or_log(f"{old} could not be removed", shutil.rmtree, old)
 
     @contextmanager
     def saved_on_error(self, skipped: SkippedSteps) -> Generator[None]:
@@ -153,42 +186,6 @@ def metadata(config: TrainConfig, iteration: int) -> dict[str, str]:
 def save_model(path: Path, stage: Stage, config: TrainConfig, iteration: int) -> None:
     """Write the network for use alone (the average, where there is one)."""
     save_weights(path, stage.network_for_use.state_dict(), metadata(config, iteration))
-
-
-def save_state(folder: Path, stage: Stage, config: TrainConfig, progress: Progress, keep: int, processes: int = 1) -> Path:
-    """Write `folder/<iteration>/`, including the pools that the processes wrote; keep the newest `keep - 1` older states."""
-    target = folder / f"{progress.iteration:08d}"
-    temporary = folder / f".{target.name}.{os.getpid()}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        for name, net in stage.networks.items():
-            described = metadata(config, progress.iteration) if name.startswith("net_g") else {}
-            save_weights(temporary / f"{name}.safetensors", net.state_dict(), described)
-        for name, optimizer in stage.optimizers.items():
-            save_weights(temporary / f"{name}.safetensors", _moments(optimizer), {})
-        for rank in range(processes):
-            if (pool := folder / _waiting_pool_name(rank)).is_file():
-                pool.rename(temporary / _pool_name(rank))
-        content = {
-            "stage": config.stage,
-            **asdict(progress),
-            "files": {file.name: _flushed(file) for file in sorted(temporary.glob("*.safetensors"))},
-        }
-        with replacing(temporary / "state.json") as file:
-            file.write_text(json.dumps({"sha256": _checksum_of(content), **content}, indent=1))
-            _flushed(file)
-        if target.exists():
-            shutil.rmtree(target)
-        temporary.rename(target)
-        _flush_folder(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    if not progress.in_a_row:  # else this state may not be a good one, and the older ones are needed
-        older = [state for state in states(folder) if int(state.name) < progress.iteration]
-        for old in older[: max(0, len(older) - (keep - 1))]:
-            write_or_log(f"{old} could not be removed", shutil.rmtree, old)
-    return target
 
 
 # Each process writes its pool next to the states; the main process then moves all of them into the new state.
@@ -268,7 +265,7 @@ def load_state(folder: Path, stage: Stage, config: TrainConfig) -> Progress:
     for name, net in stage.networks.items():
         load_into(net, read[name], str(folder / f"{name}.safetensors"))
     for name, optimizer in stage.optimizers.items():
-        _restore_moments(optimizer, read[name])
+        restore_moments(optimizer, read[name])
     return progress
 
 
@@ -337,21 +334,3 @@ def _flush_folder(path: Path) -> None:
 
 def _checksum_of(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Adam's state as flat tensors `<parameter number>.<name>`."""
-    state: Mapping[int, Mapping[str, Tensor]] = optimizer.state_dict()["state"]
-    return {f"{number}.{name}": torch.as_tensor(value) for number, entry in state.items() for name, value in entry.items()}
-
-
-def _restore_moments(optimizer: torch.optim.Optimizer, moments: Mapping[str, Tensor]) -> None:
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in moments.items():
-        number, _, name = key.partition(".")
-        like = parameters[int(number)]
-        # In the parameter's memory format: a fused optimizer walks through both by address.
-        same_layout = torch.empty_like(like, dtype=value.dtype).copy_(value) if value.shape == like.shape else value
-        state.setdefault(int(number), {})[name] = same_layout
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

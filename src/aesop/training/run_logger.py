@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from aesop.options.config import Config as TrainConfig
+from aesop.options.config import WandbOptions
 from aesop.system.distributed import World
 from aesop.system.files import append_line, replacing
 from aesop.system.wording import duration
@@ -78,8 +79,8 @@ class RunLogger:
             with replacing(self.folder / "config.yml") as temporary:
                 temporary.write_text(config.to_yaml(), encoding="utf-8")
             _drop_lines(self.folder / "faults.jsonl", first, having="skipped")
-            if config.logger.wandb and config.logger.wandb.project:
-                self.wandb = _start_wandb(config)
+            if (options := config.logger.wandb) and options.project:
+                self.wandb = _start_wandb(config, options)
         self.restart(first)
 
     def restart(self, first: int) -> None:
@@ -150,7 +151,7 @@ def _drop_lines(path: Path, first: int, having: str = "iter") -> None:
             temporary.write_text("".join(kept), encoding="utf-8")
 
 
-def _start_wandb(config: TrainConfig) -> Any:
+def _start_wandb(config: TrainConfig, options: WandbOptions) -> Any:
     try:
         import wandb  # ty: ignore[import-not-found]
     except ImportError:
@@ -158,6 +159,6 @@ def _start_wandb(config: TrainConfig) -> Any:
             'logger.wandb: Weights & Biases is not installed; pip install "aesop-sr[wandb]", or remove logger.wandb'
         ) from None
     return wandb.init(
-        project=config.logger.wandb.project, id=config.logger.wandb.resume_id, resume="allow", name=config.name,
+        project=options.project, id=options.resume_id, resume="allow", name=config.name,
         dir=str(config.run_folder), config=config.model_dump(mode="json"),
     )  # fmt: skip

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from aesop.data.degradation.operations import usm_sharpen
-from aesop.losses import LossTerm, build_losses, loss_terms
+from aesop.losses import build_losses, loss_terms
+from aesop.losses.loss_term import LossTerm
 from aesop.options.training import TrainOptions
 from aesop.system.device import autocast
 from aesop.system.distributed import World, average_gradients, synchronised

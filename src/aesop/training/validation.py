@@ -8,7 +8,7 @@ import numpy as np
 
 from aesop.data.measured_pairs import MeasuredPairs
 from aesop.evaluation.measure import averages, image_saver, measure, predict
-from aesop.losses import FrozenAutoEncoderLoss
+from aesop.losses.aesop import FrozenAutoEncoderLoss
 from aesop.metrics.build import check_sizes, is_better, make_metrics
 from aesop.options.config import Config as TrainConfig
 from aesop.system.distributed import World
