@@ -32,7 +32,6 @@ from torch import Tensor
 
 import aesop
 from aesop.archs import build_network
-from aesop.archs.vgg import VGGFeatureExtractor
 from aesop.data.degradation.blur_kernels import (
     GENERALIZED,
     PLATEAU,
@@ -47,12 +46,17 @@ from aesop.data.degradation.operations import usm_sharpen
 from aesop.data.degradation.random_degradation import batch_generator, degrade
 from aesop.data.loader import to_device
 from aesop.data.training_crops import HRCrops
+from aesop.losses import build_losses
+from aesop.losses.aesop import AESOPLoss
+from aesop.losses.perceptual import PerceptualLoss
 from aesop.options.datasets import TrainDataset
 from aesop.options.degradation import DegradationOptions
 from aesop.options.read import build_config
 from aesop.system.device import pick_device
 from aesop.system.distributed import World
-from aesop.training.stages import AdversarialStage, PSNRStage, Stage
+from aesop.training.adversarial_stage import AdversarialStage
+from aesop.training.psnr_stage import PSNRStage
+from aesop.training.stage import Stage
 from record import described, write
 
 PHOTOS = Path(aesop.__file__).parent / "assets" / "photos" / "train"
@@ -232,10 +236,10 @@ def make_stage(config: Any, world: World) -> Stage:
     if config.stage == "psnr":
         return PSNRStage(config.train, net_g, world)
     autoencoder = build_network({"type": "AutoEncoder_RRDBNet", "scale": SCALE, "dec_opt": network})
-    vgg = VGGFeatureExtractor(["conv5_4"]).state_dict()
-    return AdversarialStage(
-        config.train, net_g, build_network(config.network_d.model_dump()), autoencoder, world, vgg_trunk=vgg
-    )
+    perceptual = PerceptualLoss(config.train.perceptual_opt.layer_weights)
+    ready = {"aesop_opt": AESOPLoss(autoencoder), "perceptual_opt": perceptual}
+    losses = build_losses(config.train, SCALE, world, ready)
+    return AdversarialStage(config.train, net_g, build_network(config.network_d.model_dump()), world, losses=losses)
 
 
 def main() -> None:

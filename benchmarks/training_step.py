@@ -29,12 +29,17 @@ from torch import Tensor
 
 from aesop.archs import AutoEncoder, build_network
 from aesop.archs.vgg import VGGFeatureExtractor
-from aesop.losses import GANLoss
+from aesop.losses import build_losses
+from aesop.losses.aesop import AESOPLoss
+from aesop.losses.gan import GANLoss
+from aesop.losses.perceptual import PerceptualLoss
 from aesop.options.training import TrainOptions
 from aesop.system.device import algorithms, pick_device, synchronise
 from aesop.system.distributed import World
 from aesop.training.acceleration import accelerate
-from aesop.training.stages import AdversarialStage, AutoEncoderStage, Stage
+from aesop.training.adversarial_stage import AdversarialStage
+from aesop.training.autoencoder_stage import AutoEncoderStage
+from aesop.training.stage import Stage
 from aesop.training.step_timing import time_parts
 from checkout import PublishedCode
 from record import described, write
@@ -155,8 +160,8 @@ def unfolded_artifact_map(hr: Tensor, sr: Tensor, sr_ema: Tensor) -> Tensor:
     return torch.where(residual < residual_ema, 0, weight)
 
 
-def ours(recipe: Recipe, way: str, device: torch.device) -> Stage:
-    """Build the stage of `aesop train` with the options in `way`, joined by +."""
+def ours(recipe: Recipe, way: str, device: torch.device) -> tuple[Stage, Callable[..., dict[str, Tensor]]]:
+    """The stage of `aesop train` with the options in `way`, joined by +, and its step."""
     torch.manual_seed(0)
     precision, *switches = way.split("+")
     world, net_g = World(device=device), build_network(recipe.network_g)
@@ -170,11 +175,10 @@ def ours(recipe: Recipe, way: str, device: torch.device) -> Stage:
         relativistic = {} if recipe.published else {"relativistic": False}
         options |= {"aesop_opt": {}, "gan_opt": {"loss_weight": recipe.gan_weight, **relativistic}}
         options |= {"perceptual_opt": {"layer_weights": recipe.layers}} | ({"artifacts_opt": {}} if recipe.published else {})
-        net_d, autoencoder = build_network(recipe.network_d), build_network(AUTOENCODER)
-        vgg = VGGFeatureExtractor(list(recipe.layers)).state_dict()
-        stage = AdversarialStage(TrainOptions.model_validate(options), net_g, net_d, autoencoder, world, precision, vgg)
-    accelerate(stage, **{switch: True for switch in switches})
-    return stage
+        train, net_d = TrainOptions.model_validate(options), build_network(recipe.network_d)
+        ready = {"aesop_opt": AESOPLoss(build_network(AUTOENCODER)), "perceptual_opt": PerceptualLoss(recipe.layers)}
+        stage = AdversarialStage(train, net_g, net_d, world, precision, build_losses(train, world=world, ready=ready))
+    return stage, accelerate(stage, **{switch: True for switch in switches})
 
 
 def steps_of(recipe: Recipe, ways: list[str], device: torch.device, batch: int, checkout: Path | None, name: str) -> dict:
@@ -190,8 +194,8 @@ def steps_of(recipe: Recipe, ways: list[str], device: torch.device, batch: int, 
             assert checkout is not None
             code = PublishedCode(checkout, name, device)
             return lambda: code.step(lq, gt)
-        stage = ours(recipe, way, device)
-        return lambda: stage.step(lq, gt, 1)
+        _, step = ours(recipe, way, device)
+        return lambda: step(lq, gt, 1)
 
     rows = [BASELINE, *(["published code"] if checkout else []), *ways]
     return {way: lambda way=way: build(way) for way in rows}
@@ -236,11 +240,11 @@ def alone(build: Callable[[], Step], device: torch.device, rounds: int, block: i
 
 
 def parts_of(recipe: Recipe, way: str, device: torch.device, batch: int) -> dict[str, float]:
-    """Return the seconds of each part of our step, forward and backward."""
-    stage = ours(recipe, way, device)
+    """Seconds of each part of our step, forward and backward."""
+    stage, step = ours(recipe, way, device)
     lq = torch.rand(batch, 3, recipe.side // 4, recipe.side // 4, device=device)
     gt = torch.rand(batch, 3, recipe.side, recipe.side, device=device)
-    stage.step(lq, gt, 1)
+    step(lq, gt, 1)
     return time_parts(stage, lq, gt, seconds=20)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from aesop.archs import AutoEncoder, build_network
 from aesop.archs.rrdbnet import ResidualDenseBlock
-from aesop.losses import ArtifactLoss
+from aesop.losses.artifact import ArtifactLoss
 from aesop.system.device import autocast, pick_device, synchronise
 from record import described, write
 from training_step import AUTOENCODER, RRDB, unfolded_artifact_map

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Laplace, kl_divergence
 
 from aesop.archs import AutoEncoder, RRDBNet, build_network
-from aesop.losses import AESOPLoss, BottleneckLoss, LaplaceKLLoss, laplace_kl
+from aesop.losses.aesop import AESOPLoss, BottleneckLoss, LaplaceKLLoss, laplace_kl
 from aesop.weights.errors import WeightsError
 from aesop.weights.save import save_weights
 from checkpoint_kinds import save_basicsr

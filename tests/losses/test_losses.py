@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from aesop.archs.vgg import layer_names
-from aesop.losses import ArtifactLoss, GANLoss, PerceptualLoss, artifact_map
-from aesop.losses.artifact import local_variance
+from aesop.losses.artifact import ArtifactLoss, artifact_map, local_variance
+from aesop.losses.gan import GANLoss
+from aesop.losses.perceptual import PerceptualLoss
 from aesop.weights.errors import WeightsError, WeightsNotFound
 from aesop.weights.pretrained import find_pretrained
 

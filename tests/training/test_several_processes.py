@@ -22,6 +22,8 @@ from test_train import AUTOENCODER, RRDB, options, run
 from torch import nn
 
 from aesop.archs import build_network
+from aesop.losses import build_losses
+from aesop.losses.aesop import AESOPLoss
 from aesop.options.read import build_config
 from aesop.options.training import TrainOptions
 from aesop.system.distributed import (
@@ -32,12 +34,17 @@ from aesop.system.distributed import (
     average_gradients,
     average_scalars,
     gathered,
-    joined,
+    init_distributed,
     share_of,
     synchronised,
 )
-from aesop.training.checkpoint import Progress, states
-from aesop.training.stages import AdversarialStage, AutoEncoderStage, PSNRStage, Stage, build_stage
+from aesop.training.adversarial_stage import AdversarialStage
+from aesop.training.autoencoder_stage import AutoEncoderStage
+from aesop.training.build_stage import build_stage
+from aesop.training.checkpoint import states
+from aesop.training.progress import Progress
+from aesop.training.psnr_stage import PSNRStage
+from aesop.training.stage import Stage
 from aesop.training.validation import Validation
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -83,9 +90,13 @@ def make_stage(case: str, world: World) -> Stage:
     if case == "autoencoder":
         return AutoEncoderStage(TrainOptions(**common, pixel_opt={}, pixel_at_LR_opt={}), net, world)
     discriminator, losses = GANS[case]
-    return AdversarialStage(
-        TrainOptions(**common, **losses), net, build_network(discriminator), build_network(AUTOENCODER), world
+    train_options, net_d, autoencoder = (
+        TrainOptions(**common, **losses),
+        build_network(discriminator),
+        build_network(AUTOENCODER),
     )
+    ready = {"aesop_opt": AESOPLoss(autoencoder)}
+    return AdversarialStage(train_options, net, net_d, world, losses=build_losses(train_options, world=world, ready=ready))
 
 
 def make_batch(case: str, step: int) -> list[torch.Tensor]:
@@ -119,7 +130,7 @@ def take_steps(case: str, world: World) -> dict:
 
 
 def work(folder: Path, photos: Path) -> None:
-    with joined("cpu") as world:
+    with init_distributed("cpu") as world:
         result = {case: take_steps(case, world) for case in CASES}
         result["compressed"] = exchange(world, "bf16")
         result["uncompressed"] = exchange(world, "none")
@@ -152,8 +163,8 @@ def validate(world: World, photos: Path, root: Path) -> dict:
     raw["datasets"]["val_2"] = raw["datasets"]["val"] | {"name": "again"}
     raw["val"] |= {"save_img": True, "metrics": {"psnr": {}, "ssim": {}}}
     config, _ = build_config(raw, "test")
-    stage, progress = build_stage(config, world), Progress()
-    figures = Validation(config, stage, world, config.run_folder).run(2, progress)
+    stage, progress = build_stage(config, world), Progress(iteration=2)
+    figures = Validation(config, stage, world).run(progress)
     assert stage.net_g.training
     return {"figures": figures, "best": progress.best}
 
@@ -260,9 +271,9 @@ def test_batch_norm_is_replaced_in_place_and_only_for_several_processes():
 
 AFTERWARDS = """
 import os
-from aesop.system.distributed import joined
+from aesop.system.distributed import init_distributed
 import torch
-with joined("cpu"):
+with init_distributed("cpu"):
     torch.distributed.all_reduce(torch.ones(1))
     torch.optim.Adam([torch.ones(1)]).step()
     import torch._dynamo
@@ -295,10 +306,10 @@ def test_a_process_that_fails_claims_the_report_before_the_others_see_it_leave(m
     monkeypatch.setattr("aesop.system.distributed.first_to_fail", lambda: events.append("claimed"))
     for name, value in (("RANK", "1"), ("WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
-    with joined("cpu"):
+    with init_distributed("cpu"):
         pass
     assert events == ["left"]
-    with pytest.raises(ValueError, match="mine"), joined("cpu"):
+    with pytest.raises(ValueError, match="mine"), init_distributed("cpu"):
         raise ValueError("mine")
     assert events == ["left", "claimed", "left"]
 

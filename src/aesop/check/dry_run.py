@@ -13,7 +13,7 @@ from aesop.options.basicsr import is_placeholder
 from aesop.options.config import CommonConfig, TestConfig, TrainConfig
 from aesop.options.datasets import PairedDataset, TrainDataset
 from aesop.system.device import pick_device
-from aesop.training.train import training_images
+from aesop.training.training_images import training_images
 from aesop.weights.pretrained import find_file
 
 
@@ -41,13 +41,13 @@ def dry_run_training(config: TrainConfig, made: Collection[Path] = (), images: b
             report.faults.append(str(error))
     report.lines.append("would read:")
     _add_files(_weights(config), report, made)
-    if (perceptual := config.train.perceptual_opt) is not None and perceptual.vgg_path is None:
+    for option, name in ((option, name) for option, loss in config.train.losses().items() for name in loss.known_weights):
         try:
-            find_file(perceptual.vgg_type)
-            report.lines.append(f"  train.perceptual_opt: {perceptual.vgg_type} (found)")
+            find_file(name)
+            report.lines.append(f"  train.{option}: {name} (found)")
         except FileNotFoundError as error:
-            report.lines.append(f"  train.perceptual_opt: {perceptual.vgg_type} (MISSING)")
-            report.faults.append(f"train.perceptual_opt: {error}")
+            report.lines.append(f"  train.{option}: {name} (MISSING)")
+            report.faults.append(f"train.{option}: {error}")
     if config.datasets.measured("val") and config.val.val_freq:
         report.faults.extend(check_metrics(config.val.metrics, has_autoencoder=config.train.aesop_opt is not None))
     report.lines.extend(["would write:", f"  {config.run_folder}/", f"  {config.final_model}"])

@@ -9,7 +9,7 @@ import logging
 import statistics
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -23,15 +23,15 @@ import torch
 from aesop.archs import build_network
 from aesop.archs.vgg import VGGFeatureExtractor
 from aesop.data.degradation.degrader import Degrader
-from aesop.data.degradation.operations import usm_sharpen
 from aesop.data.loader import Batch, batches, to_device
 from aesop.options.config import TrainConfig
 from aesop.system.device import algorithms, is_out_of_memory, pick_device, synchronise
 from aesop.system.distributed import World
-from aesop.training.acceleration import WARM_UP, accelerate
-from aesop.training.stages import Stage, build_stage
+from aesop.training.acceleration import accelerate
+from aesop.training.build_stage import build_stage
+from aesop.training.stage import Stage
 from aesop.training.step_timing import time_parts
-from aesop.training.train import training_images
+from aesop.training.training_images import training_images
 from aesop.weights.pretrained import has_pretrained
 from aesop.weights.save import save_weights
 
@@ -152,11 +152,11 @@ def _measure(config: TrainConfig, seconds: float, with_parts: bool) -> Estimate:
     train, crops, device = config.train, config.datasets.train, pick_device(config.device)
     peaks = [_peak(device, config.cuda_graphs)]
     stage = build_stage(config, World(device=device))
-    accelerate(stage, config.channels_last, config.compile, config.cuda_graphs)
+    make_step = accelerate(stage, config.channels_last, config.compile, config.cuda_graphs)
     if config.degradation is not None:
         # The pool hardly counts here, and takes whole batches only.
         config = config.derive({"degradation.queue_size": 0})
-    step = _Step(config, stage, device)
+    step = _Step(config, stage, device, make_step)
     batch, parts = crops.batch_size_per_gpu, train.accumulate
     with batches(training_images(config), crops, 1, train.total_iter + 10_000, pin_memory=step.on_cuda) as source:
         loading = _time_of_a_batch(source, crops.num_worker_per_gpu, seconds / 10)
@@ -193,9 +193,10 @@ def _measure(config: TrainConfig, seconds: float, with_parts: bool) -> Estimate:
 class _Step:
     """One step as the training loop makes it, timed."""
 
-    def __init__(self, config: TrainConfig, stage: Stage, device: torch.device):
-        self.stage, self.device, self.on_cuda = stage, device, device.type == "cuda"
-        self.compiled = config.compile
+    def __init__(self, config: TrainConfig, stage: Stage, device: torch.device, make_step: Callable[..., object]):
+        self.stage, self.device, self.on_cuda, self.make_step = stage, device, device.type == "cuda", make_step
+        # CUDA graphs are recorded after a step that compiles and one that warms up.
+        self.start_ups = 3 if config.cuda_graphs and self.on_cuda else int(config.compile)
         # The last iterations stand for all: nothing is frozen or waits for its turn any more.
         self.last, self.cycle, self.made = config.train.total_iter, config.train.net_d_iters, 0
         self.degrader = Degrader(config, rank=0) if config.degradation else None
@@ -204,14 +205,13 @@ class _Step:
         begun = time.perf_counter()
         self.made += 1
         lq, gt = self.images(batch, images)
-        self.stage.step(lq, gt, self.last - self.made % self.cycle, usm_sharpen(gt) if self.stage.wants_sharpened else None)
+        self.make_step(lq, gt, self.last - self.made % self.cycle)
         synchronise(self.device)
         return time.perf_counter() - begun
 
     def start_up(self, source: Iterator[Batch], images: int) -> None:
         """The steps that compile or record for so many images: the time they take is not a step's."""
-        recording = (WARM_UP + 1) * self.cycle if self.stage.replayed is not None else 0
-        for _ in range(max(recording, int(self.compiled))):
+        for _ in range(self.start_ups * self.cycle if self.on_cuda else self.start_ups):
             self(next(source), images)
 
     def images(self, batch: Batch, images: int) -> tuple[torch.Tensor, torch.Tensor]:

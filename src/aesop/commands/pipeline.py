@@ -13,7 +13,7 @@ from aesop.check.dry_run import dry_run_training
 from aesop.options.config import TrainConfig
 from aesop.options.pipeline import Steps
 from aesop.options.read import recorded_config, with_former_behaviour
-from aesop.system.distributed import World, joined
+from aesop.system.distributed import World, init_distributed
 from aesop.training.train import train
 from aesop.weights.read import read_state_dict
 
@@ -45,7 +45,7 @@ def run_pipeline(steps: Steps) -> Path:
     if faults:
         raise ValueError("the pipeline cannot run:\n  " + "\n  ".join(faults))
     device = next((step.device for step in steps.values() if isinstance(step, TrainConfig)), "cpu")
-    with joined(device) as world:
+    with init_distributed(device) as world:
         weights = [run_step(stage, step, world) for stage, step in steps.items()]
     return weights[-1]
 

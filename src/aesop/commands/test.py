@@ -12,7 +12,7 @@ from aesop.evaluation.methods import check_result_names, load_methods
 from aesop.evaluation.result_files import metric_columns, summary_table, write_csv, write_json
 from aesop.metrics.build import check_sizes, make_metrics, without_reference
 from aesop.options.config import TestConfig
-from aesop.system.distributed import World, joined
+from aesop.system.distributed import World, init_distributed
 
 
 def test(config: TestConfig, console: Console, world: World | None = None) -> dict[str, list[Row]]:  # noqa: PT028
@@ -31,7 +31,7 @@ def test(config: TestConfig, console: Console, world: World | None = None) -> di
         ValueError: there is no test set, weights do not fit, or a metric or image cannot be measured.
     """
     if world is None:
-        with joined(config.device) as world:
+        with init_distributed(config.device) as world:
             return test(config, console, world)
     val, folder = config.val, config.results_folder
     sections = config.datasets.measured("test") or config.datasets.measured("val")

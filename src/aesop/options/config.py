@@ -24,15 +24,6 @@ Scale = Literal[1, 2, 3, 4, 8]
 DEFAULT_SCALE = 4
 # USM sharpening blurs with a 51-pixel kernel, which mirrors up to 25 pixels at the borders.
 SMALLEST_SHARPENED = 26
-# The stages that use a loss, for losses that not every stage uses.
-_LOSS_STAGES = {
-    "pixel_at_LR_opt": ("autoencoder",),
-    "sigmabranch_opt": ("autoencoder",),
-    "aesop_opt": ("adversarial",),
-    "artifacts_opt": ("adversarial",),
-    "perceptual_opt": ("adversarial",),
-    "gan_opt": ("adversarial",),
-}
 
 
 class WandbOptions(Options):
@@ -226,9 +217,9 @@ class TrainConfig(CommonConfig):
         if isinstance(network, AutoEncoderOptions) != (stage == "autoencoder"):
             wanted = "an auto-encoder (AutoEncoder_RRDBNet)" if stage == "autoencoder" else "a generator"
             yield f"network_g.type: the {stage} stage trains {wanted}, found {network.type}"
-        for option, stages in _LOSS_STAGES.items():
-            if getattr(train, option) is not None and stage not in stages:
-                yield f"train.{option}: the {stage} stage has no such loss, only {' and '.join(stages)}; remove it"
+        for option, loss in train.losses().items():
+            if stage not in loss.stages:
+                yield f"train.{option}: the {stage} stage has no such loss, only {' and '.join(loss.stages)}; remove it"
         if stage in ("psnr", "autoencoder") and train.pixel_opt is None:
             yield f"train.pixel_opt: the {stage} stage needs it, e.g. pixel_opt: {{type: L1Loss}}"
         if stage == "adversarial" and (train.gan_opt is None or self.network_d is None):

@@ -37,7 +37,7 @@ class World:
 
 
 @contextmanager
-def joined(device_name: str) -> Generator[World]:
+def init_distributed(device_name: str) -> Generator[World]:
     """Join the processes torchrun started (its environment variables tell), or stand alone; leave at the end.
 
     Once per command: torchrun's processes cannot form a second group.

@@ -1,9 +1,8 @@
 """Degrading the HR crops of a training batch into pairs (Real-ESRGAN, sections 3 and 4.1), on the training's device."""
 
-import os
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from aesop.data.degradation.operations import usm_sharpen
@@ -11,9 +10,6 @@ from aesop.data.degradation.random_degradation import batch_generator, degrade, 
 from aesop.data.degradation.training_pool import TrainingPool
 from aesop.options.config import SMALLEST_SHARPENED, TrainConfig
 from aesop.options.degradation import DegradationOptions
-from aesop.weights.errors import WeightsError
-from aesop.weights.read import read_state_dict
-from aesop.weights.save import save_weights
 
 
 class Degrader:
@@ -41,28 +37,22 @@ class Degrader:
         gt, lq = paired_random_crop(gt, lq, self.gt_size, self.scale, generator, per_sample)
         return (lq, gt) if self.pool is None else self.pool.exchange(lq, gt, generator)
 
-    def save(self, folder: Path) -> None:
-        """Every process puts its pool where `engine.checkpoint.save_state` takes it from."""
-        if self.pool is not None:
-            save_weights(folder / waiting_name(self.rank), self.pool.state_dict(), {})
+    def state_dict(self) -> dict[str, Tensor]:
+        """The pool's pairs, uint8: {lq, gt}; empty without a pool."""
+        return self.pool.state_dict() if self.pool is not None else {}
 
-    def load(self, state: Path, device: Any) -> str | None:
-        """Continue with the pool of a state folder; returns what to tell the user where it has none for this process."""
-        if self.pool is None:
-            return None
-        file = state / pool_name(self.rank)
-        if not file.is_file():
-            self.pool = TrainingPool(self.pool.queue_size, self.pool.batch_size)
-            return f"{state} has no pool of degraded pairs for process {self.rank}: it fills anew"
-        pairs = read_state_dict(file)[0]
-        saved, wanted = pairs["gt"].shape[-1], self.gt_size
-        if saved != wanted:
-            raise WeightsError(f"{file}: its pairs have gt_size {saved}, this file {wanted}: resume with the former options")
-        try:
-            self.pool.load_state_dict(pairs, device)
-        except ValueError as error:
-            raise WeightsError(f"{file}: {error}") from error
-        return None
+    def load_state_dict(self, state: Mapping[str, Tensor], device: torch.device | str) -> None:
+        """Continue with the pairs of `state_dict`; with `{}` the pool starts empty.
+
+        Raises:
+            ValueError: the pairs do not fit gt_size, queue_size or batch_size_per_gpu.
+        """
+        if state and (saved := state["gt"].shape[-1]) != self.gt_size:
+            raise ValueError(
+                f"the saved pairs have gt_size {saved}, but this file sets {self.gt_size}: resume with the former options"
+            )
+        if self.pool is not None:
+            self.pool.load_state_dict(state, device)
 
 
 def smallest_image(options: DegradationOptions, scale: int) -> int:
@@ -77,11 +67,3 @@ def check_crop(options: DegradationOptions, scale: int) -> None:
             f"degradation.crop_pad_size: with these kernels and resize_range it must be at least {smallest}, found "
             f"{options.crop_pad_size}"
         )
-
-
-def pool_name(rank: int) -> str:
-    return f"pool_{rank}.safetensors"
-
-
-def waiting_name(rank: int) -> str:
-    return f".{os.path.splitext(pool_name(rank))[0]}.waiting.safetensors"
