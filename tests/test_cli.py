@@ -147,6 +147,44 @@ def test_the_module_runs_as_a_program():
     assert (done.returncode, plain(done.stdout).strip(), done.stderr) == (0, aesop.__version__, "")
 
 
+IMPORTED_LATER = ("torch", "numpy", "pydantic", "yaml", "cv2", "PIL")
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["train", "--help"], ["doctor", "--help"]])
+def test_version_and_help_start_without_pytorch(arguments):
+    script = f"""
+import sys
+from aesop.cli import app
+app({arguments!r}, standalone_mode=False)
+print("imported:", *[name for name in {IMPORTED_LATER!r} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1].strip() == "imported:"
+
+
+def test_the_shell_completes_verbs_without_pytorch():
+    script = f"""
+import atexit, sys
+from aesop.cli import app
+atexit.register(lambda: print("imported:", *[name for name in {IMPORTED_LATER!r} if name in sys.modules]))
+app(prog_name="aesop")
+"""
+    asked = {"_AESOP_COMPLETE": "complete_bash", "COMP_WORDS": "aesop tr", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True, env=os.environ | asked
+    )
+    assert [line.strip() for line in done.stdout.splitlines()] == ["train", "imported:"]
+
+
+def test_the_package_exports_its_classes():
+    assert set(aesop.__all__) <= set(dir(aesop))
+    for name in aesop.__all__:
+        assert getattr(aesop, name) is not None
+    assert aesop.RRDBNet.__module__ == "aesop.archs.rrdbnet"
+    with pytest.raises(AttributeError, match="module 'aesop' has no attribute 'RRDBnet'"):
+        getattr(aesop, "RRDBnet")  # noqa: B009 - a type checker would find it
+
+
 def test_help_names_every_verb():
     text = succeeded("--help")
     verbs = {"train", "pipeline", "test", "upscale", "demo", "convert", "schema"}
