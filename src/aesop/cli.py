@@ -274,9 +274,7 @@ def upscale(
 @reported
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the runs and the page.")] = Path("demo_output"),
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Train for only a few steps, to see that it all works.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Train for only a few steps, to see that it all works.")] = False,
 ) -> None:
     """Train every stage on the bundled photographs, then compare the results in a table and on a page."""
     from aesop.commands.demo import run

@@ -32,7 +32,7 @@ from aesop.system.distributed import (
     average_gradients,
     average_scalars,
     gathered,
-    joined,
+    init_distributed,
     share_of,
     synchronised,
 )
@@ -119,7 +119,7 @@ def take_steps(case: str, world: World) -> dict:
 
 
 def work(folder: Path, photos: Path) -> None:
-    with joined("cpu") as world:
+    with init_distributed("cpu") as world:
         result = {case: take_steps(case, world) for case in CASES}
         result["compressed"] = exchange(world, "bf16")
         result["uncompressed"] = exchange(world, "none")
@@ -260,9 +260,9 @@ def test_batch_norm_is_replaced_in_place_and_only_for_several_processes():
 
 AFTERWARDS = """
 import os
-from aesop.system.distributed import joined
+from aesop.system.distributed import init_distributed
 import torch
-with joined("cpu"):
+with init_distributed("cpu"):
     torch.distributed.all_reduce(torch.ones(1))
     torch.optim.Adam([torch.ones(1)]).step()
     import torch._dynamo
@@ -295,10 +295,10 @@ def test_a_process_that_fails_claims_the_report_before_the_others_see_it_leave(m
     monkeypatch.setattr("aesop.system.distributed.first_to_fail", lambda: events.append("claimed"))
     for name, value in (("RANK", "1"), ("WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
-    with joined("cpu"):
+    with init_distributed("cpu"):
         pass
     assert events == ["left"]
-    with pytest.raises(ValueError, match="mine"), joined("cpu"):
+    with pytest.raises(ValueError, match="mine"), init_distributed("cpu"):
         raise ValueError("mine")
     assert events == ["left", "claimed", "left"]
 

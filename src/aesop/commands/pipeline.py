@@ -16,7 +16,7 @@ from aesop.options.config import STAGES, Config
 from aesop.options.error_messages import ConfigError
 from aesop.options.networks import AUTOENCODERS
 from aesop.options.read import build_config, load_pipeline, stage_nodes
-from aesop.system.distributed import World, joined
+from aesop.system.distributed import World, init_distributed
 from aesop.training.checkpoint import sets_ema_warmup
 from aesop.training.train import final_model, train
 from aesop.weights.read import read_state_dict
@@ -105,7 +105,7 @@ def run_pipeline(steps: dict[str, Config | Path]) -> Path:
     if faults:
         raise ValueError("the pipeline cannot run:\n  " + "\n  ".join(faults))
     device = next((step.device for step in steps.values() if isinstance(step, Config)), "cpu")
-    with joined(device) as world:
+    with init_distributed(device) as world:
         weights = [run_step(stage, step, world) for stage, step in steps.items()]
     return weights[-1]
 

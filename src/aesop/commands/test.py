@@ -12,7 +12,7 @@ from aesop.evaluation.result_files import columns, summary_table, write_json, wr
 from aesop.metrics.build import check_sizes, make_metrics, without_reference
 from aesop.options.config import Config
 from aesop.options.networks import AutoEncoderOptions
-from aesop.system.distributed import World, joined
+from aesop.system.distributed import World, init_distributed
 from aesop.web.comparison_page import SetSummary, plan_page, where_all_are, write_page
 from aesop.weights.errors import naming
 from aesop.weights.load import load_into
@@ -35,7 +35,7 @@ def test(config: Config, console: Console, world: World | None = None) -> dict[s
         ValueError: no test set, no weights or ones that do not fit, metrics or images that cannot be measured.
     """
     if world is None:
-        with joined(config.device) as world:
+        with init_distributed(config.device) as world:
             return test(config, console, world)
     sections = config.datasets.measured("test") or config.datasets.measured("val")
     if not sections:

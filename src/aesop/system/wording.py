@@ -1,12 +1,22 @@
-"""Numbers in words, for log lines and messages."""
+"""Numbers and lists in words, for log lines and messages."""
+
+from collections.abc import Sequence
 
 
 def readable(number: float) -> str:
-    """Bytes in words."""
+    """Format a number of bytes: 3.2 GB, 120 MB."""
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
 
 
 def duration(seconds: float) -> str:
-    """3725 -> 1:02:05."""
+    """Format a duration: 3725 is 1:02:05."""
     hours, rest = divmod(round(seconds), 3600)
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
+
+
+def first_few(items: Sequence[object], most: int = 3, separator: str = "; ") -> str:
+    """Join the first items and count the others: `a; b; c; and 2 more`."""
+    shown = [str(item) for item in items[:most]]
+    if len(items) > most:
+        shown.append(f"and {len(items) - most} more")
+    return separator.join(shown)

@@ -19,7 +19,16 @@ from aesop.data.sampler import StepSampler, image_number
 from aesop.data.training_crops import TrainingCrops
 from aesop.options.config import Config
 from aesop.system.device import algorithms
-from aesop.system.distributed import World, agreed, agreed_signal, any_of, average_scalars, barrier, broadcast_state, joined
+from aesop.system.distributed import (
+    World,
+    agreed,
+    agreed_signal,
+    any_of,
+    average_scalars,
+    barrier,
+    broadcast_state,
+    init_distributed,
+)
 from aesop.system.signals import Interrupted, Signals
 from aesop.system.wording import readable
 from aesop.training.acceleration import accelerate
@@ -69,7 +78,7 @@ def train(config: Config, resume: bool = False, world: World | None = None) -> P
         Interrupted: after SIGINT, SIGTERM or SIGUSR1, with the state saved.
     """
     if world is None:
-        with joined(config.device) as world:
+        with init_distributed(config.device) as world:
             return train(config, resume, world)
     assert config.train is not None, "Config checks that a training file has a train section"
     assert config.datasets.train is not None
