@@ -29,6 +29,7 @@ from aesop.options.config import Config
 from aesop.options.datasets import PairedDataset
 from aesop.options.validation import MetricOptions, ValOptions
 from aesop.weights import pretrained
+from aesop.weights.read import read_state_dict
 from aesop.weights.save import save_weights
 
 test.__test__ = False  # it is `aesop test`, and no test
@@ -123,7 +124,7 @@ def test_an_autoencoder_gets_the_image_itself(root):
     assert "↑" not in output  # no table
     net = build_network(AUTOENCODER)
     assert isinstance(net, AutoEncoder)
-    net.load_state_dict(weights.read_state_dict(root / "net.safetensors")[0])
+    net.load_state_dict(read_state_dict(root / "net.safetensors")[0])
     for name in ("a", "below/b"):
         image = mod_crop(read_image(root / "alone" / f"{name}.png"), 4)
         with torch.inference_mode():

@@ -122,3 +122,8 @@ def _pays(device: torch.device) -> bool:
     if reason := reason_against_bf16(device):
         log.warning("precision: falling back from bf16 to fp32: %s", reason)
     return reason is None
+
+
+def usable_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
