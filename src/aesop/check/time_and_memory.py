@@ -84,11 +84,10 @@ def estimate(
     Args:
         autoencoder: Network options of an auto-encoder that is still to be trained; default: the published one.
         seconds: How long to make steps, at least one.
-        with_parts: Measure the parts of a step as well, for the same time again.
+        with_parts: Then measure the parts of a step, for the same time.
 
     Raises:
-        MemoryError: The training does not fit into memory.
-        ValueError, OSError, RuntimeError: The training cannot run.
+        MemoryError, ValueError, OSError, RuntimeError: The training cannot run.
     """
     with TemporaryDirectory() as folder:
         runnable, replaced = with_stand_ins(config, Path(folder), autoencoder)
@@ -138,7 +137,7 @@ _logged = BufferingHandler(capacity=10_000)
 
 
 def _collect_warnings() -> None:
-    """Collect the warnings of the measuring process instead of printing them."""
+    """Collect log lines instead of printing them."""
     _logged.setLevel(logging.WARNING)
     logging.getLogger("aesop").addHandler(_logged)
     logging.getLogger("aesop").propagate = False

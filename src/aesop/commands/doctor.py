@@ -45,8 +45,10 @@ from aesop.weights.errors import WeightsNotFound
 from aesop.weights.pretrained import find_file
 
 Mark = Literal["ok", "advice", "fault"]
+Source = tuple[Path, list[str]]
+"""Option file and overrides."""
 Steps = Mapping[str, Config | Path]
-"""The stages of an option file, or its test; a stage given as weights is their file."""
+"""The stages of an option file, or its test. A stage that is given as weights is their file."""
 COLOURS = {"ok": "green", "advice": "yellow", "fault": "bold red"}
 SAMPLE = 200  # images per data set with --quick
 # Optional packages: (extra, purpose).
@@ -90,17 +92,11 @@ def listed(mark: Mark, part: str, about: str, text: str, files: Sequence[object]
     return Finding(mark, part, about, f"{text}: {first_few(files)}", {"files": list(map(str, files))})
 
 
-def run(
-    source: tuple[Path, list[str]] | None,
-    console: Console,
-    quick: bool = False,
-    measure: bool = True,
-    output: Path | None = None,
-) -> bool:
+def run(source: Source | None, console: Console, quick: bool, measure: bool, output: Path | None) -> bool:
     """Print all findings and write them to `output` (JSON); returns whether there are faults.
 
     Args:
-        source: Option file and overrides; None: check the machine alone.
+        source: None: check the machine alone.
         quick: Check a sample of the images.
         measure: Make a short run of every stage.
     """
@@ -121,7 +117,7 @@ def run(
     return faults > 0
 
 
-def examine(source: tuple[Path, list[str]] | None, quick: bool = False, measure: bool = True) -> Iterator[Finding]:
+def examine(source: Source | None, quick: bool = False, measure: bool = True) -> Iterator[Finding]:
     """All findings: first the machine, then the options, the data, and time and memory."""
     yield from environment()
     if source is None:

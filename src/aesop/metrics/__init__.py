@@ -22,23 +22,19 @@ METRICS: dict[str, MetricInfo] = {
     "lpips": MetricInfo(
         "LPIPS",
         ".6f",
-        lambda s: partial(LPIPS.from_weights("alex").to(s.device), crop_border=s.crop_border),
+        lambda s: s.learned(LPIPS.from_weights("alex")),
         higher_is_better=False,
         weights=("alexnet", "lpips_alex"),
     ),
     "lpips_vgg": MetricInfo(
         "LPIPS-VGG",
         ".6f",
-        lambda s: partial(LPIPS.from_weights("vgg").to(s.device), crop_border=s.crop_border),
+        lambda s: s.learned(LPIPS.from_weights("vgg")),
         higher_is_better=False,
         weights=("vgg16", "lpips_vgg"),
     ),
     "dists": MetricInfo(
-        "DISTS",
-        ".6f",
-        lambda s: partial(DISTS.from_weights().to(s.device), crop_border=s.crop_border),
-        higher_is_better=False,
-        weights=("vgg16", "dists"),
+        "DISTS", ".6f", lambda s: s.learned(DISTS.from_weights()), higher_is_better=False, weights=("vgg16", "dists")
     ),
     "niqe": MetricInfo(
         "NIQE",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +26,10 @@ class Setting:
     def region(self) -> dict[str, Any]:
         """The arguments of metrics that are defined on luma and in colour."""
         return {"crop_border": self.crop_border, "test_y_channel": self.test_y_channel}
+
+    def learned(self, network: nn.Module) -> Measure:
+        """A network that measures RGB images."""
+        return partial(network.to(self.device), crop_border=self.crop_border)
 
 
 @dataclass(frozen=True)

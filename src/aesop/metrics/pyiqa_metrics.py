@@ -55,7 +55,7 @@ class PyIQA:
     """A metric of pyiqa: RGB (N, 3, H, W) in about [0, 1], and HR if the metric needs it -> (N,).
 
     Raises:
-        ValueError: pyiqa cannot set the metric up, for example because it cannot download the weights.
+        ValueError: pyiqa cannot set the metric up, or cannot measure these images.
     """
 
     def __init__(self, name: str, device: torch.device):
@@ -74,7 +74,6 @@ class PyIQA:
             raise ValueError(f"pyiqa could not set up {name!r} ({_first_line(error)}). {remedy}") from error
 
     def __call__(self, sr: Tensor, hr: Tensor | None = None, crop_border: int = 0) -> Tensor:
-        """ValueError if the images have different sizes, or if pyiqa cannot measure them."""
         images = as_batch(sr, hr) if self.needs_reference and hr is not None else as_batch(sr, sr)[:1]
         images = [crop(quantise(image), crop_border) for image in images]
         try:

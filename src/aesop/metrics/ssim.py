@@ -21,13 +21,19 @@ def ssim(sr: Tensor, hr: Tensor, crop_border: int = 4, test_y_channel: bool = Tr
     x, y = (cropped_channels(quantise(image), crop_border, test_y_channel) * 255 for image in (sr, hr))
     if min(x.shape[-2:]) < SSIM_WINDOW:
         raise ValueError(f"SSIM needs {SSIM_WINDOW} pixels per side after cropping, found {x.shape[-2]}x{x.shape[-1]}")
+    luminance, structure = ssim_maps(x, y)
+    return (luminance * structure).mean(dim=(1, 2, 3)).cpu()
+
+
+def ssim_maps(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The luminance term and the contrast-structure term of images (N, C, H, W) in 0..255: (N, C, H - 10, W - 10) each."""
     mean_x, mean_y = _local_mean(x), _local_mean(y)
     var_x, var_y = _local_mean(x * x) - mean_x**2, _local_mean(y * y) - mean_y**2
     covariance = _local_mean(x * y) - mean_x * mean_y
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     structure = (2 * covariance + c2) / (var_x + var_y + c2)
-    return (luminance * structure).mean(dim=(1, 2, 3)).cpu()
+    return luminance, structure
 
 
 def _local_mean(x: Tensor) -> Tensor:
