@@ -2,61 +2,59 @@
 
 from functools import partial
 
-from aesop.metrics.ae_psnr import ae_psnr
-from aesop.metrics.dists import DISTS
-from aesop.metrics.lpips import LPIPS
-from aesop.metrics.lr_psnr import lr_psnr
+from aesop.metrics import ae_psnr, dists, lpips, lr_psnr, niqe, psnr, ssim
 from aesop.metrics.metric_info import MetricInfo
-from aesop.metrics.niqe import NIQE, check_size
-from aesop.metrics.psnr import psnr
 from aesop.metrics.pyiqa_metrics import PYIQA, PYIQA_NAMES, pyiqa_info
-from aesop.metrics.ssim import ssim
 
 METRICS: dict[str, MetricInfo] = {
     "psnr": MetricInfo(
-        "PSNR", ".4f", lambda s: partial(psnr, **s.region), crop_border=4, test_y_channel=True, either_channel=True
+        "PSNR", ".4f", lambda s: partial(psnr.psnr, **s.region), crop_border=4, test_y_channel=True, either_channel=True
     ),
     "ssim": MetricInfo(
-        "SSIM", ".6f", lambda s: partial(ssim, **s.region), crop_border=4, test_y_channel=True, either_channel=True
+        "SSIM", ".6f", lambda s: partial(ssim.ssim, **s.region), crop_border=4, test_y_channel=True, either_channel=True
     ),
     "lpips": MetricInfo(
         "LPIPS",
         ".6f",
-        lambda s: s.learned(LPIPS.from_weights("alex")),
+        lambda s: s.learned(lpips.LPIPS.from_weights("alex")),
         higher_is_better=False,
         weights=("alexnet", "lpips_alex"),
     ),
     "lpips_vgg": MetricInfo(
         "LPIPS-VGG",
         ".6f",
-        lambda s: s.learned(LPIPS.from_weights("vgg")),
+        lambda s: s.learned(lpips.LPIPS.from_weights("vgg")),
         higher_is_better=False,
         weights=("vgg16", "lpips_vgg"),
     ),
     "dists": MetricInfo(
-        "DISTS", ".6f", lambda s: s.learned(DISTS.from_weights()), higher_is_better=False, weights=("vgg16", "dists")
+        "DISTS", ".6f", lambda s: s.learned(dists.DISTS.from_weights()), higher_is_better=False, weights=("vgg16", "dists")
     ),
     "niqe": MetricInfo(
         "NIQE",
         ".4f",
-        lambda s: partial(NIQE.from_weights(), crop_border=s.crop_border),
+        lambda s: partial(niqe.NIQE.from_weights(), crop_border=s.crop_border),
         higher_is_better=False,
         test_y_channel=True,
         needs_reference=False,
         weights=("niqe",),
-        check_size=check_size,
+        check_size=niqe.check_size,
     ),
     "aepsnr": MetricInfo(
         "AE-PSNR",
         ".4f",
-        lambda s: partial(ae_psnr, autoencoder=s.autoencoder, **s.region),
+        lambda s: partial(ae_psnr.ae_psnr, autoencoder=s.autoencoder, **s.region),
         crop_border=4,
         test_y_channel=True,
         either_channel=True,
         needs_autoencoder=True,
     ),
     "lrpsnr": MetricInfo(
-        "LR-PSNR", ".4f", lambda s: partial(lr_psnr, scale=s.scale, **s.region), test_y_channel=True, either_channel=True
+        "LR-PSNR",
+        ".4f",
+        lambda s: partial(lr_psnr.lr_psnr, scale=s.scale, **s.region),
+        test_y_channel=True,
+        either_channel=True,
     ),
 }
 # The names of published option files (`val: metrics: <name>: type:`), of the numpy and of the torch variants.
