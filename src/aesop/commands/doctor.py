@@ -61,6 +61,7 @@ SHARED_MEMORY = 1e9  # bytes; with a container's usual 64 MB, loader processes e
 DISK_SPACE = 5e9  # bytes
 # What identifies a data set, apart from scale and degradation.
 FILES = {"type", "dataroot_gt", "dataroot_lq", "filename_tmpl", "meta_info", "bad_images"}
+SKIPPED = ("unreadable", "size", "too small")  # with datasets.train.bad_images: skip
 LARGE = 1.0  # megapixels
 WASTE = 25  # decoded pixels per pixel of the crop, above which cutting up large images pays
 WAITING = 0.1  # share of an iteration
@@ -295,38 +296,33 @@ def images(part: str, config: Config, options: PairedDataset, looked: Audit) -> 
         yield Finding("ok", part, "images", f"{sample}, {width:.0f}x{height:.0f} on average")
     # Before a degradation, smaller images are padded.
     least = options.gt_size if isinstance(options, TrainDataset) and config.degradation is None else 0
-    mismatched = [item for item in items if item.mismatch]
-    ratios = {item.ratio for item in mismatched}
+    small = [item for item in items if item.size and min(side - side % scale for side in item.size) < least]
+    ratios = {item.ratio for item in items if item.mismatch}
     ratio = ratios.pop() if len(ratios) == 1 else None
     hint = f" (all are x{ratio:.0f} pairs: should scale {scale} change?)" if ratio and ratio % 1 == 0 else ""
-    small = [
-        f"{item.pair.source} ({item.size[0]}x{item.size[1]})"
-        for item in items
-        if item.size and min(side - side % scale for side in item.size) < least
+    first: dict[bytes, Item] = {}
+    again = [item for item in items if item.size and first.setdefault(item.digest, item) is not item]
+    problems: list[tuple[Mark, str, str, Sequence[object]]] = [
+        ("fault", "unreadable", f"of {sample} cannot be read", ["; ".join(i.unreadable) for i in items if i.unreadable]),
+        ("fault", "size", f"of {sample} do not match{hint}", [item.mismatch for item in items if item.mismatch]),
+        (
+            "fault",
+            "too small",
+            f"of {sample} are smaller than the crop of {least} pixels",
+            [f"{item.pair.source} ({item.size[0]}x{item.size[1]})" for item in small if item.size],
+        ),
+        ("fault", "without LR", f"HR without an LR image named {options.filename_tmpl!r}", looked.missing),
+        ("advice", "without HR", "LR without an HR image, which nothing reads", looked.unused),
+        ("fault", "colours", f"of {sample} have different colours in LR and HR", [i.channels for i in items if i.channels]),
+        ("advice", "twice", "here more than once", [f"{i.pair.source} is {first[i.digest].pair.source}" for i in again]),
     ]
     skips = isinstance(options, TrainDataset) and options.bad_images == "skip"
-    for about, text, files in (
-        ("unreadable", "cannot be read", ["; ".join(item.unreadable) for item in items if item.unreadable]),
-        ("size", f"do not match{hint}", [item.mismatch for item in mismatched]),
-        ("too small", f"are smaller than the crop of {least} pixels", small),
-    ):
+    for mark, about, text, files in problems:
+        if about in SKIPPED and skips and len(files) < count:
+            mark = "advice"
         if files:
-            mark: Mark = "advice" if skips and len(files) < count else "fault"
-            yield listed(mark, part, about, f"{len(files)} of {sample} {text}", files)
-    if looked.missing:
-        text = f"{_count(len(looked.missing), 'HR image')} without an LR image named {options.filename_tmpl!r}"
-        yield listed("fault", part, "without LR", text, looked.missing)
-    if looked.unused:
-        text = f"{_count(len(looked.unused), 'LR image')} without an HR image, which nothing reads"
-        yield listed("advice", part, "without HR", text, looked.unused)
-    if wrong := [item.channels for item in items if item.channels]:
-        yield listed("fault", part, "colours", f"{len(wrong)} of {sample} have different colours in LR and HR", wrong)
+            yield listed(mark, part, about, f"{len(files)} {text}", files)
     yield from downscaling(part, items)
-    first: dict[bytes, Item] = {}
-    again = [(item, first[item.digest]) for item in items if item.size and first.setdefault(item.digest, item) is not item]
-    if again:
-        pairs = [f"{a.pair.source} is {b.pair.source}" for a, b in again]
-        yield listed("advice", part, "twice", f"{_count(len(again), 'image')} here more than once", pairs)
     if sizes and isinstance(options, TrainDataset):
         yield decoding(part, config, options, looked)
 
