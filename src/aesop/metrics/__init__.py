@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from aesop.metrics import ae_psnr, dists, lpips, lr_psnr, niqe, psnr, ssim
+from aesop.metrics import ae_psnr, dists, lpips, lr_psnr, ms_ssim, niqe, psnr, ssim
 from aesop.metrics.metric_info import MetricInfo
 from aesop.metrics.pyiqa_metrics import PYIQA, PYIQA_NAMES, pyiqa_info
 
@@ -12,6 +12,14 @@ METRICS: dict[str, MetricInfo] = {
     ),
     "ssim": MetricInfo(
         "SSIM", ".6f", lambda s: partial(ssim.ssim, **s.region), crop_border=4, test_y_channel=True, either_channel=True
+    ),
+    "ms_ssim": MetricInfo(
+        "MS-SSIM",
+        ".6f",
+        lambda s: partial(ms_ssim.ms_ssim, crop_border=s.crop_border),
+        crop_border=4,
+        test_y_channel=True,
+        check_size=ms_ssim.check_size,
     ),
     "lpips": MetricInfo(
         "LPIPS",
