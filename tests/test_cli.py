@@ -132,9 +132,6 @@ def refused(*arguments: object) -> str:
     return text.removeprefix("error: ")
 
 
-# --- help, version, schema ---------------------------------------------------------------------------------------------
-
-
 def test_the_module_runs_as_a_program():
     done = subprocess.run(
         [sys.executable, "-m", "aesop", "--version"],
@@ -145,6 +142,45 @@ def test_the_module_runs_as_a_program():
         check=False,
     )
     assert (done.returncode, plain(done.stdout).strip(), done.stderr) == (0, aesop.__version__, "")
+
+
+# Not pydantic: typer 0.29 imports it itself.
+IMPORTED_LATER = ("torch", "numpy", "yaml", "cv2", "PIL", "aesop.archs", "aesop.losses", "aesop.options")
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["train", "--help"], ["doctor", "--help"]])
+def test_version_and_help_start_without_pytorch(arguments):
+    script = f"""
+import sys
+from aesop.cli import app
+app({arguments!r}, standalone_mode=False)
+print("imported:", *[name for name in {IMPORTED_LATER!r} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1].strip() == "imported:"
+
+
+def test_the_shell_completes_verbs_without_pytorch():
+    script = f"""
+import atexit, sys
+from aesop.cli import app
+atexit.register(lambda: print("imported:", *[name for name in {IMPORTED_LATER!r} if name in sys.modules]))
+app(prog_name="aesop")
+"""
+    asked = {"_AESOP_COMPLETE": "complete_bash", "COMP_WORDS": "aesop tr", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True, env=os.environ | asked
+    )
+    assert [line.strip() for line in done.stdout.splitlines()] == ["train", "imported:"]
+
+
+def test_the_package_exports_its_classes():
+    assert set(aesop.__all__) <= set(dir(aesop))
+    for name in aesop.__all__:
+        assert getattr(aesop, name) is not None
+    assert aesop.RRDBNet.__module__ == "aesop.archs.rrdbnet"
+    with pytest.raises(AttributeError, match="module 'aesop' has no attribute 'RRDBnet'"):
+        getattr(aesop, "RRDBnet")  # noqa: B009 - a type checker would find it
 
 
 def test_help_names_every_verb():
@@ -172,9 +208,6 @@ def test_the_schema_is_json_on_stdout_or_in_a_file(tmp_path):
     assert printed["required"] == ["name", "network_g"]
     succeeded("schema", tmp_path / "schema.json")
     assert json.loads((tmp_path / "schema.json").read_text()) == printed
-
-
-# --- mistakes ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_missing_config(tmp_path, photos):
@@ -334,9 +367,6 @@ def test_an_interrupted_command_says_how_to_go_on(tmp_path, photos, monkeypatch)
     assert "--resume" in result.stderr
 
 
-# --- dry runs ----------------------------------------------------------------------------------------------------------
-
-
 def files_below(folder: Path) -> set[Path]:
     return set(folder.rglob("*"))
 
@@ -393,9 +423,6 @@ def test_a_dry_run_of_a_pipeline_shows_every_stage(tmp_path, photos, monkeypatch
 def test_a_dry_run_checks_the_images(tmp_path, photos):
     path = write_options(tmp_path, options(tmp_path, photos))
     assert "datasets.train.dataroot_gt" in refused("train", path, "datasets.train.dataroot_gt=/no", "--dry-run")
-
-
-# --- training ----------------------------------------------------------------------------------------------------------
 
 
 def adversarial(folder: Path, photos: Path, generator: object, autoencoder: object) -> dict:
@@ -506,9 +533,6 @@ def test_validation_writes_images_and_keeps_the_best(tmp_path, photos, pairs):
     assert images == {"img11.png", "img12.png"}
 
 
-# --- pipeline ----------------------------------------------------------------------------------------------------------
-
-
 def test_a_pipeline_runs_all_stages_and_continues_where_it_stopped(tmp_path, photos):
     raw = options(tmp_path, photos, name="all")
     del raw["stage"], raw["train"]
@@ -548,9 +572,6 @@ def test_a_pipeline_runs_all_stages_and_continues_where_it_stopped(tmp_path, pho
         "2_autoencoder",
         "3_adversarial",
     }
-
-
-# --- test --------------------------------------------------------------------------------------------------------------
 
 
 def luma_psnr(sr: np.ndarray, hr: np.ndarray, border: int = 4) -> float:

@@ -38,9 +38,6 @@ def written(path: Path, options: dict = GENERATOR, seed: int = 0, **metadata: st
     return net
 
 
-# --- there and back ----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -116,9 +113,6 @@ def test_an_exported_autoencoder_carries_the_doubled_names(tmp_path):
     assert torch.equal(output(load_network(tmp_path / "b.pth")[0]), output(net))
 
 
-# --- other programs ----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("options", "target", "chosen"),
     [
@@ -160,9 +154,6 @@ def test_exported_files_give_the_same_image_in_spandrel(tmp_path, options, targe
     assert torch.equal(output(load_network(tmp_path / target)[0], 16), output(net, 16))
 
 
-# --- keys and state folders --------------------------------------------------------------------------------------------
-
-
 def test_a_state_folder_gives_both_sets(tmp_path):
     folder = tmp_path / "state"
     plain = written(folder / "net_g.safetensors", seed=1, iteration="9")
@@ -195,9 +186,6 @@ def test_a_key_chooses_what_is_read_and_where_it_is_written(tmp_path):
         assert torch.equal(output(load_network(tmp_path / f"{key}.pth")[0]), output(net))
 
 
-# --- refusing ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("options", "names", "default"),
     [
@@ -211,7 +199,7 @@ def test_a_key_chooses_what_is_read_and_where_it_is_written(tmp_path):
 )
 def test_names_that_a_network_does_not_have(tmp_path, options, names, default):
     written(tmp_path / "a.safetensors", options)
-    with pytest.raises(ValueError, match=rf"{options['type']}.*, which has no {names} names; with --names {default}, the"):
+    with pytest.raises(ValueError, match=rf"{options['type']}.*, which has no {names} names; use --names {default}, the"):
         convert(tmp_path / "a.safetensors", tmp_path / "b.pth", names=names)
     assert not (tmp_path / "b.pth").exists()
     convert(tmp_path / "a.safetensors", tmp_path / "b.pth", key="none", names=default)
@@ -235,7 +223,7 @@ def test_converting_refuses_to_overwrite_and_what_it_cannot_do(tmp_path):
         convert(source, tmp_path / "c.pth", names="esrgan")
     with pytest.raises(ValueError, match=r"c\.safetensors: --names is for \.pth files"):
         convert(source, tmp_path / "c.safetensors", names="basicsr")
-    with pytest.raises(WeightsError, match="is no state folder: it has no net_g"):
+    with pytest.raises(WeightsError, match="is not a state folder: it has no net_g"):
         convert(tmp_path, tmp_path / "c.pth")
     with pytest.raises(WeightsError, match="does not exist"):
         convert(tmp_path / "none.pth", tmp_path / "c.safetensors")

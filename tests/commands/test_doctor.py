@@ -28,7 +28,7 @@ from aesop.images.read import ImageFile
 from aesop.images.resize import imresize, mod_crop
 from aesop.options.datasets import PairedDataset
 from aesop.options.read import load_config
-from aesop.weights import load as weights
+from aesop.weights import pretrained
 
 PHOTOGRAPHS = Path(str(resources.files("aesop"))) / "assets" / "photos"
 TINY = {"type": "RRDBNet", "num_feat": 16, "num_block": 1, "num_grow_ch": 4}
@@ -119,9 +119,6 @@ def run(*arguments: object) -> tuple[int, str]:
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result.exit_code, result.output
-
-
-# --- the data ----------------------------------------------------------------------------------------------------------
 
 
 def test_nothing_is_said_of_what_is_in_order(sets):
@@ -224,7 +221,7 @@ def test_pairs_of_another_scale_are_recognised(sets):
     findings = found(options(sets, scale=2))
     sizes = [f.text for f in findings if f.about == "size"]
     assert len(sizes) == 2
-    assert sizes[0].startswith("4 of 4 images do not match (all of them are x4 pairs: is scale 2 meant?): ")
+    assert sizes[0].startswith("4 of 4 images do not match (all are x4 pairs: should scale 2 change?): ")
     assert sizes[0].endswith("; and 1 more")
 
 
@@ -311,11 +308,8 @@ def test_large_images_are_worth_cutting_up(tmp_path):
     findings = found(path)
     assert worth_saying(findings) == [("advice", "datasets.train", "decoding")]
     text = next(f.text for f in findings if f.mark == "advice")
-    assert "100% of it in PNG files above 1 megapixel, 1172 times the crop of 32 pixels" in text
+    assert "1.20 megapixels on average, 1172 times the crop of 32 pixels: if training waits for data, cut" in text
     assert worth_saying(found(path, "datasets.train.cache=true")) == []
-
-
-# --- the options -------------------------------------------------------------------------------------------------------
 
 
 def test_all_faults_of_the_options_are_found(sets):
@@ -369,13 +363,10 @@ def test_stages_share_the_sets_that_are_the_same(sets):
     assert worth_saying(findings) == [("fault", "datasets.train", "too small")]
 
 
-# --- this machine, and the command -------------------------------------------------------------------------------------
-
-
 def test_the_environment_lists_all_known_weights_with_a_remedy(monkeypatch):
-    monkeypatch.setattr(weights, "_places", lambda name: [])
+    monkeypatch.setattr(pretrained, "_places", lambda name: [])
     findings = {f.about: f for f in doctor.environment()}
-    for name in weights._KNOWN:
+    for name in pretrained._KNOWN:
         finding = findings[f"weights {name}"]
         assert finding.mark == "advice"
         assert "pip install" in finding.text
@@ -393,16 +384,13 @@ def test_the_exit_code_and_the_json_file(sets):
     validated_on(sets)
     code, text = run("doctor", "--no-run", "--quick", "-opt", path, "logger.print_freq=7", "--json", output)
     assert code == 1
-    assert "\n  fault   in training: 1 image trained on as well" in text
+    assert "\n  fault   in training: 1 image also used for training" in text
     content = json.loads(output.read_text())
     assert content["faults"] == 1
     assert [f["about"] for f in content["findings"] if f["mark"] == "fault"] == ["in training"]
     assert text.rstrip().splitlines()[-1].startswith("1 fault, ")
     assert run("doctor", "--no-run", sets / "nowhere.yml")[0] == 1
     assert run("doctor")[0] == 0
-
-
-# --- time and memory ---------------------------------------------------------------------------------------------------
 
 
 def test_a_short_run_measures_and_leaves_nothing_behind(sets, monkeypatch):
@@ -442,7 +430,7 @@ def test_a_process_that_the_system_ends_wanted_too_much_memory(sets, monkeypatch
 
 def test_memory_that_cannot_be_had_is_told_as_such(sets, monkeypatch):
     config = load_config(options(sets))[0]
-    monkeypatch.setattr(estimating._Step, "__call__", lambda *_: torch.empty(10**15))
+    monkeypatch.setattr(estimating._Steps, "time_one", lambda *_: torch.empty(10**15))
     with pytest.raises(MemoryError, match="allocate memory"):
         estimating._short_run(config, 1.0)
 
@@ -452,7 +440,7 @@ def test_a_machine_too_slow_for_a_batch_measures_a_part_of_it(sets, monkeypatch)
     measured = estimating._short_run(config, 1e-9)
     assert measured.images == 2
     assert measured.memory is None
-    monkeypatch.setattr(estimating, "_time_of_a_batch", lambda *_: 0.1)
+    monkeypatch.setattr(estimating, "_loading_time", lambda *_: 0.1)
     measured = estimating._short_run(config, 60.0)  # a few steps end it, long before
     assert measured.images == 6
     assert measured.loading == 0.1
@@ -495,7 +483,7 @@ def test_what_was_measured_is_judged(sets, monkeypatch):
 
     waiting = judged(path, monkeypatch, computing=0.5, loading=2.0)["data"]
     assert waiting.mark == "advice"
-    assert waiting.text.startswith("75% of the time is spent waiting for it: cut large images")
+    assert waiting.text.startswith("75% of the time is spent waiting for data: cut large images")
     assert judged(path, monkeypatch, workers=0, loading=1.0)["data"].text.startswith("50%")
     assert "set datasets.train.num_worker_per_gpu=4" in judged(path, monkeypatch, workers=9)["workers"].text
     assert judged(path, monkeypatch, computing=1000.0)["time"].mark == "advice"
@@ -503,7 +491,7 @@ def test_what_was_measured_is_judged(sets, monkeypatch):
     assert judged(path, monkeypatch, memory=None)["memory"].text == "not measured"
     tight = judged(path, monkeypatch, memory=10**18)["memory"]
     assert tight.mark == "advice"
-    assert "less is needed with train.accumulate=2" in tight.text
+    assert "to use less, set train.accumulate=2" in tight.text
     disk = judged(path, monkeypatch, model=10**18)["disk"]
     assert disk.mark == "advice"
     assert "2 saved networks" in disk.text

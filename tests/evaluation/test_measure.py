@@ -22,13 +22,15 @@ from aesop.images.tensors import to_array, to_tensor
 from aesop.images.write import write_image
 from aesop.inference.tiling import SMALLEST_TILE, check_tiling
 from aesop.metrics import METRICS, MetricInfo
+from aesop.metrics.ae_psnr import ae_psnr
 from aesop.metrics.build import check_metrics, check_sizes, is_better, make_metrics, metric_kind, without_reference
+from aesop.metrics.lr_psnr import lr_psnr
 from aesop.metrics.niqe import NIQE
-from aesop.metrics.psnr import ae_psnr, lr_psnr
 from aesop.options.config import TestConfig
 from aesop.options.datasets import PairedDataset
 from aesop.options.validation import MetricOptions, ValOptions
-from aesop.weights import load as weights
+from aesop.weights import pretrained
+from aesop.weights.read import read_state_dict
 from aesop.weights.save import save_weights
 
 test.__test__ = False  # it is `aesop test`, and no test
@@ -44,7 +46,7 @@ def noise(seed: int, height: int, width: int) -> np.ndarray:
 @pytest.fixture
 def root(tmp_path, monkeypatch) -> Path:
     """HR/ with a pair's HR (104x196), alone/ with two images without HR; no weights but made-up ones of NIQE."""
-    monkeypatch.setattr("aesop.weights.pretrained.find_spec", lambda package: None)
+    monkeypatch.setattr(pretrained, "find_spec", lambda package: None)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("AESOP_WEIGHTS", str(tmp_path / "weights"))
     (tmp_path / "weights").mkdir()
@@ -123,7 +125,7 @@ def test_an_autoencoder_gets_the_image_itself(root):
     assert "↑" not in output  # no table
     net = build_network(AUTOENCODER)
     assert isinstance(net, AutoEncoder)
-    net.load_state_dict(weights.read_state_dict(root / "net.safetensors")[0])
+    net.load_state_dict(read_state_dict(root / "net.safetensors")[0])
     for name in ("a", "below/b"):
         image = mod_crop(read_image(root / "alone" / f"{name}.png"), 4)
         with torch.inference_mode():
@@ -142,7 +144,7 @@ def test_metrics_that_are_left_out_need_no_weights(root):
 
 def test_mistakes_are_named_before_anything_is_written(root):
     write_image(root / "small" / "c.png", noise(3, 23, 48))
-    with pytest.raises(ValueError, match=r"small/c\.png: NIQE needs two blocks of 96x96, .* found 192x92\. Leave"):
+    with pytest.raises(ValueError, match=r"small/c\.png: NIQE needs two blocks of 96x96: .* found 192x92\. Leave"):
         run(config(root, {"niqe": {}}, test_1=single(root), test_2=single(root, "small")))
     with pytest.raises(ValueError, match=r"alone/a\.png: NIQE needs .* found 48x24\."):
         run(config(root, {"niqe": {}}, AUTOENCODER, test_1=single(root)))
@@ -288,7 +290,7 @@ def test_faults_of_a_section_are_all_named(root):
 
 def test_the_better_of_two_figures(monkeypatch):
     options = {"p": MetricOptions(type="psnr"), "niqe": MetricOptions(), "musiq": MetricOptions()}
-    facts = {"pyiqa:musiq": MetricInfo("MUSIQ", ".4f", True, 0, False, needs_reference=False)}
+    facts = {"pyiqa:musiq": MetricInfo("MUSIQ", ".4f", build=lambda setting: lr_psnr, needs_reference=False)}
     monkeypatch.setattr("aesop.metrics.build.metric_info", lambda kind: facts.get(kind) or METRICS[kind])
     for name, higher in (("p", True), ("niqe", False), ("musiq", True)):
         assert is_better(options, name, 2.0, 1.0) is higher

@@ -128,8 +128,8 @@ def test_a_network_that_cannot_be_exported_is_left_to_pytorch():
     used, line = with_runtime(net, "openvino", CPU, "fp32")
     assert used is net
     assert line is not None
-    assert line.startswith("note: openvino cannot take this network")
-    assert line.endswith("PyTorch does the work")
+    assert line.startswith("note: openvino cannot convert this network")
+    assert line.endswith("using PyTorch")
     assert "\n" not in line
 
 
@@ -150,7 +150,7 @@ def test_failures_and_other_images_fall_back_with_a_line(stand_in):
     stand_in(fails)
     assert with_runtime(net, "openvino", CPU, "fp32") == (
         net,
-        "note: openvino cannot take this network (RuntimeError: unsupported operator); PyTorch does the work",
+        "note: openvino cannot convert this network (RuntimeError: unsupported operator); using PyTorch",
     )
     half = nn.Sequential(net, nn.Sigmoid())  # stays away from the ends of the range
     for error, is_used in ((0.5 / 255, True), (2 / 255, False), (np.nan, False)):
@@ -158,7 +158,7 @@ def test_failures_and_other_images_fall_back_with_a_line(stand_in):
         used, line = with_runtime(half, "openvino", CPU, "fp32")
         assert isinstance(used, Converted) == is_used
         assert line is not None
-        assert line.startswith("converted" if is_used else "note: openvino makes another image")
+        assert line.startswith("converted" if is_used else "note: openvino computes different images")
 
 
 @pytest.mark.parametrize(("device", "precision"), [("cuda", "fp32"), ("cpu", "bf16")])
@@ -167,7 +167,7 @@ def test_other_devices_and_precisions_stay_with_pytorch(device, precision, stand
     net = network("rrdb_x4")
     used, line = with_runtime(net, "openvino", torch.device(device), precision)
     assert used is net
-    assert line == f"note: openvino is used on the CPU in fp32 only; PyTorch does the work on {device} in {precision}"
+    assert line == f"note: openvino runs on the CPU in fp32 only; using PyTorch on {device} in {precision}"
 
 
 def test_files_with_the_runtime_missing_unknown_or_failing(tmp_path, monkeypatch, stand_in):

@@ -15,7 +15,7 @@ from aesop.images.read import read_image
 from aesop.images.tensors import to_tensor
 from aesop.metrics.luma import rgb_to_y
 from aesop.metrics.niqe import BLOCK, FEATURES, NIQE, SHAPES, block_features, check_size, features, fit_aggd, normalise
-from aesop.weights import load as weights
+from aesop.weights import pretrained
 from aesop.weights.errors import WeightsError, WeightsNotFound
 
 PHOTOS = Path(str(files("aesop") / "assets" / "photos" / "heldout"))
@@ -40,9 +40,6 @@ def draw_aggd(shape: float, left: float, right: float, size: int) -> np.ndarray:
     generator = np.random.default_rng(0)
     magnitude = generator.gamma(1 / shape, size=size) ** (1 / shape)
     return np.where(generator.random(size) < left / (left + right), -left, right) * magnitude
-
-
-# --- the parts ---
 
 
 def test_normalising_is_that_of_a_two_dimensional_window(photo):
@@ -113,9 +110,6 @@ def test_each_block_has_its_own_features(photo):
     assert (features(changed) != rows).any(1).tolist() == [k == 4 for k in range(8)]
 
 
-# --- the distance ---
-
-
 def test_the_distance_by_hand():
     generator = np.random.default_rng(2)
     rows = generator.standard_normal((50, FEATURES))
@@ -171,7 +165,7 @@ def test_flat_images_have_no_value_and_flat_blocks_are_left_out(niqe, photo):
 
 @pytest.mark.parametrize(("height", "width"), [(95, 400), (96, 191), (191, 96), (200, 95)])
 def test_images_without_two_blocks(niqe, height, width):
-    with pytest.raises(ValueError, match=f"NIQE needs two blocks of 96x96, .* found {width}x{height}"):
+    with pytest.raises(ValueError, match=f"NIQE needs two blocks of 96x96: .* found {width}x{height}"):
         niqe(torch.rand(1, 3, height, width))
     check_size(96, 192)
     check_size(192, 96)
@@ -184,13 +178,10 @@ def test_what_is_no_image(niqe):
         niqe(torch.rand(3, 200, 200), crop_border=100)
 
 
-# --- the parameters ---
-
-
 @pytest.fixture
 def nowhere(tmp_path, monkeypatch) -> Path:
     """A machine without the parameters, AESOP_WEIGHTS being a folder on it."""
-    monkeypatch.setattr(weights, "find_spec", lambda package: None)
+    monkeypatch.setattr(pretrained, "find_spec", lambda package: None)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("AESOP_WEIGHTS", str(tmp_path))
     return tmp_path
@@ -209,10 +200,10 @@ def test_parameters_are_found_like_other_weights(nowhere):
 
 def test_files_that_are_something_else(nowhere):
     path = nowhere / "niqe_pris_params.npz"
-    with pytest.raises(WeightsError, match=r"niqe_pris_params\.npz holds no NIQE parameters"):
+    with pytest.raises(WeightsError, match=r"niqe_pris_params\.npz has no NIQE parameters"):
         NIQE.from_weights(path)
     path.write_text("no archive")
-    with pytest.raises(WeightsError, match=r"niqe_pris_params\.npz holds no NIQE parameters"):
+    with pytest.raises(WeightsError, match=r"niqe_pris_params\.npz has no NIQE parameters"):
         NIQE.from_weights()
     np.savez(path, mu_pris_param=np.zeros(35), cov_pris_param=np.eye(35))
     with pytest.raises(WeightsError, match=r"\(mu_pris_param, cov_pris_param\)"):

@@ -164,7 +164,7 @@ def test_bf16_where_it_would_be_slower_is_said_once_and_left_out(photos, tmp_pat
     finally:
         _pays.cache_clear()
     assert [record.message for record in caplog.records if "bf16" in record.message] == [
-        "precision: bf16 is left out, because it has no instructions for it; fp32 is used"
+        "precision: falling back from bf16 to fp32: it has no instructions for it"
     ]
 
 

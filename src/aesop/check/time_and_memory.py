@@ -1,7 +1,7 @@
-"""How long a training takes and how much memory: a few real steps on real batches, in a process of their own.
+"""Measure a training stage with a few real steps: time per iteration, data loading, memory, and the parts of a step.
 
-The process of its own makes the memory measured the training's alone, and survives what the system does to a process that
-wants too much of it.
+The steps run in a process of their own. Its peak memory is the training's alone, and `aesop doctor` survives when the system
+kills a process that takes too much memory.
 """
 
 import json
@@ -13,12 +13,15 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from logging.handlers import BufferingHandler
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from pydantic import BaseModel
+from torch import Tensor
 
 from aesop.archs import build_network
 from aesop.archs.vgg import VGGFeatureExtractor
@@ -35,33 +38,37 @@ from aesop.training.training_images import training_images
 from aesop.weights.pretrained import has_pretrained
 from aesop.weights.save import save_weights
 
-SECONDS = 30.0  # of steps; one step is made in any case
-STEPS = 10
+SECONDS = 30.0
+MAX_STEPS = 10
+SomeOptions = TypeVar("SomeOptions", bound=BaseModel)
 
 
 @dataclass(frozen=True)
 class Estimate:
+    """What one iteration of a training costs."""
+
     computing: float
-    """Seconds a step computes."""
+    """Seconds of computation per step."""
     loading: float
-    """Seconds the loader takes for a batch, when it does nothing else."""
+    """Seconds per batch when the loader does nothing else."""
     workers: int
+    """Loader processes."""
     images: int
-    """How many of a batch's images the steps had; the figures are scaled to all of them."""
+    """Images per measured step. Times and memory are scaled to the whole batch."""
     memory: int | None
-    """Bytes at the peak; None where it is not known."""
+    """Peak in bytes; None if unknown."""
     model: int
     """Bytes of a weight file."""
     state: int
-    """Bytes of a state to resume from."""
+    """Bytes of a resumable state."""
     parts: dict[str, float] = field(default_factory=dict)
-    """Seconds of each part of a step, alone."""
+    """Seconds of each part of a step, measured alone."""
     said: tuple[str, ...] = ()
-    """Warnings, such as of options that cannot be used here."""
+    """Warnings that the training logged, such as options that do not work on this machine."""
 
     @property
     def seconds(self) -> float:
-        """Of an iteration: workers load the next batches meanwhile."""
+        """Per iteration. Worker processes load while the step computes."""
         return max(self.computing, self.loading) if self.workers else self.computing + self.loading
 
     @property
@@ -73,69 +80,61 @@ class Estimate:
 def estimate(
     config: TrainConfig, autoencoder: Mapping[str, Any] | None = None, seconds: float = SECONDS, with_parts: bool = False
 ) -> tuple[Estimate, list[str]]:
-    """Time and memory of a training stage, and what stood in for files that are not there. Nothing is left behind.
+    """Measure a training stage, and list the options whose missing weight files were replaced. Leaves no files behind.
 
     Args:
-        autoencoder: the options of an auto-encoder still to be trained; default: the published one.
-        seconds: about how long steps are made; one is made in any case.
-        with_parts: time the parts of a step as well, for as long again.
+        autoencoder: Network options of an auto-encoder that is still to be trained; default: the published one.
+        seconds: How long to make steps, at least one.
+        with_parts: Then measure the parts of a step, for the same time.
 
     Raises:
-        MemoryError: it needs more than there is.
-        ValueError, OSError, RuntimeError: it cannot run.
+        MemoryError, ValueError, OSError, RuntimeError: The training cannot run.
     """
     with TemporaryDirectory() as folder:
-        runnable, notes = with_stand_ins(config, Path(folder), autoencoder)
-        with ProcessPoolExecutor(1, get_context("spawn"), _quiet) as process:
+        runnable, replaced = with_stand_ins(config, Path(folder), autoencoder)
+        with ProcessPoolExecutor(1, get_context("spawn"), _collect_warnings) as process:
             try:
-                return process.submit(_short_run, runnable, seconds, with_parts).result(), notes
+                return process.submit(_short_run, runnable, seconds, with_parts).result(), replaced
             except BrokenProcessPool:
-                raise MemoryError("the system ended the process, as it does when memory runs out") from None
+                raise MemoryError("the system killed the process, as it does when memory runs out") from None
 
 
 def with_stand_ins(
     config: TrainConfig, folder: Path, autoencoder: Mapping[str, Any] | None = None
 ) -> tuple[TrainConfig, list[str]]:
-    """The configuration with something untrained of the same size for every weight file that is not there, and its names."""
+    """Replace missing weight files by untrained weights of the same size; returns the options that named them as well."""
+    aesop, percep = config.train.aesop_opt, config.train.perceptual_opt
     changes: dict[str, Any] = {"path.resume_state": None, "path.from_scratch": True}
-    aesop, percep, notes = config.train.aesop_opt, config.train.perceptual_opt, []
+    replaced = []
     for option in ("pretrain_network_g", "pretrain_network_d", "pretrain_network_decoder"):
         file = getattr(config.path, option)
         if file and not Path(file).is_file():
             changes[f"path.{option}"] = None
-            notes.append(f"path.{option}")
+            replaced.append(f"path.{option}")
     if aesop and aesop.autoencoder_load and not Path(aesop.autoencoder_load.path).is_file():
         kind = "ProbabilisticAutoEncoder_RRDBNet" if aesop.type.startswith("Probabilistic") else "AutoEncoder_RRDBNet"
         options = autoencoder or {"type": kind, "scale": config.scale, "dec_opt": {"type": "RRDBNet"}}
-        file = changes["train.aesop_opt.autoencoder_load.path"] = str(folder / "autoencoder.safetensors")
-        state = build_network(options).state_dict()
-        save_weights(file, state, {"network": json.dumps(options)})
-        notes.append("train.aesop_opt.autoencoder_load")
+        file = folder / "autoencoder.safetensors"
+        save_weights(file, build_network(options).state_dict(), {"network": json.dumps(options)})
+        changes["train.aesop_opt.autoencoder_load.path"] = str(file)
+        replaced.append("train.aesop_opt.autoencoder_load")
     if percep and not (Path(percep.vgg_path).is_file() if percep.vgg_path else has_pretrained(percep.vgg_type)):
-        file = changes["train.perceptual_opt.vgg_path"] = str(folder / "vgg.safetensors")
+        file = folder / "vgg.safetensors"
         save_weights(file, VGGFeatureExtractor(list(percep.layer_weights), percep.vgg_type).state_dict(), {})
-        notes.append(f"train.perceptual_opt ({percep.vgg_type})")
-    return config.derive(changes), notes
+        changes["train.perceptual_opt.vgg_path"] = str(file)
+        replaced.append(f"train.perceptual_opt ({percep.vgg_type})")
+    return config.derive(changes), replaced
 
 
-class _Heard(logging.Handler):
-    """Keeps what is said instead of printing it."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())
+_logged = BufferingHandler(capacity=10_000)
 
 
-heard = _Heard()
-
-
-def _quiet() -> None:
-    logging.getLogger("aesop").addHandler(heard)
+def _collect_warnings() -> None:
+    """Collect log lines instead of printing them."""
+    _logged.setLevel(logging.WARNING)
+    logging.getLogger("aesop").addHandler(_logged)
     logging.getLogger("aesop").propagate = False
-    warnings.simplefilter("ignore")  # of more loader processes than cores: doctor says so
+    warnings.simplefilter("ignore")  # PyTorch's, about more loader processes than cores: doctor reports that
 
 
 def _short_run(config: TrainConfig, seconds: float, with_parts: bool = False) -> Estimate:
@@ -149,81 +148,78 @@ def _short_run(config: TrainConfig, seconds: float, with_parts: bool = False) ->
 
 
 def _measure(config: TrainConfig, seconds: float, with_parts: bool) -> Estimate:
-    train, crops, device = config.train, config.datasets.train, pick_device(config.device)
-    peaks = [_peak(device, config.cuda_graphs)]
+    crops, device, graphs = config.datasets.train, pick_device(config.device), config.cuda_graphs
+    batch, workers, least = crops.batch_size_per_gpu, crops.num_worker_per_gpu, config.train.accumulate
+    peaks = [_peak_memory(device, graphs)]
     stage = build_stage(config, World(device=device))
-    make_step = accelerate(stage, config.channels_last, config.compile, config.cuda_graphs)
-    if config.degradation is not None:
-        # The pool hardly counts here, and takes whole batches only.
-        config = config.derive({"degradation.queue_size": 0})
-    step = _Step(config, stage, device, make_step)
-    batch, parts = crops.batch_size_per_gpu, train.accumulate
-    with batches(training_images(config), crops, 1, train.total_iter + 10_000, pin_memory=step.on_cuda) as source:
-        loading = _time_of_a_batch(source, crops.num_worker_per_gpu, seconds / 10)
-        step.start_up(source, parts)
-        first = step(next(source), parts)  # one image in each part
+    step = accelerate(stage, config.channels_last, config.compile, graphs)
+    last = config.train.total_iter + 10_000
+    with batches(training_images(config), crops, 1, last, pin_memory=device.type == "cuda") as source:
+        loading = _loading_time(source, workers, seconds / 10)
+        steps = _Steps(config, stage, step, source)
+        steps.warm_up(least)
+        first = steps.time_one(least)  # one image in each part of the batch
         if first < seconds / 4:
-            first = step(next(source), parts)  # the very first includes a start-up
-        peaks.append(_peak(device, config.cuda_graphs))
-        # On a CPU time is about proportional to the number of images, and a whole batch may take minutes.
-        images = min(batch, parts * max(1, int(seconds / first))) if device.type == "cpu" or first > seconds else batch
-        times = [first] if images == parts else []
+            first = steps.time_one(least)  # the very first step also starts libraries up
+        peaks.append(_peak_memory(device, graphs))
+        # A CPU may take minutes for a whole batch, and its time is about proportional to the number of images.
+        is_slow = device.type == "cpu" or first > seconds
+        images = min(batch, least * max(1, int(seconds / first))) if is_slow else batch
+        times = [first] if images == least else []
         if not times:
-            step.start_up(source, images)
-        while not times or (sum(times) < seconds and len(times) <= STEPS):
-            times.append(step(next(source), images))
-        peaks.append(_peak(device, config.cuda_graphs))
-        timed = time_parts(stage, *step.images(next(source), images), seconds) if with_parts else {}
-    computing = statistics.median(times[1:] or times)
-    networks = sum(_size(net) for net in stage.networks.values())
+            steps.warm_up(images)
+        while not times or (sum(times) < seconds and len(times) <= MAX_STEPS):
+            times.append(steps.time_one(images))
+        peaks.append(_peak_memory(device, graphs))
+        parts = time_parts(stage, *steps.images(images), seconds) if with_parts else {}
     trained = sum(_size(net) for name, net in stage.networks.items() if name != "net_g_ema")
     return Estimate(
-        computing=computing * batch / images,
+        computing=statistics.median(times[1:] or times) * batch / images,
         loading=loading,
-        workers=crops.num_worker_per_gpu,
+        workers=workers,
         images=images,
-        memory=_memory(peaks, parts, images, batch),
+        memory=_scaled_memory(peaks, least, images, batch),
         model=_size(stage.network_for_use),
-        state=networks + 2 * trained,  # Adam's two moments
-        parts={name: spent * batch / images for name, spent in timed.items()},
-        said=tuple(dict.fromkeys(heard.lines)),
+        state=sum(map(_size, stage.networks.values())) + 2 * trained,  # Adam keeps two moments
+        parts={name: spent * batch / images for name, spent in parts.items()},
+        said=tuple(dict.fromkeys(record.getMessage() for record in _logged.buffer)),
     )
 
 
-class _Step:
-    """One step as the training loop makes it, timed."""
+class _Steps:
+    """Steps of the training on the first images of each batch."""
 
-    def __init__(self, config: TrainConfig, stage: Stage, device: torch.device, make_step: Callable[..., object]):
-        self.stage, self.device, self.on_cuda, self.make_step = stage, device, device.type == "cuda", make_step
-        # CUDA graphs are recorded after a step that compiles and one that warms up.
-        self.start_ups = 3 if config.cuda_graphs and self.on_cuda else int(config.compile)
-        # The last iterations stand for all: nothing is frozen or waits for its turn any more.
-        self.last, self.cycle, self.made = config.train.total_iter, config.train.net_d_iters, 0
-        self.degrader = Degrader(config, rank=0) if config.degradation else None
+    def __init__(self, config: TrainConfig, stage: Stage, step: Callable[..., object], source: Iterator[Batch]):
+        self.config, self.step, self.source, self.device = config, step, source, stage.world.device
+        # The pool of degraded pairs costs little, and takes only whole batches.
+        self.degrader = Degrader(config.derive({"degradation.queue_size": 0}), 0) if config.degradation else None
+        self.count = 0
 
-    def __call__(self, batch: Batch, images: int) -> float:
+    def images(self, count: int) -> tuple[Tensor, Tensor]:
+        """The first LR and HR images of the next batch, on the device."""
+        batch = next(self.source)
+        gt = to_device(batch["gt"][:count], self.device)
+        return self.degrader(gt, self.count) if self.degrader else (to_device(batch["lq"][:count], self.device), gt)
+
+    def time_one(self, count: int) -> float:
         begun = time.perf_counter()
-        self.made += 1
-        lq, gt = self.images(batch, images)
-        self.make_step(lq, gt, self.last - self.made % self.cycle)
+        self.count += 1
+        # The last iterations represent the others: no network is frozen any more, and D has had its first iterations.
+        iteration = self.config.train.total_iter - self.count % self.config.train.net_d_iters
+        self.step(*self.images(count), iteration)
         synchronise(self.device)
         return time.perf_counter() - begun
 
-    def start_up(self, source: Iterator[Batch], images: int) -> None:
-        """The steps that compile or record for so many images: the time they take is not a step's."""
-        for _ in range(self.start_ups * self.cycle if self.on_cuda else self.start_ups):
-            self(next(source), images)
-
-    def images(self, batch: Batch, images: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The first LR and HR images of a batch, on the device."""
-        gt = to_device(batch["gt"][:images], self.device)
-        if self.degrader is None:
-            return to_device(batch["lq"][:images], self.device), gt
-        return self.degrader(gt, self.made)
+    def warm_up(self, count: int) -> None:
+        """Make the steps that compile or record for this number of images."""
+        # CUDA graphs are recorded after a step that compiles and one that warms up.
+        graphs = self.config.cuda_graphs and self.device.type == "cuda"
+        for _ in range(3 * self.config.train.net_d_iters if graphs else int(self.config.compile)):
+            self.time_one(count)
 
 
-def _time_of_a_batch(source: Iterator[Batch], workers: int, seconds: float) -> float:
-    """With the loader alone at work, after its start: what was loaded ahead tells nothing."""
+def _loading_time(source: Iterator[Batch], workers: int, seconds: float) -> float:
+    """Seconds per batch while nothing else runs, without the start-up and the batches loaded during it."""
     for _ in range(max(1, workers)):
         next(source)
     begun, count = time.perf_counter(), 0
@@ -233,29 +229,29 @@ def _time_of_a_batch(source: Iterator[Batch], workers: int, seconds: float) -> f
     return (time.perf_counter() - begun) / count
 
 
-def _memory(peaks: list[int], parts: int, images: int, batch: int) -> int | None:
-    """The peak with a whole batch, from those before the start, with `parts` images and with `images`."""
-    before, least, most = peaks
-    if not most or (images < batch and images == parts):
+def _scaled_memory(peaks: list[int], least: int, images: int, batch: int) -> int | None:
+    """The peak with a whole batch, from the peaks before the start, with `least` images and with `images`."""
+    before, small, large = peaks
+    if not large or (images < batch and images == least):
         return None
-    grown = (most - least) * (batch - images) // (images - parts) if images < batch else 0
-    return most - before + grown
+    grown = (large - small) * (batch - images) // (images - least) if images < batch else 0
+    return large - before + grown
 
 
 def _size(net: torch.nn.Module) -> int:
     return sum(tensor.nbytes for tensor in net.state_dict().values())
 
 
-def _peak(device: torch.device, recorded: bool = False) -> int:
-    """Most memory in bytes that this process has had so far; 0 where that is not known."""
+def _peak_memory(device: torch.device, cuda_graphs: bool) -> int:
+    """Peak memory of this process in bytes; 0 if unknown."""
     if device.type == "cuda":
-        # Recorded steps reserve memory that counts as allocated only while one is being recorded.
-        return torch.cuda.max_memory_reserved(device) if recorded else torch.cuda.max_memory_allocated(device)
+        # The memory of a CUDA graph counts as allocated only while it is recorded.
+        return torch.cuda.max_memory_reserved(device) if cuda_graphs else torch.cuda.max_memory_allocated(device)
     if device.type == "mps":
         return torch.mps.driver_allocated_memory()
     status = Path("/proc/self/status")
     if not status.is_file():
         return 0
-    # Not getrusage: it counts what the process that started this one had.
+    # Not getrusage: its peak includes that of the parent process.
     found = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")]
     return int(found[0]) * 1024 if found else 0

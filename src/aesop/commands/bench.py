@@ -1,4 +1,4 @@
-"""`aesop bench CONFIG`: what a training costs on this machine, and where its time goes."""
+"""`aesop bench CONFIG`: how fast a training runs on this machine, and where the time goes."""
 
 import json
 from dataclasses import asdict
@@ -16,35 +16,34 @@ from aesop.system.wording import readable
 
 
 def run(config: TrainConfig, seconds: float, output: Path | None, console: Console) -> None:
-    """Make steps on the real data for about `seconds` seconds, then each part alone; print, and write `output` as JSON.
+    """Make steps on the real data for about `seconds` seconds, then each part of a step alone; print and write the figures.
 
     Raises:
-        MemoryError, ValueError, OSError: when it cannot run.
+        MemoryError, ValueError, OSError: The training cannot run.
     """
-    device, crops = pick_device(config.device), config.datasets.train
-    with Console(stderr=True).status("a short run"):
-        measured, missing = estimate(config, seconds=seconds, with_parts=True)
-    if missing:
-        console.print(f"note: measured with untrained weights in place of {', '.join(missing)}", markup=False)
-    for line in measured.said:
-        console.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
-    batch = crops.batch_size_per_gpu
+    device, batch = pick_device(config.device), config.datasets.train.batch_size_per_gpu
+    with Console(stderr=True).status("measuring"):
+        measured, replaced = estimate(config, seconds=seconds, with_parts=True)
+    notes = [f"measured with untrained weights for {', '.join(replaced)}"] if replaced else []
+    for note in (*notes, *measured.said):
+        console.print(f"note: {note}", markup=False, highlight=False)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-    memory = f", {readable(measured.memory)} at the peak" if measured.memory else ""
+    memory = f", peak memory {readable(measured.memory)}" if measured.memory else ""
     console.print(
-        f"{config.name}: {config.stage} stage on {name}, {config.precision}, batch {batch} x {crops.gt_size} px: "
-        f"{batch / measured.seconds:.3g} images/s, {measured.seconds:.3g} s a step{memory}; "
-        f"{measured.waiting:.0%} of the time waits for data",
-        markup=False, highlight=False,
-    )  # fmt: skip
-    table = Table("part, alone", "ms", "share")
-    for column in table.columns[1:]:
-        column.justify = "right"
+        f"{config.name}: {config.stage} stage on {name}, {config.precision}, batch {batch} x "
+        f"{config.datasets.train.gt_size} px: {batch / measured.seconds:.3g} images/s, {measured.seconds:.3g} s per "
+        f"step{memory}, {measured.waiting:.0%} of the time waiting for data",
+        markup=False,
+        highlight=False,
+    )
+    table = Table("part, alone")
+    for heading in ("ms", "share"):
+        table.add_column(heading, justify="right")
     total = sum(measured.parts.values())
     for part, spent in sorted(measured.parts.items(), key=lambda entry: -entry[1]):
         table.add_row(part, f"{1000 * spent:.1f}", f"{spent / total:.0%}")
     console.print(table)
     if output is not None:
+        content = asdict(measured) | {"device": name, "precision": config.precision, "batch": batch}
         with replacing(output) as temporary:
-            content = asdict(measured) | {"device": name, "precision": config.precision, "batch": batch}
             temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

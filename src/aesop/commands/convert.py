@@ -1,4 +1,4 @@
-"""`aesop convert`: between self-describing safetensors and the `.pth` files of other projects."""
+"""`aesop convert`: weights from and to self-describing safetensors and the `.pth` files of other projects."""
 
 import json
 from pathlib import Path
@@ -10,26 +10,26 @@ from aesop.weights.read import METADATA_KEY, read_state_dict
 from aesop.weights.save import save_pth, save_weights
 from aesop.weights.tensor_names import published_names
 
-# The weights of a state folder, under BasicSR's names for them.
+# The weights in a state folder, by BasicSR's keys.
 STATE_FILES = {"params": "net_g.safetensors", "params_ema": "net_g_ema.safetensors"}
 KEYS = (*STATE_FILES, "none")
 
 
 def convert(source: Path, target: Path, key: str | None = None, names: str | None = None) -> str:
-    """Write `target` from a weight file, or from a run's state folder; returns what was done.
+    """Write `target` from a weight file or the state folder of a run; returns a line that describes it.
 
-    `.safetensors` gets one set of weights, the averaged one, and in its metadata the network's options. `.pth` gets
-    BasicSR's layout: {'params', 'params_ema'}, both from a state folder, from a file its one set as `params_ema`, beside
-    the metadata. Nothing is written unless the weights are complete and of a network known here.
+    A `.safetensors` file holds one set of weights (the averaged one, if there is one) and the network's options. A `.pth`
+    file has BasicSR's layout, with metadata: a state folder gives `params` and `params_ema`, a file gives `params_ema`.
+    Nothing is written unless the weights are complete and belong to a known network.
 
     Args:
-        key: `params` or `params_ema`: take this set only, and write it under this key of a `.pth`; `none`: write a `.pth`
-            with the averaged weights alone, a bare state dict (without metadata: SwinIR's img_range, say, is not in it).
-        names: what a `.pth` calls an RRDBNet's tensors: `basicsr` (the default), `bsrgan`, `old-esrgan` (RRDBNET_NAMES).
+        key: Convert only `params` or `params_ema`, and use it as the key of a `.pth`. `none` writes the averaged weights to
+            a `.pth` as a bare state dict, without metadata such as SwinIR's img_range.
+        names: Names of an RRDBNet's tensors in a `.pth`: `basicsr` (default), `bsrgan` or `old-esrgan`.
 
     Raises:
-        WeightsError: unreadable source, or weights of no network known here.
-        ValueError: another extension, key or names; names that this network does not have; a target that exists.
+        WeightsError: The source cannot be read, or belongs to no known network.
+        ValueError: Unknown extension, key or names; names that do not fit the network; or the target exists.
     """
     if target.suffix not in (".pth", ".safetensors"):
         raise ValueError(f"{target}: the target must end in .pth or .safetensors")
@@ -61,12 +61,12 @@ def convert(source: Path, target: Path, key: str | None = None, names: str | Non
 
 
 def _files(source: Path, key: str | None, one: bool) -> dict[str, Path]:
-    """Which file becomes which key of a `.pth`."""
+    """The source files, by the key that each gets in a `.pth`. `one`: a single file."""
     if not source.is_dir():
         return {"params" if key == "params" else "params_ema": source}
     found = {name: source / file for name, file in STATE_FILES.items() if (source / file).is_file()}
     if not found:
-        raise WeightsError(f"{source} is no state folder: it has no {STATE_FILES['params']}")
+        raise WeightsError(f"{source} is not a state folder: it has no {STATE_FILES['params']}")
     if key is None and not one:
         return found
     name = key if key in found else list(found)[-1]
@@ -74,18 +74,16 @@ def _files(source: Path, key: str | None, one: bool) -> dict[str, Path]:
 
 
 def _names(options: dict, wanted: str | None, source: Path) -> str:
-    """The names for an RRDBNet's tensors, such that the file is taken for this network again."""
-    former = ("bsrgan", "old-esrgan")
-    if options["type"] != "RRDBNet":
+    """Tensor names with which the file is recognised as the same network again: `wanted`, if they are among these."""
+    possible = RRDBNET_NAMES
+    if options["type"] != "RRDBNet" or options["scale"] == 3:
         possible = ("basicsr",)
     elif not options.get("unshuffle", True) and options["scale"] == 2:
-        possible = former  # BasicSR has no such network: with its names these tensors pass for our x3 network
-    else:
-        possible = RRDBNET_NAMES if options["scale"] != 3 else ("basicsr",)
+        possible = ("bsrgan", "old-esrgan")  # with BasicSR's names, these tensors would be taken for an x3 network
     if wanted and wanted not in possible:
         shown = {name: options[name] for name in ("type", "scale", "unshuffle") if name in options}
         raise ValueError(
-            f"{source} holds {json.dumps(shown)}, which has no {wanted} names; with --names {possible[0]}, the default "
-            "here, the file loads again"
+            f"{source} holds {json.dumps(shown)}, which has no {wanted} names; use --names {possible[0]}, the default for "
+            "this network"
         )
     return wanted or possible[0]

@@ -1,4 +1,4 @@
-"""`aesop upscale --runtime openvino`: a network converted for the CPU, with the lines that say what became of it."""
+"""`aesop upscale --runtime openvino`: networks converted by OpenVINO, which is faster than PyTorch on a CPU."""
 
 import time
 from collections.abc import Callable
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 RUNTIMES = ("pytorch", "openvino")
-SMALLEST_SIDE = 32  # below it exporting may have taken a shortcut, and little is to be gained
+SMALLEST_SIDE = 32  # the exported network may be wrong for smaller images, which are fast anyway
 TOLERANCE = 1 / 255
 
 
 class Converted(nn.Module):
-    """A network in OpenVINO's form, beside the one it was made from, which still does images below 32 pixels.
+    """A converted network. Images with a side below 32 pixels still go through the original.
 
-    (1, 3, H, W) float32 on the CPU -> (1, 3, scale*H, scale*W), as the original's within 1/255.
+    (1, 3, H, W) float32 on the CPU -> (1, 3, scale*H, scale*W), within 1/255 of the original's output.
     """
 
     def __init__(self, original: nn.Module, compiled: Callable[[np.ndarray], Any]):
@@ -34,19 +34,19 @@ class Converted(nn.Module):
 
 
 def with_runtime(model: nn.Module, name: str, device: torch.device, precision: str) -> tuple[nn.Module, str | None]:
-    """The network as `name` runs it, and a line for the user; the network itself where the runtime cannot take it.
+    """Convert a network for a runtime. Falls back to PyTorch if that fails; the line to print says why.
 
     Raises:
-        ValueError: for a runtime that is unknown or not installed.
+        ValueError: The runtime is unknown or not installed.
     """
     if name not in RUNTIMES:
         raise ValueError(f"unknown runtime {name!r}: use {' or '.join(RUNTIMES)}")
     if name == "pytorch":
         return model, None
     if device.type != "cpu" or precision != "fp32":
-        return model, f"note: {name} is used on the CPU in fp32 only; PyTorch does the work on {device} in {precision}"
+        return model, f"note: {name} runs on the CPU in fp32 only; using PyTorch on {device} in {precision}"
     try:
-        import_module("onnxscript")  # the exporter's
+        import_module("onnxscript")  # the ONNX exporter needs it
         openvino = import_module("openvino")
     except ImportError as error:
         raise ValueError(f'--runtime {name} needs a package: pip install "aesop-sr[cpu]" ({error})') from error
@@ -56,20 +56,20 @@ def with_runtime(model: nn.Module, name: str, device: torch.device, precision: s
         difference = _difference(model, converted)
     except Exception as error:  # noqa: BLE001 - exporters and converters raise anything
         reason = (str(error).strip().splitlines() or [""])[0][:200]
-        return model, f"note: {name} cannot take this network ({type(error).__name__}: {reason}); PyTorch does the work"
+        return model, f"note: {name} cannot convert this network ({type(error).__name__}: {reason}); using PyTorch"
     if not difference <= TOLERANCE:
-        return model, f"note: {name} makes another image of this network ({difference:.2g} apart); PyTorch does the work"
+        return model, f"note: {name} computes different images with this network (by up to {difference:.2g}); using PyTorch"
     return converted, f"converted for {name} in {time.perf_counter() - begun:.0f} s"
 
 
 def _compile(model: nn.Module, openvino: Any) -> Callable[[np.ndarray], Any]:
-    """The network for images of any size; raises whatever the exporter does for one that holds for one size only.
+    """Convert the network for images of any size. The exporter raises an error if it only works for one size.
 
-    By way of an ONNX file: OpenVINO's own conversion of PyTorch modules takes longer, and goes through its telemetry.
+    Goes through an ONNX file: OpenVINO's conversion of PyTorch modules is slower, and uses telemetry.
     """
     sides = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     example = (torch.zeros(1, 3, 64, 96),)
-    # Without the hint processors that have bfloat16 compute in it.
+    # Without the hint, processors with bfloat16 instructions use bfloat16.
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     with TemporaryDirectory() as folder:
         file = Path(folder) / "network.onnx"
@@ -79,6 +79,6 @@ def _compile(model: nn.Module, openvino: Any) -> Callable[[np.ndarray], Any]:
 
 @torch.inference_mode()
 def _difference(model: nn.Module, converted: nn.Module) -> float:
-    """The largest between the two networks' images of noise, at a size other than the exported one's."""
+    """Largest difference between the two networks' outputs for noise, at another size than the exported one."""
     x = torch.rand(1, 3, 48, 56, generator=torch.Generator().manual_seed(0))
     return (model(x).clamp(0, 1) - converted(x).clamp(0, 1)).abs().max().item()

@@ -5,5 +5,5 @@ from pathlib import Path
 
 
 def shipped_model() -> Path:
-    """The generator that comes with the package; assets/models/README.md says what it is and how good."""
+    """Its weight file. assets/models/README.md describes how it was trained and how good it is."""
     return Path(str(resources.files("aesop"))) / "assets" / "models" / "aesop_compact_x4.safetensors"

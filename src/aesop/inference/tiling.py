@@ -1,4 +1,4 @@
-"""An image of any size through a generator, tile by tile."""
+"""Run a generator on an image of any size, tile by tile."""
 
 import math
 from collections.abc import Callable
@@ -12,23 +12,24 @@ from torch import Tensor, nn
 from aesop.images.tensors import to_array, to_tensor
 from aesop.system.device import autocast, is_out_of_memory
 
-OnTile = Callable[[int, int], None]  # (tiles done, tiles in all)
-SMALLEST_TILE = 32  # below it most of what is computed is overlap
-GRAIN = 4  # sides of tiles and overlaps are multiples of it: the largest unshuffling of an input
+OnTile = Callable[[int, int], None]  # (tiles done, total number of tiles)
+SMALLEST_TILE = 32  # in smaller tiles, most of the work is overlap
+GRAIN = 4  # sides of tiles and overlaps are multiples of the largest input unshuffling
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """How one side of an image is cut: tiles of `length` pixels beginning at `starts`."""
+    """The tiles along one side of an image: they start at `starts` and have `length` pixels."""
 
     length: int
     starts: tuple[int, ...]
 
     @classmethod
     def cut(cls, side: int, tile: int, overlap: int, multiple: int) -> "Axis":
-        """The fewest tiles of at most `tile` pixels that share at least `overlap`, all as short as that number allows.
+        """The fewest tiles of at most `tile` pixels that overlap by at least `overlap`, as short as that number allows.
 
-        Starts are multiples of `multiple`, as `side` must be: so an unshuffling network groups the same pixels in each.
+        `side` must be a multiple of `multiple`, and all starts are: a network that unshuffles its input then groups the same
+        pixels in every tile.
         """
         if side <= tile:
             return cls(side, (0,))
@@ -38,10 +39,10 @@ class Axis:
         return cls(length, tuple(last * i // (count - 1) // multiple * multiple for i in range(count)))
 
     def weights(self, scale: int, overlap: int) -> list[Tensor]:
-        """One (length*scale,) weight per tile; at each output pixel the weights of all tiles sum to one.
+        """The weight (length*scale,) of each tile. At each output pixel, the weights of all tiles sum to one.
 
-        Neighbours are cross-faded around the centre of what they share, over half of `overlap`: the outer quarters,
-        where a tile's own border shows most, have weight 0.
+        Neighbouring tiles cross-fade in the middle half of `overlap`. In the outer quarters, where the borders of tiles show
+        most, the weight is 0 or 1.
         """
         pixels = torch.arange(self.length * scale) + 0.5
         width = max(overlap * scale / 2, 1)  # 1: a hard cut between two pixels
@@ -66,16 +67,19 @@ def upscale_image(
     precision: str = "fp32",
     on_tile: OnTile | None = None,
 ) -> np.ndarray:
-    """RGB image (H, W, 3), uint8 or uint16 -> (H*scale, W*scale, 3) of the same type.
+    """Upscale an RGB image (H, W, 3), uint8 or uint16, to (H*scale, W*scale, 3) of the same type.
 
-    The model, which must already be on `device` and in eval mode, sees tiles of at most `tile` x `tile` LR pixels that
-    overlap by at least `overlap`; float memory is one strip of tiles (tile*scale x W*scale). `tile=0` is the whole
-    image at once: what the bare network makes of it, rounded. Where memory does not suffice for tiles they are halved,
-    down to 32, and the image begun again. `on_tile(done, total)` is called after each tile.
+    The model sees tiles of at most `tile` x `tile` LR pixels that overlap by at least `overlap`. Only one strip of tiles
+    (tile*scale x W*scale) is kept as floats. If tiles do not fit into memory, the image starts again with tiles of half the
+    size, down to 32. `tile=0` runs the network on the whole image.
+
+    Args:
+        model: On `device` and in eval mode.
+        on_tile: Called with (tiles done, total number of tiles) after each tile.
 
     Raises:
-        ValueError: for an image, tile or overlap of the wrong kind; when the whole image, or tiles of 32, do not fit; when
-            the network's output is not `scale` times its input.
+        ValueError: Invalid image, tile or overlap; the whole image or tiles of 32 do not fit into memory; or the network's
+            output is not `scale` times its input.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16) or not image.size:
         raise ValueError(f"expected an RGB image (H, W, 3) of uint8 or uint16, found {image.shape} of {image.dtype}")
@@ -97,24 +101,24 @@ def upscale_image(
             if whole:
                 raise ValueError(
                     f"out of memory on {device} for a whole image of {image.shape[1]}x{image.shape[0]}: use tiles "
-                    "(upscale: --tile 256, tests and validation: val.tile=256), or another device"
+                    "(aesop upscale: --tile 256; tests and validation: val.tile=256) or another device"
                 ) from error
             if tile <= SMALLEST_TILE:
                 raise ValueError(
                     f"out of memory on {device} even with --tile {tile}: close other programs or use another --device"
                 ) from error
-        # Only here, after the except clause, are the error and the tensors of its frames gone.
+        # The error and the tensors of its frames are freed only after the except clause.
         if device.type == "cuda":
             torch.cuda.empty_cache()
         tile = max(SMALLEST_TILE, tile // 2 // GRAIN * GRAIN)
 
 
 def check_tiling(tile: int, overlap: int) -> None:
-    """Raises ValueError unless `tile` is 0 or at least 32 and `overlap` at most half of it."""
+    """Raise ValueError unless `tile` is 0 or at least 32, and `overlap` at most half of it."""
     if tile and tile < SMALLEST_TILE:
         raise ValueError(f"--tile must be 0 (the whole image at once) or at least {SMALLEST_TILE}, found {tile}")
     if overlap < 0 or (tile and overlap > tile // 2):
-        raise ValueError(f"--overlap must lie between 0 and half of --tile {tile}, found {overlap}")
+        raise ValueError(f"--overlap must be between 0 and half of --tile {tile}, found {overlap}")
 
 
 @torch.inference_mode()
@@ -129,34 +133,34 @@ def _upscale_tiles(
     precision: str,
     on_tile: OnTile | None,
 ) -> np.ndarray:
-    """The tiles of `rows` x `columns`, blended; where the grid exceeds the image, the excess is cut off again."""
+    """Blend the tiles of `rows` x `columns`, and cut off what exceeds the image."""
     height, width = (side * scale for side in image.shape[:2])
     tile_h, tile_w = rows.length * scale, columns.length * scale
     out = np.empty((height, width, 3), image.dtype)
     strip = torch.zeros(3, tile_h, columns.starts[-1] * scale + tile_w)
     row_weights, column_weights = rows.weights(scale, overlap), columns.weights(scale, overlap)
     total = len(rows.starts) * len(columns.starts)
-    # The CPU's convolutions are faster with a pixel's channels side by side; a network keeps the layout of its input.
-    pays = device.type == "cpu" and getattr(model, "channels_last_on_cpu", False)
-    layout = torch.channels_last if pays else torch.contiguous_format
+    # A network keeps the memory format of its input.
+    is_faster = device.type == "cpu" and getattr(model, "channels_last_on_cpu", False)
+    memory_format = torch.channels_last if is_faster else torch.contiguous_format
 
     for i, y in enumerate(rows.starts):
         for j, x in enumerate(columns.starts):
             patch = _cut(image, y, x, rows.length, columns.length)
             with autocast(device, precision):
-                result = model(to_tensor(patch).unsqueeze(0).to(device, memory_format=layout))
+                result = model(to_tensor(patch).unsqueeze(0).to(device, memory_format=memory_format))
             if result.shape != (1, 3, tile_h, tile_w):
                 raise ValueError(
-                    f"the network made {tuple(result.shape)} out of {rows.length}x{columns.length} pixels: "
+                    f"the network returned {tuple(result.shape)} for {rows.length}x{columns.length} pixels: "
                     f"not an RGB generator of scale {scale}"
                 )
             weight = row_weights[i][:, None] * column_weights[j]
             strip[:, :, x * scale : x * scale + tile_w] += result[0].float().cpu() * weight
             if on_tile:
                 on_tile(i * len(columns.starts) + j + 1, total)
-        # No later strip reaches above its own start: those rows are final, and the few below are carried over.
+        # Rows above the start of the next strip are final. The rows below are carried over.
         top, bottom = y * scale, rows.starts[i + 1] * scale if i + 1 < len(rows.starts) else height
-        for left in range(0, width, tile_w):  # by tiles, since rounding takes copies
+        for left in range(0, width, tile_w):  # tile by tile, because rounding makes copies
             right = min(left + tile_w, width)
             out[top:bottom, left:right] = to_array(strip[:, : bottom - top, left:right], image.dtype)
         carried = strip[:, bottom - top :].clone()
@@ -166,10 +170,10 @@ def _upscale_tiles(
 
 
 def _cut(image: np.ndarray, y: int, x: int, height: int, width: int) -> np.ndarray:
-    """Rows y..y+height and columns x..x+width of an (H, W, 3) image, reflected beyond its bottom and right border."""
+    """Rows y..y+height and columns x..x+width of an (H, W, 3) image, padded by reflection at the bottom and right."""
     patch = image[y : y + height, x : x + width]
     missing = (height - patch.shape[0], width - patch.shape[1])
-    if any(missing):  # NumPy reflects as often as it takes, and repeats a single pixel
+    if any(missing):  # NumPy also reflects repeatedly, and repeats a single pixel
         patch = np.pad(patch, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="reflect")
     return np.ascontiguousarray(patch)
 

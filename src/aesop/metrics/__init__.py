@@ -1,75 +1,88 @@
-"""Every metric: what it is called, how it is printed, what it needs."""
+"""All metrics. To add one, write its file and an entry of METRICS."""
 
-from dataclasses import dataclass
-from difflib import get_close_matches
-from importlib import import_module
-from typing import Any
+from functools import partial
 
-
-@dataclass(frozen=True)
-class MetricInfo:
-    """How a metric is printed and, where an option file does not say otherwise, measured."""
-
-    label: str
-    format: str
-    higher_is_better: bool
-    crop_border: int
-    test_y_channel: bool
-    needs_reference: bool = True
-    """False: measured on SR alone."""
-    either_channel: bool = False
-    """Defined on luma and in colour alike; others were made for one of them."""
-    weights: tuple[str, ...] = ()
-    """The known weights (see weights.py) it needs."""
-
+from aesop.metrics import ae_psnr, dists, lpips, lr_psnr, ms_ssim, niqe, psnr, ssim
+from aesop.metrics.metric_info import MetricInfo
+from aesop.metrics.pyiqa_metrics import PYIQA, PYIQA_NAMES, pyiqa_info
 
 METRICS: dict[str, MetricInfo] = {
-    "psnr": MetricInfo("PSNR", ".4f", True, 4, True, either_channel=True),
-    "ssim": MetricInfo("SSIM", ".6f", True, 4, True, either_channel=True),
-    "lpips": MetricInfo("LPIPS", ".6f", False, 0, False, weights=("alexnet", "lpips_alex")),
-    "lpips_vgg": MetricInfo("LPIPS-VGG", ".6f", False, 0, False, weights=("vgg16", "lpips_vgg")),
-    "dists": MetricInfo("DISTS", ".6f", False, 0, False, weights=("vgg16", "dists")),
-    "niqe": MetricInfo("NIQE", ".4f", False, 0, True, needs_reference=False, weights=("niqe",)),
-    "aepsnr": MetricInfo("AE-PSNR", ".4f", True, 4, True, either_channel=True),
-    "lrpsnr": MetricInfo("LR-PSNR", ".4f", True, 0, True, either_channel=True),
+    "psnr": MetricInfo(
+        "PSNR", ".4f", lambda s: partial(psnr.psnr, **s.region), crop_border=4, test_y_channel=True, either_channel=True
+    ),
+    "ssim": MetricInfo(
+        "SSIM", ".6f", lambda s: partial(ssim.ssim, **s.region), crop_border=4, test_y_channel=True, either_channel=True
+    ),
+    "ms_ssim": MetricInfo(
+        "MS-SSIM",
+        ".6f",
+        lambda s: partial(ms_ssim.ms_ssim, crop_border=s.crop_border),
+        crop_border=4,
+        test_y_channel=True,
+        check_size=ms_ssim.check_size,
+    ),
+    "lpips": MetricInfo(
+        "LPIPS",
+        ".6f",
+        lambda s: s.learned(lpips.LPIPS.from_weights("alex")),
+        higher_is_better=False,
+        weights=("alexnet", "lpips_alex"),
+    ),
+    "lpips_vgg": MetricInfo(
+        "LPIPS-VGG",
+        ".6f",
+        lambda s: s.learned(lpips.LPIPS.from_weights("vgg")),
+        higher_is_better=False,
+        weights=("vgg16", "lpips_vgg"),
+    ),
+    "dists": MetricInfo(
+        "DISTS", ".6f", lambda s: s.learned(dists.DISTS.from_weights()), higher_is_better=False, weights=("vgg16", "dists")
+    ),
+    "niqe": MetricInfo(
+        "NIQE",
+        ".4f",
+        lambda s: partial(niqe.NIQE.from_weights(), crop_border=s.crop_border),
+        higher_is_better=False,
+        test_y_channel=True,
+        needs_reference=False,
+        weights=("niqe",),
+        check_size=niqe.check_size,
+    ),
+    "aepsnr": MetricInfo(
+        "AE-PSNR",
+        ".4f",
+        lambda s: partial(ae_psnr.ae_psnr, autoencoder=s.autoencoder, **s.region),
+        crop_border=4,
+        test_y_channel=True,
+        either_channel=True,
+        needs_autoencoder=True,
+    ),
+    "lrpsnr": MetricInfo(
+        "LR-PSNR",
+        ".4f",
+        lambda s: partial(lr_psnr.lr_psnr, scale=s.scale, **s.region),
+        test_y_channel=True,
+        either_channel=True,
+    ),
 }
-# Metrics of the pyiqa package: this and their name there. Those the papers report go by their bare names too.
-PYIQA = "pyiqa:"
-PYIQA_NAMES = ("musiq", "maniqa", "clipiqa")
-# The published option files' names (`val: metrics: <name>: type:`), of the numpy and of the torch variants.
-METRIC_TYPES: dict[str, str] = {f"calculate_{name}{suffix}": name for name in METRICS for suffix in ("", "_pytorch")}
+# The names of published option files (`val: metrics: <name>: type:`), of the numpy and of the torch variants.
+METRIC_TYPES: dict[str, str] = {
+    **{f"calculate_{name}{suffix}": name for name in METRICS for suffix in ("", "_pytorch")},
+    **{name: PYIQA + name for name in PYIQA_NAMES},
+    "calculate_topiq": f"{PYIQA}topiq_fr",
+    "calculate_topiq_nr": f"{PYIQA}topiq_nr",
+}
 
 
 def metric_info(kind: str) -> MetricInfo:
-    """What METRICS, or for a `pyiqa:NAME` the pyiqa package, says of a metric.
+    """The entry of METRICS, or for `pyiqa:NAME` what the pyiqa package says of its metric.
 
     Raises:
-        ValueError: for a metric that there is not, or one of pyiqa's while that is not installed.
+        ValueError: Unknown metric, or one of pyiqa's while pyiqa is not installed.
     """
     if kind.startswith(PYIQA):
-        name = kind.removeprefix(PYIQA)
-        facts = _pyiqa_facts(name)
-        higher, needs_reference = not facts.get("lower_better", False), facts.get("metric_mode") == "FR"
-        return MetricInfo(name.upper(), ".4f", higher, 0, False, needs_reference)
+        return pyiqa_info(kind.removeprefix(PYIQA))
     if kind not in METRICS:
         known = ", ".join([*METRICS, *PYIQA_NAMES])
         raise ValueError(f"there is no metric {kind!r}; known: {known}, and every metric of pyiqa as {PYIQA}NAME")
     return METRICS[kind]
-
-
-def _pyiqa_facts(name: str) -> dict[str, Any]:
-    """`metric_mode` (FR or NR), `lower_better` ... of a metric of pyiqa."""
-    try:
-        known = import_module("pyiqa.default_model_configs").DEFAULT_CONFIGS
-    except ImportError as error:
-        lacks = "is not installed" if (error.name or "").startswith("pyiqa") else f"cannot be imported ({error})"
-        raise ValueError(
-            f'{name!r} is a metric of pyiqa, which {lacks}: pip install "aesop-sr[iqa]" (pyiqa\'s licences, PolyForm '
-            "Noncommercial and S-Lab, allow no commercial use)"
-        ) from error
-    if name not in known:
-        near = ", ".join(get_close_matches(name, known, n=4, cutoff=0.4)) or "pyiqa.list_models() names all"
-        raise ValueError(f"pyiqa has no metric {name!r}; the nearest: {near}")
-    if "fid" in name or name == "inception_score":
-        raise ValueError(f"{name!r} judges a whole set of images at once, here each image is measured: leave it out")
-    return known[name]

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aesop.metrics.lpips import _vgg16
-from aesop.metrics.luma import _batch, crop, quantise
+from aesop.metrics.lpips import vgg16_taps
+from aesop.metrics.luma import as_batch, crop, quantise
 from aesop.weights.pretrained import find_pretrained
 
 
@@ -24,7 +24,7 @@ class DISTS(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.trunk = _vgg16(use_input_norm=True)
+        self.trunk = vgg16_taps(use_input_norm=True)
         for i, name in enumerate(self.trunk.names):
             if name.startswith("pool"):
                 self.trunk.features[i] = L2Pool()
@@ -53,7 +53,7 @@ class DISTS(nn.Module):
 
     @torch.no_grad()
     def forward(self, sr: Tensor, hr: Tensor, crop_border: int = 0) -> Tensor:
-        sr, hr = _batch(sr, hr)
+        sr, hr = as_batch(sr, hr)
         x, y = (crop(quantise(image), crop_border) for image in (sr, hr))
         alpha, beta = (weight.flatten().cpu().double() for weight in (self.alpha, self.beta))
         total = alpha.sum() + beta.sum()

@@ -8,15 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from aesop.archs.vgg import CONVS_PER_STAGE, VGGFeatureExtractor
-from aesop.metrics.luma import _batch, crop, quantise
+from aesop.metrics.luma import as_batch, crop, quantise
+from aesop.system.wording import first_few
 from aesop.weights.pretrained import find_pretrained
 
 
 class LPIPS(nn.Module):
     """Learned perceptual distance, version 0.1 (Zhang et al., 2018): (N, 3, H, W) twice -> (N,), 0 for equal images.
 
-    Features of five layers, each pixel's feature vector scaled to length 1; the squared differences, weighted per
-    channel by the learnt heads and averaged over the pixels, are added up. Load weights before using it.
+    Sums over five layers the squared differences of the features, normalised to length 1 at each pixel, weighted per channel
+    by the learned heads and averaged over the pixels. Load weights before use.
     """
 
     shift: Tensor
@@ -26,11 +27,11 @@ class LPIPS(nn.Module):
     def __init__(self, net: Literal["alex", "vgg"] = "alex"):
         super().__init__()
         if net not in self.WIDTHS:
-            raise ValueError(f"LPIPS exists with the trunks {' and '.join(self.WIDTHS)}, not {net!r}")
+            raise ValueError(f"LPIPS has the trunks {' and '.join(self.WIDTHS)}, not {net!r}")
         self.net = net
-        self.trunk = AlexNetFeatures() if net == "alex" else _vgg16(use_input_norm=False)
+        self.trunk = AlexNetFeatures() if net == "alex" else vgg16_taps(use_input_norm=False)
         self.heads = nn.ParameterList(torch.zeros(1, width, 1, 1) for width in self.WIDTHS[net])
-        # The mean and deviation of ImageNet, on the scale of -1..1.
+        # Mean and standard deviation of ImageNet, on the scale -1..1.
         self.register_buffer("shift", torch.tensor((-0.030, -0.088, -0.188)).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor((0.458, 0.448, 0.450)).view(1, 3, 1, 1), persistent=False)
         self.eval().requires_grad_(False)
@@ -42,7 +43,7 @@ class LPIPS(nn.Module):
         trunk: str | PathLike | None = None,
         heads: str | PathLike | None = None,
     ) -> Self:
-        """With the weights at the given paths, or else those `aesop.weights.find_pretrained` finds."""
+        """Load the weights at the given paths, by default those that `find_pretrained` finds."""
         metric = cls(net)
         metric.load_weights(
             find_pretrained("alexnet" if net == "alex" else "vgg16", trunk), find_pretrained(f"lpips_{net}", heads)
@@ -50,21 +51,21 @@ class LPIPS(nn.Module):
         return metric
 
     def load_weights(self, trunk: dict[str, Tensor], heads: dict[str, Tensor]) -> None:
-        """Take torchvision's trunk (`features.N.weight`) and the lpips package's heads (`linK.model.1.weight`).
+        """Load torchvision's trunk (`features.N.weight`) and the lpips package's heads (`linK.model.1.weight`).
 
         Raises:
-            ValueError: when one of them is something else.
+            ValueError: One of them is something else.
         """
         self.trunk.load_trunk(trunk)
         for k, head in enumerate(self.heads):
             name = f"lin{k}.model.1.weight"
             if name not in heads or heads[name].shape != head.shape:
-                raise ValueError(f"this is no LPIPS head file for {self.net!r}: {name} {tuple(head.shape)} is missing")
+                raise ValueError(f"not an LPIPS head file for {self.net!r}: {name} {tuple(head.shape)} is missing")
             head.copy_(heads[name])
 
     @torch.no_grad()
     def forward(self, sr: Tensor, hr: Tensor, crop_border: int = 0) -> Tensor:
-        sr, hr = _batch(sr, hr)
+        sr, hr = as_batch(sr, hr)
         x, y = ((crop(quantise(image), crop_border) * 2 - 1 - self.shift) / self.scale for image in (sr, hr))
         distance = torch.zeros(len(x), dtype=torch.float64)
         for a, b, head in zip(self.trunk(x).values(), self.trunk(y).values(), self.heads, strict=True):
@@ -95,11 +96,11 @@ class AlexNetFeatures(nn.Module):
         )
 
     def load_trunk(self, state: dict[str, Tensor]) -> None:
-        """Take torchvision's weights; those of the classifier are left out."""
+        """Load torchvision's weights, without those of the classifier."""
         own = self.state_dict()
         missing = [name for name in own if name not in state]
         if missing:
-            raise ValueError(f"this is no torchvision AlexNet file: {', '.join(missing[:3])} missing")
+            raise ValueError(f"not a torchvision AlexNet file: {first_few(missing, separator=', ')} missing")
         self.load_state_dict({name: state[name].float() for name in own})
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -111,7 +112,7 @@ class AlexNetFeatures(nn.Module):
         return taps
 
 
-def _vgg16(use_input_norm: bool) -> VGGFeatureExtractor:
-    """VGG16 with the last ReLU of each stage as taps."""
+def vgg16_taps(use_input_norm: bool) -> VGGFeatureExtractor:
+    """VGG16 that returns the last ReLU of each stage."""
     taps = [f"relu{stage}_{count}" for stage, count in enumerate(CONVS_PER_STAGE["vgg16"], 1)]
     return VGGFeatureExtractor(taps, "vgg16", use_input_norm=use_input_norm)

@@ -1,33 +1,24 @@
-"""Luma of images, rounding to 8 bit, borders: what all metrics have in common."""
+"""What metrics do to images before they compare them: rounding to 8 bit, cropping, luma."""
 
-import torch
 from torch import Tensor
 
-# BT.601, studio range: RGB in [0, 1] -> Y in 16..235, Cb and Cr in 16..240; before the division by 255.
-YCBCR_MATRIX = ((65.481, 128.553, 24.966), (-37.797, -74.203, 112.0), (112.0, -93.786, -18.214))
-YCBCR_OFFSET = (16.0, 128.0, 128.0)
+# ITU-R BT.601, studio range: RGB in [0, 1] -> Y in 16..235.
+LUMA_WEIGHTS, LUMA_OFFSET = (65.481, 128.553, 24.966), 16.0
 
 
 def quantise(x: Tensor) -> Tensor:
-    """Float image in about [0, 1] -> float32 multiples of 1/255 in [0, 1]; halves are rounded to even."""
+    """Round images in about [0, 1] to 8 bit: float32 multiples of 1/255 in [0, 1]. Rounds half to even."""
     return x.float().mul(255).clamp(0, 255).round().div(255)
-
-
-def rgb_to_ycbcr(x: Tensor) -> Tensor:
-    """RGB (..., 3, H, W) in [0, 1] -> Y, Cb, Cr (..., 3, H, W): BT.601 studio range (Y 16..235) divided by 255."""
-    matrix = torch.tensor(YCBCR_MATRIX, dtype=x.dtype, device=x.device)
-    offset = torch.tensor(YCBCR_OFFSET, dtype=x.dtype, device=x.device)
-    # A sum of products rather than a matrix product, which a GPU may round to TF32.
-    return ((matrix[:, :, None, None] * x.unsqueeze(-4)).sum(-3) + offset[:, None, None]) / 255
 
 
 def rgb_to_y(x: Tensor) -> Tensor:
     """RGB (..., 3, H, W) in [0, 1] -> Y (..., 1, H, W): BT.601 studio range (16..235) divided by 255."""
-    red, green, blue = (c * x[..., i : i + 1, :, :] for i, c in enumerate(YCBCR_MATRIX[0]))
-    return (red + green + blue + YCBCR_OFFSET[0]) / 255
+    red, green, blue = (c * x[..., i : i + 1, :, :] for i, c in enumerate(LUMA_WEIGHTS))
+    return (red + green + blue + LUMA_OFFSET) / 255
 
 
-def _batch(sr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
+def as_batch(sr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
+    """RGB images (N, 3, H, W) or (3, H, W) as (N, 3, H, W). ValueError if their shapes differ."""
     if sr.shape != hr.shape or sr.ndim not in (3, 4) or sr.shape[-3] != 3:
         raise ValueError(
             f"a metric compares RGB images of one size, (N, 3, H, W) or (3, H, W); found {tuple(sr.shape)} and "
@@ -37,14 +28,14 @@ def _batch(sr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def crop(x: Tensor, border: int) -> Tensor:
-    """Images (..., H, W) without `border` pixels at each side; ValueError where that leaves nothing."""
+    """Cut `border` pixels off each side of (..., H, W). ValueError if that leaves nothing."""
     if border < 0 or min(x.shape[-2:]) <= 2 * border:
         raise ValueError(f"a border of {border} leaves nothing of {x.shape[-2]}x{x.shape[-1]}: lower crop_border")
     return x[..., border : x.shape[-2] - border, border : x.shape[-1] - border]
 
 
-def _compared(x: Tensor, crop_border: int, test_y_channel: bool) -> Tensor:
-    """Cropped, in float64, Y or RGB."""
+def cropped_channels(x: Tensor, crop_border: int, test_y_channel: bool) -> Tensor:
+    """Cropped luma (N, 1, h, w) or RGB (N, 3, h, w) in float64."""
     x = crop(x, crop_border)
     x = (x.cpu() if x.device.type == "mps" else x).double()  # MPS has no float64
     return rgb_to_y(x) if test_y_channel else x

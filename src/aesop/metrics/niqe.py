@@ -1,8 +1,8 @@
-"""NIQE, the natural image quality evaluator (Mittal et al., IEEE Signal Processing Letters, 2013): no reference, lower is
+"""NIQE, the natural image quality evaluator (Mittal et al., IEEE Signal Processing Letters, 2013). No reference; lower is
 better.
 
-How far the statistics of an image's 96x96 blocks are from those of pristine photographs. Follows BasicSR's version of the
-authors' MATLAB code: planes in float32 (sums in float64), the shape parameter picked from a grid of 0.001.
+NIQE is the distance between the statistics of an image's 96x96 blocks and those of pristine photographs. This follows
+BasicSR's version of the authors' MATLAB code: planes in float32 (sums in float64), shape parameters from a grid of 0.001.
 """
 
 import math
@@ -25,25 +25,25 @@ from aesop.weights.pretrained import find_file
 BLOCK = 96
 FEATURES = 36  # 18 at each of two scales
 WINDOW, SIGMA = 7, 7 / 6
-# Neighbours whose products are looked at: right, below, and the two diagonals.
+# Neighbours whose products are modelled: right, below, and the two diagonals.
 SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
 SHAPES = 0.2 + 0.001 * torch.arange(9801, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
 class NIQE:
-    """The distance from pristine photographs, whose features have this mean (36,) and covariance (36, 36), in float64."""
+    """Mean (36,) and covariance (36, 36) of the features of pristine photographs, in float64."""
 
     mean: Tensor
     covariance: Tensor
 
     @classmethod
     def from_weights(cls, path: str | PathLike | None = None) -> Self:
-        """With BasicSR's parameter file (niqe_pris_params.npz) at the given path, or else where it is found.
+        """Read BasicSR's parameter file (niqe_pris_params.npz) at the given path, by default where `find_file` finds it.
 
         Raises:
-            WeightsNotFound: nowhere on this machine; the message gives the remedy.
-            WeightsError: a file that is something else.
+            WeightsNotFound: It is not on this machine; the message says where to get it.
+            WeightsError: The file is something else.
         """
         path = find_file("niqe") if path is None else Path(path)
         try:
@@ -51,17 +51,17 @@ class NIQE:
                 mean, covariance = (np.asarray(file[f"{name}_pris_param"], np.float64) for name in ("mu", "cov"))
             mean, covariance = mean.reshape(FEATURES), covariance.reshape(FEATURES, FEATURES)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise WeightsError(f"{path} holds no NIQE parameters (mu_pris_param, cov_pris_param): {error}") from error
+            raise WeightsError(f"{path} has no NIQE parameters (mu_pris_param, cov_pris_param): {error}") from error
         return cls(torch.from_numpy(mean), torch.from_numpy(covariance))
 
     @torch.no_grad()
     def __call__(self, sr: Tensor, crop_border: int = 0) -> Tensor:
-        """NIQE of the luma, rounded to whole levels, of RGB images (N, 3, H, W) or (3, H, W) in about [0, 1]: (N,).
+        """NIQE of RGB images (N, 3, H, W) or (3, H, W) in about [0, 1], on luma rounded to whole levels: (N,).
 
-        NaN for an image without two blocks that vary: a flat one has no statistics.
+        NaN for an image with fewer than two blocks that vary, because flat blocks have no statistics.
 
         Raises:
-            ValueError: for another shape, or an image too small: see `check_size`.
+            ValueError: Another shape, or an image that is too small (see `check_size`).
         """
         if sr.ndim not in (3, 4) or sr.shape[-3] != 3:
             raise ValueError(f"NIQE takes RGB images (N, 3, H, W) or (3, H, W), found {tuple(sr.shape)}")
@@ -74,7 +74,7 @@ class NIQE:
         return self.distance(features(plane))
 
     def distance(self, rows: Tensor) -> Tensor:
-        """From pristine photographs to blocks of the given features (B, 36), equation 10; NaN below two complete ones."""
+        """Equation 10 for blocks with the given features (B, 36). NaN if fewer than two blocks have all features."""
         complete = rows[~rows.isnan().any(1)]
         if len(complete) < 2:
             return torch.tensor(math.nan, dtype=torch.float64)
@@ -84,16 +84,16 @@ class NIQE:
 
 
 def check_size(height: int, width: int) -> None:
-    """Raise ValueError for an image, its border cut off, that has no two 96x96 blocks: their spread is what is measured."""
+    """Raise ValueError for a cropped image with fewer than two 96x96 blocks, whose covariance NIQE needs."""
     if (height // BLOCK) * (width // BLOCK) < 2:
         raise ValueError(
-            f"NIQE needs two blocks of {BLOCK}x{BLOCK}, an image of {BLOCK}x{2 * BLOCK} pixels at least after cropping; "
-            f"found {width}x{height}. Leave the image out, or niqe"
+            f"NIQE needs two blocks of {BLOCK}x{BLOCK}: at least {BLOCK}x{2 * BLOCK} pixels after cropping; "
+            f"found {width}x{height}. Leave out the image or the metric"
         )
 
 
 def features(plane: Tensor) -> Tensor:
-    """The 36 features of every whole 96x96 block of a gray image (H, W) in 0..255: (B, 36), float64."""
+    """The 36 features of each complete 96x96 block of a gray image (H, W) in 0..255: (B, 36), float64."""
     rows, columns = (side // BLOCK for side in plane.shape)
     plane = plane[: rows * BLOCK, : columns * BLOCK].float()
     scales = []
@@ -106,15 +106,15 @@ def features(plane: Tensor) -> Tensor:
 
 
 def normalise(plane: Tensor) -> Tensor:
-    """(I - mean) / (deviation + 1) of the Gaussian window around each pixel of (H, W), equation 1."""
+    """Equation 1: (I - mean) / (deviation + 1), both of the Gaussian window around each pixel of (H, W)."""
     mean = _smooth(plane)
     deviation = (_smooth(plane.square()) - mean.square()).abs().sqrt()
     return (plane - mean) / (deviation + 1)
 
 
 def _smooth(plane: Tensor) -> Tensor:
-    """Gaussian mean around each pixel of a float32 plane (H, W), edge pixels repeated. Summed in float64, so that a flat
-    area comes out exactly flat."""
+    """Gaussian mean around each pixel of a float32 plane (H, W), with edge pixels repeated. Sums in float64 keep flat areas
+    exactly flat."""
     distance = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
     window = torch.exp(-(distance**2) / (2 * SIGMA**2))
     window = window / window.sum()
@@ -123,8 +123,8 @@ def _smooth(plane: Tensor) -> Tensor:
 
 
 def block_features(blocks: Tensor) -> Tensor:
-    """(B, side, side) normalised pixels -> (B, 18): shape and scale of their distribution, and of each of the four
-    distributions of neighbours' products its shape, mean and two scales (section II)."""
+    """Normalised pixels (B, side, side) -> (B, 18): shape and scale of their distribution; shape, mean and scales of the
+    products of neighbours in four directions (section II)."""
     shape, left, right = fit_aggd(blocks)
     columns = [shape, (left + right) / 2]
     for shift in SHIFTS:
@@ -134,9 +134,9 @@ def block_features(blocks: Tensor) -> Tensor:
 
 
 def fit_aggd(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Asymmetric generalised Gaussians of (B, ...) by moment matching: shape alpha, scales left and right of 0, (B,) each.
+    """Fit asymmetric generalised Gaussians to (B, ...) by moment matching: shape, left scale and right scale, (B,) each.
 
-    A scale is NaN without values on its side, and the shape then is the smallest (0.2), as published.
+    Without values on one side of 0, the scale of that side is NaN and the shape is the smallest one (0.2), as in BasicSR.
     """
     x = x.flatten(1).double()
     squares, below, above = x.square(), x < 0, x > 0

@@ -1,50 +1,86 @@
-"""Metrics of the pyiqa package."""
+"""Metrics of the pyiqa package (Chen and Mo, IQA-PyTorch), by their names there. pyiqa downloads their weights itself."""
 
+from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from aesop.metrics import PYIQA, metric_info
-from aesop.metrics.luma import _batch, crop, quantise
+from aesop.metrics.luma import as_batch, crop, quantise
+from aesop.metrics.metric_info import MetricInfo
+
+PYIQA = "pyiqa:"
+"""Prefix of their names in option files."""
+PYIQA_NAMES = ("musiq", "maniqa", "clipiqa")
+"""Those that papers report need no prefix."""
+
+
+def pyiqa_info(name: str) -> MetricInfo:
+    """What pyiqa says of its metric.
+
+    Raises:
+        ValueError: pyiqa is not installed, has no such metric, or the metric measures sets of images.
+    """
+    facts = _facts(name)
+    return MetricInfo(
+        name.upper(),
+        ".4f",
+        lambda s: partial(PyIQA(name, s.device), crop_border=s.crop_border),
+        higher_is_better=not facts.get("lower_better", False),
+        needs_reference=facts.get("metric_mode") == "FR",
+    )
+
+
+def _facts(name: str) -> dict[str, Any]:
+    """pyiqa's description of a metric: `metric_mode` (FR or NR), `lower_better` ..."""
+    try:
+        known = import_module("pyiqa.default_model_configs").DEFAULT_CONFIGS
+    except ImportError as error:
+        lacks = "is not installed" if (error.name or "").startswith("pyiqa") else f"cannot be imported ({error})"
+        raise ValueError(
+            f'{name!r} is a metric of pyiqa, which {lacks}: pip install "aesop-sr[iqa]" (pyiqa\'s licences, PolyForm '
+            "Noncommercial and S-Lab, forbid commercial use)"
+        ) from error
+    if name not in known:
+        near = ", ".join(get_close_matches(name, known, n=4, cutoff=0.4)) or "pyiqa.list_models() names all"
+        raise ValueError(f"pyiqa has no metric {name!r}; the nearest: {near}")
+    if "fid" in name or name == "inception_score":
+        raise ValueError(f"{name!r} measures a whole set of images, but here each image is measured: leave it out")
+    return known[name]
 
 
 class PyIQA:
-    """A metric of the pyiqa package (Chen and Mo, IQA-PyTorch) by its name there; pyiqa downloads its weights itself.
+    """A metric of pyiqa: RGB (N, 3, H, W) in about [0, 1], and HR if the metric needs it -> (N,).
 
     Raises:
-        ValueError: pyiqa is not installed, has no such metric, or cannot set it up (the weights cannot be downloaded).
+        ValueError: pyiqa cannot set the metric up, or cannot measure these images.
     """
 
     def __init__(self, name: str, device: torch.device):
         self.name = name
-        self.needs_reference = metric_info(PYIQA + name).needs_reference
+        self.needs_reference = pyiqa_info(name).needs_reference
         try:
             self.measure = import_module("pyiqa").create_metric(name, device=device)
-        except Exception as error:  # of any kind: the network's, its libraries', its own
+        except Exception as error:  # the network's, its libraries' or its own
             if isinstance(error, ImportError):
-                remedy = 'A package it needs is missing: pip install "aesop-sr[iqa]" installs them all'
+                remedy = 'A package it needs is missing: pip install "aesop-sr[iqa]" installs all of them'
             else:
                 remedy = (
-                    "It downloads a metric's weights at first use: let this machine go online once, or copy the folder "
-                    "hub/pyiqa of PyTorch's cache from one that did"
+                    "It downloads a metric's weights at first use: connect this machine to the internet once, or copy the "
+                    "folder hub/pyiqa of PyTorch's cache from a machine that has them"
                 )
-            raise ValueError(f"pyiqa could not set up {name!r} ({_said(error)}). {remedy}") from error
+            raise ValueError(f"pyiqa could not set up {name!r} ({_first_line(error)}). {remedy}") from error
 
     def __call__(self, sr: Tensor, hr: Tensor | None = None, crop_border: int = 0) -> Tensor:
-        """(N,) for RGB images (N, 3, H, W) in about [0, 1]; HR for the metrics that need it only.
-
-        Raises:
-            ValueError: the images do not fit each other, or pyiqa cannot measure them.
-        """
-        images = _batch(sr, hr) if self.needs_reference and hr is not None else _batch(sr, sr)[:1]
+        images = as_batch(sr, hr) if self.needs_reference and hr is not None else as_batch(sr, sr)[:1]
         images = [crop(quantise(image), crop_border) for image in images]
         try:
             return self.measure(*images).flatten().double().cpu()
         except Exception as error:  # as above
-            raise ValueError(f"pyiqa could not measure {self.name!r} ({_said(error)})") from error
+            raise ValueError(f"pyiqa could not measure {self.name!r} ({_first_line(error)})") from error
 
 
-def _said(error: Exception) -> str:
-    """The first line of what an error says, and its kind."""
+def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"

@@ -1,4 +1,4 @@
-"""The one place that knows which devices exist and in what precision the networks run."""
+"""Devices: which exist, how much memory they have, and in which precision networks run on them."""
 
 import logging
 import os
@@ -13,10 +13,10 @@ log = logging.getLogger("aesop")
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """`auto` -> CUDA, else Apple's MPS, else CPU; or the named device (`cpu`, `cuda`, `cuda:1`, `mps`).
+    """The named device (`cpu`, `cuda`, `cuda:1`, `mps`). `auto` prefers CUDA, then Apple's MPS, then the CPU.
 
     Raises:
-        ValueError: when the named device is unknown or not there.
+        ValueError: The device is unknown or not available.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -27,7 +27,7 @@ def pick_device(name: str = "auto") -> torch.device:
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not present.get(device.type, False):
         there = ", ".join(kind for kind, ok in present.items() if ok)
-        raise ValueError(f"device {name!r} is not available to this PyTorch; available: {there} (or use auto)")
+        raise ValueError(f"device {name!r} is not available to this PyTorch; use {there} or auto")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {name!r} does not exist: {torch.cuda.device_count()} CUDA device(s) are visible")
     return device
@@ -35,13 +35,13 @@ def pick_device(name: str = "auto") -> torch.device:
 
 @contextmanager
 def algorithms(deterministic: bool) -> Generator[None]:
-    """How a training computes: with the convolutions that are the fastest for its shapes, tried out at their first call.
+    """Choose the algorithms of a training: cuDNN's fastest for each shape, or with `deterministic` only reproducible ones.
 
-    Deterministic: with deterministic algorithms only; an operation that has none raises RuntimeError.
+    An operation without a deterministic algorithm then raises RuntimeError.
     """
     former, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it once, when it starts
         torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = not deterministic
     try:
@@ -52,7 +52,7 @@ def algorithms(deterministic: bool) -> Generator[None]:
 
 
 def memory_of(device: torch.device) -> int | None:
-    """A device's memory in bytes; None where that is not known."""
+    """A device's total memory in bytes; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     if device.type == "mps":
@@ -63,7 +63,7 @@ def memory_of(device: torch.device) -> int | None:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait for what the device was given to do."""
+    """Wait until the device has finished its queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -74,7 +74,7 @@ OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", 
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """CUDA has a class for it; MPS, the CPU's allocator, cuDNN and cuBLAS only say so in the text of a RuntimeError."""
+    """CUDA raises its own class; MPS, the CPU allocator, cuDNN and cuBLAS raise a RuntimeError with a message."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in OUT_OF_MEMORY)
@@ -82,26 +82,23 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @cache
 def reason_against_bf16(device: torch.device) -> str | None:
-    """Why a device cannot do bfloat16, or does it slower than float32 (many times, without instructions for it).
-
-    None: it can, or that is not known.
-    """
+    """Why bfloat16 does not work on a device, or is slower than float32 there. None if it is fast, or if that is unknown."""
     if device.type == "cuda":
         with torch.cuda.device(device):
             if not torch.cuda.is_bf16_supported(including_emulation=False):
-                return f"{torch.cuda.get_device_name(device)} has no instructions for it"
+                return f"{torch.cuda.get_device_name(device)} has no bfloat16 instructions"
     if device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64") and not _x86_has_bf16():
-        return "this processor has no instructions for it"
+        return "this processor has no bfloat16 instructions"
     if device.type == "mps":
         try:
             torch.zeros(1, dtype=torch.bfloat16, device=device)
         except (RuntimeError, TypeError):
-            return "this version of macOS has no bfloat16"
+            return "this version of macOS does not support bfloat16"
     return None
 
 
 def _x86_has_bf16() -> bool:
-    """AVX512_BF16 or AMX, as PyTorch finds them; a PyTorch that cannot tell is not contradicted."""
+    """Whether PyTorch finds AVX512_BF16 or AMX. True if this version of PyTorch does not know."""
     try:
         return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     except AttributeError:
@@ -109,9 +106,9 @@ def _x86_has_bf16() -> bool:
 
 
 def autocast(device: torch.device, precision: str = "fp32") -> AbstractContextManager:
-    """The context the networks run in: nothing for fp32, bfloat16 autocast for bf16. Losses stay in fp32.
+    """The context in which networks run: bfloat16 autocast for `bf16`, nothing for `fp32`. Losses stay in fp32.
 
-    Where bf16 would be slower than fp32, fp32 is used, and a line says so once.
+    Where bf16 would be slower than fp32, networks run in fp32, with one warning.
     """
     if precision == "fp32":
         return nullcontext()
@@ -123,7 +120,7 @@ def autocast(device: torch.device, precision: str = "fp32") -> AbstractContextMa
 @cache
 def _pays(device: torch.device) -> bool:
     if reason := reason_against_bf16(device):
-        log.warning("precision: bf16 is left out, because %s; fp32 is used", reason)
+        log.warning("precision: falling back from bf16 to fp32: %s", reason)
     return reason is None
 
 

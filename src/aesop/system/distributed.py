@@ -1,6 +1,7 @@
-"""Several processes under torchrun: who am I, averaging gradients, statistics of all. One process needs none of it.
+"""Training in several processes under torchrun: process group, gradient averaging, synchronised BatchNorm, collectives.
 
-Several processes are to give what one gives with a batch of all their samples.
+N processes compute what one process computes with a batch of all their samples. With one process every function here
+returns its input.
 """
 
 import os
@@ -18,14 +19,14 @@ from torch import Tensor, nn
 
 from aesop.system.device import pick_device
 
-# The main process saves while the others wait for it, and one of them may have a much larger image to measure.
-PATIENCE = timedelta(hours=3)
+# Processes wait while rank 0 saves, or while another one measures a much larger image.
+TIMEOUT = timedelta(hours=3)
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among `size` ones."""
+    """This process and its device, among `size` processes."""
 
     rank: int = 0
     size: int = 1
@@ -38,12 +39,12 @@ class World:
 
 @contextmanager
 def init_distributed(device_name: str) -> Generator[World]:
-    """Join the processes torchrun started (its environment variables tell), or stand alone; leave at the end.
+    """Join the process group if torchrun started this process, and destroy the group at the end.
 
-    Once per command: torchrun's processes cannot form a second group.
+    Enter it once per command: the processes of one torchrun cannot form a second group.
 
     Raises:
-        ValueError: for a device that is not there, or more processes than devices.
+        ValueError: The device is not available, or there are more processes than devices.
     """
     device = pick_device(device_name)
     if device.type == "cuda" and device.index is not None:
@@ -60,13 +61,13 @@ def init_distributed(device_name: str) -> Generator[World]:
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     on_cuda = device.type == "cuda"
-    # PyTorch's optimisers import torch.distributed.nn, whose functions keep the group of that moment as their default. It
-    # would outlive the end below, and its threads, still at work when Python exits, now and then abort the process.
-    dist.init_process_group("nccl" if on_cuda else "gloo", timeout=PATIENCE, device_id=device if on_cuda else None)
+    # torch.distributed.nn must be imported before the group exists (see above): its functions keep the group of their import
+    # as a default. Such a group outlives its destruction, and its threads sometimes abort the process at exit.
+    dist.init_process_group("nccl" if on_cuda else "gloo", timeout=TIMEOUT, device_id=device if on_cuda else None)
     try:
         yield World(dist.get_rank(), dist.get_world_size(), device)
     except BaseException:
-        first_to_fail()  # before the others see the connection close, and fail for that
+        first_to_fail()  # before the other processes fail because the connection closes
         raise
     finally:
         dist.destroy_process_group()
@@ -74,9 +75,9 @@ def init_distributed(device_name: str) -> Generator[World]:
 
 @cache
 def first_to_fail() -> bool:
-    """Whether this process of torchrun's is the first that ends early: the one that says why. The answer stays.
+    """Whether this is the first of torchrun's processes to fail, which is the one that reports why. The answer is cached.
 
-    The others meet the same fault, or fail because this one is missing.
+    The others fail for the same reason, or because this one is gone.
     """
     if "RANK" not in os.environ:
         return True
@@ -86,18 +87,18 @@ def first_to_fail() -> bool:
             os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=timedelta(seconds=5)
         )
         return store.add(f"aesop/failed/{attempt}", 1) == 1
-    except (KeyError, RuntimeError):  # nobody is there to ask
+    except (KeyError, RuntimeError):  # no store to ask
         return True
 
 
 def average_gradients(world: World, net: nn.Module, compression: str = "none") -> None:
-    """Replace each gradient by its mean over the processes, in one flat exchange.
+    """Replace each gradient by its mean over the processes, with one all-reduce of all gradients.
 
-    Done by hand after backward instead of through DistributedDataParallel: a GAN step runs a network several times with
-    parts frozen, which DDP's hooks forbid or make slow; the sum is the same.
+    DistributedDataParallel does not fit: a GAN step runs a network several times with some parts frozen, which DDP's hooks
+    forbid or slow down.
 
     Args:
-        compression: `none`, or `bf16`: the gradients travel, and are summed, as bfloat16.
+        compression: `bf16` sends and sums the gradients as bfloat16; `none` as they are.
     """
     if world.size == 1:
         return
@@ -111,7 +112,7 @@ def average_gradients(world: World, net: nn.Module, compression: str = "none") -
 
 
 class _Total(torch.autograd.Function):
-    """The sum over the processes. Each one's loss depends on every one's summand: the gradient is a sum as well."""
+    """Differentiable all-reduce (sum). Every process's loss depends on every summand, so the gradient is summed as well."""
 
     @staticmethod
     def forward(ctx: Any, summand: Tensor) -> Tensor:
@@ -125,15 +126,15 @@ class _Total(torch.autograd.Function):
 
 
 def mean_of_all(world: World, values: Tensor) -> Tensor:
-    """Mean of the elements in all processes, where `values` has one shape: a scalar whose gradient reaches all of them."""
+    """Mean over the elements of all processes (equal shapes): a scalar. Gradients reach every process."""
     mean = values.mean()
     return mean if world.size == 1 else _Total.apply(mean) / world.size
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm in training by the statistics of all processes' inputs (N, C, H, W) of one shape; else PyTorch's own.
+    """BatchNorm whose training statistics cover the inputs (N, C, H, W; equal shapes) of all processes.
 
-    For every device; PyTorch's SyncBatchNorm is for GPUs only.
+    Works on every device; PyTorch's SyncBatchNorm needs a GPU.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -154,7 +155,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        """Move the running statistics; the variance there is the unbiased one of all `count` values."""
+        """Update the running statistics; like PyTorch's, the running variance is the unbiased one of `count` values."""
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -165,7 +166,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
 
 
 def synchronised(world: World, net: nn.Module) -> nn.Module:
-    """The network itself, its BatchNorms now those of all processes: same tensors and names, another forward."""
+    """Turn the network's BatchNorms into SyncedBatchNorm2d in place, if there are several processes; returns the network."""
     if world.size > 1:
         for module in net.modules():
             if type(module) is nn.BatchNorm2d:
@@ -174,12 +175,12 @@ def synchronised(world: World, net: nn.Module) -> nn.Module:
 
 
 def share_of(world: World, items: Sequence[Item]) -> Sequence[Item]:
-    """This process's share: every `world.size`-th, from its rank on."""
+    """The items of this process: every `world.size`-th, starting at its rank."""
     return items[world.rank :: world.size]
 
 
 def gathered(world: World, results: list[Item]) -> list[Item]:
-    """The results of every process's `share_of` some items, in the items' order. They must be picklable."""
+    """All processes' results for their `share_of` the items, in the order of the items. Results must be picklable."""
     if world.size == 1:
         return results
     shares: list[Any] = [None] * world.size
@@ -188,7 +189,7 @@ def gathered(world: World, results: list[Item]) -> list[Item]:
 
 
 def broadcast_state(world: World, modules: Iterable[nn.Module]) -> None:
-    """Give every process the main one's parameters and buffers."""
+    """Copy rank 0's parameters and buffers to every process."""
     if world.size > 1:
         for module in modules:
             for tensor in module.state_dict().values():
@@ -196,7 +197,7 @@ def broadcast_state(world: World, modules: Iterable[nn.Module]) -> None:
 
 
 def average_scalars(world: World, scalars: dict[str, Tensor]) -> dict[str, float]:
-    """Logged scalars, averaged over the processes, as floats: the one place where they reach the CPU."""
+    """Logged scalars as floats, averaged over the processes. Scalars move to the CPU only here."""
     if not scalars:
         return {}
     stacked = torch.stack([value.float() for value in scalars.values()])
@@ -206,23 +207,19 @@ def average_scalars(world: World, scalars: dict[str, Tensor]) -> dict[str, float
     return dict(zip(scalars, stacked.tolist(), strict=True))
 
 
-# All processes have to stop at the same step: every so many steps they ask each other.
+# Processes must stop at the same step. They exchange their signals once in this many steps.
 AGREE_EVERY = 10
 
 
 def agreed_signal(world: World, number: int, iteration: int) -> int:
-    """The signal to stop for after this step, the same in all processes; 0: go on."""
+    """The signal to stop for after this step, the same in all processes; 0 means continue."""
     if world.size == 1:
         return number
-    if iteration % AGREE_EVERY:
-        return 0
-    shared = torch.tensor(number, device=world.device)
-    dist.all_reduce(shared, dist.ReduceOp.MAX)
-    return int(shared.item())
+    return 0 if iteration % AGREE_EVERY else _largest(world, number)
 
 
 def agreed(world: World, value: Any) -> Any:
-    """The main process's value, in all processes. It must be picklable."""
+    """Rank 0's value, in all processes. It must be picklable."""
     if world.size == 1:
         return value
     shared = [value]
@@ -231,12 +228,14 @@ def agreed(world: World, value: Any) -> Any:
 
 
 def any_of(world: World, flag: bool) -> bool:
-    """Whether some process says so; all of them have to ask."""
-    if world.size == 1:
-        return flag
-    shared = torch.tensor(int(flag), device=world.device)
+    """Whether the flag is set in any process. Every process must call this."""
+    return flag if world.size == 1 else bool(_largest(world, int(flag)))
+
+
+def _largest(world: World, number: int) -> int:
+    shared = torch.tensor(number, device=world.device)
     dist.all_reduce(shared, dist.ReduceOp.MAX)
-    return bool(shared.item())
+    return int(shared.item())
 
 
 def barrier(world: World) -> None:

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one, and telling whether one is what it was."""
+"""Atomic writes: a reader never sees half a file. Also SHA-256 sums and lines of JSON."""
 
 import hashlib
 import json
@@ -8,21 +8,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _UMASK = os.umask(0o022)
-os.umask(_UMASK)  # it can only be read by setting it
+os.umask(_UMASK)  # the only way to read the umask is to set it
 
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Generator[Path]:
-    """Yield a temporary path beside `path` (same suffix); on success it is renamed over `path`, on failure removed.
+    """Yield a temporary path in the folder of `path`, with its suffix. On success rename it to `path`, on failure remove it.
 
-    Missing folders are made. A crash or a full disk leaves the former file as it was.
+    Creates missing folders. A crash or a full disk leaves the previous file as it was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem[:40]}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
-        # Some writers make files that only their owner can read.
+        # Some writers (safetensors) create files that only their owner can read.
         temporary.chmod(0o666 & ~_UMASK)
         os.replace(temporary, path)
     finally:
@@ -30,13 +30,13 @@ def replacing(path: str | os.PathLike) -> Generator[Path]:
 
 
 def sha256_of(path: Path) -> str:
-    """A file's SHA-256, in hexadecimal digits."""
+    """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def append_line(file: Path, content: dict) -> None:
-    """Add a line of JSON; what a full disk cuts off is taken back."""
+    """Append a line of JSON. If the disk is full, remove the incomplete line."""
     size = file.stat().st_size if file.exists() else 0
     try:
         with file.open("a", encoding="utf-8") as lines:

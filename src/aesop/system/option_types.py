@@ -1,4 +1,4 @@
-"""Types that every section of options is made of."""
+"""The base class of all option sections, and the types of their fields."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 
 def _whole(value: Any) -> Any:
-    """YAML reads 5e3 as a string; counts written like that are meant as whole numbers."""
+    """Accept 5e3 for a count, which YAML reads as a string."""
     if isinstance(value, str):
         try:
             value = float(value)
@@ -21,18 +21,18 @@ Count = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
 Positive = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
 Side = Annotated[Positive, Field(le=16_384)]
 Weight = Annotated[float, Field(ge=0)]
-# All numbers in the options of a network together; in the widest networks known they add up to half of this.
+# Largest sum of the numbers in a network's options. In the widest known networks they add up to half of it.
 MAX_NETWORK_NUMBERS = 2048
 
 
 def check_network_numbers(options: Any) -> None:
-    """Raise ValueError for numbers in a network's options, at any depth, with which building it has no end."""
+    """Raise ValueError if the numbers in a network's options, at any depth, are so large that building it never ends."""
     numbers = list(_numbers(options))
     if sum(size for size, _ in numbers) > MAX_NETWORK_NUMBERS:
         largest, name = max(numbers)
         raise ValueError(
-            f"{name}: {largest:.6g} is too large: the numbers of a network's options add up to {MAX_NETWORK_NUMBERS} at "
-            "most, far more than those of any network known"
+            f"{name}: {largest:.6g} is too large: the numbers in a network's options may add up to {MAX_NETWORK_NUMBERS}, "
+            "twice the sum of the widest known network"
         )
 
 
@@ -48,12 +48,12 @@ def _numbers(value: Any, name: str = "") -> Iterator[tuple[float, str]]:
 
 
 def _name_below(value: str) -> str:
-    """A name of a folder or file, or of one in sub-folders, that leads to no place outside the folder it is put in."""
+    """Accept the name of a file or folder, possibly in sub-folders, that stays inside the folder it is joined to."""
     nowhere = {"", ".", ".."} & set(re.split(r"[/\\]", value))
     if nowhere or value.startswith("~") or re.search(r"[\x00-\x1f\x7f]", value):
         raise ValueError(
-            f"{value[:100]!r} becomes a part of a path: it must not be empty, begin or end with /, begin with ~, have . or "
-            ".. as a part, or control characters"
+            f"{value[:100]!r} becomes part of a path: it must not be empty, begin or end with /, begin with ~, contain "
+            "control characters, or have . or .. as a part"
         )
     return value
 

@@ -1,7 +1,7 @@
-"""Signals that end a training: the step is finished, the state saved, the process leaves with 128 + the signal's number.
+"""Signals that stop a training: it finishes the step, saves its state and exits with 128 + the number of the signal.
 
-SIGINT (Ctrl-C, exit code 130), SIGTERM (a cluster's pre-emption, 143) and SIGUSR1 (SLURM's `--signal=USR1@120`, 138). The
-second signal of a kind has its usual effect.
+SIGINT (Ctrl-C, exit code 130), SIGTERM (pre-emption by a cluster, 143) and SIGUSR1 (SLURM's `--signal=USR1@120`, 138). A
+second signal of the same kind has its usual effect.
 """
 
 import signal
@@ -13,7 +13,7 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1
 
 
 class Interrupted(Exception):
-    """A training was stopped by a signal after a whole step, and its state saved."""
+    """A signal stopped the training after a complete step; its state is saved."""
 
     def __init__(self, number: int, iteration: int):
         super().__init__(
@@ -23,7 +23,7 @@ class Interrupted(Exception):
 
 
 class Signals:
-    """While entered, a signal is remembered instead of ending the process. Only the main thread can do that."""
+    """While entered, stores a signal in `number` instead of ending the process. Works in the main thread only."""
 
     number: int = 0
 
