@@ -54,18 +54,11 @@ def test(config: TestConfig, console: Console, world: World | None = None) -> di
         skipped = [] if pairs.has_reference else [name for name in val.metrics if name not in no_reference]
         if skipped:
             console.print(f"{pairs.name}: {', '.join(skipped)} skipped: the set has no HR images", markup=False)
-        savers = {
-            method.name: image_saver(folder / "images" / method.result_name(section), val.suffix) for method in methods
-        }
+        folders = {method.name: folder / "images" / method.result_name(section) for method in methods}
+        savers = {name: image_saver(path, val.suffix) for name, path in folders.items()} if val.save_img else None
         start = time.perf_counter()
         results[section] = measure_methods(
-            methods,
-            pairs,
-            metrics,
-            world,
-            savers=savers if val.save_img else None,
-            views=views.get(section, 0),
-            view_side=view_side,
+            methods, pairs, metrics, world, savers=savers, views=views.get(section, 0), view_side=view_side
         )
         compared = f", {len(methods)} methods" if len(methods) > 1 else ""
         console.print(f"{pairs.name}: {len(pairs)} images{compared} in {time.perf_counter() - start:.1f} s")

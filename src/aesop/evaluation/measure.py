@@ -1,9 +1,8 @@
 """Measuring methods on the images of a test set."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -50,21 +49,9 @@ def measure(
     save: SaveImage | None = None,
     world: World = World(),  # noqa: B008
 ) -> list[Row]:
-    """Measure one method: one row per image. Without HR, only metrics that need no reference are measured.
-
-    The processes of `world` share the images; every process gets all rows.
-
-    Raises:
-        ValueError: naming the image that cannot be measured, and why.
-    """
-    rows = []
-    for index in share_of(world, range(len(pairs))):
-        sample = pairs[index]
-        row, sr = _measure_image(predict, sample, pairs.pairs[index].source.path, metrics, device)
-        rows.append(row)
-        if save is not None:
-            save(sample["name"], sr)
-    return gathered(world, rows)
+    """`measure_methods` for one method: one row per image."""
+    savers = {"": save} if save else None
+    return measure_methods([Method("", predict)], pairs, metrics, replace(world, device=device), savers=savers).rows[""]
 
 
 def measure_methods(
@@ -77,7 +64,7 @@ def measure_methods(
     views: int = 0,
     view_side: int = 0,
 ) -> SetResults:
-    """Measure several methods, reading every image once.
+    """Measure all methods on all images. Without HR, only metrics that need no reference are measured.
 
     The processes of `world` share the images; every process gets all results.
 
@@ -85,19 +72,35 @@ def measure_methods(
         savers: by method, where to save the images.
         views: how many images to keep a view of.
         view_side: largest side of a view in HR pixels.
+
+    Raises:
+        ValueError: naming the image that cannot be measured, and why.
     """
     measured = []
     for index in share_of(world, range(len(pairs))):
         sample, rows, images = pairs[index], {}, {}
         for method in methods:
-            row, sr = _measure_image(method.predict, sample, pairs.pairs[index].source.path, metrics, world.device)
-            rows[method.name], images[method.name] = row, sr
+            try:
+                sr = method.predict(sample["lq"], sample["gt"])
+                row = _measure_image(sr, sample["gt"], metrics, world.device)
+            except ValueError as error:
+                raise ValueError(f"{pairs.pairs[index].source}: {error}") from error
+            rows[method.name], images[method.name] = {"image": sample["name"], **row}, sr
             if savers:
                 savers[method.name](sample["name"], sr)
         measured.append((rows, View.of(sample, images, pairs.scale, view_side) if index < views else None))
     measured = gathered(world, measured)
     by_method = {method.name: [rows[method.name] for rows, _ in measured] for method in methods}
     return SetResults(pairs.name, by_method, [view for _, view in measured if view is not None])
+
+
+@torch.inference_mode()
+def _measure_image(
+    sr: np.ndarray, hr: np.ndarray | None, metrics: Mapping[str, Metric], device: torch.device
+) -> dict[str, float]:
+    images = [to_tensor(image)[None].to(device) for image in (sr, hr) if image is not None]
+    usable = {name: metric for name, metric in metrics.items() if hr is not None or not metric.info.needs_reference}
+    return {name: float(metric(*images).item()) for name, metric in usable.items()}
 
 
 def averages(rows: Sequence[Row]) -> dict[str, float]:
@@ -109,22 +112,3 @@ def averages(rows: Sequence[Row]) -> dict[str, float]:
 def image_saver(folder: Path, suffix: str | None) -> SaveImage:
     """Writes `<folder>/<name>_<suffix>.png`."""
     return lambda name, image: write_image(folder / f"{name}{f'_{suffix}' if suffix else ''}.png", image)
-
-
-def _measure_image(
-    predict: Predictor, sample: Mapping[str, Any], source: Path, metrics: Mapping[str, Metric], device: torch.device
-) -> tuple[Row, np.ndarray]:
-    """(Row, SR) of a sample {name, lq, gt} of MeasuredPairs."""
-    lq, gt = sample["lq"], sample["gt"]
-    try:
-        sr = predict(lq, gt)
-        images = [to_tensor(image)[None].to(device) for image in (sr, gt) if image is not None]
-        with torch.inference_mode():
-            values = {
-                name: float(metric(*images).item())
-                for name, metric in metrics.items()
-                if gt is not None or not metric.info.needs_reference
-            }
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from error
-    return {"image": sample["name"], **values}, sr
