@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import aesop
 from aesop.cli import app
-from aesop.commands.degrade import find_images, read_recipe, split_words
+from aesop.commands.degrade import read_recipe, split_words
 from aesop.data.degradation.operations import usm_sharpen
 from aesop.data.degradation.random_degradation import batch_generator, degrade
 from aesop.data.measured_pairs import MeasuredPairs
@@ -357,8 +357,19 @@ def test_mistakes_are_named(words, reason, photos, tmp_path, monkeypatch):
     assert contents(tmp_path) == before
 
 
-def test_two_images_of_one_name_are_refused(photos):
+def test_two_images_of_one_name_are_refused(photos, tmp_path):
+    gray = photos / "gray.png"
+    succeeded(gray, gray, *SMALL, "--set", tmp_path / "set")  # the same image twice is one
+    assert {name for name in contents(tmp_path / "set") if name.startswith("HR")} == {"HR/gray.png"}
     Image.fromarray(photo(7)).save(photos / "gray.jpg")
-    with pytest.raises(ValueError, match="both are named 'gray'"):
-        find_images([photos])
-    assert list(find_images([photos / "colour.png", photos / "colour.png"])) == ["colour"]
+    assert "both named 'gray'" in refused(photos, *SMALL)
+
+
+def test_images_of_a_pack_are_degraded_like_files(photos, tmp_path):
+    packed = CliRunner().invoke(app, ["prepare", "pack", str(photos), "-o", str(tmp_path / "photos.pack")])
+    assert packed.exit_code == 0, packed.output
+    succeeded(photos, *SMALL, "--set", tmp_path / "files")
+    succeeded(tmp_path / "photos.pack", *SMALL, "--set", tmp_path / "pack")
+    files, pack = (contents(tmp_path / name) for name in ("files", "pack"))
+    assert files.keys() == pack.keys()
+    assert all(files[name] == pack[name] for name in files if name.startswith("HR/"))

@@ -7,12 +7,13 @@ the seed and the image's number alone.
 import json
 import os
 import shutil
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 from rich.console import Console
 from rich.progress import track
@@ -22,8 +23,8 @@ from aesop.data.degradation.degrader import check_crop, smallest_image
 from aesop.data.degradation.operations import usm_sharpen
 from aesop.data.degradation.random_degradation import batch_generator, degrade
 from aesop.images.errors import ImageError
-from aesop.images.listing import IMAGE_EXTENSIONS, list_images
-from aesop.images.read import image_size, read_image_uint8
+from aesop.images.listing import IMAGE_EXTENSIONS, by_name, collect_images
+from aesop.images.read import ImageFile
 from aesop.images.resize import mod_crop
 from aesop.images.tensors import to_array, to_tensor
 from aesop.images.write import write_image
@@ -66,20 +67,22 @@ def run(
     if count < 1 or seed < 0:
         raise ValueError(f"-n must be 1 or more and --seed 0 or more, found {count} and {seed}")
     options, scale, title = read_recipe(config, overrides)
-    images = find_images(inputs)
-    files = list(images.values())
-    _check_sizes(files, options, scale)
+    images = list(by_name((image.stem, image) for image in collect_images(inputs)).values())
+    _check_sizes(images, options, scale)
     if folder is not None:
-        _check_folder(folder, files, overwrite)
+        _check_folder(folder, images, overwrite)
     if output is not None or folder is None:
         output = output or Path("degradations.html")
         check_crop(options, scale)
-        _check_sheet(output, files, count, overwrite)
-        results = [examples(path, options, scale, count, seed, number) for number, path in enumerate(files)]
+        _check_sheet(output, images, count, overwrite)
+        results = {
+            image.name: examples(image.read_uint8(), options, scale, count, batch_generator(seed, number))
+            for number, image in enumerate(images)
+        }
         if output.suffix.lower() == ".html":
-            write_page(output, files, results, options, f"x{scale}, seed {seed}, {title}")
+            write_page(output, results, options, f"x{scale}, seed {seed}, {title}")
         else:
-            write_image(output, mosaic(results))
+            write_image(output, mosaic(results.values()))
         console.print(f"written: {output}", markup=False, highlight=False)
     if folder is not None:
         write_set(folder, images, options, scale, seed, console)
@@ -121,72 +124,39 @@ def read_recipe(file: Path | None, overrides: Sequence[str] = ()) -> tuple[Degra
     return *found[-1], ", ".join([title, *overrides])
 
 
-def find_images(inputs: Sequence[Path]) -> dict[str, Path]:
-    """Name without suffix -> file, of input files and of all images below input folders.
-
-    Raises:
-        ValueError: naming all inputs that do not exist, are not images, or share a name.
-    """
-    found: dict[str, Path] = {}
-    faults = []
-    for given in inputs:
-        try:
-            files = [image.path for image in list_images(given)] if given.is_dir() else [given]
-        except ImageError as error:
-            faults.append(str(error))
-            continue
-        for path in files:
-            name = (path.relative_to(given) if given.is_dir() else Path(path.name)).with_suffix("").as_posix()
-            if not path.is_file():
-                faults.append(f"{path}: no such file or folder")
-            elif path.suffix.lower() not in IMAGE_EXTENSIONS:
-                faults.append(f"{path}: not an image file (known: {' '.join(IMAGE_EXTENSIONS)})")
-            elif found.setdefault(name, path) != path:
-                faults.append(f"{path} and {found[name]}: both are named {name!r}; rename one, or its folder")
-    if faults or not found:
-        raise ValueError("nothing was degraded:\n  " + "\n  ".join(faults or ["no image was named"]))
-    return found
-
-
-def examples(path: Path, options: DegradationOptions, scale: int, count: int, seed: int, number: int) -> list[Figure]:
+def examples(image: Image, options: DegradationOptions, scale: int, count: int, generator: torch.Generator) -> list[Figure]:
     """HR, sharpened HR, and `count` results of an image with what was drawn.
 
     The middle `crop_pad_size` pixels are degraded, as many as in training; of these the middle is shown.
     """
-    hr = _middle(mod_crop(read_image_uint8(path), scale), options.crop_pad_size, scale)
+    hr = _middle(mod_crop(image, scale), options.crop_pad_size, scale)
     sharpened = usm_sharpen(to_tensor(hr)[None])
-    lq, drawn = degrade(sharpened.expand(count, -1, -1, -1), options, scale, batch_generator(seed, number), per_sample=True)
+    lq, drawn = degrade(sharpened.expand(count, -1, -1, -1), options, scale, generator, per_sample=True)
     side = min(CELL, *hr.shape[:2]) // scale * scale
     zoom = CELL // side
-    notes = {"degraded": f"{hr.shape[1]}x{hr.shape[0]} pixels", "shown": f"the middle {side}x{side}"}
-    hr_figures = [
-        Figure(_middle(hr, side, scale), "HR", notes, zoom),
-        Figure(
-            _middle(to_array(sharpened[0]), side, scale),
-            "HR sharpened",
-            {"LR": "is made from this image, as in training"},
-            zoom,
+    hr_notes = {"degraded": f"{hr.shape[1]}x{hr.shape[0]} pixels", "shown": f"the middle {side}x{side}"}
+    sharpened_notes = {"LR": "is made from this image, as in training"}
+    return [
+        Figure(_middle(hr, side, scale), "HR", hr_notes, zoom),
+        Figure(_middle(to_array(sharpened[0]), side, scale), "HR sharpened", sharpened_notes, zoom),
+        *(
+            Figure(_middle(to_array(lr), side // scale, 1), f"LR {k}", steps, zoom * scale)
+            for k, (lr, steps) in enumerate(zip(lq, drawn, strict=True), 1)
         ),
     ]
-    return hr_figures + [
-        Figure(_middle(to_array(image), side // scale, 1), f"LR {k}", steps, zoom * scale)
-        for k, (image, steps) in enumerate(zip(lq, drawn, strict=True), 1)
-    ]
 
 
-def write_page(
-    output: Path, files: Sequence[Path], results: Sequence[Sequence[Figure]], options: DegradationOptions, subtitle: str
-) -> None:
+def write_page(output: Path, results: Mapping[str, Sequence[Figure]], options: DegradationOptions, subtitle: str) -> None:
     page = Page("Random degradations", subtitle)
-    for path, figures in zip(files, results, strict=True):
-        page.section(path.name)
+    for name, figures in results.items():
+        page.section(name)
         page.gallery(figures)
     page.section("Options")
     page.folded({"degradation": yaml.safe_dump(options.model_dump(mode="json"), sort_keys=False, default_flow_style=None)})
     page.write(output)
 
 
-def mosaic(results: Sequence[Sequence[Figure]], columns: int = 4, gap: int = 16) -> Image:
+def mosaic(results: Iterable[Sequence[Figure]], columns: int = 4, gap: int = 16) -> Image:
     """The images of all results without text; each result starts a new row."""
     pitch = CELL + gap
     rows = []
@@ -201,7 +171,7 @@ def mosaic(results: Sequence[Sequence[Figure]], columns: int = 4, gap: int = 16)
 
 
 def write_set(
-    folder: Path, images: Mapping[str, Path], options: DegradationOptions, scale: int, seed: int, console: Console
+    folder: Path, images: Sequence[ImageFile], options: DegradationOptions, scale: int, seed: int, console: Console
 ) -> None:
     """Write folder/HR/<name>.png, cropped to multiples of the scale, folder/LR/<name>.png, and what was drawn.
 
@@ -216,13 +186,13 @@ def write_set(
         "images": {},
     }
     with _replacing_set(folder) as temporary:
-        numbered = list(enumerate(images.items()))
-        for number, (name, path) in track(numbered, "degrading", console=console, disable=not console.is_terminal):
-            hr = mod_crop(read_image_uint8(path), scale)
+        numbered = list(enumerate(images))
+        for number, image in track(numbered, "degrading", console=console, disable=not console.is_terminal):
+            hr = mod_crop(image.read_uint8(), scale)
             lq, (steps,) = degrade(usm_sharpen(to_tensor(hr)[None]), options, scale, batch_generator(seed, number))
-            write_image(temporary / "HR" / f"{name}.png", hr)
-            write_image(temporary / "LR" / f"{name}.png", to_array(lq[0]))
-            record["images"][name] = steps
+            write_image(temporary / "HR" / f"{image.stem}.png", hr)
+            write_image(temporary / "LR" / f"{image.stem}.png", to_array(lq[0]))
+            record["images"][image.stem] = steps
         (temporary / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -246,43 +216,44 @@ def _replacing_set(folder: Path) -> Generator[Path]:
             folder.rmdir()
 
 
-def _check_sizes(files: Sequence[Path], options: DegradationOptions, scale: int) -> None:
+def _check_sizes(images: Sequence[ImageFile], options: DegradationOptions, scale: int) -> None:
     """From the files' headers, so that a small image does not stop a set halfway."""
     smallest = smallest_image(options, scale)
-    sizes = {path: image_size(path) for path in files}
-    small = [f"{path} ({w}x{h})" for path, (w, h) in sizes.items() if min(w, h) // scale * scale < smallest]
+    sizes = [(image, *image.size()) for image in images]
+    small = [f"{image} ({w}x{h})" for image, w, h in sizes if min(w, h) // scale * scale < smallest]
     if small:
         raise ImageError(
-            f"{len(small)} of {len(files)} images are too small to be degraded; sides of at least {smallest} pixels are "
+            f"{len(small)} of {len(images)} images are too small to be degraded; sides of at least {smallest} pixels are "
             f"needed after cropping to multiples of {scale}: {first_few(small)}. Leave them out, lower "
             "degradation.blur_kernel_size and blur_kernel_size2, or raise degradation.resize_range"
         )
 
 
-def _check_sheet(output: Path, files: Sequence[Path], count: int, overwrite: bool) -> None:
+def _check_sheet(output: Path, images: Sequence[ImageFile], count: int, overwrite: bool) -> None:
     endings = (".html", *IMAGE_EXTENSIONS)
     if output.suffix.lower() not in endings:
         raise ValueError(f"{output}: the sheet is a page or an image; give it one of the endings {' '.join(endings)}")
-    if len(files) * count > MOST_RESULTS:
+    if len(images) * count > MOST_RESULTS:
         raise ValueError(
-            f"{len(files)} images with {count} results each are more than the {MOST_RESULTS} that a sheet shows; lower -n, "
+            f"{len(images)} images with {count} results each are more than the {MOST_RESULTS} that a sheet shows; lower -n, "
             "or name fewer images"
         )
-    if output.exists():
-        if any(path.samefile(output) for path in files):
-            raise ValueError(f"{output} is one of the images: choose another name for the sheet")
-        if not overwrite:
-            raise ValueError(f"{output} exists: add --overwrite to replace it, or choose another name with -o")
+    if not output.exists():
+        return
+    if any(image.path.exists() and image.path.samefile(output) for image in images):
+        raise ValueError(f"{output} is one of the images: choose another name for the sheet")
+    if not overwrite:
+        raise ValueError(f"{output} exists: add --overwrite to replace it, or choose another name with -o")
 
 
-def _check_folder(folder: Path, files: Sequence[Path], overwrite: bool) -> None:
+def _check_folder(folder: Path, images: Sequence[ImageFile], overwrite: bool) -> None:
     if not folder.exists():
         return
     if not folder.is_dir():
         raise ValueError(f"--set {folder} is a file: give a folder")
-    inside = next((path for path in files if path.resolve().is_relative_to(folder.resolve())), None)
-    if inside is not None:
-        raise ValueError(f"--set {folder} contains {inside}, one of the images: choose another folder")
+    inside = [image for image in images if image.path.resolve().is_relative_to(folder.resolve())]
+    if inside:
+        raise ValueError(f"--set {folder} contains {inside[0]}, one of the images: choose another folder")
     if any(folder.iterdir()) and not overwrite:
         raise ValueError(f"--set {folder} is not empty: choose another folder, or add --overwrite")
     if any((folder / name).exists() for name in ("HR", "LR")) and not (folder / RECORD).is_file():
