@@ -309,7 +309,7 @@ def test_a_pool_that_does_not_fit_is_refused(root, tmp_path):
     with pytest.raises(WeightsError, match=f"{file}: its pairs have gt_size 32, this file 28"):
         Degrader(configured(raw), 0).load(tmp_path, "cpu")
     file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(WeightsError, match=f"^{file} is no readable safetensors file"):
+    with pytest.raises(WeightsError, match=f"^{file} is not a readable safetensors file"):
         degrader(root, tmp_path).load(tmp_path, "cpu")
 
 
