@@ -231,7 +231,7 @@ def test_converting_refuses_to_overwrite_and_what_it_cannot_do(tmp_path):
     incomplete = {name: value for name, value in network().state_dict().items() if name != "conv_hr.bias"}
     torch.save({"params": incomplete}, tmp_path / "incomplete.pth")
     for name in ("c.safetensors", "c.pth"):
-        with pytest.raises(WeightsError, match="no network known here"):
+        with pytest.raises(WeightsError, match="the weights of an unknown network"):
             convert(tmp_path / "strange.pth", tmp_path / name)
         with pytest.raises(WeightsError, match=r"do not fit a RRDBNet: 1 missing \(conv_hr\.bias\)"):
             convert(tmp_path / "incomplete.pth", tmp_path / name)

@@ -78,7 +78,7 @@ def find_file(name: str) -> Path:
     candidates, remedy = _KNOWN[name]
     raise WeightsNotFound(
         f"no weights for {name} on this machine, and aesop does not download any. Either {remedy}; or put "
-        f"{candidates[0][1]} (or {candidates[-1][1]}) into a folder and set AESOP_WEIGHTS to it. Searched:\n  "
+        f"{candidates[0][1]} (or {candidates[-1][1]}) into a folder and set AESOP_WEIGHTS to it. Looked at:\n  "
         + "\n  ".join(map(str, places))
     )
 
