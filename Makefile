@@ -39,6 +39,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/ty check
+	$(BIN)/lint-imports
 
 clean:
 	rm -rf $(VENV) demo_output .pytest_cache .ruff_cache
