@@ -185,7 +185,7 @@ def test_final_kernels():
         ({"blur_kernel_size": 20}, "blur_kernel_size"),
         ({"blur_kernel_size2": 5}, "blur_kernel_size2"),
         ({"kernel_list": ["round"], "kernel_prob": [1]}, "kernel_list"),
-        ({"kernel_prob2": [1]}, r"kernel_prob2 has 1 numbers for the 6 families of kernel_list2"),
+        ({"kernel_prob2": [1]}, r"kernel_prob2 has 1 numbers for the 6 of kernel_list2"),
         ({"kernel_prob2": [*PROBABILITIES[::-1][:5], 0.5]}, "kernel_prob2 must sum to 1"),
         ({"resize_prob2": (1, 1, 0)}, "resize_prob2 must sum to 1"),
         ({"noise_range2": (2, 1)}, r"noise_range2 must be \[smallest, largest\]"),

@@ -83,7 +83,7 @@ def test_a_colon_in_a_name_does_not_reach_the_file_system(real):
         ("resize_prob=[0.5, 0.2, 0.1]", r"resize_prob must sum to 1, sums to 0.8"),
         ("queue_size=25", r"line 10: degradation.queue_size: 25 is no multiple of the batch_size_per_gpu 12"),
         ("gt_size=32", r"line 11: gt_size: 32 at the top, 64 in datasets.train"),
-        ("degradation.blur_kernel_size=20", r"a kernel's side is odd: 19 or 21"),
+        ("degradation.blur_kernel_size=20", r"the side of a kernel must be odd: use 19 or 21"),
         ("degradation.kernel_prob=[1]", r"kernel_prob has 1 numbers for the 6 of kernel_list"),
         ("degradation.crop_pad_size=40", r"crop_pad_size: 40 must be a multiple of the scale, and at least gt_size 64"),
         ("datasets.train.dataroot_lq=lr", r"datasets.train.dataroot_lq: LR images are made by the degradation"),

@@ -415,7 +415,7 @@ def test_a_killed_loader_process_costs_nothing(photos, caplog):
         assert torch.equal(a["gt"], b["gt"])
         assert torch.equal(a["lq"], b["lq"])
     assert "a loader process was ended by the system" in caplog.text
-    assert "fewer datasets.train.num_worker_per_gpu (now 2)" in caplog.text
+    assert "lower datasets.train.num_worker_per_gpu (now 2)" in caplog.text
 
 
 class _Faulty(torch.utils.data.Dataset):

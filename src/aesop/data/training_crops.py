@@ -48,7 +48,7 @@ class TrainingCrops(Dataset):
         hr, lr = pair.read(self.scale)
         height, width = hr.shape[:2]
         if min(height, width) < self.options.gt_size:
-            raise ImageError(f"{pair.gt} ({width}x{height}) became smaller than the crop during the training")
+            raise ImageError(f"{pair.gt} ({width}x{height}) has become smaller than the crop since the training began")
         return hr, lr
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:

@@ -61,10 +61,10 @@ class RoundOptions(Options):
         """Yield what is inconsistent. `suffix` ends the names of the options in the file."""
         families, probabilities = len(self.kernel_list), len(self.kernel_prob)
         if families != probabilities:
-            yield f"kernel_prob{suffix} has {probabilities} numbers for the {families} families of kernel_list{suffix}"
+            yield f"kernel_prob{suffix} has {probabilities} numbers for the {families} of kernel_list{suffix}"
         for name, values in (("kernel_prob", self.kernel_prob), ("resize_prob", self.resize_prob)):
             if abs(sum(values) - 1) > 1e-6:
-                yield f"{name}{suffix} must sum to 1, but sums to {sum(values):g}"
+                yield f"{name}{suffix} must sum to 1, sums to {sum(values):g}"
         for name in RoundOptions.model_fields:
             value = getattr(self, name)
             if name.endswith(("_range", "_sigma")) and not 0 <= value[0] <= value[1]:
