@@ -18,8 +18,8 @@ from aesop.options.training import TrainOptions
 from aesop.options.validation import ValOptions
 from aesop.system.option_types import Count, Name, Options, Positive, check_network_numbers
 
-Stage = Literal["psnr", "autoencoder", "adversarial"]
-STAGES: tuple[Stage, ...] = get_args(Stage)
+StageName = Literal["psnr", "autoencoder", "adversarial"]
+STAGES: tuple[StageName, ...] = get_args(StageName)
 Scale = Literal[1, 2, 3, 4, 8]
 DEFAULT_SCALE = 4
 # USM sharpening blurs with a 51-pixel kernel, which mirrors up to 25 pixels at the borders.
@@ -95,7 +95,7 @@ class CommonConfig(Options):
 
     name: Name
     """Name of the run and of its output folder."""
-    stage: Stage = "psnr"
+    stage: StageName = "psnr"
     """What to train: psnr (pixel loss), autoencoder, or adversarial (the GAN with the AESOP loss), in this order."""
     scale: Scale = DEFAULT_SCALE
     """Enlargement from LR to HR. The networks use it by default."""
