@@ -342,10 +342,10 @@ def convert(
 @reported
 def schema(output: Annotated[Path | None, typer.Argument(help="File to write; default: the terminal.")] = None) -> None:
     """The option file's JSON schema, for completion and checks in editors."""
-    from aesop.options.config import json_schema
+    from aesop.options.config import OptionFile
     from aesop.system.files import replacing
 
-    text = json.dumps(json_schema(), indent=1)
+    text = json.dumps(OptionFile.model_json_schema(), indent=1)
     if output is None:
         sys.stdout.write(text + "\n")
     else:

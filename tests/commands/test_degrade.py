@@ -200,10 +200,9 @@ def test_the_real_world_auto_encoder_is_the_published_one(tmp_path):
     file = write(option_files()[name], tmp_path / "published.yml")
     ours, theirs = (load_config(path)[0] for path in (REPO / "configs" / "realworld_autoencoder.yml", file))
     assert ours.network_g == theirs.network_g
-    assert ours.train
-    assert theirs.train
     assert theirs.train.scheduler.gamma == 1
-    assert ours.train == theirs.train.model_copy(update={"scheduler": ours.train.scheduler})
+    unlike = {"scheduler", "ema_warmup"}  # a factor of 1, and the warm-up of our average
+    assert ours.train.model_dump(exclude=unlike) == theirs.train.model_dump(exclude=unlike)
     for option in ("gt_size", "batch_size_per_gpu", "use_flip", "use_rot"):
         assert getattr(ours.datasets.train, option) == getattr(theirs.datasets.train, option), option
 

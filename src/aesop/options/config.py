@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, TypeAdapter, model_validator
+from pydantic import BaseModel, model_validator
 
 from aesop.options.datasets import Datasets, TrainingDatasets
 from aesop.options.degradation import DegradationOptions
@@ -297,9 +297,11 @@ class TrainConfig(CommonConfig):
             )
 
 
-def json_schema() -> dict[str, Any]:
-    """The JSON schema of option files, trainings and tests."""
-    return TypeAdapter(TrainConfig | TestConfig).json_schema()
+class OptionFile(CommonConfig):
+    """An option file of either kind, for the JSON schema."""
+
+    train: TrainOptions | None = None
+    """Losses, optimisers and length of a training. A test has none."""
 
 
 def fill_in_defaults(raw: Mapping[str, Any]) -> dict[str, Any]:
