@@ -339,7 +339,7 @@ def test_an_unknown_metric_device_or_best_metric(tmp_path, photos, pairs):
     raw = options(tmp_path, photos, datasets__val={"dataroot_gt": str(pairs / "HR")}, val={"val_freq": 1})
     path = write_options(tmp_path, raw)
     assert "val.metrics.pnsr: there is no metric 'pnsr'; known: psnr" in refused("train", path, "val.metrics.pnsr={}")
-    assert "val.best_metric: 'lpips' is none of val.metrics (psnr)" in refused("train", path, "val.best_metric=lpips")
+    assert "val.best_metric: 'lpips' is not in val.metrics (psnr)" in refused("train", path, "val.best_metric=lpips")
     assert "unknown device 'gpu': use auto, cpu" in refused("train", path, "device=gpu")
 
 
@@ -556,11 +556,11 @@ def test_a_pipeline_runs_all_stages_and_continues_where_it_stopped(tmp_path, pho
 
     before = {file: file.stat().st_mtime_ns for file in files_below(folder)}
     output = succeeded("pipeline", path)
-    assert output.count("finished before") == 3
+    assert output.count("already finished") == 3
     assert {file: file.stat().st_mtime_ns for file in files_below(folder)} == before
 
     output = succeeded("pipeline", path, "stages.adversarial.train.total_iter=3")
-    assert output.count("finished before") == 2
+    assert output.count("already finished") == 2
     assert f"continuing from {folder}/3_adversarial/state/00000002" in output
     assert models[2].with_name("net_g_00000003.safetensors").is_file()
 

@@ -400,5 +400,5 @@ def test_two_processes_have_a_pool_each_and_continue_exactly(root, tmp_path):
 def test_what_cannot_be_sharpened_is_said_by_the_options(root, tmp_path):
     raw = options(root, tmp_path)
     raw["datasets"]["train"]["gt_size"] = 24
-    with pytest.raises(ValueError, match=r"train\.\w+_gt_usm: sharpening takes images from 26 pixels on; raise gt_size"):
+    with pytest.raises(ValueError, match=r"train\.\w+_gt_usm: sharpening needs crops of at least 26 pixels; raise gt_size"):
         configured(raw)

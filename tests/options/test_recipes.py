@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from aesop.options.config import TestConfig, TrainConfig, json_schema
+from aesop.options.config import OptionFile, TestConfig, TrainConfig
 from aesop.options.pipeline import plan
 from aesop.options.read import load_config
 
@@ -63,8 +63,8 @@ def test_recipes_train_as_the_published_files_do(write, recipe, published):
 
 
 def test_every_option_is_documented_in_the_schema():
-    groups = json_schema()["$defs"]
-    assert {"TrainConfig", "TestConfig", "TrainOptions", "PathOptions"} < groups.keys()
+    schema = OptionFile.model_json_schema()
+    groups = {**schema["$defs"], "OptionFile": schema}
     assert len(groups) > 15
     undocumented = [
         f"{group}.{option}"
@@ -76,5 +76,9 @@ def test_every_option_is_documented_in_the_schema():
 
 
 def test_the_schema_refuses_unknown_options():
-    groups = json_schema()["$defs"]
-    assert all(groups[name]["additionalProperties"] is False for name in ("TrainConfig", "TestConfig", "TrainOptions"))
+    assert OptionFile.model_json_schema()["additionalProperties"] is False
+
+
+def test_the_schema_has_the_options_of_both_kinds_of_files():
+    options = OptionFile.model_fields.keys()
+    assert options == TrainConfig.model_fields.keys() == {*TestConfig.model_fields, "train"}

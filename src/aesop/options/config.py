@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, TypeAdapter, model_validator
+from pydantic import BaseModel, model_validator
 
 from aesop.archs import AutoEncoderOptions, NetworkD, NetworkG, scale_option, with_scale
 from aesop.options.datasets import Datasets, TrainingDatasets
@@ -18,8 +18,8 @@ from aesop.options.training import TrainOptions
 from aesop.options.validation import ValOptions
 from aesop.system.option_types import Count, Name, Options, Positive, check_network_numbers
 
-Stage = Literal["psnr", "autoencoder", "adversarial"]
-STAGES: tuple[Stage, ...] = get_args(Stage)
+StageName = Literal["psnr", "autoencoder", "adversarial"]
+STAGES: tuple[StageName, ...] = get_args(StageName)
 Scale = Literal[1, 2, 3, 4, 8]
 DEFAULT_SCALE = 4
 # USM sharpening blurs with a 51-pixel kernel, which mirrors up to 25 pixels at the borders.
@@ -86,7 +86,7 @@ class CommonConfig(Options):
 
     name: Name
     """Name of the run and of its output folder."""
-    stage: Stage = "psnr"
+    stage: StageName = "psnr"
     """What to train: psnr (pixel loss), autoencoder, or adversarial (the GAN with the AESOP loss), in this order."""
     scale: Scale = DEFAULT_SCALE
     """Enlargement from LR to HR. The networks use it by default."""
@@ -288,9 +288,11 @@ class TrainConfig(CommonConfig):
             )
 
 
-def json_schema() -> dict[str, Any]:
-    """The JSON schema of option files, trainings and tests."""
-    return TypeAdapter(TrainConfig | TestConfig).json_schema()
+class OptionFile(CommonConfig):
+    """An option file of either kind, for the JSON schema."""
+
+    train: TrainOptions | None = None
+    """Losses, optimisers and length of a training. A test has none."""
 
 
 def fill_in_defaults(raw: Mapping[str, Any]) -> dict[str, Any]:

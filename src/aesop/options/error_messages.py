@@ -29,7 +29,7 @@ class ConfigError(ValueError):
 
 
 def describe(error: ValidationError, raw: Mapping[str, Any], lines: Lines) -> list[str]:
-    """pydantic's errors on raw options, each as one line of text."""
+    """Describe pydantic's errors on raw options, each in one line of text."""
     found: dict[tuple[str, ...], list[str]] = {}
     for entry in error.errors():
         option = _option_of(entry, raw)
@@ -40,7 +40,7 @@ def describe(error: ValidationError, raw: Mapping[str, Any], lines: Lines) -> li
 
 
 def with_lines(faults: str, lines: Lines) -> Iterator[str]:
-    """Faults, one in a line and each beginning with its option, with the option's line in the file."""
+    """Prefix each fault, a line of text that begins with its option, with the option's line in the file."""
     for fault in faults.splitlines():
         line = _line_of(tuple(fault.partition(":")[0].split(".")), lines, nearest=True)
         yield f"line {line}: {fault}" if line else fault
@@ -62,7 +62,7 @@ def _option_of(entry: Any, raw: Mapping[str, Any]) -> tuple[str, ...]:
         elif isinstance(node, Mapping) and str(part) in (names := {str(name): name for name in node}):
             node = node[names[str(part)]]
         elif entry["type"] != "missing" or position < len(entry["loc"]):
-            continue
+            continue  # the type that pydantic tried of a union
         option.append(str(part))
     return (*option, "type") if entry["type"] == "union_tag_invalid" else tuple(option)
 

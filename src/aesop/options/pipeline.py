@@ -99,7 +99,7 @@ def _with_weights(stage: str, raw: Mapping[str, Any], weights: Mapping[str, str]
     start = {"autoencoder": "pretrain_network_decoder", "adversarial": "pretrain_network_g"}.get(stage)
     if start and isinstance(path, dict):
         path[start] = weights["psnr"]
-    if stage == "autoencoder" and not (isinstance(network, dict) and network.get("type") in AUTOENCODERS):
+    if stage == "autoencoder" and not (isinstance(network, dict) and str(network.get("type")) in AUTOENCODERS):
         raw["network_g"] = {"type": "AutoEncoder_RRDBNet", "dec_opt": network}  # the decoder is the PSNR net
         features = network.get("num_feat") if isinstance(network, dict) else None
         if raw.get("scale", DEFAULT_SCALE) == 4 and isinstance(features, int) and features < NARROWEST_IN_COLOUR:
