@@ -6,6 +6,7 @@ from torch import Tensor
 
 from aesop.losses.aesop import AesopOptions
 from aesop.losses.artifact import ArtifactsOptions
+from aesop.losses.dists import DISTSOptions
 from aesop.losses.gan import GANOptions
 from aesop.losses.loss_term import LossOptions, LossTerm
 from aesop.losses.perceptual import PerceptualOptions
@@ -27,6 +28,8 @@ class LossTerms(Options):
     """adversarial: the AESOP loss, in place of pixel_opt."""
     perceptual_opt: PerceptualOptions | None = None
     """adversarial: VGG feature distance."""
+    dists_opt: DISTSOptions | None = None
+    """adversarial: DISTS, the similarity of deep structure and texture."""
     artifacts_opt: ArtifactsOptions | None = None
     """adversarial: LDL's artifact loss; needs ema_decay > 0."""
     gan_opt: GANOptions | None = None

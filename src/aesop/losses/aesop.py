@@ -109,9 +109,6 @@ class FrozenAutoEncoderLoss(nn.Module):
         Args:
             scale: refuse an auto-encoder of another scale.
             options: passed to the constructor.
-
-        Raises:
-            ValueError: the file cannot be read safely, or holds no auto-encoder of the kind that the loss needs.
         """
         if path is None:
             raise ValueError(f"{cls.__name__}.from_pretrained: give the auto-encoder's weight file, found None")

@@ -22,11 +22,7 @@ log = logging.getLogger("aesop")
 
 
 def build_stage(config: TrainConfig, world: World) -> Stage:
-    """Initialise the networks from the seed, then load the weights that the option file starts from.
-
-    Raises:
-        WeightsError, WeightsNotFound: naming the file that is missing or does not fit.
-    """
+    """Initialise the networks from the seed, then load the weights that the option file starts from."""
     torch.manual_seed(config.manual_seed)
     net_g = build_network(config.network_g.model_dump())
     if isinstance(net_g, AutoEncoder):

@@ -52,9 +52,8 @@ def describe_run(config: TrainConfig, stage: Stage, world: World, images: int) -
     """Log what is about to be trained."""
     if not world.is_main:
         return
-    networks = [(name, net) for name, net in stage.networks.items() if name != "net_g_ema"]
+    crops, networks = config.datasets.train, [(name, net) for name, net in stage.networks.items() if name != "net_g_ema"]
     sizes = ", ".join(f"{name} {sum(p.numel() for p in net.parameters()) / 1e6:.3f} M" for name, net in networks)
-    crops = config.datasets.train
     log.info(
         "%s: stage %s on %s (%s), %d images, batch %d x %d px, %s parameters",
         config.name, config.stage, world.device, config.precision, images, crops.batch_size_per_gpu * world.size,
