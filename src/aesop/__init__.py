@@ -8,10 +8,10 @@ __all__ = ["AESOPLoss", "AutoEncoder", "RRDBNet", "__version__"]
 
 if TYPE_CHECKING:
     from aesop.archs import AutoEncoder, RRDBNet
-    from aesop.losses import AESOPLoss
+    from aesop.losses.aesop import AESOPLoss
 else:
     # Importing these imports PyTorch, which takes seconds: `aesop --version` and shell completion must not wait for it.
-    _DEFINED_IN = {"AESOPLoss": "aesop.losses", "AutoEncoder": "aesop.archs", "RRDBNet": "aesop.archs"}
+    _DEFINED_IN = {"AESOPLoss": "aesop.losses.aesop", "AutoEncoder": "aesop.archs", "RRDBNet": "aesop.archs"}
 
     def __getattr__(name: str) -> Any:
         """Import a public class when it is first used (PEP 562)."""

@@ -175,7 +175,7 @@ def write_page(
         "Figures",
         ["", *(METRICS[name].label for name in metrics)],
         [[m.name, *(m.figures[name] for name in metrics)] for m in methods],
-        best={METRICS[name].label: "max" if METRICS[name].higher_is_better else "min" for name in metrics},
+        best={METRICS[name].label: METRICS[name].best for name in metrics},
         caption="Means over the held-out photographs. PSNR and SSIM on luma, 4-pixel border left out. LR-PSNR: agreement "
         "with the low-resolution image. AE-PSNR: agreement after the auto-encoder, what AESOP optimises.",
     )

@@ -61,10 +61,7 @@ def columns(options: Mapping[str, MetricOptions]) -> dict[str, tuple[str, Best]]
     """Entry of `val.metrics` -> (the column's label, whether the largest or smallest figure is the best)."""
     infos = {name: entry_info(name, entry) for name, entry in options.items()}
     shared = Counter(info.label for info in infos.values())
-    return {
-        name: (info.label if shared[info.label] == 1 else name, "max" if info.higher_is_better else "min")
-        for name, info in infos.items()
-    }
+    return {name: (info.label if shared[info.label] == 1 else name, info.best) for name, info in infos.items()}
 
 
 def summary_table(figures: Mapping[str, Mapping[str, float]], options: Mapping[str, MetricOptions]) -> Table:
