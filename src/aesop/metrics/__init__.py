@@ -2,13 +2,21 @@
 
 from functools import partial
 
-from aesop.metrics import ae_psnr, dists, lpips, lr_psnr, niqe, psnr, ssim
+from aesop.metrics import ae_psnr, dists, lpips, lr_psnr, ms_ssim, niqe, psnr, ssim
 from aesop.metrics.metric_info import MetricInfo
 from aesop.metrics.pyiqa_metrics import PYIQA, PYIQA_NAMES, pyiqa_info
 
 METRICS: dict[str, MetricInfo] = {
     "psnr": MetricInfo("PSNR", ".4f", lambda s: partial(psnr.psnr, **s.region), crop_border=4, channel="either"),
     "ssim": MetricInfo("SSIM", ".6f", lambda s: partial(ssim.ssim, **s.region), crop_border=4, channel="either"),
+    "ms_ssim": MetricInfo(
+        "MS-SSIM",
+        ".6f",
+        lambda s: partial(ms_ssim.ms_ssim, crop_border=s.crop_border),
+        crop_border=4,
+        channel="luma",
+        check_size=ms_ssim.check_size,
+    ),
     "lpips": MetricInfo(
         "LPIPS", ".6f", lambda s: s.learned(lpips.LPIPS.from_weights("alex")), best="min", weights=("alexnet", "lpips_alex")
     ),

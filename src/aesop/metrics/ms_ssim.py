@@ -1,0 +1,41 @@
+"""MS-SSIM, the multi-scale structural similarity (Wang et al., Asilomar 2003), on luma."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from aesop.metrics.luma import as_batch, cropped_channels, quantise
+from aesop.metrics.ssim import SSIM_WINDOW, ssim_maps
+
+WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Exponents of the five scales, from full resolution down (section 3.2)."""
+SMALLEST_SIDE = SSIM_WINDOW * 2 ** (len(WEIGHTS) - 1)
+
+
+def ms_ssim(sr: Tensor, hr: Tensor, crop_border: int = 4) -> Tensor:
+    """The product of the contrast-structure terms of five scales and the luminance term of the smallest one, (N,).
+
+    Each scale is the 2x2 average of the previous one. A negative mean counts as 0, as in pytorch-msssim.
+
+    Raises:
+        ValueError: The shapes differ, or a side has fewer than 176 pixels after cropping.
+    """
+    x, y = (cropped_channels(quantise(image), crop_border, test_y_channel=True) * 255 for image in as_batch(sr, hr))
+    check_size(*x.shape[-2:])
+    product = torch.ones(len(x), dtype=x.dtype, device=x.device)
+    for scale, weight in enumerate(WEIGHTS, 1):
+        luminance, similarity = ssim_maps(x, y)
+        if scale == len(WEIGHTS):
+            similarity = luminance * similarity
+        product = product * similarity.mean(dim=(1, 2, 3)).clamp(min=0) ** weight
+        x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
+    return product.cpu()
+
+
+def check_size(height: int, width: int) -> None:
+    """Raise ValueError for a cropped image that has no complete window at the smallest scale."""
+    if min(height, width) < SMALLEST_SIDE:
+        raise ValueError(
+            f"MS-SSIM needs {SMALLEST_SIDE} pixels per side after cropping, found {width}x{height}. Leave out the image or "
+            "the metric"
+        )
