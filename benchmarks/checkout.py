@@ -1,7 +1,7 @@
-"""The published code's own training step, out of a checkout of it: beside ours, to see what ours gains.
+"""Run the training step of the published code from a checkout, to compare it with ours.
 
-The checkout is somebody else's program and is run as such: nothing of it is part of this project. What it imports and does
-not need for a step (metrics, profilers) is replaced by stand-ins where it is not installed.
+The checkout is a separate program and is executed as such; no part of it is included in this project. Modules that it
+imports but does not need for a step (metrics, profilers) are replaced by stand-ins if they are not installed.
 """
 
 import importlib
@@ -30,7 +30,7 @@ UNNEEDED = (
 
 
 class StandIns:
-    """Finds the modules of `UNNEEDED` that are not installed."""
+    """Import stand-ins for the modules in `UNNEEDED` that are not installed."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         wanted = any(name == module or name.startswith(f"{module}.") for module in UNNEEDED)
@@ -38,7 +38,7 @@ class StandIns:
 
     def create_module(self, spec: ModuleSpec) -> MagicMock:
         needed = {}
-        if spec.name == "timm.models.layers":  # of which SwinIR needs three; stochastic depth costs next to nothing
+        if spec.name == "timm.models.layers":  # SwinIR needs these three; the cost of stochastic depth is negligible
             needed = {"to_2tuple": lambda n: (n, n), "DropPath": nn.Identity, "trunc_normal_": nn.init.trunc_normal_}
         return MagicMock(name=spec.name, __path__=[], **needed)
 
@@ -47,16 +47,16 @@ class StandIns:
 
 
 class PublishedCode:
-    """The model of one of the published training files, with random weights; `step` is its `optimize_parameters`.
+    """Build the model of a published training file with random weights; `step` calls its `optimize_parameters`.
 
     Raises:
-        FileNotFoundError: when the folder is no checkout of the published code.
+        FileNotFoundError: If the folder is not a checkout of the published code.
     """
 
     def __init__(self, checkout: Path, which: str, device: torch.device):
         file = checkout / TRAINING_FILES[which]
         if not file.is_file():
-            raise FileNotFoundError(f"{checkout} is no checkout of the published code: {TRAINING_FILES[which]} is missing")
+            raise FileNotFoundError(f"{checkout} is not a checkout of the published code: {TRAINING_FILES[which]} not found")
         if str(checkout) not in sys.path:
             sys.path.insert(0, str(checkout))
             sys.meta_path.append(StandIns())
@@ -70,7 +70,7 @@ class PublishedCode:
                 key = aesop["autoencoder_load"]["key"]
                 torch.save({key: archs.build_network(aesop["autoencoder_arch"]).state_dict()}, weights)
                 aesop["autoencoder_load"]["path"] = str(weights)
-            # The real-world model's constructor makes its degradation on a GPU; its step needs none of it.
+            # The constructor of the real-world model builds its degradation on a GPU; the step does not need it.
             name = options["model_type"]
             model_class = importlib.import_module("basicsr.utils.registry").MODEL_REGISTRY.get(name)
             self.model = model_class.__new__(model_class)
@@ -81,7 +81,7 @@ class PublishedCode:
                 self.model.__init__(options)
 
     def step(self, lq: Tensor, gt: Tensor) -> dict[str, float]:
-        """The losses, as numbers."""
+        """Run one step and return the losses as numbers."""
         self.model.lq, self.model.gt, self.model.gt_usm = lq, gt, gt
         self.model.optimize_parameters(1)
         return self.model.get_current_log()

@@ -1,10 +1,10 @@
-"""A table of checkpoint kinds: loads, converts back, same output. Markdown, to the terminal or into a file.
+"""Load every kind of checkpoint, convert it back, and compare outputs: a Markdown table.
 
 python benchmarks/checkpoint_table.py [FOLDER] [--output FILE]
 
-Each kind is a tiny file made as its project would have saved it (tests/checkpoint_kinds.py), each weight file in FOLDER a
-row of its own: it is loaded with nothing but its path, converted to safetensors and from there to a `.pth` again. The output
-of all three is compared with that of the network the file was made from; of a file in FOLDER, with spandrel's.
+Each kind is a tiny file in the form its project saves (tests/checkpoint_kinds.py); each weight file in FOLDER adds a row.
+A file is loaded from its path alone, converted to safetensors, and converted back to a `.pth`. The output of all three is
+compared with that of the network the file was made from, or with spandrel's output for a file in FOLDER.
 """
 
 import argparse
@@ -23,13 +23,13 @@ from checkpoint_kinds import KINDS, Kind, Result, output, round_trip
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 
 
-HEAD = """# Kinds of checkpoints
+HEAD = """# Checkpoint kinds
 
-Each is loaded with nothing but its path, converted to our safetensors and from there back to the form it came in; the
-outputs of all three are compared with that of the network the file was made from (`python
-benchmarks/checkpoint_table.py`). The files of the upper part are tiny ones, made as the projects save them
-(tests/checkpoint_kinds.py); those at the end are real, compared with spandrel's output, and some of them are no networks,
-which is said.
+Each file is loaded from its path alone, converted to our safetensors, and converted back to its original form. The table
+compares the output of all three with that of the network the file was made from (`python
+benchmarks/checkpoint_table.py`). The first rows are tiny files in the form each project saves
+(tests/checkpoint_kinds.py). The last rows are real files, compared with spandrel's output; some contain no network and
+are refused.
 
 """
 
@@ -70,10 +70,10 @@ def refused(name: str, file: Path, error: ValueError) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", type=Path, help="folder of weight files, each one more row")
-    parser.add_argument("--output", type=Path, help="file to write; default: the terminal")
+    parser.add_argument("folder", nargs="?", type=Path, help="folder of weight files; each adds a row")
+    parser.add_argument("--output", type=Path, help="file to write (default: standard output)")
     arguments = parser.parse_args()
-    lines = [HEAD + "| file | loads as | converts back to | output differs by at most |", "| --- | --- | --- | --- |"]
+    lines = [HEAD + "| file | loads as | converts back to | largest output difference |", "| --- | --- | --- | --- |"]
     lines += [kind_row(kind) for kind in KINDS]
     if arguments.folder:
         lines += [file_row(file) for file in sorted(arguments.folder.iterdir()) if file.suffix in SUFFIXES]

@@ -1,16 +1,16 @@
-"""How much of a step several GPUs spend exchanging gradients: a Markdown table, worked out, not measured.
+"""Compute how much of a step several GPUs spend on exchanging gradients: a Markdown table. Nothing is measured.
 
 python benchmarks/communication.py                              (the table of docs/how-to/scale-out.md)
 python benchmarks/communication.py --step-ms aesop_rrdb=850     (with a measured step of one GPU)
 
-The bytes are counted from the networks of the option files. A step's time is their floating-point operations (PyTorch's
-counter, on the meta device) at a share of the GPU's peak, unless a measured one is given. An exchange goes through two
-levels, GPUs of a node and nodes, on each as ring or tree, whichever is faster:
+The bytes are counted from the networks of the option files. The time of a step is its floating-point operations
+(PyTorch's counter on the meta device) at a share of the GPU's peak, unless a measured time is given. An exchange passes
+two levels, the GPUs of a node and the nodes, each as ring or tree, whichever is faster:
 
     ring of n: 2 (n - 1) / n * bytes / bandwidth + 2 (n - 1) * latency
     tree of n: 2 * bytes / bandwidth + 2 log2(n) * latency
 
-It begins when a network's backward pass has ended, so nothing hides it.
+The exchange starts after the backward pass of a network, so nothing hides it.
 """
 
 import argparse
@@ -24,8 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from aesop.archs import build_network
 from aesop.archs.vgg import VGGFeatureExtractor
-from aesop.options.config import Config
-from aesop.options.read import load_config
+from aesop.options.config import TrainConfig
+from aesop.options.read import load_train_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 RECIPES = ("psnr_rrdb", "aesop_rrdb", "aesop_swinir", "realworld_aesop")
@@ -34,30 +34,30 @@ COUNTS = (8, 64, 512)
 
 @dataclass(frozen=True)
 class Recipe:
-    """What one step of one GPU computes and exchanges."""
+    """Operations and messages of one step on one GPU."""
 
     name: str
     batch: int
     parameters: int
     flops: float
     small_exchanges: int
-    """Of single statistics: they cost their latency only."""
+    """Number of exchanges of single statistics, which cost only latency."""
 
 
 def flops(net: nn.Module, images: Tensor) -> int:
-    """Of one forward pass; a multiplication and an addition count as two."""
+    """Count the operations of one forward pass; a multiplication and an addition count as two."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net.eval()(images)
     return counter.get_total_flops()
 
 
 def count(name: str) -> Recipe:
-    """A step as AdversarialStage and PSNRStage make it; a backward pass costs a forward pass for the inputs and one for the
-    weights."""
-    config, _ = load_config(CONFIGS / f"{name}.yml", [])
-    crops, train = config.datasets.train, config.train
-    assert crops is not None
-    assert train is not None
+    """Count a step of PSNRStage or AdversarialStage.
+
+    A backward pass costs one forward pass for the inputs and one for the weights.
+    """
+    config, _ = load_train_config(CONFIGS / f"{name}.yml", [])
+    crops = config.datasets.train
     hr = torch.empty(1, 3, crops.gt_size, crops.gt_size, device="meta")
     lr = torch.empty(1, 3, crops.gt_size // config.scale, crops.gt_size // config.scale, device="meta")
     net_g = build_network(config.network_g.model_dump()).to("meta")
@@ -69,14 +69,13 @@ def count(name: str) -> Recipe:
         operations += flops(net_g, lr)  # the EMA generator, for the artifact loss
         operations += 9 * flops(net_d, hr)  # HR; SR and back to the image; HR and SR, each back to image and weights
         operations += 3 * sum(flops(net, hr) for net in judges(config))  # HR; SR and back to the image
-        # Two in each of 4 forward and 3 backward passes of a BatchNorm; means of the relativistic GAN: 2 and 1 back, 2.
+        # BatchNorm: 2 in each of 4 forward and 3 backward passes. Relativistic means: 2, 1 in backward, and 2.
         small = norms * 2 * 7 + 5
     return Recipe(name, crops.batch_size_per_gpu, parameters, crops.batch_size_per_gpu * operations, small)
 
 
-def judges(config: Config) -> list[nn.Module]:
-    """The frozen networks of the AESOP and the perceptual loss."""
-    assert config.train is not None
+def judges(config: TrainConfig) -> list[nn.Module]:
+    """Return the frozen networks of the AESOP and the perceptual loss."""
     nets: list[nn.Module] = []
     if config.train.aesop_opt is not None:
         decoder = {"type": "RRDBNet", "num_feat": 64, "num_block": 23, "num_grow_ch": 32}
@@ -92,7 +91,7 @@ def size(net: nn.Module) -> int:
 
 @dataclass(frozen=True)
 class Level:
-    """GPUs, or nodes, that exchange with each other: bytes/s each way, seconds per message."""
+    """A level of the network: bytes/s per direction, seconds per message."""
 
     bandwidth: float
     latency: float
@@ -106,7 +105,7 @@ class Level:
 
 
 def exchange(gpus: int, message: float, per_node: int, node: Level, network: Level) -> float:
-    """Seconds of summing `message` bytes over all GPUs."""
+    """Return the seconds for summing `message` bytes over all GPUs."""
     inside = min(gpus, per_node)
     return node.seconds(inside, message) + network.seconds(gpus // inside, message)
 
@@ -115,17 +114,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--step-ms", action="append", default=[], metavar="RECIPE=MS", help="a measured step of one GPU")
     parser.add_argument("--peak", type=float, default=495, help="TFLOP/s; default: an H100's dense TF32")
-    parser.add_argument("--utilisation", type=float, default=0.3, help="the share of the peak that is reached")
-    parser.add_argument("--per-node", type=int, default=8, help="GPUs of a node")
-    parser.add_argument("--nvlink", type=float, default=450, help="GB/s of a GPU, each way")
-    parser.add_argument("--network", type=float, default=400, help="Gb/s of a whole node, each way")
+    parser.add_argument("--utilisation", type=float, default=0.3, help="share of the peak that a step reaches")
+    parser.add_argument("--per-node", type=int, default=8, help="GPUs per node")
+    parser.add_argument("--nvlink", type=float, default=450, help="GB/s per GPU and direction")
+    parser.add_argument("--network", type=float, default=400, help="Gb/s per node and direction")
     parser.add_argument("--nvlink-latency", type=float, default=3, help="microseconds")
     parser.add_argument("--network-latency", type=float, default=10, help="microseconds")
     options = parser.parse_args()
     measured = {name: float(ms) / 1e3 for name, _, ms in (given.partition("=") for given in options.step_ms)}
     node = Level(options.nvlink * 1e9, options.nvlink_latency * 1e-6)
     network = Level(options.network * 1e9 / 8, options.network_latency * 1e-6)
-    print("| option file | images a GPU | gradients, MB | step, ms | GPUs | fp32, ms | bf16, ms | statistics, ms | share |")
+    header = "option file | images per GPU | gradients, MB | step, ms | GPUs | fp32, ms | bf16, ms | statistics, ms | share"
+    print(f"| {header} |")
     print("|---|---|---|---|---|---|---|---|---|")
     for recipe in map(count, RECIPES):
         step = measured.get(recipe.name, recipe.flops / (options.peak * 1e12 * options.utilisation))

@@ -1,20 +1,20 @@
-"""What the random degradation of real-world training costs: images a second, and its share of a training step.
+"""Measure the cost of the real-world degradation: images per second and its share of a training step.
 
     python benchmarks/degradation.py [--device cuda] [--quick] [--record]
 
-Crops of 400x400 of the demo's photographs, twelve a batch, are sharpened and degraded with Real-ESRGAN's values, in turn
+Batches of twelve 400x400 crops of the demo's photographs are sharpened and degraded with Real-ESRGAN's values in three ways:
 
-* as training does it: one draw a batch, all kernels of a batch computed at once;
-* per_sample: every image its own draw of everything;
-* as published: one draw a batch, the three kernels of each image computed one after the other by numpy. This is a
-  stand-in: the formulas evaluated kernel by kernel as the published loader does, then our own operations on the device.
-  What the published noise and JPEG functions may cost beyond ours is not in it. There the kernels are the loader
-  processes' work, beside the training; their time is given by itself as well.
+* as in training: one draw per batch, all kernels of a batch computed together;
+* per_sample: a separate draw for each image;
+* as published: one draw per batch, the three kernels of each image computed one after the other with NumPy. This is a
+  stand-in: it evaluates the formulas kernel by kernel as the published loader does, then runs our operations on the
+  device. It does not include the additional cost of the published noise and JPEG functions. The published loader computes
+  kernels in parallel with the training, so their time is also reported separately.
 
-All three see the same images, and the first and third the same kernels and draws. The share of a step is that of
-sharpening, degradation, cropping and pool in the whole of them and the step: RRDBNet 64/23, 256x256 crops and batch 12 on a
-GPU; on the CPU a small net and batch, which says little about a real training. Weights are random: they do not change the
-time.
+All three process the same images; the first and the third use the same kernels and draws. The share of a step is the time
+of sharpening, degradation, cropping, and pool divided by that time plus the step: RRDBNet 64/23, 256x256 crops, and batch
+12 on a GPU; a small network and batch on the CPU, which says little about a real training. Weights are random, which does
+not affect the time.
 """
 
 import argparse
@@ -32,7 +32,6 @@ from torch import Tensor
 
 import aesop
 from aesop.archs import build_network
-from aesop.archs.vgg import VGGFeatureExtractor
 from aesop.data.degradation.blur_kernels import (
     GENERALIZED,
     PLATEAU,
@@ -42,16 +41,22 @@ from aesop.data.degradation.blur_kernels import (
     sample_blur_kernels,
     sample_final_kernels,
 )
+from aesop.data.degradation.degrader import Degrader
 from aesop.data.degradation.operations import usm_sharpen
 from aesop.data.degradation.random_degradation import batch_generator, degrade
 from aesop.data.loader import to_device
-from aesop.data.realworld import Degrader, HRCrops
+from aesop.data.training_crops import HRCrops
+from aesop.losses import build_losses
+from aesop.losses.aesop import AESOPLoss
+from aesop.losses.perceptual import PerceptualLoss
 from aesop.options.datasets import TrainDataset
 from aesop.options.degradation import DegradationOptions
 from aesop.options.read import build_config
 from aesop.system.device import pick_device
 from aesop.system.distributed import World
-from aesop.training.stages import AdversarialStage, PSNRStage, Stage
+from aesop.training.adversarial_stage import AdversarialStage
+from aesop.training.psnr_stage import PSNRStage
+from aesop.training.stage import Stage
 from record import described, write
 
 PHOTOS = Path(aesop.__file__).parent / "assets" / "photos" / "train"
@@ -59,11 +64,8 @@ SCALE, BATCH, CROP, GRID = 4, 12, 400, 21
 OPTIONS = DegradationOptions()
 
 
-# --- the published way of making kernels -------------------------------------------------------------------------------
-
-
 def render_one_by_one(parameters: KernelParameters, grid: int) -> Tensor:
-    """`kernels.render`, a kernel at a time in numpy."""
+    """Compute the kernels like `blur_kernels.render`, one at a time in NumPy."""
     names = list(parameters.__dataclass_fields__)
     rows = zip(*(getattr(parameters, name).tolist() for name in names), strict=True)
     return torch.from_numpy(np.stack([kernel(**dict(zip(names, row, strict=True)), grid=grid) for row in rows]))
@@ -72,7 +74,7 @@ def render_one_by_one(parameters: KernelParameters, grid: int) -> Tensor:
 def kernel(
     kind: int, size: int, sigma_x: float, sigma_y: float, theta: float, beta: float, cutoff: float, grid: int
 ) -> np.ndarray:
-    """One kernel (grid, grid), float32: computed on its own size x size pixels, then padded."""
+    """Compute one kernel on size x size pixels and pad it to (grid, grid), float32."""
     line = np.arange(size) - size // 2
     x, y = np.meshgrid(line, line)
     if kind == SINC:
@@ -90,11 +92,8 @@ def kernel(
     return np.pad(values / values.sum(), (grid - size) // 2).astype(np.float32)
 
 
-# --- timing ------------------------------------------------------------------------------------------------------------
-
-
 def seconds(work: Callable[[int], Any], device: torch.device, repeats: int, first: int = 0) -> list[float]:
-    """Of each of `repeats` calls with first, first + 1 ..., waited for."""
+    """Return the duration of each call with first, first + 1, ..., including synchronisation."""
     durations = []
     for number in range(first, first + repeats):
         _wait(device)
@@ -119,7 +118,7 @@ def photographs(n: int, device: torch.device) -> Tensor:
 
 
 def measure_degradation(device: torch.device, repeats: int) -> dict[str, dict[str, float]]:
-    """Way -> {images/s, its smallest and largest of a call}; the ways take turns, draw by draw."""
+    """Return images/s and milliseconds per batch for each method. The methods alternate, draw by draw."""
     gt = photographs(BATCH, device)
 
     def work(number: int, per_sample: bool = False) -> None:
@@ -147,12 +146,9 @@ def measure_degradation(device: torch.device, repeats: int) -> dict[str, dict[st
 
 
 def measure_kernels(repeats: int) -> dict[str, float]:
-    """The kernels of a batch alone, in ms on the CPU; and how far the two ways are apart."""
-    drawn = []
-    for suffix, number in (("", 1), ("2", 2)):
-        names = ("kernel_list", "kernel_prob", "sinc_prob", "blur_sigma", "betag_range", "betap_range", "blur_kernel_size")
-        arguments = [getattr(OPTIONS, name + suffix) for name in names]
-        drawn.append(sample_blur_kernels(BATCH, *arguments, batch_generator(0, number)))
+    """Return the time for the kernels of a batch on the CPU, in ms, and the largest difference between both methods."""
+    rounds = (OPTIONS.first_round, OPTIONS.second_round)
+    drawn = [sample_blur_kernels(BATCH, options, batch_generator(0, number)) for number, options in enumerate(rounds, 1)]
     drawn.append(sample_final_kernels(BATCH, OPTIONS.final_sinc_prob, GRID, batch_generator(0, 3)))
     cpu, result = torch.device("cpu"), {}
     for name, way in (("ours_ms", render), ("one_by_one_ms", render_one_by_one)):
@@ -162,11 +158,8 @@ def measure_kernels(repeats: int) -> dict[str, float]:
     return result
 
 
-# --- training steps ----------------------------------------------------------------------------------------------------
-
-
 def measure_steps(device: torch.device, repeats: int) -> list[dict[str, Any]]:
-    """For the psnr and the adversarial stage: the degradation's ms, the step's ms, the share."""
+    """Return the ms of degradation and step, and the share of the degradation, for the psnr and the adversarial stage."""
     full = device.type == "cuda"
     rrdb = {"type": "RRDBNet", "num_feat": 64, "num_block": 23, "num_grow_ch": 32}
     if not full:
@@ -236,23 +229,23 @@ ADVERSARIAL: dict[str, Any] = {
 
 
 def make_stage(config: Any, world: World) -> Stage:
-    """The stage with random weights, of the auto-encoder and VGG as well."""
+    """Build the stage with random weights, including the auto-encoder and VGG."""
     torch.manual_seed(0)
     network = config.network_g.model_dump()
     net_g = build_network(network)
     if config.stage == "psnr":
         return PSNRStage(config.train, net_g, world)
     autoencoder = build_network({"type": "AutoEncoder_RRDBNet", "scale": SCALE, "dec_opt": network})
-    vgg = VGGFeatureExtractor(["conv5_4"]).state_dict()
-    return AdversarialStage(
-        config.train, net_g, build_network(config.network_d.model_dump()), autoencoder, world, vgg_trunk=vgg
-    )
+    perceptual = PerceptualLoss(config.train.perceptual_opt.layer_weights)
+    ready = {"aesop_opt": AESOPLoss(autoencoder), "perceptual_opt": perceptual}
+    losses = build_losses(config.train, SCALE, world, ready)
+    return AdversarialStage(config.train, net_g, build_network(config.network_d.model_dump()), world, losses=losses)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--quick", action="store_true", help="a few repetitions: shows that it works")
+    parser.add_argument("--quick", action="store_true", help="few repetitions, to check that the script runs")
     parser.add_argument("--record", action="store_true", help="write results/degradation_<date>_<device>.json")
     arguments = parser.parse_args()
     device = pick_device(arguments.device)
@@ -263,7 +256,7 @@ def main() -> None:
     record["degradation"] = ways = measure_degradation(device, repeats)
     published = ways["as published (stand-in)"]["images_per_s"]
     print(f"Sharpening and degrading, batch {BATCH} of {CROP}x{CROP}:\n")
-    print("| way | images/s | to the published way | ms a batch, median | ms, slowest |")
+    print("| method | images/s | relative to the published method | ms per batch, median | ms, slowest |")
     print("| --- | --- | --- | --- | --- |")
     for name, way in ways.items():
         rate = way["images_per_s"]
@@ -271,9 +264,9 @@ def main() -> None:
 
     record["kernels"] = kernels = measure_kernels(repeats)
     print(
-        f"\nThe {3 * BATCH} kernels of a batch alone, on the CPU: {kernels['ours_ms']:.2f} ms at once, "
-        f"{kernels['one_by_one_ms']:.2f} ms one by one ({kernels['one_by_one_ms'] / kernels['ours_ms']:.1f} times); they "
-        f"differ by {kernels['largest_difference']:.0e} at most.\n"
+        f"\nThe {3 * BATCH} kernels of a batch on the CPU: {kernels['ours_ms']:.2f} ms batched, "
+        f"{kernels['one_by_one_ms']:.2f} ms one by one ({kernels['one_by_one_ms'] / kernels['ours_ms']:.1f} times); largest "
+        f"difference: {kernels['largest_difference']:.0e}.\n"
     )
 
     record["steps"] = steps = measure_steps(device, max(3, repeats // 6))

@@ -1,8 +1,8 @@
-"""What the real-world degradation draws, counted over 10 000 draws beside what its options ask for.
+"""Compare 10 000 draws of the real-world degradation with the distributions that its options request.
 
     python benchmarks/degradation_statistics.py [OUTPUT.md]
 
-Deviations are in standard deviations of such a count or mean; a correct sampler stays below about 4.
+Deviations are in standard deviations of the count or mean; a correct sampler stays below about 4.
 """
 
 import math
@@ -21,7 +21,7 @@ N = 10_000
 def main() -> None:
     options = DegradationOptions()
     draws = [draw(options, 1, batch_generator(0, k)) for k in range(N)]
-    lines = ["| drawn | asked for | found | deviation |", "| --- | --- | --- | --- |"]
+    lines = ["| parameter | requested | sampled | deviation |", "| --- | --- | --- | --- |"]
     for number, suffix in ((1, ""), (2, "2")):
         lines += rounds(options, draws, number, suffix)
     sinc = [d.final_blur.size.item() > 1 for d in draws]

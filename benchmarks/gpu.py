@@ -1,21 +1,20 @@
-"""Every speed goal that needs a GPU, measured in one run of a few minutes.
+"""Measure every speed goal that needs a GPU in one run of a few minutes.
 
     python benchmarks/gpu.py [--only checks aesop ...] [--budget 450] [--row-limit 150] [--rounds 15] [--all]
                              [--checkout FOLDER] [--record]
-    python benchmarks/gpu.py --device cpu --toy        the same code on tiny networks, to see that it runs
+    python benchmarks/gpu.py --device cpu --toy        the same code on tiny networks, to check that it runs
 
-The parts, in the order they run; what `--only` leaves out is not run:
+The parts run in this order; `--only` selects some of them:
 
-checks      a step on NaN changes nothing, also in a recorded step, where the optimiser's own kernels have to pass over it
-aesop       seconds and memory of the step, in the ways of `aesop train`, beside the published work (see training_step.py)
-roofline    the least time that step needs on this device (see roofline.py), and what share of it the fastest way reaches
-profile     the kernels of a step before (published work) and after (the fastest way), by kind
-upscaling   an image of 512x512 through RRDBNet x4: Real-ESRGAN's way in half precision beside `aesop upscale`
+checks      a step on NaN changes nothing, also in a CUDA graph, where the kernels of the optimiser must skip it
+aesop       seconds and memory of the step in the ways of `aesop train`, and of the published work (see training_step.py)
+roofline    the least time that the step needs on this device (see roofline.py), and the share that the fastest way reaches
+profile     kernels by kind, before (published work) and after (the fastest way)
+upscaling   a 512x512 image through RRDBNet x4: Real-ESRGAN's method in half precision, and `aesop upscale`
 autoencoder, realworld, swinir    their steps, in fewer ways
 
-A row that fails is a row that says so. So is a row that meets the end of the budget, or takes longer than the limit for a
-row; it does not end the run. Rows with a * gave a warning, which stands below the table: most often that one of
-their options cannot be used here.
+A row that fails, exceeds its time limit, or exceeds the budget is reported as such and does not end the run. Rows marked
+with * gave a warning, printed below the table; usually one of their options is not available on this device.
 """
 
 import argparse
@@ -47,7 +46,7 @@ import training_step
 from aesop.images.read import read_image
 from aesop.inference.tiling import upscale_image
 from aesop.system.device import pick_device, synchronise
-from aesop.training.acceleration import WARM_UP, Compiler, parts_to_compile
+from aesop.training.acceleration import Compiler, parts_to_compile
 from record import described, write
 from roofline import measured_peaks, roofline
 from training_step import AUTOENCODER, BASELINE, RECIPES, RRDB, SWINIR, Recipe, measure, ours, steps_of, table
@@ -59,19 +58,19 @@ GOALS = {"aesop": 5.0, "autoencoder": 4.0, "realworld": 2.5, "swinir": 2.5}
 MEMORY_GOAL, UPSCALING_GOAL, ROOFLINE_GOAL = 0.6, 3.0, 0.4
 UPSCALING_BASELINE = "Real-ESRGAN's way, half precision"
 SHORTEST = 5.0
-"""Seconds of the budget below which no row is begun."""
+"""No row starts with fewer seconds of the budget left."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is measured, and how large."""
+    """Networks, ways, and sizes to measure."""
 
     autoencoder: dict[str, Any]
     recipes: dict[str, Recipe]
     ways: dict[str, list[str]]
     batches: dict[str, int]
     side: int
-    """Of the image to enlarge; memory is also measured for twice that."""
+    """Side of the image to upscale; memory is also measured at twice that side."""
     blocks: int
     repeats: int
     compiles: bool
@@ -128,16 +127,16 @@ TOY = Sizes(
 )
 
 
-# --- rows that may fail ----------------------------------------------------------------------------------------------
-
-
 class OutOfTime(BaseException):
-    """No Exception: the fallback around a compiler must not take it for the compiler's failure."""
+    """A time limit was exceeded.
+
+    Not an Exception: the fallback around a compiler must not mistake it for a failure of the compiler.
+    """
 
 
 @contextmanager
 def limited(seconds: float) -> Generator[None]:
-    """Raises OutOfTime in what is entered after so many seconds, as soon as Python gets to run."""
+    """Raise OutOfTime in the body after `seconds`, as soon as Python code runs."""
 
     def stop(_: int, __: FrameType | None) -> None:
         raise OutOfTime
@@ -155,7 +154,7 @@ LISTENED_TO = ("aesop", "torch._dynamo")
 
 
 class Said(logging.Handler):
-    """Collects warnings: ours say which options were left out, the compiler's what runs as written after all."""
+    """Collect warnings: ours name skipped options, those of the compiler name code that runs uncompiled."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -176,24 +175,24 @@ class Said(logging.Handler):
 
 @dataclass
 class Run:
-    """What the parts share."""
+    """State shared by the parts."""
 
     device: torch.device
     sizes: Sizes
     rounds: int
     row_limit: float
     until: float
-    """On time.monotonic's clock."""
+    """On the clock of time.monotonic."""
     everything: bool = False
     checkout: Path | None = None
     record: dict[str, Any] = field(default_factory=dict)
 
     def row(self, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What `work` found, or why it did not: `failed` or `left_out`. With its wall time, and what was said meanwhile."""
+        """Return the result of `work`, or the reason it is missing (`failed` or `left_out`), with wall time and warnings."""
         left = self.until - time.monotonic()
         if left < SHORTEST:
-            print(f"... {name}: left out, the budget is used up", flush=True)
-            return {"left_out": "the budget is used up"}
+            print(f"... {name}: left out, the budget is exhausted", flush=True)
+            return {"left_out": "the budget is exhausted"}
         start_afresh(self.device)
         limit, begun, said = min(left, self.row_limit), time.monotonic(), Said()
         try:
@@ -201,7 +200,7 @@ class Run:
                 found = work()
         except OutOfTime:
             found = {"failed": f"not done after {limit:.0f} s"}
-        except Exception as error:  # noqa: BLE001 (a row fails, whatever the reason; the others are still measured)
+        except Exception as error:  # noqa: BLE001 (any error fails one row; the others are still measured)
             found = {"failed": f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"}
         found |= {"wall_seconds": time.monotonic() - begun} | ({"notes": said.lines} if said.lines else {})
         print(f"... {name}: {found.get('failed', 'done')}, {found['wall_seconds']:.1f} s", flush=True)
@@ -209,7 +208,10 @@ class Run:
 
 
 def start_afresh(device: torch.device) -> None:
-    """Nothing of the last row: no memory, and no compiled code, which after another shape would be code for any shape."""
+    """Free the memory and the compiled code of the previous row.
+
+    Otherwise a new shape would trigger compilation for dynamic shapes.
+    """
     torch.compiler.reset()
     if device.type == "cuda":
         gc.collect()
@@ -218,23 +220,23 @@ def start_afresh(device: torch.device) -> None:
 
 
 def why_not(row: dict[str, Any]) -> str | None:
-    """Why a row was not measured; None where it was."""
+    """Return the reason why a row was not measured, or None."""
     return next((f"{word.replace('_', ' ')}: {row[word]}" for word in ("failed", "left_out") if word in row), None)
 
 
 def done(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Those that were measured."""
+    """Return the measured rows."""
     return {name: row for name, row in rows.items() if why_not(row) is None}
 
 
 def not_done(rows: dict[str, dict[str, Any]], columns: int) -> list[str]:
-    """The others, as rows of a table."""
+    """Return table rows for those that were not measured."""
     reasons = {name: reason.replace("|", "/") for name, row in rows.items() if (reason := why_not(row))}
     return [f"| {name} | {reason} |" + " |" * (columns - 2) for name, reason in reasons.items()]
 
 
 def print_rest(rows: dict[str, dict[str, Any]], columns: int) -> None:
-    """What ends a table: rows that were not done; below it, the warnings."""
+    """Print the rows that were not measured and, below the table, the warnings."""
     for line in not_done(rows, columns):
         print(line)
     lines = [f"* {name}: {line}" for name, row in rows.items() for line in dict.fromkeys(row.get("notes", []))]
@@ -254,11 +256,8 @@ def verdict(value: float, goal: float, at_most: bool = False) -> str:
     return "reached" if (value <= goal if at_most else value >= goal) else "MISSED"
 
 
-# --- steps -----------------------------------------------------------------------------------------------------------
-
-
 def measure_steps(run: Run, name: str) -> None:
-    """The ways of one recipe, row by row."""
+    """Measure the ways of one recipe, row by row."""
     recipe, batch = run.sizes.recipes[name], run.sizes.batches[name]
     ways = run.sizes.ways[name]
     if run.everything and EVERYTHING not in ways and run.sizes.compiles:
@@ -274,7 +273,7 @@ def measure_steps(run: Run, name: str) -> None:
         rows[way] = run.row(f"{name}, {way}", partial(step_row, way))
     print(f"\n## {name} step, batch {batch} x {recipe.side} px\n")
     measured = done(rows)
-    # Without a baseline there are no ratios.
+    # Without the baseline, the ratios are NaN.
     missing = {} if BASELINE in measured else {BASELINE: {"seconds": math.nan, "peak_bytes": math.nan}}
     marked = {f"{way} *" if "notes" in row else way: row for way, row in measured.items()}
     print(table(missing | marked, batch))
@@ -294,13 +293,10 @@ def measure_steps(run: Run, name: str) -> None:
 
 
 def fastest_way(run: Run, name: str) -> str | None:
-    """Of ours; None where none was measured."""
+    """Return the fastest of our ways, or None if none was measured."""
     rows = done(run.record.get("steps", {}).get(name, {}))
     candidates = {way: row["seconds"] for way, row in rows.items() if way in (*run.sizes.ways[name], EVERYTHING)}
     return min(candidates, key=lambda way: candidates[way]) if candidates else None
-
-
-# --- roofline and profile of the AESOP step --------------------------------------------------------------------------
 
 
 def measure_roofline(run: Run) -> None:
@@ -333,7 +329,7 @@ def measure_roofline(run: Run) -> None:
     print(f"\ngoal >= {ROOFLINE_GOAL:.0%} of the ideal: {verdict(ideal / seconds, ROOFLINE_GOAL)}, {result}")
 
 
-# By parts of their names in lower case; the first line that fits decides. A change of layout for a convolution is a copy.
+# By substrings of lower-case kernel names; the first match decides. A layout change for a convolution counts as a copy.
 KINDS = (
     ("optimiser", ("adam", "multi_tensor_apply", "foreach")),
     ("elementwise", ("triton_poi",)),
@@ -356,7 +352,7 @@ def kind_of_kernel(name: str) -> str:
 
 
 def kernels_of(step: Callable[[], object], device: torch.device, warm_up: int) -> dict[str, Any]:
-    """Milliseconds of one step by kind of kernel, and the ten longest. On the CPU, of its operators."""
+    """Return milliseconds of one step by kind of kernel (on the CPU: operator) and the ten longest kernels."""
     for _ in range(warm_up):
         step()
     synchronise(device)
@@ -416,12 +412,9 @@ def measure_profile(run: Run) -> None:
             print(f"| {kernel['ms']:.2f} | {kernel['count']} | {kernel['kind']} | `{name}` |")
 
 
-# --- upscaling -------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Way:
-    """One of ours."""
+    """One way of `aesop upscale`."""
 
     precision: str
     channels_last: bool = False
@@ -433,7 +426,7 @@ class Way:
         return "ours, " + ", ".join(filter(None, [*parts, "whole image" * (self.tile == 0)]))
 
     def build(self, net: nn.Module, device: torch.device) -> nn.Module:
-        """A copy of the network, as this way has it."""
+        """Return a copy of the network, prepared for this way."""
         net = copy.deepcopy(net).to(device)
         if self.channels_last:
             net.to(memory_format=torch.channels_last)
@@ -458,7 +451,7 @@ UPSCALING = [
 
 @torch.no_grad()
 def in_half_precision(net: nn.Module, image: np.ndarray, device: torch.device) -> np.ndarray:
-    """What Real-ESRGAN's inference computes for a whole image: padded by 10 on the right and below, floats by NumPy."""
+    """Upscale a whole image like Real-ESRGAN: padded by 10 on the right and bottom, converted with NumPy."""
     height, width = image.shape[:2]
     planes = np.transpose(image.astype(np.float32) / 255, (2, 0, 1))
     x = torch.from_numpy(np.ascontiguousarray(planes)).unsqueeze(0).to(device).half()
@@ -468,14 +461,14 @@ def in_half_precision(net: nn.Module, image: np.ndarray, device: torch.device) -
 
 
 def photograph(side: int) -> np.ndarray:
-    """RGB, side x side."""
+    """Return an RGB photograph of side x side pixels."""
     image = read_image(min(PHOTOS.glob("*.jpg")))
     shortest = min(image.shape[:2])
     return cv2.resize(image[:shortest, :shortest], (side, side), interpolation=cv2.INTER_AREA)
 
 
 def timed(upscale: Callable[[], np.ndarray], reference: np.ndarray, device: torch.device, repeats: int) -> dict[str, Any]:
-    """Median seconds and peak memory of an image, after two that start things up; and how far it is from the reference."""
+    """Return median seconds and peak memory after two warm-up runs, and the difference from the reference."""
     for _ in range(2):
         result = upscale()
     if device.type == "cuda":
@@ -490,10 +483,10 @@ def timed(upscale: Callable[[], np.ndarray], reference: np.ndarray, device: torc
 
 
 def measure_upscaling(run: Run) -> None:
-    """Seconds from an 8-bit image in memory to one four times its size, reading and writing of files left out."""
+    """Measure upscaling an 8-bit image in memory by 4, without reading and writing files."""
     sizes, device = run.sizes, run.device
     image, large = photograph(sizes.side), photograph(2 * sizes.side)
-    net = network(sizes.blocks, image[:32, :32])  # on the CPU: each row has a copy to itself
+    net = network(sizes.blocks, image[:32, :32])  # on the CPU; each row gets a copy
     references: dict[int, np.ndarray] = {}
 
     def make_references() -> dict[str, Any]:
@@ -524,7 +517,7 @@ def measure_upscaling(run: Run) -> None:
         rows[str(way)] = run.row(f"upscaling, {way}", partial(our_row, way))
     side = sizes.side
     print(f"\n## Upscaling {side}x{side} to {side * SCALE}x{side * SCALE}, RRDBNet 64/{sizes.blocks}\n")
-    print(f"| way | seconds | to the first | peak memory | the same at {2 * side}x{2 * side} | grey levels from fp32 |")
+    print(f"| way | seconds | vs the first | peak memory | peak memory at {2 * side}x{2 * side} | grey levels from fp32 |")
     print("| --- | --- | --- | --- | --- | --- |")
     measured = {name: row for name, row in done(rows).items() if "seconds" in row}
     base = measured.get(UPSCALING_BASELINE, {"seconds": math.nan})["seconds"]
@@ -533,8 +526,8 @@ def measure_upscaling(run: Run) -> None:
         print(f"| {name} | {row['seconds']:.4f} | {base / row['seconds']:.2f} | {memory} | {row['grey_levels_apart']} |")
     print_rest(rows, 6)
     print(
-        "\nGrey levels: from fp32 with the same tiles. The first row's padding changes what is near two of its borders."
-        f"\nAt {2 * side}x{2 * side}: with tiles, and not compiled, as tiles of another size compile anew."
+        "\nGrey levels: difference from fp32 with the same tiles. The first row's padding changes pixels near two borders."
+        f"\nAt {2 * side}x{2 * side}: with tiles and uncompiled, because tiles of another size would be compiled again."
     )
     best = min((str(way) for way in ways if str(way) in measured), key=lambda name: measured[name]["seconds"], default=None)
     if best is None or math.isnan(base):
@@ -544,12 +537,9 @@ def measure_upscaling(run: Run) -> None:
         print(f"\ngoal >= {UPSCALING_GOAL:g}x: {verdict(ratio, UPSCALING_GOAL)}, {ratio:.2f}x with {best}")
 
 
-# --- checks ----------------------------------------------------------------------------------------------------------
-
-
 def passes_over_nan(recipe: Recipe, way: str, device: torch.device, batch: int) -> dict[str, bool]:
     """Steps, one on a NaN in HR, and another."""
-    stage = ours(recipe, way, device)
+    stage, step = ours(recipe, way, device)
     lq = torch.rand(batch, 3, recipe.side // 4, recipe.side // 4, device=device)
     gt = torch.rand(batch, 3, recipe.side, recipe.side, device=device)
     broken = gt.clone()
@@ -569,18 +559,16 @@ def passes_over_nan(recipe: Recipe, way: str, device: torch.device, batch: int) 
     def equal(a: list[Tensor], b: list[Tensor]) -> bool:
         return len(a) == len(b) and all(map(torch.equal, a, b))
 
-    for _ in range(WARM_UP + 2):  # with cuda_graphs, the last are replays
-        stage.step(lq, gt, 1)
+    for _ in range(5):  # with cuda_graphs, the last ones are replays
+        step(lq, gt, 1)
     found = {"no step skipped at first": not stage.skipped.item()}
-    if stage.replayed is not None:
-        found["the step is recorded"] = len(stage.replayed.recordings) == 1
     before, before_moments, before_statistics = weights(), moments(), statistics_of_batches()
-    stage.step(lq, broken, 1)
+    step(lq, broken, 1)
     found["NaN in HR: skipped is 1"] = stage.skipped.item() == 1
     found["NaN in HR: weights are kept"] = equal(before, weights())
     found["NaN in HR: moments are kept"] = equal(before_moments, moments())
     found["NaN in HR: BatchNorm's statistics are kept"] = equal(before_statistics, statistics_of_batches())
-    stage.step(lq, gt, 1)
+    step(lq, gt, 1)
     found["next step: skipped is 0"] = stage.skipped.item() == 0
     found["next step: weights change and are finite"] = not equal(before, weights()) and all(
         bool(value.isfinite().all()) for value in weights()
@@ -601,8 +589,6 @@ def measure_checks(run: Run) -> None:
     print_rest(rows, 3)
 
 
-# --- all of it -------------------------------------------------------------------------------------------------------
-
 PARTS: dict[str, Callable[[Run], None]] = {
     "checks": measure_checks,
     "aesop": partial(measure_steps, name="aesop"),
@@ -616,7 +602,7 @@ PARTS: dict[str, Callable[[Run], None]] = {
 
 
 def left_out(record: dict[str, Any], path: str = "") -> list[str]:
-    """The names of the rows the budget did not suffice for."""
+    """Return the names of rows for which the budget did not suffice."""
     if "left_out" in record:
         return [path]
     return [
@@ -627,13 +613,13 @@ def left_out(record: dict[str, Any], path: str = "") -> list[str]:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--toy", action="store_true", help="tiny networks: nothing measured means anything")
+    parser.add_argument("--toy", action="store_true", help="tiny networks; the measurements are meaningless")
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS), metavar="PART")
-    parser.add_argument("--budget", type=float, default=450, help="seconds in all; rows that come too late are left out")
-    parser.add_argument("--row-limit", type=float, default=150, help="seconds of one row, its compilation included")
-    parser.add_argument("--rounds", type=int, help="steps a row is measured by; default: 15, toy: 1")
-    parser.add_argument("--all", action="store_true", help="compile SwinIR as well; --checkout for all recipes")
-    parser.add_argument("--checkout", type=Path, help="a folder with the published code, for a row of the aesop step")
+    parser.add_argument("--budget", type=float, default=450, help="seconds in total; later rows are left out")
+    parser.add_argument("--row-limit", type=float, default=150, help="seconds per row, including compilation")
+    parser.add_argument("--rounds", type=int, help="measured steps per row (default: 15, toy: 1)")
+    parser.add_argument("--all", action="store_true", help="also compile SwinIR, and use --checkout for all recipes")
+    parser.add_argument("--checkout", type=Path, help="folder with the published code, for a row of the aesop step")
     parser.add_argument("--record", action="store_true", help="write results/gpu_<date>_<device>.json (toy: gpu_toy_...)")
     chosen = parser.parse_args(arguments)
     try:
@@ -657,14 +643,14 @@ def main(arguments: list[str] | None = None) -> None:
         try:
             with patch.object(training_step, "AUTOENCODER", run.sizes.autoencoder):
                 PARTS[name](run)
-        except Exception as error:  # noqa: BLE001 (what other parts found must still be written)
+        except Exception as error:  # noqa: BLE001 (the results of the other parts must still be written)
             failed.append(f"{name}: {type(error).__name__}: {error}")
             print(f"\n{failed[-1]}")
         print(flush=True)
     run.record |= {"failed_parts": failed, "left_out": left_out(run.record), "wall_seconds": time.monotonic() - begun}
-    print(f"all of it took {run.record['wall_seconds']:.0f} s")
+    print(f"total: {run.record['wall_seconds']:.0f} s")
     if run.record["left_out"]:
-        print(f"left out, as the budget of {chosen.budget:.0f} s was used up: {'; '.join(run.record['left_out'])}")
+        print(f"left out because the budget of {chosen.budget:.0f} s is exhausted: {'; '.join(run.record['left_out'])}")
     if chosen.record:
         write("gpu_toy" if chosen.toy else "gpu", run.record)
 

@@ -1,9 +1,9 @@
-"""How far the simulated JPEG of the degradations (aesop.data.degradations.jpeg) is from a real encoder, in grey levels.
+"""Compare the simulated JPEG of the degradations (aesop.data.degradation.jpeg) with a real encoder, in grey levels.
 
 python benchmarks/jpeg_simulation.py
 
-Real: OpenCV's libjpeg, 4:2:0, encoded and decoded again. Over the four held-out photographs of the demo; "loss" is
-what the real and the simulated encoder themselves change of them.
+The real encoder is OpenCV's libjpeg, 4:2:0. The images are the four held-out photographs of the demo. "Loss" is the
+difference between the original and the output of each encoder.
 """
 
 from pathlib import Path
@@ -15,7 +15,6 @@ import torch
 import aesop
 from aesop.data.degradation.jpeg import jpeg
 from aesop.images.listing import list_images
-from aesop.images.read import read_image_uint8
 from aesop.images.tensors import to_tensor
 
 QUALITIES = (30, 50, 70, 80, 90, 95)
@@ -23,7 +22,7 @@ PHOTOS = Path(aesop.__file__).parent / "assets" / "photos" / "heldout"
 
 
 def encoded(image: np.ndarray, quality: int) -> np.ndarray:
-    """(H, W, 3) uint8 RGB after a real encoder and decoder."""
+    """Encode and decode an image with libjpeg: (H, W, 3) uint8 RGB."""
     options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
     _, data = cv2.imencode(".jpg", image[..., ::-1], options)
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
@@ -32,14 +31,14 @@ def encoded(image: np.ndarray, quality: int) -> np.ndarray:
 
 
 def to_ycc(rgb: np.ndarray) -> np.ndarray:
-    """(H, W, 3) RGB, 0..255 -> Y, Cb, Cr as JPEG defines them, without offset."""
+    """Convert RGB (H, W, 3) in [0, 255] to the Y, Cb, Cr of JPEG without offset."""
     y = rgb @ [0.299, 0.587, 0.114]
     return np.stack([y, (rgb[..., 2] - y) * 0.564, (rgb[..., 0] - y) * 0.713], -1)
 
 
 def main() -> None:
-    images = [read_image_uint8(path) for path in list_images(PHOTOS)]
-    print("| quality | RGB, mean | RGB, max | Y, mean | Cb and Cr, mean | loss, RGB mean | loss simulated |")
+    images = [image.read_uint8() for image in list_images(PHOTOS)]
+    print("| quality | RGB, mean | RGB, max | Y, mean | Cb and Cr, mean | loss, RGB mean | loss, simulated |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for quality in QUALITIES:
         rgb, luma, chroma, loss, simulated_loss = [], [], [], [], []

@@ -1,17 +1,17 @@
-"""What loading costs: crops a second of one worker process, HR 128x128 and LR 32x32, sixteen a batch.
+"""Measure the cost of loading: crops per second of one worker process, HR 128x128 and LR 32x32, batch 16.
 
     python benchmarks/loader.py [--images FOLDER] [--quick] [--record]
 
-* as published: 480x480 PNG sub-images of the photographs and their 120x120 LR (how the published recipe prepares 2K
-  photographs), both files decoded for each crop, converted to float, cropped, flipped and turned. A stand-in, written for
-  this: the same decoder and operations as BasicSR's PairedImageDataset.
-* ours, from PNG files of whole photographs; LR is made by bicubic of the crop's window, as in the other cases but the last;
-* the same with `cache: true`, after the first epoch;
-* ours from a pack (`aesop prepare pack`);
-* ours from two packs, HR and LR.
+* as published: 480x480 PNG sub-images and their 120x120 LR (how the published recipe prepares 2K photographs); both files
+  are decoded for each crop, converted to float, cropped, and flipped. This is a stand-in with the decoder and the
+  operations of BasicSR's PairedImageDataset.
+* ours, PNG files: whole photographs. As in all cases but the last, LR is the bicubic downscaling of the crop's window.
+* ours, cache: true: the same, after the first epoch.
+* ours, pack: from a file written by `aesop prepare pack`.
+* ours, packs of HR and LR.
 
-Without --images the photographs are mosaics, 2040x1356, of those in the package. All files are in the system's file cache,
-so that no disk is measured. The cases take turns; medians of the turns are shown.
+Without --images, the photographs are 2040x1356 mosaics of those in the package. All files are in the page cache of the
+system, so no disk is measured. The cases alternate; the table shows medians.
 """
 
 import argparse
@@ -36,7 +36,6 @@ from aesop.data.loader import batches
 from aesop.data.training_crops import TrainingCrops
 from aesop.images import pack
 from aesop.images.listing import list_images
-from aesop.images.read import read_image_uint8
 from aesop.images.resize import imresize, mod_crop
 from aesop.options.datasets import TrainDataset
 from record import described, write
@@ -49,14 +48,11 @@ PUBLISHED, PACK = "as published (stand-in)", "ours, pack"
 Batches = AbstractContextManager[Iterator[dict[str, Tensor]]]
 
 
-# --- files -------------------------------------------------------------------------------------------------------------
-
-
 def photographs(folder: Path | None, most: int) -> list[np.ndarray]:
-    """uint8 (H, W, 3), RGB: the first of a folder, or mosaics."""
+    """Return the first photographs of a folder, or mosaics: uint8 (H, W, 3), RGB."""
     if folder is not None:
-        return [mod_crop(read_image_uint8(path), SCALE) for path in list_images(folder)[:most]]
-    parts = [image for image in map(read_image_uint8, list_images(PHOTOS)) if image.shape == (312, 480, 3)]
+        return [mod_crop(image.read_uint8(), SCALE) for image in list_images(folder)[:most]]
+    parts = [image for image in (photo.read_uint8() for photo in list_images(PHOTOS)) if image.shape == (312, 480, 3)]
     rows, columns = math.ceil(HEIGHT / 312), math.ceil(WIDTH / 480)
     draw = np.random.default_rng(0)
     return [
@@ -66,7 +62,7 @@ def photographs(folder: Path | None, most: int) -> list[np.ndarray]:
 
 
 def lay_out(images: list[np.ndarray], root: Path) -> None:
-    """2K/ and hr.pack, whole; lr.pack; sub_hr/ and sub_lr/."""
+    """Write 2K/, hr.pack, lr.pack, sub_hr/, and sub_lr/."""
     made = [(f"{number:04}.png", image, imresize(image, 1 / SCALE)) for number, image in enumerate(images)]
     for name in ("2K", "sub_hr", "sub_lr"):
         (root / name).mkdir()
@@ -86,11 +82,8 @@ def save(path: Path, image: np.ndarray) -> None:
     cv2.imwrite(str(path), image[..., ::-1], PNG)
 
 
-# --- loaders -----------------------------------------------------------------------------------------------------------
-
-
 class SubImages(Dataset):
-    """The work of the published loader: two PNG files decoded for each pair of crops, in float32."""
+    """Do the work of the published loader: decode two PNG files for each pair of crops, in float32."""
 
     def __init__(self, root: Path):
         self.pairs = [(path, root / "sub_lr" / path.name) for path in sorted((root / "sub_hr").iterdir())]
@@ -132,7 +125,7 @@ def ours(root: Path, count: int, **options: Any) -> Batches:
 
 
 def rate(make: Callable[[int], Batches], skipped: int, count: int) -> float:
-    """Crops a second between the arrival of batch `skipped` and that of the last, `skipped + count`."""
+    """Return crops per second between the arrival of batch `skipped` and that of batch `skipped + count`."""
     with make(skipped + count) as source:
         for _ in range(skipped):
             next(source)
@@ -143,7 +136,7 @@ def rate(make: Callable[[int], Batches], skipped: int, count: int) -> float:
 
 
 def measure(root: Path, number: int, repeats: int, count: int) -> dict[str, dict[str, Any]]:
-    """Of each way: crops a second in every turn, their median, and that in medians of the published way."""
+    """Return crops per second for each method: every turn, the median, and its ratio to the published method."""
     epoch = math.ceil(number / BATCH) + 1
     ways: dict[str, tuple[Callable[[int], Batches], int, int]] = {
         PUBLISHED: (lambda n: published(root, n), 2, count),
@@ -165,8 +158,8 @@ def measure(root: Path, number: int, repeats: int, count: int) -> dict[str, dict
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, help=f"photographs to use, the first {MOST_PHOTOGRAPHS}")
-    parser.add_argument("--quick", action="store_true", help="few photographs, one turn: shows that it works")
+    parser.add_argument("--images", type=Path, help=f"folder of photographs; the first {MOST_PHOTOGRAPHS} are used")
+    parser.add_argument("--quick", action="store_true", help="few photographs and one turn, to check that the script runs")
     parser.add_argument("--record", action="store_true", help="write results/loader_<date>_cpu.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -178,7 +171,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         lay_out(images, Path(folder))
         record["ways"] = ways = measure(Path(folder), len(images), 1 if arguments.quick else 3, 4 if arguments.quick else 20)
-    print("| way | crops/s, median | to the published way | turns |")
+    print("| method | crops/s, median | relative to the published method | turns |")
     print("| --- | --- | --- | --- |")
     for name, way in ways.items():
         turns = ", ".join(f"{value:.0f}" for value in way["turns"])

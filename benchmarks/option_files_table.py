@@ -1,9 +1,9 @@
-"""The published option files, each read, resolved at full size and run to its first step or image; as a markdown table.
+"""Read each published option file, resolve it at full size, and run it to its first step or image: a Markdown table.
 
-    python benchmarks/option_files_table.py docs/published_files.md
+    python benchmarks/option_files_table.py docs/evidence/published_files.md
 
-Needs the golden folder (AESOP_GOLDEN), which holds the files as parsed. Networks are cut down and images are tiny for the
-first step, as in tests/test_published_files.py.
+Requires the golden folder (AESOP_GOLDEN), which contains the parsed files. The first step uses reduced networks and tiny
+images, as in tests/options/test_published_files.py.
 """
 
 import re
@@ -19,12 +19,12 @@ from aesop.cli import app
 from aesop.options.read import load_config
 from published_lib import Substitutes, option_files, write
 
-HEAD = """# The published option files
+HEAD = """# Published option files
 
-Every option file of the published code, as it is (`python benchmarks/option_files_table.py`). Read: all options are
-understood, so many of them with a line that they have no meaning here. Dry run: resolves to the full-size networks
-(parameters of network_g) and lists the paths that are to be filled in. First step: reaches its first training step, or
-writes its test images, on tiny images with networks cut down by overrides.
+Every option file of the published code, unmodified (`python benchmarks/option_files_table.py`). "Read": all options are
+known; the number of notes counts warnings about options without effect here. "Dry run": resolves to the full-size
+networks (parameters of network_g) and lists the paths to fill in. "First step or image": reaches the first training step,
+or writes test images, with tiny images and networks reduced by overrides.
 
 | file | stage | network_g | read | dry run | first step or image |
 | --- | --- | --- | --- | --- | --- |
@@ -53,7 +53,7 @@ def row(name: str, options: dict, substitutes: Substitutes, folder: Path) -> str
 def main() -> None:
     files = option_files()
     if not files:
-        sys.exit("no golden folder with the option files: set AESOP_GOLDEN")
+        sys.exit("the golden folder with the option files was not found: set AESOP_GOLDEN")
     with tempfile.TemporaryDirectory() as folder:
         substitutes = Substitutes(Path(folder) / "substitutes")
         lines = [row(name, options, substitutes, Path(folder)) for name, options in files.items()]

@@ -1,6 +1,6 @@
-"""Run the golden tests and write docs/parity.md: every case with its worst measured deviation, and what is skipped.
+"""Run the golden tests and write docs/evidence/parity.md: the worst deviation of every case, and the skipped cases.
 
-python benchmarks/parity_table.py            (reads the folder in AESOP_GOLDEN, default ../shared/golden)
+python benchmarks/parity_table.py            (golden vectors: AESOP_GOLDEN, default ../shared/golden)
 """
 
 import json
@@ -36,9 +36,9 @@ def main() -> None:
     lines = [
         "# Golden parity",
         "",
-        "Measured against the numbers of the published code, case by case (`python benchmarks/parity_table.py`). For each",
-        "case the figure closest to its limit is shown, of as many as were compared. The limits are those that the golden",
-        "vectors' README suggests.",
+        "Deviations from the values of the published code, case by case (`python benchmarks/parity_table.py`). Each",
+        "row shows the value closest to its limit among all values compared in that case. The limits are those",
+        "suggested by the README of the golden vectors.",
         "",
         f"{closing}. torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}, CPU, one thread.",
         "",
@@ -49,11 +49,11 @@ def main() -> None:
             for case, row in sorted(worst.items())
         ),
         "",
-        *(["## Skipped, by name", ""] if skipped else ["No case is skipped."]),
+        *(["## Skipped", ""] if skipped else ["No case is skipped."]),
         *(f"* {reason}" for reason in skipped),
         "",
     ]
-    (REPO / "docs" / "parity.md").write_text("\n".join(lines))
+    (REPO / "docs" / "evidence" / "parity.md").write_text("\n".join(lines))
     print(closing)
     sys.exit(result.returncode)
 

@@ -1,13 +1,13 @@
-"""Whether bf16 trains as fp32 does: loss curves and final figures of three seeds each.
+"""Compare bf16 with fp32 training: loss curves and final metrics of three seeds each.
 
     python benchmarks/precision.py [--device cpu] [--iterations 2000] [--ways fp32 bf16+channels_last] [--record]
 
-A small RRDBNet and auto-encoder are trained once in fp32 on the photographs that come with the package; from there, for
-each way and seed, a GAN with the AESOP and the artifact loss. A loss curve is cut into ten windows; the range of the fp32
-seeds in a window is the spread. Half of the runs of one and the same distribution lie outside the range of three others, so
-the table also has the share of windows in which an fp32 seed lies between the other two, and the same for each way and those
-pairs: equal shares are what to expect of equal ways. PSNR-Y, and LPIPS where its weights are found, are measured on
-photographs that were not trained on.
+A small RRDBNet and an auto-encoder are trained once in fp32 on the bundled photographs. From there, each way and seed
+trains a GAN with the AESOP and the artifact loss. Each loss curve is divided into ten windows; the range of the fp32
+seeds in a window is the spread. Half of the runs of one distribution lie outside the range of three others. The table
+therefore also states the share of windows in which an fp32 seed lies between the other two, and the same for each way:
+equal shares indicate equal ways. PSNR-Y, and LPIPS if its weights are found, are measured on photographs outside the
+training set.
 """
 
 import argparse
@@ -22,8 +22,7 @@ import torch
 
 import aesop
 from aesop.metrics.build import METRIC_WEIGHTS
-from aesop.options.config import Config
-from aesop.options.read import build_config
+from aesop.options.config import TrainConfig
 from aesop.system.device import pick_device, reason_against_bf16
 from aesop.training.train import train
 from aesop.weights.pretrained import has_pretrained
@@ -53,9 +52,9 @@ def options(stage: str, name: str, root: Path, device: torch.device, iterations:
 
 
 def prepared(root: Path, device: torch.device) -> tuple[Path, Path]:
-    """The PSNR net and the auto-encoder that all GANs start from."""
+    """Train the PSNR network and the auto-encoder that all GANs start from."""
     psnr = options("psnr", "psnr", root, device, PREPARING)
-    psnr["train"] |= {"pixel_opt": {}, "ema_decay": 0}  # in so few steps an average stays behind
+    psnr["train"] |= {"pixel_opt": {}, "ema_decay": 0}  # an average lags behind in a short training
     net = train(config_of(psnr))
     autoencoder = options("autoencoder", "autoencoder", root, device, PREPARING)
     autoencoder["train"] |= {"pixel_opt": {}, "pixel_at_LR_opt": {}, "ema_decay": 0}
@@ -63,12 +62,12 @@ def prepared(root: Path, device: torch.device) -> tuple[Path, Path]:
     return net, train(config_of(autoencoder))
 
 
-def config_of(raw: dict[str, Any]) -> Config:
-    return build_config(raw, "precision.py")[0]
+def config_of(raw: dict[str, Any]) -> TrainConfig:
+    return TrainConfig.model_validate(raw)
 
 
 def gan(way: str, seed: int, root: Path, device: torch.device, iterations: int, net: Path, autoencoder: Path) -> Path:
-    """Train one, with the options in `way`; its folder."""
+    """Train a GAN with the options in `way` and return its run folder."""
     precision, *switches = way.split("+")
     raw = options("adversarial", f"{way}_{seed}", root, device, iterations, seed)
     raw |= {"precision": precision, "network_d": {"type": "UNetDiscriminatorSN", "num_feat": 8}}
@@ -86,7 +85,7 @@ def gan(way: str, seed: int, root: Path, device: torch.device, iterations: int, 
 
 
 def curves(folder: Path) -> dict[str, list[float]]:
-    """The mean of each loss in each window, and the figures of the last validation."""
+    """Return the mean of each loss in each window and the metrics of the last validation."""
     rows = [json.loads(line) for line in (folder / "scalars.jsonl").read_text().splitlines()]
     losses = [row for row in rows if "lr" in row]
     found = {}
@@ -98,7 +97,7 @@ def curves(folder: Path) -> dict[str, list[float]]:
 
 
 def share_within(runs: list[dict[str, list[float]]], others: list[list[dict[str, list[float]]]], name: str) -> float:
-    """The share of windows in which a run lies in the range of a group of others, over all runs and their groups."""
+    """Return the share of windows in which a run lies in the range of a group of others, over all runs and groups."""
     inside = []
     for run, group in itertools.product(runs, others):
         if run not in group:
@@ -109,7 +108,7 @@ def share_within(runs: list[dict[str, list[float]]], others: list[list[dict[str,
 
 
 def compare(found: dict[str, list[dict[str, list[float]]]]) -> list[dict[str, Any]]:
-    """For each way and curve: its mean and range over seeds, and the shares inside the fp32 seeds' ranges."""
+    """Return, for each way and curve, the last values and the shares inside the ranges of the fp32 seeds."""
     base = found[BASELINE]
     pairs = [list(pair) for pair in itertools.combinations(base, 2)]
     return [
@@ -129,12 +128,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--iterations", type=int, default=2000)
-    parser.add_argument("--ways", nargs="+", default=["bf16+channels_last"], help="beside fp32")
+    parser.add_argument("--ways", nargs="+", default=["bf16+channels_last"], help="in addition to fp32")
     parser.add_argument("--record", action="store_true", help="write results/precision_<date>_<device>.json")
     arguments = parser.parse_args()
     device = pick_device(arguments.device)
     if reason := reason_against_bf16(device):
-        parser.error(f"nothing to compare: {reason}")
+        parser.error(f"bf16 is not available: {reason}")
     found: dict[str, list[dict[str, list[float]]]] = {}
     with TemporaryDirectory() as folder:
         net, autoencoder = prepared(Path(folder), device)

@@ -1,4 +1,4 @@
-"""What every record in results/ begins with: date, machine, versions, commit."""
+"""Write records to results/, each with date, machine, versions, and commit."""
 
 import json
 import platform
@@ -17,7 +17,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def write(name: str, record: dict[str, Any]) -> None:
-    """As results/<name>_<date>_<device>.json."""
+    """Write results/<name>_<date>_<device>.json."""
     path = RESULTS / f"{name}_{record['date']}_{record['device']}.json"
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n")
@@ -25,7 +25,7 @@ def write(name: str, record: dict[str, Any]) -> None:
 
 
 def described(device: torch.device) -> dict[str, Any]:
-    """Date, machine, versions, commit."""
+    """Return date, machine, versions, and commit."""
     return {
         "date": date.today().isoformat(),
         "machine": f"{processor()} ({torch.backends.cpu.get_cpu_capability()}), {torch.get_num_threads()} threads"

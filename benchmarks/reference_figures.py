@@ -1,11 +1,11 @@
-"""Does `aesop test` reach the figures others measured with the same weights and images? A table of every cell.
+"""Compare `aesop test` with values that other code measured with the same weights and images: a table of every cell.
 
     python benchmarks/reference_figures.py reference_figures.json --weights WEIGHTS --data DATA --output TABLE.md
 
-The figures are a JSON file {results: {set: {method: {per_image: {file: {metric: value}}, mean: {...}}}}}; metrics are
-psnr_y, ssim_y, lpips_alex, lpips_vgg and dists, each also as NAME_cropN. DATA holds <set>/HR and <set>/LRx4, WEIGHTS a
-<method>.safetensors for each method but bicubic, and what LPIPS and DISTS need. Finished cells (a method on a set) are
-kept in the record, so a run that was cut off continues, and `--sets` and `--methods` make it in parts.
+The JSON file has the form {results: {set: {method: {per_image: {file: {metric: value}}, mean: {...}}}}}. Metrics are
+psnr_y, ssim_y, lpips_alex, lpips_vgg, and dists, each also as NAME_cropN. DATA contains <set>/HR and <set>/LRx4. WEIGHTS
+contains a <method>.safetensors for each method except bicubic, and the weights of LPIPS and DISTS. The record keeps
+finished cells (a method on a set), so an interrupted run continues; `--sets` and `--methods` select a part.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from aesop.data.measured_pairs import MeasuredPairs
 from aesop.evaluation.measure import measure
 from aesop.images.resize import imresize
 from aesop.metrics.build import make_metrics
-from aesop.options.config import Config
+from aesop.options.config import TestConfig
 from aesop.options.datasets import PairedDataset
 from aesop.options.validation import MetricOptions
 from aesop.system.files import replacing
@@ -44,8 +44,8 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", help="default: all")
     parser.add_argument("--methods", nargs="*", help="default: all")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--record", type=Path, default=Path("reference_figures_record.json"), help="what is measured so far")
-    parser.add_argument("--output", type=Path, help="the table; default: the terminal only")
+    parser.add_argument("--record", type=Path, default=Path("reference_figures_record.json"), help="the finished cells")
+    parser.add_argument("--output", type=Path, help="write the table to this file as well")
     args = parser.parse_args()
     os.environ["AESOP_WEIGHTS"] = str(args.weights.resolve())
     reference = json.loads(args.figures.read_text())["results"]
@@ -76,14 +76,14 @@ def metric_options(name: str) -> MetricOptions:
 
 
 def run_cell(method: str, data: PairedDataset, options: dict[str, MetricOptions], weights: Path, device: str) -> Figures:
-    """Every image of a set, by what `aesop test` runs; bicubic, which has no weights, by the measuring in it."""
+    """Measure every image of a set as `aesop test` does; bicubic, which has no weights, with the same metrics."""
     if method == "bicubic":
         metrics = make_metrics(options, SCALE, torch.device(device))
         rows = measure(lambda lq, gt: bicubic(lq), MeasuredPairs(data, "test", SCALE), metrics, torch.device(device))
     else:
         file = weights / f"{method}.safetensors"
         with tempfile.TemporaryDirectory() as folder:
-            config = Config.model_validate(
+            config = TestConfig.model_validate(
                 {
                     "name": method, "scale": SCALE, "device": device, "network_g": load_network(file)[1].options,
                     "datasets": {"test": data}, "val": {"save_img": False, "metrics": options},
@@ -95,7 +95,7 @@ def run_cell(method: str, data: PairedDataset, options: dict[str, MetricOptions]
 
 
 def bicubic(lq: np.ndarray) -> np.ndarray:
-    """MATLAB's kernel, rounded once."""
+    """Upscale with MATLAB's bicubic kernel and round once."""
     return np.clip(np.floor(imresize(lq.astype(np.float64), SCALE) + 0.5), 0, 255).astype(np.uint8)
 
 
@@ -107,7 +107,7 @@ def table(reference: dict, record: dict[str, Figures]) -> str:
             ours = record.get(f"{dataset}/{method}")
             if ours is None:
                 continue
-            assert ours.keys() == expected["per_image"].keys(), f"{dataset}: other images than in the figures"
+            assert ours.keys() == expected["per_image"].keys(), f"{dataset}: the images differ from those of the reference"
             for name, mean in expected["mean"].items():
                 kind = KINDS[name.partition("_crop")[0]]
                 limit = LIMITS[kind]
@@ -126,18 +126,18 @@ def table(reference: dict, record: dict[str, Figures]) -> str:
     lines = [
         "# Reference figures",
         "",
-        "What `aesop test` measures with given weights and images, against figures that others' code measured with the same",
-        "(`python benchmarks/reference_figures.py`): PSNR and SSIM on luma without a border of 4 pixels; LPIPS and DISTS in",
-        "colour, `_cropN` without a border of N pixels; gray images repeated to three channels. A cell is within tolerance",
-        "when its mean and each of its images are.",
+        "What `aesop test` measures compared with values that other code measured with the same weights and images",
+        "(`python benchmarks/reference_figures.py`). PSNR and SSIM are computed on luma without a border of 4 pixels,",
+        "LPIPS and DISTS on RGB, `_cropN` without a border of N pixels. Gray images are repeated to three channels. A",
+        "cell is within tolerance if its mean and each of its images are.",
         "",
-        f"{len(rows) - len(outside)} of {len(rows)} cells within tolerance, over {images} images (a method's answer each). "
+        f"{len(rows) - len(outside)} of {len(rows)} cells within tolerance, {images} images (one per method and input). "
         f"torch {torch.__version__}, numpy {np.__version__}, Python {platform.python_version()}, {platform.machine()}.",
         "Largest deviation of a single image: " + ", ".join(f"{kind} {value:.1e}" for kind, value in largest.items()) + ".",
-        "PSNR's comes mostly from the 1e-8 that the published torch version, and ours, adds to the mean squared error.",
+        "The deviation of PSNR comes mostly from the 1e-8 that both versions add to the mean squared error.",
         *(["", "Outside: " + "; ".join(outside) + "."] if outside else []),
         "",
-        "| set | method | metric | ours | reference | difference | largest of an image | tolerance | within |",
+        "| set | method | metric | ours | reference | difference | largest deviation of an image | tolerance | within |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         *rows,
         "",

@@ -1,10 +1,9 @@
-"""What was tried to break a training or the program, counted: one section each of docs/robustness.md.
+"""Kill trainings, damage states, mutate input files, and count the outcomes for docs/evidence/robustness.md.
 
     python benchmarks/robustness.py --kills 100 --damages 2000 --options 10000 --images 2000 --checkpoints 1000 --record
 
-Trainings killed at random moments, states damaged at random bytes, mutated option files, images and weight files.
-`--record` replaces the sections in docs/robustness.md. Every mutation is drawn from (seed, number): the numbers of failures
-are printed, and `tests/hostile/mutations.py` makes the same bytes again.
+`--record` replaces the sections in docs/evidence/robustness.md. Every mutation is drawn from (seed, number). The script
+prints the numbers of the failures; `tests/hostile/mutations.py` reproduces their bytes.
 """
 
 import argparse
@@ -25,15 +24,15 @@ import kills
 import sandbox
 
 REPO = Path(__file__).resolve().parents[1]
-Section = tuple[str, list[str], bool]  # title, lines, whether all is well
+Section = tuple[str, list[str], bool]  # title, lines, whether it passed
 
 
 def hostile_input(arguments: argparse.Namespace) -> Section:
     lines = [
-        "Mutated files through the code that reads them, in a process of its own (`tests/hostile`). Refused: an error of",
-        "ours that names the file, without a traceback. A failure is anything else: another exception, a crash, more than",
-        f"{sandbox.SECONDS} s or {sandbox.MEMORY >> 30} GB for one file, or hostile code that ran. Accepted are files that",
-        f"the mutation left readable. Seed {arguments.seed}.",
+        'Mutated files are read in a separate process (`tests/hostile`). "Refused" means an `aesop` error that names',
+        'the file, without a traceback. "Accepted" files remained readable after the mutation. A failure is anything',
+        f"else: another exception, a crash, more than {sandbox.SECONDS} s or {sandbox.MEMORY >> 30} GB for one file,",
+        f"or execution of hostile code. Seed {arguments.seed}.",
     ]
     well = True
     for title, attempt, count in (
@@ -55,13 +54,13 @@ def hostile_input(arguments: argparse.Namespace) -> Section:
 
 def killed_trainings(arguments: argparse.Namespace) -> Section:
     lines = [
-        "Real `aesop train` processes with loaders and validation (`tests/training/kills.py`), killed in the middle of what",
-        f"is named, and started again with `--resume`, for {', '.join(kills.STAGES)} in turn. Each run had to end with the",
-        "tensors (weights, EMA, moments, pool) and the log of one that was left alone, bit for bit; no state might be",
-        f"unreadable, at most {kills.FREQUENCY} steps, the distance between checkpoints, might be lost, and SIGTERM and",
-        f"SIGINT had to leave a saved state and their exit codes. Seed {arguments.seed}.",
+        "Real `aesop train` processes with loaders and validation (`tests/training/kills.py`) are killed during the",
+        f"named activity and restarted with `--resume`, for {', '.join(kills.STAGES)} in turn. Each run must end with",
+        "the tensors (weights, EMA, moments, pool) and the log of an uninterrupted run, bit for bit. No state may be",
+        f"unreadable, at most {kills.FREQUENCY} steps (the distance between checkpoints) may be lost, and SIGTERM and",
+        f"SIGINT must leave a saved state and their exit codes. Seed {arguments.seed}.",
         "",
-        f"| killed in | {' | '.join(number.name for number in kills.SIGNALS)} |",
+        f"| killed during | {' | '.join(number.name for number in kills.SIGNALS)} |",
         "| --- " * (1 + len(kills.SIGNALS)) + "|",
     ]
     with tempfile.TemporaryDirectory() as folder:
@@ -73,9 +72,9 @@ def killed_trainings(arguments: argparse.Namespace) -> Section:
     lines += [
         "",
         f"{by.total()} kills, {sum(run.starts for run in found.values())} starts, "
-        f"{sum(run.runs for run in found.values())} runs, which all ended as the undisturbed ones. "
-        f"Steps lost by a kill: {statistics.mean(lost):.1f} in the mean, {max(lost)} at most. "
-        f"{sum(run.missed for run in found.values())} more signals came after the run had ended.",
+        f"{sum(run.runs for run in found.values())} runs, all of which ended like the uninterrupted ones. "
+        f"Steps lost per kill: {statistics.mean(lost):.1f} on average, {max(lost)} at most. "
+        f"{sum(run.missed for run in found.values())} more signals arrived after the end of a run.",
     ]
     return "Killed trainings", lines, True
 
@@ -84,15 +83,15 @@ def damaged_states(arguments: argparse.Namespace) -> Section:
     with tempfile.TemporaryDirectory() as folder:
         tried = damage.damage_states(Path(folder), arguments.damages, arguments.seed, "realworld")
     lines = [
-        "The newest state of a training, cut at a byte or with one bit flipped (`tests/training/damage.py`): refused each",
-        f"time, and the state before it was used. Seed {arguments.seed}.",
+        "The newest state of a training is truncated at a byte, or one bit is flipped (`tests/training/damage.py`).",
+        f"Each time the state must be refused and the previous one used. Seed {arguments.seed}.",
         "",
         "| file | cut | flipped bit |",
         "| --- | --- | --- |",
     ]
     for name in sorted({name for name, _ in tried}):
         lines.append(f"| {name} | {tried[name, 'cut']} | {tried[name, 'flipped bit']} |")
-    return "Damaged states", [*lines, "", f"{tried.total()} damages, none unnoticed."], True
+    return "Damaged states", [*lines, "", f"{tried.total()} damaged states, all detected."], True
 
 
 SECTIONS: dict[str, Callable[[argparse.Namespace], Section]] = {
@@ -103,7 +102,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], Section]] = {
 
 
 def record(path: Path, title: str, lines: list[str]) -> None:
-    """Replace a section of the page, or add it; the others stay."""
+    """Replace or add one section of the page."""
     page = path.read_text(encoding="utf-8") if path.exists() else "# Robustness\n"
     head, *sections = re.split(r"^## ", page, flags=re.MULTILINE)
     kept = {section.partition("\n")[0]: section.partition("\n")[2] for section in sections}
@@ -128,7 +127,7 @@ def main() -> None:
         title, lines, fine = SECTIONS[name](arguments)
         print(f"## {title}\n\n" + "\n".join(lines))
         if arguments.record:
-            record(REPO / "docs" / "robustness.md", title, lines)
+            record(REPO / "docs" / "evidence" / "robustness.md", title, lines)
         well = well and fine
     sys.exit(0 if well else 1)
 

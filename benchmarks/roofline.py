@@ -1,8 +1,8 @@
-"""The least time a device needs for the convolutions and matrix products of an AESOP step: `gpu.py` compares with it.
+"""Compute the least time a device needs for the convolutions and matrix products of an AESOP step, for `gpu.py`.
 
-A layer's pass takes at least its arithmetic divided by the device's fastest matrix product, and at least its input, output
-and weights divided by the device's copying speed; the greater of the two is its ideal. Activations, normalisation, losses
-and optimisers are not counted: a perfect step would hide them in the layers' passes. Peaks are measured, not looked up.
+The ideal time of a layer's pass is the greater of two: its operations divided by the rate of the fastest matrix product,
+and the size of input, output, and weights divided by the copy bandwidth. Activations, normalisation, losses, and
+optimisers are not counted: a perfect step would hide them behind the layers. Peak rates are measured, not looked up.
 """
 
 import time
@@ -19,20 +19,20 @@ from aesop.system.device import synchronise
 from training_step import Recipe
 
 IN_FLOAT = "auto-encoder"
-"""The network that runs in float32 whatever the precision of the step."""
+"""The network that always runs in float32."""
 
 
 @dataclass(frozen=True)
 class Pass:
-    """A layer's forward pass. The gradients by its input and by its weight are passes of the same size."""
+    """The forward pass of a layer. The gradients of its input and of its weight are passes of the same size."""
 
     flops: int
     numbers: int
-    """Read and written: input, output, weight."""
+    """Numbers read and written: input, output, weight."""
 
 
 def forward_passes(net: nn.Module, shape: tuple[int, ...]) -> list[Pass]:
-    """Of a network on the meta device, in the order of its convolutions and linear layers, the first seeing the input."""
+    """Return the passes of a network on the meta device, in the order of its convolutions and linear layers."""
     found: list[Pass] = []
 
     def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -50,13 +50,13 @@ def forward_passes(net: nn.Module, shape: tuple[int, ...]) -> list[Pass]:
 
 
 def passes_of_step(recipe: Recipe, batch: int) -> dict[str, list[tuple[Pass, int]]]:
-    """For each network, its layers' passes in a step and how often each is made.
+    """Return, for each network, the passes of its layers and their number per step.
 
-    The generator: forward and both gradients, but none by the LR image. Its average: forward. Auto-encoder and VGG: forward
-    on HR and SR, gradient by SR. The discriminator: the same for the generator's loss; then on HR and SR forward and the
-    gradient by the weights, and by all inputs but the images.
+    Generator: forward and both gradients, except the gradient of the LR image. EMA generator: forward. Auto-encoder and VGG:
+    forward on HR and SR, gradient of SR. Discriminator: the same for the generator's loss; then on HR and SR forward and the
+    gradients of weights and of all inputs except the images.
     """
-    assert recipe.published, "the passes are those of the synthetic recipe"
+    assert recipe.published, "the passes describe the synthetic recipe"
     assert recipe.network_d is not None
     with torch.device("meta"):
         net_g, net_d, autoencoder = map(build_network, (recipe.network_g, recipe.network_d, training_step.AUTOENCODER))
@@ -71,13 +71,13 @@ def passes_of_step(recipe: Recipe, batch: int) -> dict[str, list[tuple[Pass, int
 
 
 def ideal_seconds(passes: list[tuple[Pass, int]], in_float: bool, peaks: dict[str, float]) -> float:
-    """Of one network's passes, in float32 (TF32, as PyTorch's convolutions compute by default) or in bfloat16."""
+    """Return the ideal time of a network in float32 (TF32, PyTorch's default for convolutions) or bfloat16."""
     flops_a_second, size = (peaks["tf32"], 4) if in_float else (peaks["bf16"], 2)
     return sum(times * max(p.flops / flops_a_second, p.numbers * size / peaks["copy"]) for p, times in passes)
 
 
 def roofline(recipe: Recipe, batch: int, precision: str, peaks: dict[str, float]) -> dict[str, dict[str, float]]:
-    """For each network of the step: flops and ideal seconds."""
+    """Return operations and ideal seconds of each network in the step."""
     return {
         name: {
             "flops": sum(each.flops * times for each, times in passes),
@@ -88,7 +88,7 @@ def roofline(recipe: Recipe, batch: int, precision: str, peaks: dict[str, float]
 
 
 def measured_peaks(device: torch.device, side: int, copied_bytes: int) -> dict[str, float]:
-    """Flops a second of square matrix products in bf16, TF32 and full fp32; bytes a second that a copy reads and writes."""
+    """Return the rates of matrix products in bf16, TF32, and fp32 (flop/s) and of copies (bytes/s, read and written)."""
     peaks = {}
     former = torch.get_float32_matmul_precision()
     for name, dtype, setting in (
@@ -108,7 +108,7 @@ def measured_peaks(device: torch.device, side: int, copied_bytes: int) -> dict[s
 
 
 def fastest(work: Callable[[], object], device: torch.device, blocks: int = 3, block: int = 10) -> float:
-    """Seconds of one call, in the fastest block; one more at the beginning starts things up."""
+    """Return the seconds of one call in the fastest block, after a warm-up block."""
     seconds = []
     for _ in range(blocks + 1):
         synchronise(device)

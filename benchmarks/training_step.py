@@ -1,16 +1,16 @@
-"""A training step beside the published amount of work, on the same data in memory.
+"""Measure a training step and the published amount of work on the same data in memory.
 
     python benchmarks/training_step.py [--recipe aesop] [--device cuda] [--ways fp32 bf16+channels_last+compile ...]
                                        [--batch 16] [--checkout FOLDER] [--record]
 
-`published work` is a plain version, of our own modules, of what the published step computes: three passes of the
-discriminator over HR and over SR, 49 unfolded copies for the artifact map, plain Adam, an average loop over the parameters,
-every loss read by the CPU. The other rows are the step that `aesop train` makes, with the options the row is named after.
-With --checkout, a folder with the published code, that code's own step gets a row as well: the two should agree.
+`published work` is a plain version of the published step, built from our modules: three discriminator passes over HR and
+over SR, 49 unfolded copies for the artifact map, plain Adam, an EMA loop over the parameters, and a device
+synchronisation for every loss. The other rows are the step of `aesop train` with the options in the name of the row.
+`--checkout FOLDER` adds a row for the step of the published code itself; both should agree.
 
-Recipes, with the published networks and sizes: aesop (RRDBNet 64/23, HR 128), autoencoder (HR 256), swinir (HR 256) and
-realworld (UNet discriminator, checkpointed RRDBNet, HR 256). Random weights, which do not change the time. On the CPU the
-ways take turns, so that whatever else the machine does meets all of them; on a GPU each has the memory to itself.
+Recipes, with the published networks and sizes: aesop (RRDBNet 64/23, HR 128), autoencoder (HR 256), swinir (HR 256), and
+realworld (U-Net discriminator, checkpointed RRDBNet, HR 256). Weights are random, which does not affect the time. On the
+CPU the rows alternate, so that other load affects all of them equally; on a GPU each row has the memory to itself.
 """
 
 import argparse
@@ -29,12 +29,17 @@ from torch import Tensor
 
 from aesop.archs import AutoEncoder, build_network
 from aesop.archs.vgg import VGGFeatureExtractor
-from aesop.losses import GANLoss
+from aesop.losses import build_losses
+from aesop.losses.aesop import AESOPLoss
+from aesop.losses.gan import GANLoss
+from aesop.losses.perceptual import PerceptualLoss
 from aesop.options.training import TrainOptions
 from aesop.system.device import algorithms, pick_device, synchronise
 from aesop.system.distributed import World
 from aesop.training.acceleration import accelerate
-from aesop.training.stages import AdversarialStage, AutoEncoderStage, Stage
+from aesop.training.adversarial_stage import AdversarialStage
+from aesop.training.autoencoder_stage import AutoEncoderStage
+from aesop.training.stage import Stage
 from aesop.training.step_timing import time_parts
 from checkout import PublishedCode
 from record import described, write
@@ -52,16 +57,16 @@ Step = Callable[[], Any]
 
 @dataclass
 class Recipe:
-    """What one of the published trainings computes in a step."""
+    """The networks and sizes of a published training."""
 
     side: int
     batch: int
-    """On a GPU, as published but for SwinIR, whose 16 images do not fit beside a baseline that keeps everything."""
+    """Batch size on a GPU, as published except for SwinIR: 16 images do not fit if all activations are kept."""
     network_g: dict[str, Any]
     network_d: dict[str, Any] | None = None
     gan_weight: float = 5e-3
     published: bool = True
-    """Relativistic GAN and artifact loss, as in the synthetic recipe; False: neither, as in the real-world one."""
+    """Whether the recipe uses the relativistic GAN and the artifact loss (synthetic) or neither (real-world)."""
 
     @property
     def layers(self) -> dict[str, float]:
@@ -77,7 +82,7 @@ RECIPES = {
 
 
 class PublishedWork:
-    """The published step's passes, in its order."""
+    """The passes of the published step, in the same order."""
 
     def __init__(self, recipe: Recipe, device: torch.device):
         torch.manual_seed(0)
@@ -155,8 +160,8 @@ def unfolded_artifact_map(hr: Tensor, sr: Tensor, sr_ema: Tensor) -> Tensor:
     return torch.where(residual < residual_ema, 0, weight)
 
 
-def ours(recipe: Recipe, way: str, device: torch.device) -> Stage:
-    """The stage of `aesop train` with the options in `way`, joined by +."""
+def ours(recipe: Recipe, way: str, device: torch.device) -> tuple[Stage, Callable[..., dict[str, Tensor]]]:
+    """The stage of `aesop train` with the options in `way`, joined by +, and its step."""
     torch.manual_seed(0)
     precision, *switches = way.split("+")
     world, net_g = World(device=device), build_network(recipe.network_g)
@@ -170,15 +175,14 @@ def ours(recipe: Recipe, way: str, device: torch.device) -> Stage:
         relativistic = {} if recipe.published else {"relativistic": False}
         options |= {"aesop_opt": {}, "gan_opt": {"loss_weight": recipe.gan_weight, **relativistic}}
         options |= {"perceptual_opt": {"layer_weights": recipe.layers}} | ({"artifacts_opt": {}} if recipe.published else {})
-        net_d, autoencoder = build_network(recipe.network_d), build_network(AUTOENCODER)
-        vgg = VGGFeatureExtractor(list(recipe.layers)).state_dict()
-        stage = AdversarialStage(TrainOptions.model_validate(options), net_g, net_d, autoencoder, world, precision, vgg)
-    accelerate(stage, **{switch: True for switch in switches})
-    return stage
+        train, net_d = TrainOptions.model_validate(options), build_network(recipe.network_d)
+        ready = {"aesop_opt": AESOPLoss(build_network(AUTOENCODER)), "perceptual_opt": PerceptualLoss(recipe.layers)}
+        stage = AdversarialStage(train, net_g, net_d, world, precision, build_losses(train, world=world, ready=ready))
+    return stage, accelerate(stage, **{switch: True for switch in switches})
 
 
 def steps_of(recipe: Recipe, ways: list[str], device: torch.device, batch: int, checkout: Path | None, name: str) -> dict:
-    """For each row, what builds its step."""
+    """Return a function for each row that builds its step."""
     lq = torch.rand(batch, 3, recipe.side // 4, recipe.side // 4, device=device)
     gt = torch.rand(batch, 3, recipe.side, recipe.side, device=device)
 
@@ -190,15 +194,15 @@ def steps_of(recipe: Recipe, ways: list[str], device: torch.device, batch: int, 
             assert checkout is not None
             code = PublishedCode(checkout, name, device)
             return lambda: code.step(lq, gt)
-        stage = ours(recipe, way, device)
-        return lambda: stage.step(lq, gt, 1)
+        _, step = ours(recipe, way, device)
+        return lambda: step(lq, gt, 1)
 
     rows = [BASELINE, *(["published code"] if checkout else []), *ways]
     return {way: lambda way=way: build(way) for way in rows}
 
 
 def measure(builders: dict[str, Callable[[], Step]], device: torch.device, rounds: int) -> dict[str, dict[str, float]]:
-    """Median seconds and peak bytes of each row's step."""
+    """Return median seconds and peak bytes of the step of each row."""
     if device.type == "cuda":
         return {name: alone(build, device, rounds) for name, build in builders.items()}
     steps = {name: build() for name, build in builders.items()}
@@ -208,17 +212,17 @@ def measure(builders: dict[str, Callable[[], Step]], device: torch.device, round
             begun = time.perf_counter()
             step()
             synchronise(device)
-            if k:  # the first includes start-ups
+            if k:  # the first round is a warm-up
                 seconds[name].append(time.perf_counter() - begun)
     return {name: {"seconds": statistics.median(found), "peak_bytes": 0} for name, found in seconds.items()}
 
 
 def alone(build: Callable[[], Step], device: torch.device, rounds: int, block: int = 5) -> dict[str, float]:
-    """On a GPU: `rounds` steps after six that start things up, timed in blocks as a training would run them."""
+    """Time `rounds` steps on a GPU in blocks, as a training runs them, after six warm-up steps."""
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
-    with algorithms(deterministic=False):  # as ours, the published training lets cuDNN try out its convolutions
+    with algorithms(deterministic=False):  # the published training also enables cuDNN's benchmark mode
         step = build()
         begun = time.perf_counter()
         for _ in range(6):
@@ -237,17 +241,20 @@ def alone(build: Callable[[], Step], device: torch.device, rounds: int, block: i
 
 def parts_of(recipe: Recipe, way: str, device: torch.device, batch: int) -> dict[str, float]:
     """Seconds of each part of our step, forward and backward."""
-    stage = ours(recipe, way, device)
+    stage, step = ours(recipe, way, device)
     lq = torch.rand(batch, 3, recipe.side // 4, recipe.side // 4, device=device)
     gt = torch.rand(batch, 3, recipe.side, recipe.side, device=device)
-    stage.step(lq, gt, 1)
+    step(lq, gt, 1)
     return time_parts(stage, lq, gt, seconds=20)
 
 
 def table(found: dict[str, dict[str, float]], batch: int) -> str:
-    """Markdown, with the ratio of each row to the baseline."""
+    """Return a Markdown table with the ratio of each row to the baseline."""
     base = found[BASELINE]
-    lines = ["| step | seconds | images/s | to the published work | peak memory |", "| --- | --- | --- | --- | --- |"]
+    lines = [
+        "| step | seconds | images/s | relative to the published work | peak memory |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for name, row in found.items():
         memory = "not measured"
         if row["peak_bytes"]:
@@ -261,11 +268,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="aesop", choices=list(RECIPES))
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--ways", nargs="+", default=["fp32"], help="precision, and options joined by +: bf16+compile")
+    parser.add_argument(
+        "--ways", nargs="+", default=["fp32"], help="precision and options joined by +, such as bf16+compile"
+    )
     parser.add_argument("--batch", type=int, help="default: as published on a GPU, 2 on the CPU")
     parser.add_argument("--rounds", type=int, help="default: 30 on a GPU, 5 on the CPU")
     parser.add_argument("--checkout", type=Path, help="a folder with the published code")
-    parser.add_argument("--parts", action="store_true", help="also the time of each part of our step, alone")
+    parser.add_argument("--parts", action="store_true", help="also measure each part of our step alone")
     parser.add_argument("--record", action="store_true", help="write results/step_<recipe>_<date>_<device>.json")
     arguments = parser.parse_args()
     device, recipe = pick_device(arguments.device), RECIPES[arguments.recipe]

@@ -1,12 +1,12 @@
-"""What upscaling costs on the CPU: plain PyTorch, `aesop upscale`, and the same with `--runtime openvino`.
+"""Measure upscaling on the CPU: plain PyTorch, `aesop upscale`, and `aesop upscale --runtime openvino`.
 
     python benchmarks/upscale_cpu.py [--image FILE] [--blocks 23] [--repeats 5] [--record]
 
-RRDBNet 64 features, x4, fp32, on tiles of 128x128 of one of the demo's photographs. The ways take turns, tile by tile.
-"Plain" is a copy of the network as the paper describes it: contiguous tensors, every activation a new one. Weights are
-random, scaled so that the image fills its range: they do not change the time. The difference is the largest between the
-8-bit images, in grey levels; "of a product" is the rate of operations beside that of a float32 matrix product. Without the
-packages of the extra `cpu` the third way is left out.
+RRDBNet with 64 features, x4, fp32, on 128x128 tiles of one of the demo's photographs. The methods alternate, tile by
+tile. "Plain" is the network as the paper describes it: contiguous tensors and a new tensor for every activation. Weights
+are random, scaled so that the image fills its range, which does not affect the time. The difference is the largest one
+between the 8-bit images, in grey levels. "Of a product" is the rate of operations relative to a float32 matrix product.
+Without the packages of the extra `cpu`, the third method is left out.
 """
 
 import argparse
@@ -37,7 +37,7 @@ SCALE, TILE, CPU = 4, 128, torch.device("cpu")
 
 
 class Plain(nn.Module):
-    """RRDBNet x4 with the tensors of `net`."""
+    """A plain RRDBNet x4 with the weights of `net`."""
 
     def __init__(self, net: RRDBNet):
         super().__init__()
@@ -74,7 +74,7 @@ def network(blocks: int, tile: np.ndarray) -> RRDBNet:
 
 
 def measure(net: RRDBNet, tiles: list[np.ndarray], repeats: int) -> tuple[list[dict[str, Any]], str | None]:
-    """A row for each way, the plain one first; and what the runtime said."""
+    """Return a row for each method, the plain one first, and the message of the runtime."""
     plain = Plain(net).eval()
 
     def plainly(tile: np.ndarray) -> np.ndarray:
@@ -111,14 +111,14 @@ def measure(net: RRDBNet, tiles: list[np.ndarray], repeats: int) -> tuple[list[d
 
 
 def work_of_a_tile(net: RRDBNet) -> float:
-    """Floating-point operations of one tile, with convolutions computed directly."""
+    """Return the floating-point operations of one tile with direct convolutions."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         copy.deepcopy(net).to("meta")(torch.empty(1, 3, TILE, TILE))
     return counter.get_total_flops()
 
 
 def matrix_rate(side: int = 2048, repeats: int = 10) -> float:
-    """Floating-point operations a second of a float32 matrix product: about the most that this processor does."""
+    """Return the operations per second of a float32 matrix product, an approximate upper bound of this processor."""
     a, b, seconds = torch.rand(side, side), torch.rand(side, side), []
     for _ in range(repeats):
         begun = time.perf_counter()
@@ -129,10 +129,10 @@ def matrix_rate(side: int = 2048, repeats: int = 10) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--image", type=Path, help="default: a photograph of the demo")
+    parser.add_argument("--image", type=Path, help="image file (default: a photograph of the demo)")
     parser.add_argument("--blocks", type=int, default=23)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--note", help="of what else the machine was doing, for the record")
+    parser.add_argument("--note", help="note for the record, such as other load on the machine")
     parser.add_argument("--record", action="store_true", help="write results/upscale_<date>_cpu.json")
     arguments = parser.parse_args()
     image = read_image(arguments.image or sorted(p for p in PHOTOS.iterdir() if p.suffix in (".png", ".jpg", ".webp"))[0])
@@ -149,9 +149,7 @@ def main() -> None:
     net = network(arguments.blocks, tiles[0])
     record["ways"], record["runtime"] = rows, line = measure(net, tiles, arguments.repeats)
     record["flops"], record["matrix_flops_per_s"] = flops, rate = work_of_a_tile(net), matrix_rate()
-    print(
-        "| way | s a tile, median | s, fastest | to plain, medians | to plain, fastest | of a product | grey levels apart |"
-    )
+    print("| method | s per tile, median | s, fastest | vs plain, median | vs plain, fastest | of a product | difference |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for row in rows:
         times = f"{row['s_per_tile']:.2f} | {row['fastest_s']:.2f} | {row['ratio']:.2f} | {row['ratio_of_fastest']:.2f}"

@@ -1,9 +1,9 @@
-"""Ways to make a step faster, each alone beside what it replaces: which ones pay on this machine.
+"""Compare alternative implementations of parts of a step in isolation, to find which are faster on this machine.
 
     python benchmarks/ways.py [--device cuda] [--precision bf16] [--repeats 20] [--record]
 
-Full-size networks with random weights, HR crops of 128 pixels. The two forms of a pair take turns; the ratio is of their
-fastest times, above 1 where the second form is the faster one. What `aesop train` does is marked.
+Full-size networks with random weights and HR crops of 128 pixels. The two forms of a pair alternate. The ratio compares
+their fastest times; above 1 the second form is faster. The last column names the form that `aesop train` uses.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from aesop.archs import AutoEncoder, build_network
 from aesop.archs.rrdbnet import ResidualDenseBlock
-from aesop.losses import ArtifactLoss
+from aesop.losses.artifact import ArtifactLoss
 from aesop.system.device import autocast, pick_device, synchronise
 from record import described, write
 from training_step import AUTOENCODER, RRDB, unfolded_artifact_map
@@ -30,13 +30,13 @@ Work = Callable[[], Any]
 
 @dataclass
 class Pair:
-    """Two forms of one thing."""
+    """Two implementations with the same result."""
 
     name: str
     first: Work
     second: Work
     used: str
-    """`first` or `second`: the one that `aesop train` uses; `option` where the user chooses."""
+    """The form that `aesop train` uses, `first` or `second`, or `option` if the user chooses."""
 
 
 def pairs(device: torch.device, batch: int, precision: str) -> list[Pair]:
@@ -123,7 +123,7 @@ def updating(net: nn.Module, fused: bool) -> Work:
 
 
 def in_one_buffer(block: ResidualDenseBlock, x: Tensor) -> Tensor:
-    """The dense block as sums: each input's share of all later convolutions, computed at once, is added where it belongs."""
+    """Compute the dense block as sums: add the contribution of each input to all later convolutions at once."""
     convs = [block.conv1, block.conv2, block.conv3, block.conv4, block.conv5]
     kept, grown = x.shape[1], block.conv1.out_channels
     sums = F.conv2d(x, torch.cat([c.weight[:, :kept] for c in convs]), torch.cat([c.bias for c in convs]), padding=1)
@@ -151,7 +151,7 @@ def fastest(pair: Pair, device: torch.device, repeats: int) -> tuple[float, floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"], help="of the convolutions")
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"], help="precision of the convolutions")
     parser.add_argument("--batch", type=int, help="default: 16 on a GPU, 2 on the CPU")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--record", action="store_true", help="write results/ways_<date>_<device>.json")

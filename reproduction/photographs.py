@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from aesop.images import pack
+from aesop.images.listing import list_images
 from aesop.images.read import read_image_uint8
 from aesop.images.resize import imresize, mod_crop
 from aesop.system.files import replacing, sha256_of
@@ -212,7 +213,7 @@ def build(output: Path, root: Path) -> None:
     pack.write(file, images())
     with replacing(output / "CREDITS.md") as temporary:
         temporary.write_text(credits(used), encoding="utf-8")
-    print(f"{file}: {len(pack.list_names(file))} images of {len(used)} photographs, SHA-256 {sha256_of(file)}")
+    print(f"{file}: {len(list_images(file))} images of {len(used)} photographs, SHA-256 {sha256_of(file)}")
 
 
 def credits(photographs: list[Photograph]) -> str:

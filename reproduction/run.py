@@ -1,14 +1,14 @@
-"""The experiment of docs/reproduction.md: GANs that differ in one loss, trained, measured and drawn in one command.
+"""Run the experiment of docs/evidence/reproduction.md: train, measure, and plot GANs that differ in one loss.
 
     python reproduction/run.py --test-data FOLDER [--seeds 3] [--only LOSS]... [--all] [--compare FILE]...
         [--without METRIC]... [key.path=value ...]
 
-FOLDER holds Set5, Set14 and BSDS_test50: HR images in SET/HR, with LR images in SET/LRx4 where there are some, or HR images
-in SET itself; without LR images they are made by bicubic reduction. The weights of VGG16, LPIPS and DISTS lie in the folder
-that AESOP_WEIGHTS names. Options of reproduction.yml are set as for `aesop pipeline`. The same command goes on where it was
-stopped: what is finished is not repeated. `timeout -s TERM 9m python ...` makes it in pieces. For x2: scale=2 name=x2.
+FOLDER contains Set5, Set14, and BSDS_test50: HR images in SET/HR, with optional LR images in SET/LRx4, or HR images in SET
+itself. Missing LR images are made by bicubic downscaling. The weights of VGG16, LPIPS, and DISTS are read from the folder in
+AESOP_WEIGHTS. Options of reproduction.yml are set as for `aesop pipeline`. The same command continues an interrupted run and
+does not repeat finished parts; `timeout -s TERM 9m python ...` runs it in pieces. For x2, add scale=2 name=x2.
 
-Into <experiments_root>/<name>: the runs, results.json, table.md, plot.png, crops.png.
+Output in <experiments_root>/<name>: the runs, results.json, table.md, plot.png, crops.png.
 """
 
 import argparse
@@ -28,30 +28,31 @@ from torch import nn
 
 import aesop
 from aesop.cli import USER_ERRORS
-from aesop.commands.pipeline import plan, preflight_pipeline, run_step
+from aesop.commands.pipeline import dry_run_pipeline, run_step
 from aesop.data.measured_pairs import MeasuredPairs
-from aesop.evaluation.measure import averages, measure, predict
-from aesop.evaluation.methods import Answer, method_names
+from aesop.evaluation.image_views import View
+from aesop.evaluation.measure import averages, measure
+from aesop.evaluation.methods import Predictor, method_names, predict
 from aesop.images.resize import imresize
 from aesop.metrics import METRICS
 from aesop.metrics.build import Metric, check_metrics, make_metrics
-from aesop.options.config import Config
+from aesop.options.config import TrainConfig
 from aesop.options.datasets import PairedDataset
+from aesop.options.pipeline import plan
 from aesop.options.validation import MetricOptions
 from aesop.system.device import pick_device
 from aesop.system.files import replacing, sha256_of
 from aesop.system.signals import Interrupted
-from aesop.web.image_views import View
 from aesop.weights.load import load_autoencoder, load_generator
 
 try:
     import matplotlib.pyplot as plt
 except ImportError:
-    sys.exit('error: the experiment draws with matplotlib: pip install ".[reproduction]"')
+    sys.exit('error: the experiment needs matplotlib: pip install ".[reproduction]"')
 
 FILE = Path(__file__).parent / "reproduction.yml"
 SETS = ("Set5", "Set14", "BSDS_test50")
-FOLLOWED = "Set14"  # measured during the training: the trajectories
+FOLLOWED = "Set14"  # measured during training, for the trajectories
 # Metric -> decimals in the tables.
 MEASURED = {"psnr": 2, "ssim": 4, "lrpsnr": 2, "aepsnr": 2, "lpips": 4, "dists": 4}
 DRAWN = ("psnr", "lpips")  # the axes of the plot
@@ -59,7 +60,7 @@ DRAWN = ("psnr", "lpips")  # the axes of the plot
 GAN = "stages.adversarial.train."
 NO_AESOP = GAN + "aesop_opt=null"
 NO_ARTIFACT = GAN + "artifacts_opt=null"
-# Name -> what it is called, and what differs from reproduction.yml.
+# Name -> label, and the overrides of reproduction.yml.
 LOSSES = {
     "pixel": ("pixel L1, weight 1", [NO_AESOP, GAN + "pixel_opt={type: L1Loss, loss_weight: 1.0}"]),
     "pixel_0.01": ("pixel L1, weight 0.01", [NO_AESOP, GAN + "pixel_opt={type: L1Loss, loss_weight: 0.01}"]),
@@ -74,7 +75,7 @@ VARIANTS = LOSSES | {
 
 @dataclass
 class Row:
-    """A method's figures: set -> metric -> mean over its images."""
+    """The results of a method: set -> metric -> mean over its images."""
 
     method: str
     figures: dict[str, dict[str, float]]
@@ -85,15 +86,20 @@ class Row:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--test-data", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="0 to N-1")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="use the seeds 0 to N-1")
     parser.add_argument("--only", action="append", choices=VARIANTS, metavar="LOSS", help=f"one of {', '.join(VARIANTS)}")
-    parser.add_argument("--all", action="store_true", help="each of the four losses with and without the artifact loss")
+    parser.add_argument("--all", action="store_true", help="all four losses, with and without the artifact loss")
     parser.add_argument(
-        "--compare", action="append", type=Path, default=[], metavar="FILE", help="weights to measure as well"
+        "--compare", action="append", type=Path, default=[], metavar="FILE", help="additional weights to measure"
     )
     spared = [metric for metric in MEASURED if metric not in DRAWN]
     parser.add_argument(
-        "--without", action="append", choices=spared, default=[], metavar="METRIC", help=f"left out, of {', '.join(spared)}"
+        "--without",
+        action="append",
+        choices=spared,
+        default=[],
+        metavar="METRIC",
+        help=f"metric to leave out: {', '.join(spared)}",
     )
     parser.add_argument("overrides", nargs="*", metavar="key.path=value")
     given = parser.parse_intermixed_args()
@@ -105,7 +111,7 @@ def main() -> None:
     except USER_ERRORS as error:
         sys.exit(f"error: {error}")
     except (Interrupted, KeyboardInterrupt) as stop:
-        print("stopped; the same command continues")
+        print("stopped; run the same command to continue")
         sys.exit(stop.exit_code if isinstance(stop, Interrupted) else 130)
 
 
@@ -117,36 +123,38 @@ def experiment(
     overrides: Sequence[str],
     without: Sequence[str] = (),
 ) -> None:
-    """Train what is not trained, measure what is not measured, write tables and pictures of these variants.
+    """Train and measure the missing variants, and write tables and images.
 
     Raises:
-        ValueError: before anything is trained, for whatever is missing or does not fit.
+        ValueError: If an input is missing or does not fit. Raised before anything is trained.
     """
     if seeds < 1:
-        raise ValueError(f"--seeds {seeds}: at least 1")
+        raise ValueError(f"--seeds {seeds}: must be at least 1")
     steps = plan(FILE, overrides)
     gan = steps["adversarial"]
     if isinstance(gan, Path):
-        raise ValueError("stages.adversarial.weights: the experiment trains the GANs itself; leave it out")
+        raise ValueError("stages.adversarial.weights: the experiment trains the GANs itself; remove this option")
     scale, device, folder = gan.scale, pick_device(gan.device), gan.run_folder.parent
     tests = {name: test_set(data, name, scale) for name in SETS}
     wanted = {name: MetricOptions() for name in MEASURED if name not in without}
-    faults = preflight_pipeline(steps)[1] + check_metrics(wanted, has_autoencoder=True)
-    faults += [f"--compare {file}: a x{found} model, not x{scale}" for file in others if (found := scale_of(file)) != scale]
+    faults = dry_run_pipeline(steps)[1] + check_metrics(wanted, has_autoencoder=True)
+    faults += [
+        f"--compare {file}: x{found} model, expected x{scale}" for file in others if (found := scale_of(file)) != scale
+    ]
     if faults:
         raise ValueError("the experiment cannot run:\n  " + "\n  ".join(faults))
     sets = {name: MeasuredPairs(options, name, scale) for name, options in tests.items()}
     start, judged_by = (run_step(stage, steps[stage]) for stage in ("psnr", "autoencoder"))
     metrics = make_metrics(wanted, scale, device, load_autoencoder(judged_by).to(device))
 
-    def measured(method: str, cache: Path, answer: Callable[[], Answer], *weights: Path) -> dict[str, dict[str, float]]:
+    def measured(method: str, cache: Path, answer: Callable[[], Predictor], *weights: Path) -> dict[str, dict[str, float]]:
         source = {
             "images": {name: [options.dataroot_gt, options.dataroot_lq] for name, options in tests.items()},
             "weights": [sha256_of(file) for file in (judged_by, *weights)],
         }
         return figures(method, cache, source, answer, sets, metrics, device)
 
-    def network(file: Path) -> Callable[[], Answer]:
+    def network(file: Path) -> Callable[[], Predictor]:
         return lambda: answer_of(load_generator(file)[0].to(device), scale, device)
 
     rows = [
@@ -163,10 +171,9 @@ def experiment(
         for name in variants:
             label, changes = VARIANTS[name]
             config = plan(FILE, [*overrides, *changes])["adversarial"]
-            assert isinstance(config, Config)
-            config.name = f"{config.name.rpartition('/')[0]}/3_{name}_{seed}"
-            config.manual_seed = seed
-            follow(config, tests[FOLLOWED])
+            assert isinstance(config, TrainConfig)
+            config = config.derive({"name": f"{config.name.rpartition('/')[0]}/3_{name}_{seed}", "manual_seed": seed})
+            config = followed(config, tests[FOLLOWED])
             file = run_step(config.name, config)
             found = measured(f"{label}, seed {seed}", config.run_folder / "figures.json", network(file), file)
             rows.append(Row(label, found, seed, list(trajectory(config))))
@@ -179,20 +186,20 @@ def experiment(
     print(f"in {folder}: results.json, table.md, plot.png, crops.png")
 
 
-# --- training ------------------------------------------------------------------------------------------------------------
+def followed(config: TrainConfig, data: PairedDataset) -> TrainConfig:
+    """Derive a run that validates eight times."""
+    return config.derive(
+        {
+            "datasets.val": data,
+            "val.val_freq": max(config.train.total_iter // 8, 1),
+            "val.save_img": False,
+            "val.metrics": {name: MetricOptions() for name in DRAWN},
+        }
+    )
 
 
-def follow(config: Config, data: PairedDataset) -> None:
-    """Measure the run eight times on the way."""
-    assert config.train is not None
-    config.datasets = config.datasets.model_copy(update={"val": data})
-    config.val.val_freq = max(config.train.total_iter // 8, 1)
-    config.val.save_img = False
-    config.val.metrics = {name: MetricOptions() for name in DRAWN}
-
-
-def trajectory(config: Config) -> Iterator[dict[str, float]]:
-    """Iteration and figures of every validation of a run."""
+def trajectory(config: TrainConfig) -> Iterator[dict[str, float]]:
+    """Yield iteration and metrics of every validation of a run."""
     for line in (config.run_folder / "scalars.jsonl").read_text(encoding="utf-8").splitlines():
         values = json.loads(line)
         found = {name.partition("/")[2]: value for name, value in values.items() if name.startswith("val/")}
@@ -200,16 +207,13 @@ def trajectory(config: Config) -> Iterator[dict[str, float]]:
             yield {"iter": values["iter"], **found}
 
 
-# --- measuring -----------------------------------------------------------------------------------------------------------
-
-
 def test_set(folder: Path, name: str, scale: int) -> PairedDataset:
-    """HR and, where there are some, LR images of a test set.
+    """Return HR and, if present, LR images of a test set.
 
     Raises:
-        ValueError: when the set is not there, or cannot be told from other images.
+        ValueError: If the set does not exist, or its HR images cannot be identified.
     """
-    folder = folder.resolve()  # the runs keep the path: the same folder must have the same name
+    folder = folder.resolve()  # stored in the options of the runs, so it must not depend on the working directory
     whole = folder / name
     hr, lr = whole / "HR", whole / f"LRx{scale}"
     if hr.is_dir():
@@ -218,7 +222,7 @@ def test_set(folder: Path, name: str, scale: int) -> PairedDataset:
         raise ValueError(f"--test-data: {whole} does not exist; {folder} must hold {', '.join(SETS)}")
     below = sorted(path.name for path in whole.iterdir() if path.is_dir())
     if below:
-        raise ValueError(f"--test-data: {whole} has {', '.join(below)}, but no HR: put the HR images into {hr}")
+        raise ValueError(f"--test-data: {whole} contains {', '.join(below)} but no HR folder: move the HR images to {hr}")
     return PairedDataset(name=name, dataroot_gt=str(whole))
 
 
@@ -226,7 +230,7 @@ def scale_of(file: Path) -> int:
     return load_generator(file)[1].scale
 
 
-def answer_of(net: nn.Module, scale: int, device: torch.device) -> Answer:
+def answer_of(net: nn.Module, scale: int, device: torch.device) -> Predictor:
     return lambda lq, gt: predict(net, lq, gt, scale, device)
 
 
@@ -238,12 +242,12 @@ def figures(
     method: str,
     cache: Path,
     source: dict[str, object],
-    answer: Callable[[], Answer],
+    answer: Callable[[], Predictor],
     sets: dict[str, MeasuredPairs],
     metrics: dict[str, Metric],
     device: torch.device,
 ) -> dict[str, dict[str, float]]:
-    """Mean figures by set, kept in the file `cache` as they are found, and measured anew when `source` is another."""
+    """Return mean metrics by set. They are cached in `cache` and measured again if `source` differs."""
     kept = json.loads(cache.read_text()) if cache.is_file() else {}
     found = kept["figures"] if kept.get("source") == source else {}
     for name, pairs in sets.items():
@@ -258,11 +262,8 @@ def figures(
     return {name: {metric: found[name][metric] for metric in metrics} for name in sets}
 
 
-# --- tables and pictures -------------------------------------------------------------------------------------------------
-
-
 def write(folder: Path, rows: Sequence[Row]) -> None:
-    """results.json and table.md."""
+    """Write results.json and table.md."""
     with replacing(folder / "results.json") as temporary:
         temporary.write_text(json.dumps([vars(row) for row in rows], indent=1))
     with replacing(folder / "table.md") as temporary:
@@ -271,7 +272,7 @@ def write(folder: Path, rows: Sequence[Row]) -> None:
 
 
 def table(name: str, rows: Sequence[Row]) -> str:
-    """A set's means, with the standard deviation over seeds where there are several."""
+    """Return a table of the means on a set, with the standard deviation over several seeds."""
     measured = [metric for metric in MEASURED if metric in rows[0].figures[name]]
     lines = [
         f"| {name} | " + " | ".join(METRICS[metric].label for metric in measured) + " | runs |",
@@ -285,23 +286,23 @@ def table(name: str, rows: Sequence[Row]) -> str:
 
 
 def spread(values: Sequence[float], decimals: int) -> str:
-    if any(map(math.isnan, values)):  # which stdev does not take
+    if any(map(math.isnan, values)):  # stdev raises on NaN
         return "nan"
     around = f" ± {stdev(values):.{decimals}f}" if len(values) > 1 else ""
     return f"{mean(values):.{decimals}f}{around}"
 
 
 def way(row: Row, rows: Sequence[Row]) -> tuple[list[float], list[float]]:
-    """PSNR and LPIPS of a run on FOLLOWED, from the PSNR net's on."""
+    """Return PSNR and LPIPS of a run on FOLLOWED, starting with those of the PSNR network."""
     start = next(row for row in rows if row.method == "PSNR net").figures[FOLLOWED]
     psnr, lpips = ([point[metric] for point in (start, *(row.trajectory or []))] for metric in DRAWN)
     return psnr, lpips
 
 
 def at_equal_lpips(rows: Sequence[Row]) -> str:
-    """PSNR where the runs first reach an LPIPS that all of them reach, between two measurements by a straight line.
+    """Return a table of PSNR where each run first reaches LPIPS values that all runs reach, by linear interpolation.
 
-    nan for a run that never fell below the PSNR net's.
+    NaN for a run whose LPIPS never fell below that of the PSNR network.
     """
     ways = [(row.method, *way(row, rows)) for row in rows if row.trajectory]
     start = ways[0][2][0]
@@ -320,7 +321,7 @@ def at_equal_lpips(rows: Sequence[Row]) -> str:
 
 
 def reached(level: float, psnr: Sequence[float], lpips: Sequence[float]) -> float:
-    """PSNR where LPIPS first falls to `level`; nan where it does not."""
+    """Return PSNR where LPIPS first falls to `level`, or NaN if it does not."""
     for at in range(1, len(lpips)):
         if lpips[at] <= level <= lpips[at - 1]:
             return float(np.interp(level, [lpips[at], lpips[at - 1]], [psnr[at], psnr[at - 1]]))
@@ -328,7 +329,7 @@ def reached(level: float, psnr: Sequence[float], lpips: Sequence[float]) -> floa
 
 
 def draw_plot(file: Path, rows: Sequence[Row]) -> None:
-    """Perception against distortion: each run from the PSNR net's place on, its end marked."""
+    """Plot LPIPS against PSNR for each run, from the PSNR network to the marked end."""
     figure, axes = plt.subplots(figsize=(8, 5.5), layout="constrained")
     colours: dict[str, str] = {}
     for row in rows:
@@ -339,16 +340,16 @@ def draw_plot(file: Path, rows: Sequence[Row]) -> None:
         colour = colours.setdefault(row.method, f"C{len(colours)}")
         axes.plot(psnr, lpips, color=colour, alpha=0.5, linewidth=1)
         axes.plot(psnr[-1], lpips[-1], "o", color=colour, label=label)
-    axes.plot(psnr[0], lpips[0], "k*", markersize=12, label="PSNR net, where all start")
-    axes.set(xlabel=f"PSNR-Y on {FOLLOWED} (dB), right: more faithful", ylabel=f"LPIPS on {FOLLOWED}, down: looks better")
+    axes.plot(psnr[0], lpips[0], "k*", markersize=12, label="PSNR net (start of all runs)")
+    axes.set(xlabel=f"PSNR-Y on {FOLLOWED} (dB), higher is better", ylabel=f"LPIPS on {FOLLOWED}, lower is better")
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(file, dpi=110)
     plt.close(figure)
 
 
-def draw_crops(file: Path, answers: dict[str, Answer], scale: int) -> None:
-    """Where bicubic loses most in the demo's held-out photographs, which may be shown to anybody, side by side."""
+def draw_crops(file: Path, answers: dict[str, Predictor], scale: int) -> None:
+    """Draw crops of the demo's held-out photographs where bicubic has the largest error, side by side."""
     held_out = Path(aesop.__file__).parent / "assets" / "photos" / "heldout"
     pairs = MeasuredPairs(PairedDataset(dataroot_gt=str(held_out)), "heldout", scale)
     views = []

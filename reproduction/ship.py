@@ -1,8 +1,8 @@
-"""A trained generator into the package: half precision, and of its options only what belongs to nobody's machine.
+"""Add a trained generator to the package: in half precision and without options that refer to a machine.
 
     python reproduction/ship.py experiments/reproduction/x4/3_adversarial/models/net_g_00004000.safetensors aesop_compact_x4
 
-tests/test_shipped_model.py then measures whether it may be shipped, and assets/models/README.md is to be written anew.
+Then run tests/inference/test_shipped_model.py, which checks the quality of the model, and update assets/models/README.md.
 """
 
 import sys
@@ -17,16 +17,16 @@ from aesop.weights.save import save_weights
 
 
 def ship(source: Path, target: Path) -> None:
-    """Write the generator of `source` to `target`. What its metadata say of paths, sets and logs is left out.
+    """Write the generator of `source` to `target`, without paths, data sets, and logger options in the metadata.
 
     Raises:
-        ValueError: for a file that no training of ours with a discriminator wrote.
+        ValueError: If no adversarial stage of `aesop train` wrote the file.
     """
     net, info = load_generator(source)
     config = yaml.safe_load(info.metadata.get("config", "")) or {}
     if not config.get("network_d"):
         raise ValueError(
-            f"{source} does not come from the adversarial stage of a training; name a net_g_*.safetensors of its models/"
+            f"{source} does not come from the adversarial stage of a training; use a net_g_*.safetensors in its models/"
         )
     train = config["train"]
     (train.get("aesop_opt") or {}).pop("autoencoder_load", None)
@@ -38,7 +38,7 @@ def ship(source: Path, target: Path) -> None:
         "total_iter": info.metadata["total_iter"],
         "stage": info.metadata["stage"],
         "written_by": f"aesop {aesop.__version__}",
-        "licence": "Apache-2.0; trained on photographs with the licences in CREDITS.md beside this file",
+        "licence": "Apache-2.0; trained on photographs with the licences in CREDITS.md in the same folder",
     }
     save_weights(target, {key: tensor.half() for key, tensor in net.state_dict().items()}, metadata)
 

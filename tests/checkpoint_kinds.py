@@ -16,11 +16,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from aesop.archs import build_network
+from aesop.archs import State, build_network
 from aesop.commands.convert import convert
 from aesop.weights.load import LoadedInfo, load_network
+from aesop.weights.save import save_pth
+from aesop.weights.tensor_names import published_names
 
-State = dict[str, Tensor]
 SHARED = Path(os.environ.get("AESOP_SHARED") or Path(__file__).resolve().parents[2] / "shared")
 GOLDEN = Path(os.environ.get("AESOP_GOLDEN") or SHARED / "golden")
 
@@ -72,12 +73,14 @@ def network(options: Mapping = GENERATOR, seed: int = 0) -> nn.Module:
     return net.eval()
 
 
+def save_basicsr(path: Path, weights: Mapping[str, State]) -> None:
+    """Write a BasicSR `.pth`, {'params': ..., 'params_ema': ...}, with the published tensor names."""
+    save_pth(path, {key: published_names(state) for key, state in weights.items()})
+
+
 def output(net: nn.Module, side: int = 8) -> Tensor:
     with torch.no_grad():
         return net(torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(7)))
-
-
-# --- names that other projects use -------------------------------------------------------------------------------------
 
 
 def _renamed(state: State, block: str, tops: Mapping[str, str]) -> State:
@@ -128,9 +131,6 @@ def linear_adjust(state: State) -> State:
 
 def prefixed(prefix: str) -> Callable[[State], State]:
     return lambda state: {prefix + name: value for name, value in state.items()}
-
-
-# --- kinds of files ----------------------------------------------------------------------------------------------------
 
 
 def params(state: State) -> dict:

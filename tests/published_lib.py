@@ -19,7 +19,7 @@ import yaml
 
 from aesop.archs import build_network
 from aesop.archs.vgg import VGGFeatureExtractor
-from aesop.weights.save import save_basicsr
+from checkpoint_kinds import save_basicsr
 
 GOLDEN = Path(os.environ.get("AESOP_GOLDEN") or Path(__file__).resolve().parents[2] / "shared" / "golden")
 

@@ -25,13 +25,13 @@ UNET = {"type": "UNetDiscriminatorSN", "num_feat": 4}
 )
 def test_the_published_work_moves_the_generator_as_our_step_does(recipe, monkeypatch):
     monkeypatch.setattr(training_step, "AUTOENCODER", AUTOENCODER)
-    plain, stage = PublishedWork(recipe, torch.device("cpu")), ours(recipe, "fp32", torch.device("cpu"))
+    plain, stage = PublishedWork(recipe, torch.device("cpu")), ours(recipe, "fp32", torch.device("cpu"))[0]
     nets = {"net_g": plain.net_g, "net_g_ema": plain.net_g_ema} | ({"net_d": plain.net_d} if recipe.network_d else {})
     for name, net in nets.items():
         stage.networks[name].load_state_dict(net.state_dict())
     if recipe.network_d is not None:
-        stage.aesop_loss.autoencoder.load_state_dict(plain.autoencoder.state_dict())
-        stage.perceptual_loss.vgg.load_state_dict(plain.vgg.state_dict())
+        stage.terms["aesop_opt"].loss.autoencoder.load_state_dict(plain.autoencoder.state_dict())
+        stage.terms["perceptual_opt"].loss.vgg.load_state_dict(plain.vgg.state_dict())
     generator = torch.Generator().manual_seed(0)
     # Adam's first steps are the learning rate times the gradient's sign, whatever its size, but for a large epsilon.
     optimizers = [plain.optimizer_g, *([plain.optimizer_d] if recipe.network_d else []), *stage.optimizers.values()]

@@ -234,7 +234,7 @@ def test_a_wrong_dataset_path(tmp_path, photos):
     path = write_options(tmp_path, options(tmp_path, photos))
     text = refused("train", path, "datasets.train.dataroot_gt=/no/such/folder")
     assert text.endswith("datasets.train.dataroot_gt: /no/such/folder does not exist")
-    assert text.startswith(f"{path} names what is not there; give it in the file, or as key=value behind it")
+    assert text.startswith(f"{path} names files or folders that do not exist; set them in the file or append key=value")
     assert "datasets.train.dataroot_lq: nix does not exist" in refused("train", path, "datasets.train.dataroot_lq=nix")
     assert "datasets.val.dataroot_gt: nix does not exist" in refused(
         "train", path, "datasets.val.dataroot_gt=nix", "val.val_freq=1"
@@ -318,7 +318,7 @@ def test_weights_of_another_network(tmp_path, photos, trained):
 def test_a_psnr_net_in_place_of_the_autoencoder(tmp_path, photos, trained):
     raw = adversarial(tmp_path, photos, trained["psnr"], trained["psnr"])
     text = refused("train", write_options(tmp_path, raw))
-    assert f"{trained['psnr']} holds a RRDBNet, not an auto-encoder: train one first (stage: autoencoder)" in text
+    assert f"{trained['psnr']} contains a RRDBNet, not an auto-encoder: train one first (stage: autoencoder)" in text
 
 
 def test_missing_vgg_weights(tmp_path, photos, trained, monkeypatch):
@@ -415,7 +415,7 @@ def test_a_dry_run_of_a_pipeline_shows_every_stage(tmp_path, photos, monkeypatch
     text = succeeded("pipeline", config, *folders, "datasets.train.gt_size=32", "--dry-run")
     assert files_below(tmp_path) == set()
     assert text.count("would write:") == 3
-    assert text.count("(made by a stage before)") == 3
+    assert text.count("(made by an earlier stage)") == 3
     assert "MISSING" not in text
 
 
@@ -663,5 +663,5 @@ def test_testing_without_weights_says_which_option_to_set(tmp_path, photos, pair
 def test_notes_on_options_without_meaning_are_shown(tmp_path, photos):
     raw = options(tmp_path, photos, num_gpu=4, datasets__train__prefetch_mode="cuda")
     output = succeeded("train", write_options(tmp_path, raw), "--dry-run")
-    assert "note: num_gpu has no meaning here" in output
-    assert "note: datasets.train.prefetch_mode has no meaning here" in output
+    assert "note: num_gpu is ignored" in output
+    assert "note: datasets.train.prefetch_mode is ignored" in output

@@ -38,7 +38,7 @@ def test_all_parts_at_toy_size(tmp_path, monkeypatch, capsys):
     apart = {name: row["grey_levels_apart"] for name, row in found["upscaling"].items() if "seconds" in row}
     assert apart["ours, fp32"] == apart["ours, fp32, whole image"] == 0
     assert 0 < apart["ours, bf16"] < 20
-    assert "cuda_graphs: left out, because they are for CUDA" in printed
+    assert "cuda_graphs is ignored: it needs CUDA" in printed
 
 
 def test_rows_that_do_not_get_done():
@@ -72,7 +72,7 @@ def test_the_roofline_counts_what_a_step_computes(monkeypatch):
     """Against PyTorch's own count of a whole step."""
     recipe = Recipe(128, 1, gpu.TINY, {"type": "VGGStyleDiscriminator128", "num_feat": 4})
     monkeypatch.setattr(training_step, "AUTOENCODER", gpu.TINY_AUTOENCODER)
-    stage = ours(recipe, "fp32", CPU)
+    stage, _ = ours(recipe, "fp32", CPU)
     counter = FlopCounterMode(display=False)
     with counter:
         stage.step(torch.rand(2, 3, 32, 32), torch.rand(2, 3, 128, 128), 1)

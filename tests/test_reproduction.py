@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from aesop.commands.pipeline import plan
 from aesop.images import pack
+from aesop.images.listing import list_images
 from aesop.images.read import read_image
 from aesop.images.write import write_image
 from aesop.inference.shipped_model import shipped_model
+from aesop.options.pipeline import plan
 from aesop.weights.load import load_generator
 from aesop.weights.read import read_state_dict
 from aesop.weights.save import save_weights
@@ -97,7 +98,7 @@ def root(tmp_path, monkeypatch):
 def test_the_set_and_its_credits(root, tmp_path, capsys):
     photographs.build(tmp_path / "out", root)
     file = tmp_path / "out" / "photographs.pack"
-    assert [read_image(file / name).shape[:2] for name in pack.list_names(file)] == [
+    assert [image.read().shape[:2] for image in list_images(file)] == [
         (480, 696), (480, 672), (312, 456), (480, 696), (480, 672), (312, 456),
         (960, 1536), (624, 1008), (408, 672), (264, 456),
     ]  # fmt: skip
@@ -113,7 +114,7 @@ def test_a_licence_that_became_another_leaves_the_picture_out(root, tmp_path, ca
     file.write_text(file.read_text().replace("CC-BY-SA-4.0", "CC-BY-NC-4.0"))
     photographs.build(tmp_path / "out", root)
     assert "left out: a.jpg, whose licence is now 'CC-BY-NC-4.0'" in capsys.readouterr().out
-    assert all(not name.startswith("a_") for name in pack.list_names(tmp_path / "out" / "photographs.pack"))
+    assert all(not image.name.startswith("a_") for image in list_images(tmp_path / "out" / "photographs.pack"))
     assert "a.jpg" not in (tmp_path / "out" / "CREDITS.md").read_text()
 
 
@@ -194,14 +195,14 @@ def test_a_missing_test_set_is_named(run, tmp_path):
 def test_folders_that_could_be_mistaken_for_hr_images_are_refused(run, tmp_path):
     write_image(tmp_path / "Set5" / "a.png", noise(8, 8))
     write_image(tmp_path / "Set5" / "LRx2" / "a.png", noise(4, 4))
-    with pytest.raises(ValueError, match=r"Set5 has LRx2, but no HR: put the HR images into .*Set5/HR"):
+    with pytest.raises(ValueError, match=r"Set5 contains LRx2 but no HR folder: move the HR images to .*Set5/HR"):
         run.experiment(tmp_path, ["aesop"], 1, [], TOY)
 
 
 def test_options_that_the_experiment_cannot_have(run, tmp_path):
-    with pytest.raises(ValueError, match="--seeds 0: at least 1"):
+    with pytest.raises(ValueError, match="--seeds 0: must be at least 1"):
         run.experiment(tmp_path, ["aesop"], 0, [], TOY)
-    with pytest.raises(ValueError, match=r"stages\.adversarial\.weights: .*leave it out"):
+    with pytest.raises(ValueError, match=r"stages\.adversarial\.weights: .*remove this option"):
         run.experiment(tmp_path, ["aesop"], 1, [], [*TOY, f"stages.adversarial.weights={shipped_model()}"])
 
 
@@ -213,7 +214,7 @@ def test_what_is_missing_is_named_before_anything_is_trained(run, tmp_path, monk
     options = [*TOY, f"path.experiments_root={tmp_path}/runs", f"datasets.train.dataroot_gt={tmp_path}/p.pack"]
     with pytest.raises(ValueError, match=r"the experiment cannot run:(.|\n)*p\.pack(.|\n)*vgg16(.|\n)*val\.metrics\.lpips"):
         run.experiment(tmp_path, ["aesop"], 1, [], options)
-    with pytest.raises(ValueError, match=r"--compare .*aesop_compact_x4\.safetensors: a x4 model, not x2"):
+    with pytest.raises(ValueError, match=r"--compare .*aesop_compact_x4\.safetensors: x4 model, expected x2"):
         run.experiment(tmp_path, ["aesop"], 1, [shipped_model()], [*options, "scale=2"])
     assert not (tmp_path / "runs").exists()
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -20,9 +20,6 @@ from typer.core import TyperGroup
 
 import aesop
 from aesop.system.signals import Interrupted
-
-if TYPE_CHECKING:
-    from aesop.options.config import Config
 
 
 class QuickGroup(TyperGroup):
@@ -118,16 +115,9 @@ def _option_file(config: Path | None, overrides: list[str] | None, opt: Path | N
     return Path(words[0]), words[1:]
 
 
-def _options(file: Path, overrides: list[str], needs_train: str = "") -> "Config":
-    """The options of a file, after printing the notes on it. `needs_train`: what to say if it has no train section."""
-    from aesop.options.read import load_config
-
-    options, notes = load_config(file, overrides)
+def _print_notes(notes: list[str]) -> None:
     for note in notes:
         console.print(f"note: {note}", markup=False)
-    if needs_train and options.train is None:
-        raise ValueError(f"{file} has no train section: {needs_train}")
-    return options
 
 
 def _show(lines: list[str], faults: list[str]) -> None:
@@ -160,16 +150,18 @@ def train(
     dry_run: DryRun = False,
 ) -> None:
     """Train one stage: psnr, autoencoder or adversarial. To train on several devices, start it with torchrun."""
-    from aesop.check.dry_run import preflight, refuse_missing_inputs
+    from aesop.check.dry_run import check_inputs, dry_run_training
+    from aesop.options.read import load_train_config
     from aesop.training.train import train
 
     file, changes = _option_file(config, overrides, opt)
-    options = _options(file, changes, needs_train="use `aesop test` with it")
+    options, notes = load_train_config(file, changes)
+    _print_notes(notes)
     if dry_run:
-        lines, faults = preflight(options)
+        lines, faults = dry_run_training(options)
         _show(options.to_yaml().splitlines() + lines, faults)
     else:
-        refuse_missing_inputs(options, file)
+        check_inputs(options, file)
         train(options, resume)
 
 
@@ -179,11 +171,12 @@ def pipeline(
     config: ConfigFile = None, overrides: Overrides = None, opt: PublishedForm = None, dry_run: DryRun = False
 ) -> None:
     """Train all stages in order: psnr, autoencoder, adversarial. Finished stages are skipped."""
-    from aesop.commands.pipeline import plan, preflight_pipeline, run_pipeline
+    from aesop.commands.pipeline import dry_run_pipeline, run_pipeline
+    from aesop.options.pipeline import plan
 
     steps = plan(*_option_file(config, overrides, opt))
     if dry_run:
-        described, faults = preflight_pipeline(steps)
+        described, faults = dry_run_pipeline(steps)
         for stage, lines in described.items():
             step = steps[stage]
             options = [] if isinstance(step, Path) else step.to_yaml().splitlines()
@@ -197,16 +190,18 @@ def pipeline(
 @reported
 def test(config: ConfigFile = None, overrides: Overrides = None, opt: PublishedForm = None, dry_run: DryRun = False) -> None:
     """Measure weights on test sets. Prints a table and writes CSV and JSON files with one row per image."""
-    from aesop.check.dry_run import preflight_test, refuse_missing_inputs
+    from aesop.check.dry_run import check_inputs, dry_run_test
     from aesop.commands.test import test
+    from aesop.options.read import load_test_config
 
     file, changes = _option_file(config, overrides, opt)
-    options = _options(file, changes)
+    options, notes = load_test_config(file, changes)
+    _print_notes(notes)
     if dry_run:
-        lines, faults = preflight_test(options)
+        lines, faults = dry_run_test(options)
         _show(options.to_yaml().splitlines() + lines, faults)
     else:
-        refuse_missing_inputs(options, file, to_test=True)
+        check_inputs(options, file)
         test(options, console)
 
 
@@ -238,9 +233,11 @@ def bench(
 ) -> None:
     """Measure a training on this machine: images per second, memory, data loading, each network and each loss."""
     from aesop.commands.bench import run
+    from aesop.options.read import load_train_config
 
-    file, changes = _option_file(config, overrides, opt)
-    run(_options(file, changes, needs_train="there is no training to measure"), seconds, output, console)
+    options, notes = load_train_config(*_option_file(config, overrides, opt))
+    _print_notes(notes)
+    run(options, seconds, output, console)
 
 
 @app.command()
@@ -309,7 +306,7 @@ def degrade(
         Path | None, typer.Option("--config", "-c", help="Option file with the recipe; default: Real-ESRGAN's recipe.")
     ] = None,
     count: Annotated[int, typer.Option("-n", help="Degraded versions of each image on the sheet.")] = 12,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The sheet; default: degradations.png.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The sheet; default: degradations.html.")] = None,
     folder: Annotated[
         Path | None, typer.Option("--set", help="Write a validation set to this folder, and a sheet only with -o.")
     ] = None,
@@ -358,10 +355,10 @@ def convert(
 @reported
 def schema(output: Annotated[Path | None, typer.Argument(help="File to write; default: the terminal.")] = None) -> None:
     """Print the JSON schema of option files, which editors use for completion and checks."""
-    from aesop.options.config import Config
+    from aesop.options.config import json_schema
     from aesop.system.files import replacing
 
-    text = json.dumps(Config.model_json_schema(), indent=1) + "\n"
+    text = json.dumps(json_schema(), indent=1) + "\n"
     if output is None:
         sys.stdout.write(text)
     else:

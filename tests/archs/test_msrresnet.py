@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aesop.archs import MSRResNet, build_network
+from aesop.archs import build_network
+from aesop.archs.msrresnet import MSRResNet
 
 
 def lively(**options) -> MSRResNet:

@@ -9,7 +9,7 @@ import spandrel
 import torch
 from torch import nn
 
-from aesop.archs import build_network, spandrel_nets
+from aesop.archs import SpandrelNetOptions, build_network, scale_option, spandrel_nets
 
 WINDOWED = {"img_size": 8, "window_size": 4, "depths": [2], "embed_dim": 12, "num_heads": [2], "upsampler": "pixelshuffle"}
 SMALL = {
@@ -42,8 +42,8 @@ def test_odd_sizes_give_what_spandrel_itself_gives(name):
     with torch.no_grad():
         ours, theirs = net(x), described(x)
     assert ours.shape[-2:] == (17 * described.scale, 21 * described.scale)
-    assert net.enlargement == described.scale
-    assert name == "UpCunet2x" or spandrel_nets.scale_option(name) in SMALL[name]
+    assert net.scale == described.scale
+    assert name == "UpCunet2x" or scale_option(name) in SMALL[name]
     # spandrel pads SwinIR to 16 and DRCT to multiples of 16, the published code to whole windows; it also clamps.
     if name not in ("SwinIR", "DRCT"):
         torch.testing.assert_close(ours.clamp(0, 1), theirs, rtol=0, atol=1e-6)
@@ -67,9 +67,9 @@ def test_transformers_are_padded_by_reflection_to_whole_windows(name):
         torch.testing.assert_close(net(x), net(padded)[..., :28, :40], rtol=0, atol=1e-6)
 
 
-def test_a_swinir_that_unshuffles_first_enlarges_by_so_much_less():
+def test_a_swinir_that_unshuffles_first_has_a_smaller_scale():
     net = build("SwinIR", start_unshuffle=2)
-    assert net.enlargement == 2
+    assert net.scale == 2
     assert net(torch.rand(1, 3, 16, 32)).shape == (1, 3, 32, 64)
 
 
@@ -122,8 +122,7 @@ def test_drct_recomputes_only_where_asked(monkeypatch):
 @pytest.mark.parametrize("name", SMALL)
 def test_a_network_recognised_from_its_tensors_is_the_same_network(name):
     net = build(name)
-    options = spandrel_nets.recognise(net.state_dict())
-    assert options is not None
+    options = SpandrelNetOptions.recognise(net.state_dict())
     assert options["type"] == name
     again = build_network(json.loads(json.dumps(options))).eval()  # as it comes out of a weight file's metadata
     again.load_state_dict(net.state_dict())
@@ -134,12 +133,14 @@ def test_a_network_recognised_from_its_tensors_is_the_same_network(name):
 
 @pytest.mark.parametrize("state", [{}, {"a": torch.zeros(1)}, {"conv_first.weight": torch.zeros(3)}])
 def test_other_tensors_are_not_recognised(state):
-    assert spandrel_nets.recognise(state) is None
+    with pytest.raises(LookupError):
+        SpandrelNetOptions.recognise(state)
 
 
 def test_a_known_name_with_tensors_that_do_not_fit_is_not_recognised():
     state = {name: value[:1] for name, value in build("SwinIR").state_dict().items()}
-    assert spandrel_nets.recognise(state) is None
+    with pytest.raises(LookupError):
+        SpandrelNetOptions.recognise(state)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,7 @@ def test_refusals(options, message):
 
 def test_the_name_of_real_esrgans_compact_network_is_known_too():
     net = build_network({"type": "SRVGGNetCompact", **SMALL["Compact"]})
-    assert spandrel_nets.recognise(net.state_dict())["type"] == "Compact"
+    assert SpandrelNetOptions.recognise(net.state_dict())["type"] == "Compact"
 
 
 def test_without_spandrel_the_error_says_what_to_install(monkeypatch):

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from aesop.archs import SPSRNet, build_network
-from aesop.archs.spsr import ImageGradient, published_state_dict
+from aesop.archs import build_network
+from aesop.archs.spsr import ImageGradient, SPSRNet
+from aesop.weights.load import load_into
+from aesop.weights.tensor_names import published_names
 
 
 def tiny(seed: int = 0, **options) -> SPSRNet:
@@ -74,14 +76,14 @@ def test_published_size():
 @pytest.mark.parametrize("upscale", [2, 4])
 def test_published_names_go_out_and_come_back(upscale):
     truth, net = tiny(1, upscale=upscale), tiny(2, upscale=upscale)
-    published = published_state_dict(truth.state_dict())
-    # The published class adds the convolution after the last enlargement as an attribute of its own, before the others.
+    published = published_names(truth.state_dict())
+    # The published class adds the convolution after the last upsampling as an attribute of its own, before the others.
     last = {2: "model.5", 4: "model.8"}[upscale]
     assert list(published) == ["HR_conv0_new.0.weight", "HR_conv0_new.0.bias", *truth.state_dict()]
     assert torch.equal(published["HR_conv0_new.0.weight"], published[f"{last}.weight"])
     assert f"model.{int(last[-1]) + 1}.weight" not in published
     published["HR_conv0_new.0.weight"] = torch.zeros(4, 4, 3, 3)  # PyTorch fills the shared tensor twice, `model` last
-    net.load_state_dict(published)
+    load_into(net, published, "test")
     x = torch.rand(1, 3, 5, 6)
     with torch.no_grad():
         assert torch.equal(net(x), truth(x))

@@ -13,7 +13,7 @@ from aesop.cli import app
 from aesop.commands.convert import convert
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import load_network
-from aesop.weights.save import save_basicsr, save_weights
+from aesop.weights.save import save_weights
 from checkpoint_kinds import (
     COMPACT,
     DRCT,
@@ -25,6 +25,7 @@ from checkpoint_kinds import (
     golden_table,
     network,
     output,
+    save_basicsr,
     second_generation,
 )
 

@@ -1,5 +1,6 @@
 """`aesop degrade`: the sheet shows what it says, a set can be used at once and made again, mistakes write nothing."""
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -8,12 +9,12 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from PIL import Image, ImageFont
+from PIL import Image
 from typer.testing import CliRunner
 
 import aesop
 from aesop.cli import app
-from aesop.commands.degrade import GAP, MARGIN, find_images, read_recipe, split_words, wrap
+from aesop.commands.degrade import find_images, read_recipe, split_words
 from aesop.data.degradation.operations import usm_sharpen
 from aesop.data.degradation.random_degradation import batch_generator, degrade
 from aesop.data.measured_pairs import MeasuredPairs
@@ -74,38 +75,63 @@ def photos(tmp_path) -> Path:
     return folder
 
 
-# --- the sheet ---------------------------------------------------------------------------------------------------------
+# The sheet.
 
 
-def test_the_sheet_shows_hr_sharpened_hr_and_the_results(tmp_path):
-    options = DegradationOptions()
-    assert "drawn: " in succeeded(PHOTOS / "astronaut.png", "-n", 5, "--seed", 7, "-o", tmp_path / "sheet.png")
-    sheet = read_image(tmp_path / "sheet.png")
+def images_of(page: Path) -> dict[str, list[np.ndarray]]:
+    """The page's images, RGB, by label."""
+    found: dict[str, list[np.ndarray]] = {}
+    for label, data in re.findall(r'alt="([^"]*)" src="data:image/png;base64,([^"]*)"', page.read_text(encoding="utf-8")):
+        image = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
+        found.setdefault(label, []).append(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+    return found
+
+
+def expected_images(count: int, seed: int) -> list[np.ndarray]:
+    """The middle 256 x 256 pixels of the astronaut, as it is and sharpened, and the middle of the results."""
     hr = read_image(PHOTOS / "astronaut.png")  # 384 x 264: less than a training crop, so all of it is degraded
     assert hr.shape == (264, 384, 3)
     sharp = usm_sharpen(to_tensor(hr)[None])
-    results, _ = degrade(sharp.expand(5, -1, -1, -1), options, 4, batch_generator(7, 0), per_sample=True)
-    shown = [hr[:, 60:324], to_array(sharp[0])[:, 60:324]]
-    shown += [to_array(image[..., 15:81]).repeat(4, 0).repeat(4, 1) for image in results]
-    columns = [MARGIN + k * (320 + GAP) for k in range(4)]
-    rows = {}
-    for column, image in zip([*columns[:2], *columns, columns[0]], shown, strict=True):
-        tops = [y for y in range(len(sheet) - 264) if (sheet[y : y + 264, column : column + 264] == image).all()]
-        rows.setdefault(tuple(tops), []).append(column)
-    assert list(rows.values()) == [columns[:2], columns, columns[:1]]  # three rows, each image in one place
-    assert all(len(tops) == 1 for tops in rows)
-    # The margins stay empty: no text runs over.
-    assert sheet.shape[1] == 2 * MARGIN + 4 * 320 + 3 * GAP
-    for border in (sheet[:MARGIN], sheet[-MARGIN:], sheet[:, :MARGIN], sheet[:, -MARGIN:]):
-        assert (border == 255).all()
-    for column in columns[1:]:
-        assert (sheet[max(rows, key=min)[0] - 400 :, column - GAP : column] == 255).all()
+    results, _ = degrade(
+        sharp.expand(count, -1, -1, -1),
+        options=DegradationOptions(),
+        scale=4,
+        generator=batch_generator(seed, 0),
+        per_sample=True,
+    )
+    whole = [hr[4:260, 64:320], to_array(sharp[0])[4:260, 64:320]]
+    return whole + [to_array(image)[1:65, 16:80] for image in results]
+
+
+def test_the_page_shows_hr_sharpened_hr_and_the_results(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "written: degradations.html" in succeeded(PHOTOS / "astronaut.png", "-n", 5, "--seed", 7)
+    page = Path("degradations.html")
+    shown = images_of(page)
+    assert list(shown) == ["HR", "HR sharpened", "LR 1", "LR 2", "LR 3", "LR 4", "LR 5"]
+    for (image,), expected in zip(shown.values(), expected_images(5, 7), strict=True):
+        np.testing.assert_array_equal(image, expected)
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<dt>jpeg 2</dt><dd>quality ") == 5
+    assert "jpeg_range2: [30.0, 95.0]" in text
+    assert "x4, seed 7, Real-ESRGAN&#39;s values" in text
+
+
+def test_an_image_shows_the_same_without_text(tmp_path):
+    succeeded(PHOTOS / "astronaut.png", "-n", 5, "--seed", 7, "-o", tmp_path / "sheet.png")
+    sheet = read_image(tmp_path / "sheet.png")
+    assert sheet.shape == (2 * 256 + 16, 4 * 256 + 3 * 16, 3)
+    for k, image in enumerate(expected_images(5, 7)):
+        enlarged = image.repeat(256 // len(image), 0).repeat(256 // len(image), 1)
+        top, left = k // 4 * 272, k % 4 * 272
+        np.testing.assert_array_equal(sheet[top : top + 256, left : left + 256], enlarged)
+    assert (sheet[256:272] == 255).all()
 
 
 def test_the_same_seed_draws_the_same_sheet(tmp_path):
     def drawn(seed: int) -> bytes:
-        succeeded(PHOTOS / "two_dogs.png", "-n", 1, "--seed", seed, "-o", tmp_path / "sheet.png", "--overwrite")
-        return (tmp_path / "sheet.png").read_bytes()
+        succeeded(PHOTOS / "two_dogs.png", "-n", 1, "--seed", seed, "-o", tmp_path / "sheet.html", "--overwrite")
+        return (tmp_path / "sheet.html").read_bytes()
 
     first = drawn(1)
     assert drawn(1) == first
@@ -114,26 +140,14 @@ def test_the_same_seed_draws_the_same_sheet(tmp_path):
 
 def test_several_images_at_another_scale(tmp_path, photos):
     succeeded(photos, *SMALL, "scale=2", "-n", 2, "-o", tmp_path / "sheet.webp")
-    assert read_image(tmp_path / "sheet.webp").shape[1] == 1416
-
-
-@pytest.mark.parametrize("width", [30, 60, 200])
-def test_text_is_broken_into_lines_that_fit(width):
-    font = ImageFont.load_default(14)
-    words = "aniso 21 px, sigma 2.99 x 2.35, turned by -165 degrees, "
-    text = f"{words}a_name_without_any_space_in_it_that_is_too_long.png"
-    lines = wrap(text, font, width)
-    assert all(font.getlength(line) <= width for line in lines)
-    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
-    if width >= 60:
-        assert " ".join(lines).startswith(words)
+    assert read_image(tmp_path / "sheet.webp").shape == (5 * 256 + 4 * 16, 4 * 256 + 3 * 16, 3)
 
 
 def test_file_names_may_hold_anything(tmp_path):
-    name = "long_" * 40 + "[b]\n\x07é.png"
+    name = "long_" * 40 + "[b]\n\x07é<i>.png"
     Image.fromarray(photo(1)).save(tmp_path / name)
-    succeeded(tmp_path / name, *SMALL, "-n", 1, "-o", tmp_path / "sheet.png")
-    assert (tmp_path / "sheet.png").is_file()
+    succeeded(tmp_path / name, *SMALL, "-n", 1, "-o", tmp_path / "sheet.html")
+    assert "é&lt;i&gt;.png" in (tmp_path / "sheet.html").read_text(encoding="utf-8")
 
 
 def test_words_are_images_or_overrides(tmp_path, monkeypatch):
@@ -144,7 +158,7 @@ def test_words_are_images_or_overrides(tmp_path, monkeypatch):
     assert overrides == ["scale=2", "degradation.jpeg_range=[30,40]"]
 
 
-# --- the recipe --------------------------------------------------------------------------------------------------------
+# The recipe.
 
 
 def test_without_an_option_file_the_recipe_is_real_esrgans():
@@ -184,13 +198,13 @@ def test_published_files_are_read_and_the_recipe_trains_as_they_do(name, tmp_pat
     ours, theirs = (load_config(path)[0] for path in (REPO / "configs" / "realworld_aesop.yml", file))
     assert ours.degradation == theirs.degradation
     assert (ours.network_g, ours.network_d) == (theirs.network_g, theirs.network_d)
+    trains = []
     for config in (ours, theirs):  # where weights are, and a schedule that acts at the end only, make no difference
-        assert config.train
         assert min(config.train.scheduler.milestones, default=400_000) == config.train.total_iter
-        config.train.scheduler = type(config.train.scheduler)()
-        assert config.train.aesop_opt
-        config.train.aesop_opt.autoencoder_load = None
-    assert ours.train == theirs.train
+        train = config.train.model_dump(exclude={"scheduler": True, "aesop_opt": {"autoencoder_load"}})
+        assert train["aesop_opt"]
+        trains.append(train)
+    assert trains[0] == trains[1]
     for option in ("type", "gt_size", "batch_size_per_gpu", "use_flip", "use_rot", "num_worker_per_gpu"):
         assert getattr(ours.datasets.train, option) == getattr(theirs.datasets.train, option), option
 
@@ -202,10 +216,9 @@ def test_the_real_world_auto_encoder_is_the_published_one(tmp_path):
     file = write(option_files()[name], tmp_path / "published.yml")
     ours, theirs = (load_config(path)[0] for path in (REPO / "configs" / "realworld_autoencoder.yml", file))
     assert ours.network_g == theirs.network_g
-    assert ours.train
-    assert theirs.train
     assert theirs.train.scheduler.gamma == 1
-    assert ours.train == theirs.train.model_copy(update={"scheduler": ours.train.scheduler})
+    different = {"scheduler", "ema_warmup"}  # ours has no generator to start from, so its averaged weights warm up
+    assert ours.train.model_dump(exclude=different) == theirs.train.model_dump(exclude=different)
     for option in ("gt_size", "batch_size_per_gpu", "use_flip", "use_rot"):
         assert getattr(ours.datasets.train, option) == getattr(theirs.datasets.train, option), option
 
@@ -220,7 +233,7 @@ def test_a_dry_run_of_our_recipes_misses_files_only(name, monkeypatch, tmp_path)
         assert re.search(r"does not exist|no weights for vgg|vgg(16|19)", fault), fault
 
 
-# --- the set -----------------------------------------------------------------------------------------------------------
+# The set.
 
 
 def test_a_set_serves_as_validation_set(tmp_path, photos):
@@ -270,20 +283,20 @@ def test_overwriting_replaces_a_former_set_and_nothing_else(tmp_path, photos):
     succeeded(photos, *SMALL, "--set", folder)
     (folder / "notes.txt").write_text("mine")
     assert refused(photos / "gray.png", *SMALL, "--set", folder) == (
-        f"--set {folder} already holds something: choose another folder, or add --overwrite"
+        f"--set {folder} is not empty: choose another folder, or add --overwrite"
     )
     succeeded(photos / "gray.png", *SMALL, "--set", folder, "--overwrite")
     assert set(contents(folder)) == {"HR/gray.png", "LR/gray.png", "degradations.json", "notes.txt"}
 
 
-# --- mistakes ----------------------------------------------------------------------------------------------------------
+# Mistakes.
 
 
 def test_images_that_nobody_degraded_are_never_removed(tmp_path, photos):
     (tmp_path / "mine" / "HR").mkdir(parents=True)
     Image.fromarray(photo(9)).save(tmp_path / "mine" / "HR" / "precious.png")
     before = contents(tmp_path)
-    for source, reason in ((photos, "are no set made here"), (tmp_path / "mine" / "HR", "one of the images")):
+    for source, reason in ((photos, "images that aesop did not write"), (tmp_path / "mine" / "HR", "one of the images")):
         text = refused(source, *SMALL, "--set", tmp_path / "mine", "--overwrite")
         assert reason in text
         assert "choose another folder" in text
@@ -293,9 +306,9 @@ def test_images_that_nobody_degraded_are_never_removed(tmp_path, photos):
 def test_small_images_are_named_before_anything_is_written(tmp_path, photos):
     Image.fromarray(photo(6, 23, 60)).save(photos / "small.png")
     text = refused(photos, *SMALL, "--set", tmp_path / "set")
-    assert text.startswith("1 of 6 images are too small to be degraded: that takes sides of 26 pixels")
+    assert text.startswith("1 of 6 images are too small to be degraded; sides of at least 26 pixels are needed")
     assert f"{photos}/small.png (60x23)" in text
-    assert "sides of 74 pixels" in refused(photos, "--set", tmp_path / "set")
+    assert "sides of at least 74 pixels" in refused(photos, "--set", tmp_path / "set")
     assert not (tmp_path / "set").exists()
 
 
@@ -315,7 +328,7 @@ def test_a_sheet_replaces_no_file_unasked_and_no_image_ever(tmp_path, photos):
     before = image.read_bytes()
     assert "is one of the images" in refused(image, *SMALL, "-o", image, "--overwrite")
     assert "exists: add --overwrite" in refused(photos / "gray.png", *SMALL, "-o", image)
-    assert "it one of the endings" in refused(image, *SMALL, "-o", tmp_path / "sheet.pdf")
+    assert "one of the endings .html" in refused(image, *SMALL, "-o", tmp_path / "sheet.pdf")
     assert image.read_bytes() == before
 
 

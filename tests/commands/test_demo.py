@@ -7,9 +7,8 @@ import pytest
 from rich.console import Console
 
 import aesop
-from aesop.commands.demo import make_stages, read_curves, run
+from aesop.commands.demo import make_stages, read_losses, run
 from aesop.images.listing import list_images
-from aesop.images.read import image_size
 
 ASSETS = Path(aesop.__file__).parent / "assets"
 
@@ -19,13 +18,13 @@ def test_photographs_are_enough_and_credited():
     assert len(trained) >= 8
     assert len(held_out) >= 3
     credits = (ASSETS / "photos" / "CREDITS.md").read_text()
-    for path in (*trained, *held_out):
-        assert path.name in credits
-        assert all(side % 24 == 0 for side in image_size(path))
+    for image in (*trained, *held_out):
+        assert image.name in credits
+        assert all(side % 24 == 0 for side in image.size())
 
 
 def test_the_two_gans_differ_in_one_loss(tmp_path):
-    stages = make_stages(ASSETS, tmp_path)
+    stages = make_stages(tmp_path)
     dumps = [stages[name].model_dump(mode="json") for name in ("AESOP GAN", "Pixel-loss GAN")]
     assert dumps[0]["train"].pop("aesop_opt")["loss_weight"] == 1.0
     assert dumps[0]["train"].pop("pixel_opt") is None
@@ -42,11 +41,11 @@ def test_quick_demo_writes_the_page_and_repeats_nothing(tmp_path):
     text = page.read_text(encoding="utf-8")
     for shown in ("AESOP GAN", "Pixel-loss GAN", "PSNR net", "Shipped model", "Bicubic", "AE(SR)", "Photographs"):
         assert shown in text
-    curves = read_curves(tmp_path / "out" / "runs" / "demo_quick" / "1_psnr" / "scalars.jsonl")
-    assert len(curves["l_pix"]) == 2  # the first and the last iteration
+    losses = read_losses(tmp_path / "out" / "runs" / "demo_quick" / "1_psnr" / "scalars.jsonl")
+    assert len(losses["l_pix"]) == 2  # the first and the last iteration
     state = next((tmp_path / "out").glob("**/3_adversarial/state/*/state.json"))
     before = state.stat().st_mtime_ns
     assert json.loads(state.read_text())["iteration"] == 3
     run(tmp_path / "out", console, quick=True)
     assert state.stat().st_mtime_ns == before
-    assert "done before" in console.export_text()
+    assert "already trained" in console.export_text()

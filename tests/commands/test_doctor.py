@@ -24,6 +24,7 @@ from aesop.cli import app
 from aesop.commands import doctor
 from aesop.commands.doctor import Finding, examine
 from aesop.data.find_pairs import Pair
+from aesop.images.read import ImageFile
 from aesop.images.resize import imresize, mod_crop
 from aesop.options.datasets import PairedDataset
 from aesop.options.read import load_config
@@ -254,7 +255,11 @@ DOWNSCALINGS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
 def test_how_lr_was_made_shows_on_every_photograph(tmp_path, way, scale):
     for number in range(0, 13, 3):
         hr = photograph(number, 400, 400)
-        pair = Pair(write(tmp_path / "hr.png", hr), write(tmp_path / "lr.png", DOWNSCALINGS[way](hr, scale)), "hr")
+        pair = Pair(
+            ImageFile.at(write(tmp_path / "hr.png", hr)),
+            ImageFile.at(write(tmp_path / "lr.png", DOWNSCALINGS[way](hr, scale))),
+            "hr",
+        )
         difference = look(pair, scale).difference
         assert difference is not None
         assert (difference > OTHERWISE) == (way not in ("rounded once", "Pillow")), (number, difference)
@@ -263,7 +268,8 @@ def test_how_lr_was_made_shows_on_every_photograph(tmp_path, way, scale):
 def test_the_border_may_have_been_continued_otherwise(sets):
     hr, path = read(sets / "train/HR/img0.png"), sets / "train/LR/img0.png"
     lr = imresize(hr, 1 / 4)
-    pair = Pair(sets / "train/HR/img0.png", write(path, np.pad(lr[2:-2, 2:-2], ((2, 2), (2, 2), (0, 0)))), "img0")
+    write(path, np.pad(lr[2:-2, 2:-2], ((2, 2), (2, 2), (0, 0))))
+    pair = Pair(ImageFile.at(sets / "train/HR/img0.png"), ImageFile.at(path), "img0")
     assert look(pair, 4).difference == 0
     write(path, np.pad(lr[3:-3, 3:-3], ((3, 3), (3, 3), (0, 0))))
     difference = look(pair, 4).difference

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from aesop.archs.rrdbnet import RRDBNet
 from aesop.commands.upscale import summary, upscale_files
-from aesop.inference import tiling as inference
 from aesop.inference.tiling import Axis, upscale_image
 from aesop.system.device import reason_against_bf16
 from aesop.weights.load import LoadedInfo
@@ -63,7 +62,7 @@ def repeat(image: np.ndarray, scale: int) -> np.ndarray:
 
 
 def write(path: Path, image: np.ndarray) -> Path:
-    """By OpenCV itself, so that `aesop.data.images` is checked too. `image` is RGB(A) or gray."""
+    """By OpenCV itself, so that `aesop.images` is checked too. `image` is RGB(A) or gray."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR)
@@ -87,7 +86,7 @@ def _one_thread():
 @pytest.fixture
 def run(monkeypatch, tmp_path):
     """`upscale_files` with the nearest-neighbour network instead of a weight file."""
-    monkeypatch.setattr(inference, "load_generator", lambda path: (Nearest(2), LoadedInfo("RRDBNet", 2, {}, {})))
+    monkeypatch.setattr("aesop.commands.upscale.load_generator", lambda path: (Nearest(2), LoadedInfo("RRDBNet", 2, {}, {})))
 
     def call(inputs, output, **options):
         inputs = inputs if isinstance(inputs, list) else [inputs]

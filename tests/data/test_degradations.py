@@ -14,7 +14,6 @@ import torch.nn.functional as F
 
 import aesop
 from aesop.data.degradation.blur_kernels import (
-    FAMILIES,
     SINC,
     bivariate_kernels,
     render,
@@ -35,7 +34,7 @@ from aesop.data.degradation.random_degradation import (
 from aesop.data.degradation.training_pool import TrainingPool
 from aesop.images.read import read_image_uint8
 from aesop.images.tensors import to_tensor
-from aesop.options.degradation import DegradationOptions
+from aesop.options.degradation import KERNELS, DegradationOptions
 
 PHOTOS = Path(aesop.__file__).parent / "assets" / "photos" / "heldout"
 PROBABILITIES = [0.45, 0.25, 0.12, 0.03, 0.12, 0.03]
@@ -71,16 +70,7 @@ def sinc(size, cutoff, grid=21):
 
 
 def blur_kernels(n, seed=0, **changed):
-    arguments = {
-        "families": FAMILIES,
-        "probabilities": PROBABILITIES,
-        "sinc_prob": 0.1,
-        "sigma": (0.2, 3),
-        "betag": (0.5, 4),
-        "betap": (1, 2),
-        "largest": 21,
-    }
-    return sample_blur_kernels(n, **arguments | changed, generator=generator(seed))
+    return sample_blur_kernels(n, DegradationOptions(**changed).first_round, generator(seed))
 
 
 def check_share(happened, probability: float, n: int | None = None) -> None:
@@ -152,8 +142,8 @@ def test_rendered_kernels_of_every_kind():
 def test_how_often_which_blur_kernel():
     parameters = blur_kernels(N)
     kind, size = parameters.kind, parameters.size
-    for family, probability in zip(FAMILIES, PROBABILITIES, strict=True):
-        check_share(kind == FAMILIES.index(family), 0.9 * probability)
+    for family, probability in zip(KERNELS, PROBABILITIES, strict=True):
+        check_share(kind == KERNELS.index(family), 0.9 * probability)
     check_share(kind == SINC, 0.1)
     assert sorted(set(size.tolist())) == list(range(7, 22, 2))
     for side in range(7, 22, 2):
@@ -169,14 +159,14 @@ def test_how_often_which_blur_kernel():
 
 
 def test_beta_is_as_often_below_one_as_above():
-    betas = blur_kernels(N, families=["generalized_aniso"], probabilities=[1], sinc_prob=0).beta
+    betas = blur_kernels(N, kernel_list=["generalized_aniso"], kernel_prob=[1], sinc_prob=0).beta
     check_share(betas < 1, 0.5)
     check_uniform(betas[betas < 1], 0.5, 1)
     check_uniform(betas[betas >= 1], 1, 4)
-    betas = blur_kernels(N, families=["plateau_iso"], probabilities=[1], sinc_prob=0).beta
+    betas = blur_kernels(N, kernel_list=["plateau_iso"], kernel_prob=[1], sinc_prob=0).beta
     check_share(betas == 1, 0.5)  # the part below 1 of 1..2
     check_uniform(betas[betas > 1], 1, 2)
-    assert (blur_kernels(N, families=["aniso"], probabilities=[1], sinc_prob=0).beta == 1).all()
+    assert (blur_kernels(N, kernel_list=["aniso"], kernel_prob=[1], sinc_prob=0).beta == 1).all()
 
 
 def test_final_kernels():
@@ -190,11 +180,21 @@ def test_final_kernels():
 
 
 @pytest.mark.parametrize(
-    "changed", [{"largest": 20}, {"largest": 5}, {"families": ["round"], "probabilities": [1]}, {"probabilities": [1]}]
+    ("changed", "named"),
+    [
+        ({"blur_kernel_size": 20}, "blur_kernel_size"),
+        ({"blur_kernel_size2": 5}, "blur_kernel_size2"),
+        ({"kernel_list": ["round"], "kernel_prob": [1]}, "kernel_list"),
+        ({"kernel_prob2": [1]}, r"kernel_prob2 has 1 numbers for the 6 families of kernel_list2"),
+        ({"kernel_prob2": [*PROBABILITIES[::-1][:5], 0.5]}, "kernel_prob2 must sum to 1"),
+        ({"resize_prob2": (1, 1, 0)}, "resize_prob2 must sum to 1"),
+        ({"noise_range2": (2, 1)}, r"noise_range2 must be \[smallest, largest\]"),
+        ({"jpeg_range2": (50, 101)}, "jpeg_range2 must not exceed 100"),
+    ],
 )
-def test_impossible_kernels_are_refused(changed):
-    with pytest.raises(ValueError, match=r"blur_kernel_size|kernel_list"):
-        blur_kernels(4, **changed)
+def test_impossible_options_are_refused(changed, named):
+    with pytest.raises(ValueError, match=named):
+        DegradationOptions(**changed)
 
 
 # --- operations --------------------------------------------------------------------------------------------------------
@@ -211,12 +211,6 @@ def test_filter2d_against_opencv(shape):
             expected = cv2.filter2D(plane.numpy(), -1, kernel.numpy(), borderType=cv2.BORDER_REFLECT_101)
             np.testing.assert_allclose(filtered, expected, atol=2e-6)
     torch.testing.assert_close(filter2d(images, kernels[:1])[0], made[0])
-
-
-@pytest.mark.parametrize("shape", [(6, 6), (41, 41)])
-def test_filter2d_refuses(shape):
-    with pytest.raises(ValueError, match=f"{shape[0]}x{shape[1]}"):
-        filter2d(torch.rand(1, 3, 20, 40), torch.ones(1, *shape))
 
 
 def test_sharpening_against_opencv():
@@ -307,12 +301,6 @@ def test_jpeg_of_a_batch_is_that_of_its_images(size):
     for i, quality in enumerate(qualities.tolist()):
         torch.testing.assert_close(made[i : i + 1], jpeg(images[i : i + 1], quality))
     assert qualities.tolist() == [30, 60.5, 95]
-
-
-@pytest.mark.parametrize("quality", [0, -5, 101, float("nan")])
-def test_jpeg_refuses(quality):
-    with pytest.raises(ValueError, match="quality"):
-        jpeg(torch.rand(1, 3, 16, 16), quality)
 
 
 # --- draws -------------------------------------------------------------------------------------------------------------
@@ -424,12 +412,8 @@ def test_other_devices_do_the_same_but_for_the_noise(device):
         assert torch.equal(lq, degrade(images.to(device), PAPER, 4, batch_generator(0, step))[0])
 
 
-def test_images_that_are_too_small_are_refused_whatever_would_be_drawn():
+def test_the_smallest_side_can_be_degraded_whatever_is_drawn():
     assert smallest_side(PAPER, 4) == 55
-    with pytest.raises(ValueError, match="from 55 on"):
-        degrade(torch.rand(1, 3, 52, 80), PAPER, 4, generator())
-    with pytest.raises(ValueError, match="multiples of 4"):
-        degrade(torch.rand(1, 3, 81, 80), PAPER, 4, generator())
     hardest = PAPER.model_copy(update={"resize_prob": (0, 1, 0), "resize_range": (0.2, 0.2), "second_blur_prob": 1})
     assert degrade(torch.rand(1, 3, 56, 56), hardest, 4, generator())[0].shape == (1, 3, 14, 14)
 
@@ -452,25 +436,14 @@ def test_crops_are_aligned(per_sample):
     lq = gt[..., ::4, ::4].contiguous()
     corners = set()
     for seed in range(40):
-        (first, second), small = paired_random_crop([gt, gt + 1], lq, 32, 4, generator(seed), per_sample)
+        first, small = paired_random_crop(gt, lq, 32, 4, generator(seed), per_sample)
         assert first.shape == (6, 3, 32, 32)
         assert torch.equal(first[..., ::4, ::4], small)
-        assert torch.equal(first + 1, second)
         positions = small[:, 0, 0, 0].tolist()
         assert (len(set(positions)) > 1) == per_sample
         corners |= {(int(p) // 96 // 4, int(p) % 96 // 4) for p in positions}
     rows, columns = zip(*corners, strict=True)
     assert (min(rows), max(rows), min(columns), max(columns)) == (0, 12, 0, 16)
-
-
-def test_crops_refuse():
-    gt, lq = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 16, 16)
-    with pytest.raises(ValueError, match="4 times"):
-        paired_random_crop([gt[..., :60]], lq, 32, 4, generator())
-    for side in (68, 30):
-        with pytest.raises(ValueError, match="gt_size"):
-            paired_random_crop([gt], lq, side, 4, generator())
-    assert paired_random_crop([gt], lq, 64, 4, generator())[1].shape == lq.shape
 
 
 def numbered(first: int, n: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
@@ -519,9 +492,6 @@ def test_pool_continues_from_its_state(held):
 
 
 def test_pool_refuses():
-    for size in (0, 2, 10):
-        with pytest.raises(ValueError, match=rf"queue_size {size} .*batch_size_per_gpu 4"):
-            TrainingPool(size, 4)
     pool = TrainingPool(12, 3)
     pool.exchange(*numbered(0), generator())
     with pytest.raises(ValueError, match="holds 3 pairs"):

@@ -16,13 +16,17 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from aesop.archs import build_network
+from aesop.data.degradation.degrader import Degrader
 from aesop.data.degradation.operations import usm_sharpen
 from aesop.data.loader import batches
-from aesop.data.realworld import Degrader, HRCrops, pool_name, waiting_name
+from aesop.data.training_crops import HRCrops
 from aesop.images.resize import imresize
-from aesop.options.config import Config
+from aesop.options.config import TrainConfig
 from aesop.options.datasets import TrainDataset
 from aesop.options.read import build_config
+from aesop.system.distributed import World
+from aesop.training.build_stage import build_stage
+from aesop.training.checkpoint import Checkpoints
 from aesop.training.train import train
 from aesop.weights.errors import WeightsError
 from aesop.weights.save import save_weights
@@ -91,7 +95,7 @@ def possible_crops(image: np.ndarray, hflip: bool, vflip: bool, turn: bool) -> s
 @pytest.mark.parametrize(("flip", "rot"), list(itertools.product((True, False), repeat=2)))
 def test_a_crop_is_turned_then_continued_by_reflection_then_cut(root, flip, rot):
     dataset = crops(root, use_flip=flip, use_rot=rot)
-    images = [cv2.cvtColor(cv2.imread(str(pair.gt)), cv2.COLOR_BGR2RGB) for pair in dataset.pairs]
+    images = [cv2.cvtColor(cv2.imread(str(pair.gt.path)), cv2.COLOR_BGR2RGB) for pair in dataset.pairs]
     allowed = list(itertools.product((True, False) if flip else (False,), *[(True, False) if rot else (False,)] * 2))
     expected = [{turned: possible_crops(image, *turned) for turned in allowed} for image in images]
     seen = set()
@@ -134,7 +138,7 @@ def test_a_crop_follows_from_its_number_and_the_seed_alone(root):
 
 def test_an_epoch_visits_every_image_once(root):
     dataset = crops(root, use_flip=False, use_rot=False)
-    images = [cv2.cvtColor(cv2.imread(str(pair.gt)), cv2.COLOR_BGR2RGB) for pair in dataset.pairs]
+    images = [cv2.cvtColor(cv2.imread(str(pair.gt.path)), cv2.COLOR_BGR2RGB) for pair in dataset.pairs]
     made_of = [possible_crops(image, False, False, False) for image in images]
     for epoch in range(5):
         drawn = [array(dataset[4 * epoch + k]).tobytes() for k in range(4)]
@@ -148,13 +152,13 @@ def test_a_list_of_files_chooses_among_the_images(root, tmp_path):
         Image.open(root / f"{name}.png").save(tmp_path / "hr" / f"{name}.png")
     (tmp_path / "list.txt").write_text("sub/img3.png (20,90,3)\n\nimg0.png\n")
     dataset = crops(tmp_path / "hr", meta_info=str(tmp_path / "list.txt"))
-    assert [pair.gt.relative_to(tmp_path / "hr").as_posix() for pair in dataset.pairs] == ["sub/img3.png", "img0.png"]
+    assert [pair.gt.name for pair in dataset.pairs] == ["sub/img3.png", "img0.png"]
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("img0.png\nimg9.png\nimg8.png\n", "of 3 names in LIST 2 are no image below dataroot_gt: img9.png, img8.png"),
+        ("img0.png\nimg9.png\nimg8.png\n", "2 of 3 names in LIST are not images below dataroot_gt: img9.png; img8.png"),
         ("\n \n", "LIST names no image"),
         (None, "LIST cannot be read"),
     ],
@@ -208,7 +212,7 @@ def options(root: Path, folder: Path, stage: str = "psnr", total_iter: int = 1, 
     return raw
 
 
-def configured(raw: dict) -> Config:
+def configured(raw: dict) -> TrainConfig:
     return build_config(raw, "test")[0]
 
 
@@ -282,35 +286,46 @@ def test_the_pool_continues_where_it_was_saved(root, tmp_path):
     whole = degrader(root, tmp_path)
     for k in (1, 2, 3):
         whole(hr_batch(k), k)
-    whole.save(tmp_path)
-    (tmp_path / waiting_name(0)).rename(tmp_path / pool_name(0))
     parts = degrader(root, tmp_path)
-    assert parts.load(tmp_path, "cpu") is None
+    parts.load_state_dict(whole.state_dict(), "cpu")
     for k in (4, 5, 6):
         assert same(whole(hr_batch(k), k), parts(hr_batch(k), k))
 
 
-def test_a_state_without_this_process_pool_says_so(root, tmp_path):
-    note = degrader(root, tmp_path, rank=1).load(tmp_path, "cpu")
-    assert note == f"{tmp_path} has no pool of degraded pairs for process 1: it fills anew"
-    assert degrader(root, tmp_path, queue_size=0).load(tmp_path, "cpu") is None
+def test_a_state_without_the_pool_of_this_process_is_continued_with_a_warning(root, tmp_path, caplog):
+    config = configured(options(root, tmp_path, total_iter=2))
+    train(config)
+    state = tmp_path / "run" / "state" / "00000002"
+    assert (state / "pool_0.safetensors").is_file()
+    second = World(rank=1)
+    make = Degrader(config, 1)
+    make(hr_batch(0), 1)
+    Checkpoints(config, second, build_stage(config, second), make).load(state)
+    assert f"{state} has no pool of degraded pairs for process 1: it starts empty" in caplog.text
+    assert make.state_dict() == {}
+    caplog.clear()
+    without = configured(options(root, tmp_path, total_iter=2, queue_size=0))
+    Checkpoints(without, second, build_stage(without, second), Degrader(without, 1)).load(state)
+    assert "pool" not in caplog.text
 
 
 def test_a_pool_that_does_not_fit_is_refused(root, tmp_path):
-    large = degrader(root, tmp_path)
-    for k in (1, 2):
-        large(hr_batch(k), k)
-    large.save(tmp_path)
-    file = (tmp_path / waiting_name(0)).rename(tmp_path / pool_name(0))
+    train(configured(options(root, tmp_path, total_iter=2)))
+    file = tmp_path / "run" / "state" / "00000002" / "pool_0.safetensors"
+
+    def load(raw: dict) -> None:
+        config = configured(raw)
+        Checkpoints(config, World(), build_stage(config, World()), Degrader(config, 0)).load(file.parent)
+
     with pytest.raises(WeightsError, match=f"{file}: the saved pool holds 8 pairs, which do not fit queue_size 4"):
-        degrader(root, tmp_path, queue_size=4).load(tmp_path, "cpu")
+        load(options(root, tmp_path, queue_size=4))
     raw = options(root, tmp_path)
     raw["datasets"]["train"]["gt_size"] = 28
-    with pytest.raises(WeightsError, match=f"{file}: its pairs have gt_size 32, this file 28"):
-        Degrader(configured(raw), 0).load(tmp_path, "cpu")
+    with pytest.raises(WeightsError, match=f"{file}: the saved pairs have gt_size 32, but this file sets 28"):
+        load(raw)
     file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(WeightsError, match=f"^{file} is no readable safetensors file"):
-        degrader(root, tmp_path).load(tmp_path, "cpu")
+    with pytest.raises(WeightsError, match=f"^{file} is damaged"):
+        load(options(root, tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from rich.console import Console
 from aesop.archs import AutoEncoder, build_network
 from aesop.commands.test import test
 from aesop.data.measured_pairs import MeasuredPairs
-from aesop.evaluation.measure import averages, measure, predict
-from aesop.evaluation.result_files import describe, summary_table
+from aesop.evaluation.measure import averages, measure
+from aesop.evaluation.methods import predict
+from aesop.evaluation.result_files import describe_set, summary_table
 from aesop.images.read import read_image
 from aesop.images.resize import mod_crop
 from aesop.images.tensors import to_array, to_tensor
@@ -25,7 +26,7 @@ from aesop.metrics.ae_psnr import ae_psnr
 from aesop.metrics.build import check_metrics, check_sizes, is_better, make_metrics, metric_kind, without_reference
 from aesop.metrics.lr_psnr import lr_psnr
 from aesop.metrics.niqe import NIQE
-from aesop.options.config import Config
+from aesop.options.config import TestConfig
 from aesop.options.datasets import PairedDataset
 from aesop.options.validation import MetricOptions, ValOptions
 from aesop.weights import pretrained
@@ -56,12 +57,12 @@ def root(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def config(root: Path, metrics: dict, network: dict = GENERATOR, save_img: bool = True, **sets: dict) -> Config:
+def config(root: Path, metrics: dict, network: dict = GENERATOR, save_img: bool = True, **sets: dict) -> TestConfig:
     """A test with a network of random weights, which is written first."""
     file = root / "net.safetensors"
     torch.manual_seed(0)
     save_weights(file, build_network(network).state_dict(), {})
-    return Config.model_validate(
+    return TestConfig.model_validate(
         {
             "name": "run", "scale": 4, "device": "cpu", "network_g": network, "datasets": sets,
             "path": {"pretrain_network_g": str(file), "results_root": str(root / "results")},
@@ -78,12 +79,12 @@ def single(root: Path, folder: str = "alone") -> dict:
     return {"name": "Alone", "type": "SingleImageDataset", "dataroot_lq": str(root / folder)}
 
 
-def run(options: Config) -> tuple[dict, str]:
+def run(options: TestConfig) -> tuple[dict, str]:
     console = Console(record=True, width=120)
     return test(options, console), console.export_text()
 
 
-# --- aesop test --------------------------------------------------------------------------------------------------------
+# Aesop test.
 
 
 def test_sets_with_and_without_hr_side_by_side(root):
@@ -91,8 +92,8 @@ def test_sets_with_and_without_hr_side_by_side(root):
     results, output = run(config(root, metrics, test_1=paired(root), test_2=single(root)))
     assert [row.keys() for row in results["test_1"]] == [{"image", "psnr", "niqe", "ssim"}]
     assert [(row["image"], len(row)) for row in results["test_2"]] == [("a", 2), ("below/b", 2)]
-    assert "Alone: psnr, ssim left out: it has no HR images to compare with" in output
-    assert output.count("left out") == 1
+    assert "Alone: psnr, ssim skipped: the set has no HR images" in output
+    assert output.count("skipped") == 1
     folder = root / "results" / "run"
     niqe = NIQE.from_weights()
     sizes = {"a": (100, 200, 3), "below/b": (196, 108, 3)}
@@ -120,7 +121,7 @@ def test_an_autoencoder_gets_the_image_itself(root):
     options = config(root, {"psnr": {}}, AUTOENCODER, test_1=single(root))
     results, output = run(options)
     assert results["test_1"] == [{"image": "a"}, {"image": "below/b"}]
-    assert "Alone: psnr left out" in output
+    assert "Alone: psnr skipped" in output
     assert "↑" not in output  # no table
     net = build_network(AUTOENCODER)
     assert isinstance(net, AutoEncoder)
@@ -156,7 +157,7 @@ def test_mistakes_are_named_before_anything_is_written(root):
     assert not (root / "results").exists()
 
 
-# --- measuring ---------------------------------------------------------------------------------------------------------
+# Measuring.
 
 
 def test_measuring_without_hr_calls_what_needs_none(root):
@@ -250,7 +251,7 @@ def test_lpips_of_both_trunks(root):
     assert metrics["v"](sr, hr).item() == LPIPS.from_weights("vgg")(sr, hr, 3).item() > 0
 
 
-# --- the options -------------------------------------------------------------------------------------------------------
+# The options.
 
 
 def test_which_metric_an_entry_means():
@@ -298,12 +299,12 @@ def test_the_better_of_two_figures(monkeypatch):
         assert not is_better(options, name, math.nan, None)
 
 
-# --- tables ------------------------------------------------------------------------------------------------------------
+# Tables.
 
 
 def test_figures_that_are_none_stay_valid_json():
     rows = [{"image": "flat", "niqe": math.nan, "psnr": 30.0}, {"image": "b", "niqe": 3.0, "psnr": 20.0}]
-    described = describe(PairedDataset(dataroot_gt="x"), "test_1", rows)
+    described = describe_set("test_1", rows)
     assert described["dataset"] == "test_1"
     assert described["average"] == {"niqe": None, "psnr": 25.0}
     assert described["images"][0] == {"image": "flat", "niqe": None, "psnr": 30.0}

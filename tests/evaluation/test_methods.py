@@ -14,16 +14,16 @@ from rich.console import Console
 
 from aesop.archs import AutoEncoder, RRDBNet, build_network
 from aesop.commands.test import test
-from aesop.evaluation import methods as compare
-from aesop.evaluation.methods import Method, check_places, method_names
+from aesop.evaluation import comparison_page
+from aesop.evaluation.comparison_page import LARGEST_SIDE, MOST_IMAGES, MOST_PIXELS, plan_views
+from aesop.evaluation.image_views import View, Window, most_different_window
+from aesop.evaluation.methods import Method, check_result_names, method_names
 from aesop.images.read import read_image
 from aesop.images.resize import imresize, mod_crop
 from aesop.images.tensors import to_array, to_tensor
 from aesop.images.write import write_image
 from aesop.metrics.psnr import psnr
-from aesop.options.config import Config
-from aesop.web.comparison_page import LARGEST_SIDE, MOST_IMAGES, MOST_PIXELS, plan_page
-from aesop.web.image_views import Part, View, most_different_window
+from aesop.options.config import TestConfig
 from aesop.weights.load import load_network
 from aesop.weights.save import save_weights
 
@@ -57,13 +57,13 @@ def root(tmp_path) -> Path:
     return tmp_path
 
 
-def config(root: Path, path: dict | None = None, tested: dict = GENERATOR, sets: dict | None = None, **val) -> Config:
+def config(root: Path, path: dict | None = None, tested: dict = GENERATOR, sets: dict | None = None, **val) -> TestConfig:
     """A test of net.safetensors on HR/ and alone/."""
     both = {
         "test_1": {"name": "Pairs", "dataroot_gt": str(root / "HR")},
         "test_2": {"name": "Alone", "type": "SingleImageDataset", "dataroot_lq": str(root / "alone")},
     }
-    return Config.model_validate(
+    return TestConfig.model_validate(
         {
             "name": "run", "scale": 4, "device": "cpu", "network_g": tested, "datasets": sets or both, "val": val,
             "path": {
@@ -77,7 +77,7 @@ def compared(root: Path) -> dict:
     return {"compare_with": str(root / "other.safetensors")}
 
 
-def run(options: Config) -> str:
+def run(options: TestConfig) -> str:
     console = Console(record=True, width=160, soft_wrap=True)
     test(options, console)
     return console.export_text()
@@ -98,7 +98,7 @@ def images_of(page: str) -> dict[str, list[np.ndarray]]:
     return found
 
 
-# --- figures and files -------------------------------------------------------------------------------------------------
+# Figures and files.
 
 
 def apart(a: np.ndarray, b: np.ndarray) -> int:
@@ -181,7 +181,7 @@ def test_large_images_are_seen_in_tiles_by_every_network(root, monkeypatch):
     assert len([side for side in seen if side == 32]) == 2 * 2 * 4  # two networks, 2 x 4 tiles
 
 
-# --- the page ----------------------------------------------------------------------------------------------------------
+# The page.
 
 
 def test_the_page_shows_every_method(root):
@@ -209,23 +209,22 @@ def test_the_page_shows_every_method(root):
     cells = re.findall(r'<th scope="row">(\w+)</th><td( class="best")?>([\d.]+)</td>', page)
     best = max(means.values())
     assert cells == [(method, ' class="best"' * (mean == best), f"{mean:.2f}") for method, mean in means.items()]
-    assert page.count("where bicubic loses most of it.") == page.count("where net differs most from bicubic.") == 1
-    assert f"other: {root}/other.safetensors" in page
-    assert "Shown:" not in page
+    assert page.count("where bicubic loses most.") == page.count("where net differs most from bicubic.") == 1
+    assert f"<dt>other</dt><dd>{root}/other.safetensors</dd>" in page
+    assert "Shown are" not in page
 
 
 def test_a_page_shows_a_part_of_many_and_of_large_images(root, monkeypatch):
-    monkeypatch.setattr(compare, "MOST_IMAGES", 2)
-    monkeypatch.setattr(compare, "LARGEST_SIDE", 64)
+    monkeypatch.setattr(comparison_page, "MOST_IMAGES", 2)
+    monkeypatch.setattr(comparison_page, "LARGEST_SIDE", 64)
     output = run(config(root, page=True))
     page = (root / "results" / "run" / "page.html").read_text(encoding="utf-8")
     assert {alt.split(",")[0] for alt in images_of(page)} >= {"a", "c"}
     assert "b, HR" not in images_of(page)
-    assert "Shown: 1 of 2 images; all are in the folder images beside the page. Below each image" in page
-    assert "page.html (2 of 3 images; all are in the folder images beside the page)\n" in output
+    assert "Shown are 1 of 2 images. The crops below each image" in page
+    assert "page.html (2 of 3 images)\n" in output
     assert "a: 64x64 of 96x64 pixels" in page
     assert images_of(page)["a, HR"][0].shape == (64, 64, 3)
-    assert "(2 of 3 images; with val.save_img: true all are saved in" in run(config(root, page=True, save_img=False))
 
 
 def test_an_autoencoder_has_a_page_without_bicubic(root):
@@ -241,23 +240,23 @@ def test_an_autoencoder_has_a_page_without_bicubic(root):
 
 
 def test_a_page_has_room_for_so_much():
-    shown, side = plan_page({"one": 5, "two": 14, "three": 100}, 3, 4)
+    shown, side = plan_views({"one": 5, "two": 14, "three": 100}, 3, 4)
     assert (shown["one"], shown["two"], shown["three"]) == (5, 9, 9)
     assert side**2 * 23 * 5 <= MOST_PIXELS < (side + 4) ** 2 * 23 * 5
-    assert plan_page({"one": 3}, 3, 3) == ({"one": 3}, LARGEST_SIDE)
-    assert plan_page({"one": 1000}, 3, 8)[0] == {"one": MOST_IMAGES}
-    assert plan_page({"one": 1000}, 3, 8)[1] % 8 == 0
-    assert sum(plan_page({str(k): 2 for k in range(30)}, 3, 4)[0].values()) == 30  # one of each set at least
+    assert plan_views({"one": 3}, 3, 3) == ({"one": 3}, LARGEST_SIDE)
+    assert plan_views({"one": 1000}, 3, 8)[0] == {"one": MOST_IMAGES}
+    assert plan_views({"one": 1000}, 3, 8)[1] % 8 == 0
+    assert sum(plan_views({str(k): 2 for k in range(30)}, 3, 4)[0].values()) == 30  # one of each set at least
 
 
-# --- views -------------------------------------------------------------------------------------------------------------
+# Views.
 
 
 def test_the_window_is_where_images_differ():
     a = np.full((200, 240, 3), 128, np.uint8)
     b = a.copy()
     b[100:140, 120:160] = noise(0, 40, 40)
-    assert most_different_window(a, b, 40, 4) == Part(100, 120, 40, 40)
+    assert most_different_window(a, b, 40, 4) == Window(100, 120, 40, 40)
     # Half a window off the border, unless the image is too small for that, or for the window.
     b[:8, :8] = 255 - b[:8, :8]
     b[100:140, 120:160] = 128
@@ -265,7 +264,7 @@ def test_the_window_is_where_images_differ():
     window = most_different_window(a, b, 40, 4)
     assert 20 <= window.top <= 30 < window.top + 40
     assert 20 <= window.left <= 30 < window.left + 40
-    assert most_different_window(a[:48, :32], b[:48, :32], 40, 4) == Part(4, 0, 40, 32)
+    assert most_different_window(a[:48, :32], b[:48, :32], 40, 4) == Window(4, 0, 40, 32)
 
 
 def test_a_view_is_around_what_bicubic_loses_or_the_network_adds():
@@ -275,15 +274,15 @@ def test_a_view_is_around_what_bicubic_loses_or_the_network_adds():
     sr[160:176, 100:116] = noise(1, 16, 16)
     for gt, top in ((hr, 60), (None, 160)):
         view = View.of({"name": "n", "lq": lq, "gt": gt}, {"Bicubic": imresize(lq, 4), "net": sr}, 4, side=64, crop=16)
-        assert view.window == Part(top, 100, 16, 16)
-        assert view.part == Part(top - 24, 76, 64, 64)
+        assert view.crop == Window(top, 100, 16, 16)
+        assert view.part == Window(top - 24, 76, 64, 64)
 
 
 @pytest.mark.parametrize("grid", [1, 2, 3, 4, 8])
 def test_a_part_lies_around_its_window_on_the_grid(grid):
     height, width, side = 240, 120, 96
     for top in range(0, height - 48 + 1, grid):
-        window = Part(top, 24, 48, 48)
+        window = Window(top, 24, 48, 48)
         part = window.grown(side, (height, width), grid)
         assert (part.height, part.width) == (96, 96)
         assert part.top % grid == part.left % grid == 0
@@ -297,7 +296,7 @@ def test_a_view_keeps_parts_of_the_same_place():
     hr = noise(0, 240, 160)
     lq = imresize(hr, 1 / 4)
     view = View.of({"name": "n", "lq": lq, "gt": hr}, {"one": hr // 2, "two": 255 - hr}, 4, side=96, crop=16)
-    part, window = view.part, view.window
+    part, window = view.part, view.crop
     assert list(view.images) == list(view.crops) == ["LR", "one", "two", "HR"]
     assert {image.shape for image in view.images.values()} == {(96, 96, 3)}
     np.testing.assert_array_equal(view.images["one"], view.images["HR"] // 2)
@@ -310,7 +309,7 @@ def test_a_view_keeps_parts_of_the_same_place():
     assert view.caption == "n: 96x96 of 160x240 pixels, around the crop"
 
 
-# --- names and mistakes ------------------------------------------------------------------------------------------------
+# Names and mistakes.
 
 
 @pytest.mark.parametrize(
@@ -330,10 +329,10 @@ def test_methods_are_called_after_their_files(given, names):
 
 def test_results_of_one_name_are_refused():
     methods = [Method("x", lambda lq, gt: lq), Method("net", lambda lq, gt: lq, tested=True)]
-    check_places(["test", "test_2"], methods)
-    with pytest.raises(ValueError, match=r"path\.compare_with: two results would be called test_x, .*rename the section"):
-        check_places(["test", "test_X"], methods)
-    check_places(["test_x", "test_X"], methods[1:])
+    check_result_names(["test", "test_2"], methods)
+    with pytest.raises(ValueError, match=r"path\.compare_with: two results would be named test_x, .*rename the section"):
+        check_result_names(["test", "test_X"], methods)
+    check_result_names(["test_x", "test_X"], methods[1:])
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from aesop.weights.tensor_names import own_names
+
 REPO = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("AESOP_GOLDEN") or REPO.parent / "shared" / "golden")
 
@@ -149,7 +151,7 @@ def fill_case(weights: Mapping) -> dict[str, Tensor]:
 
 def load(module: nn.Module, weights: Mapping) -> nn.Module:
     """Fill `module` as a case's `weights` entry says; only tensors the formula leaves alone may be missing."""
-    result = module.load_state_dict(fill_case(weights), strict=False)
+    result = module.load_state_dict(own_names(fill_case(weights)), strict=False)
     left_alone = {name for _, name, _, rule in table(weights["table"]) if rule in ("untouched", "kept_constant")}
     assert not result.unexpected_keys, f"tensors the network does not have: {result.unexpected_keys}"
     assert set(result.missing_keys) <= left_alone, f"tensors left unfilled: {set(result.missing_keys) - left_alone}"

@@ -5,20 +5,11 @@ import pytest
 import torch
 
 from aesop.archs import build_network
-from aesop.losses import (
-    PIXEL_CRITERIA,
-    AESOPLoss,
-    ArtifactLoss,
-    BottleneckLoss,
-    GANLoss,
-    LaplaceKLLoss,
-    LRLoss,
-    PerceptualLoss,
-    PixelLoss,
-    WeightedTVLoss,
-    artifact_map,
-)
-from aesop.losses.artifact import local_variance
+from aesop.losses.aesop import AESOPLoss, BottleneckLoss, LaplaceKLLoss
+from aesop.losses.artifact import ArtifactLoss, artifact_map, local_variance
+from aesop.losses.gan import GANLoss
+from aesop.losses.perceptual import PerceptualLoss
+from aesop.losses.pixel import PIXEL_CRITERIA, LRLoss, PixelLoss, WeightedTVLoss
 
 
 def pixel(case, weight=None, **inputs):

@@ -10,10 +10,14 @@ from torch import Tensor, nn
 
 from aesop.archs import build_network
 from aesop.archs.autoencoder import PUBLISHED_ALIASES
+from aesop.losses import build_losses
+from aesop.losses.perceptual import PerceptualLoss
 from aesop.options.basicsr import from_published
 from aesop.options.training import SchedulerOptions, TrainOptions
+from aesop.training.adversarial_stage import AdversarialStage
+from aesop.training.autoencoder_stage import AutoEncoderStage
 from aesop.training.lr_schedule import learning_rate
-from aesop.training.stages import AdversarialStage, AutoEncoderStage, Stage
+from aesop.training.stage import Stage
 
 # Published log name -> ours, where they differ.
 LOG_NAMES = {"l_g_aesep": "l_g_aesop"}
@@ -38,7 +42,10 @@ def build_stage(case: dict) -> Stage:
         return AutoEncoderStage(train, net_g)
     net_d = golden.load(build_network(args["network_d"]), weights["net_d"])
     autoencoder = golden.load(build_network(args["autoencoder"]), weights["ae_net"])
-    return AdversarialStage(train, net_g, net_d, autoencoder, vgg_trunk=golden.fill_case(weights["vgg"]))
+    perceptual = PerceptualLoss(**train.perceptual_opt.model_dump(exclude={"type", "vgg_path"}))
+    perceptual.vgg.load_trunk(golden.fill_case(weights["vgg"]))
+    ready = {"aesop_opt": train.aesop_opt.around(autoencoder), "perceptual_opt": perceptual}
+    return AdversarialStage(train, net_g, net_d, losses=build_losses(train, ready=ready))
 
 
 def trained_parts(stage: Stage) -> dict[str, dict[str, Tensor]]:

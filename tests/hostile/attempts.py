@@ -16,10 +16,9 @@ from typer.testing import CliRunner
 from aesop.cli import app
 from aesop.commands.upscale import upscale_files
 from aesop.data.find_pairs import Pair
-from aesop.data.measured_pairs import read_pair
 from aesop.images.errors import ImageError
-from aesop.images.read import image_size, read_image_with_alpha
-from aesop.options.config import Config
+from aesop.images.read import ImageFile
+from aesop.options.config import CommonConfig, TrainConfig
 from aesop.options.error_messages import ConfigError
 from aesop.options.read import load_config
 from aesop.weights.errors import WeightsError
@@ -58,7 +57,7 @@ def option_file(seed: int, number: int) -> str:
     below_its_roots(config)
     assert config.to_yaml()
     more = {
-        10: ("train" if config.train else "test", "--dry-run"),
+        10: ("train" if isinstance(config, TrainConfig) else "test", "--dry-run"),
         30: ("pipeline", "--dry-run"),
         90: ("doctor", "--no-run"),
     }
@@ -68,7 +67,7 @@ def option_file(seed: int, number: int) -> str:
     return "accepted"
 
 
-def below_its_roots(config: Config) -> None:
+def below_its_roots(config: CommonConfig) -> None:
     """Nothing is written outside the folders that `experiments_root` and `results_root` name."""
     sections = {**config.datasets.measured("val"), **config.datasets.measured("test")}
     for root, folder in (
@@ -93,12 +92,12 @@ def image(seed: int, number: int) -> str:
     file = Path(name)
     file.write_bytes(content)
     try:
-        size = image_size(file)
+        size = ImageFile.at(file).size()
     except ImageError as error:
         named(error, name)
         size = None
     try:
-        array, alpha = read_image_with_alpha(file)
+        array, alpha = ImageFile.at(file).read_with_alpha()
     except ImageError as error:
         outcome = named(error, name)
     else:
@@ -111,7 +110,7 @@ def image(seed: int, number: int) -> str:
         if array[..., 0].size > LARGEST_UPSCALED:
             return outcome
     try:
-        read_pair(Pair(file, None, "x"), 4)
+        Pair(ImageFile.at(file), None, "x").read(4)
         fault = None
     except ImageError as error:
         named(error, name)

@@ -51,6 +51,7 @@ class Report:
 def run(attempt: str, seed: int, count: int, first: int = 0) -> Report:
     """An attempt of attempts.py for the mutations `first` .. `first + count - 1`."""
     report, number = Report(), first
+    places = [str(HERE), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     with tempfile.TemporaryDirectory() as folder:
         while number < first + count:
             process = subprocess.run(
@@ -59,7 +60,7 @@ def run(attempt: str, seed: int, count: int, first: int = 0) -> Report:
                 capture_output=True,
                 text=True,
                 errors="replace",
-                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, (HERE, HERE.parent)))},
+                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(places)},
                 check=False,
             )
             for line in process.stdout.splitlines():

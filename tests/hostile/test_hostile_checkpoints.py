@@ -11,11 +11,11 @@ from pathlib import Path
 import mutations
 import pytest
 import sandbox
+import spandrel
 import torch
 from safetensors.torch import save_file
 
-from aesop.archs import spandrel_nets
-from aesop.options.config import Config
+from aesop.options.config import TestConfig
 from aesop.training.checkpoint import load_state
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import load_network
@@ -91,7 +91,7 @@ def test_pickles_that_grow(tmp_path, name):
 
 def test_names_and_descriptions_of_endless_networks(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(spandrel_nets, "recognise", lambda _: pytest.fail("it would be built to be recognised"))
+        patch.setattr(spandrel.ModelLoader, "__init__", lambda *_: pytest.fail("it would be built to be recognised"))
         assert recognise({f"layers.{10**9}.x.weight": torch.zeros(3, 3)}) is None
         assert recognise({"layers.0.x.weight": torch.zeros(20_000, 3)}) is None
     state = mutations.weights()
@@ -111,6 +111,6 @@ def test_a_state_that_names_files_elsewhere(tmp_path, name):
     checksum = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     sealed = {"sha256": checksum, **content}
     (folder / "state.json").write_text(json.dumps(sealed))
-    config = Config.model_validate({"name": "x", "network_g": {"type": "RRDBNet"}})
+    config = TestConfig.model_validate({"name": "x", "network_g": {"type": "RRDBNet"}})
     with pytest.raises(WeightsError):
         load_state(folder, None, config)  # ty: ignore[invalid-argument-type]

@@ -13,7 +13,7 @@ from aesop.cli import app
 from aesop.commands.upscale import Result, find_sources, plan_targets, upscale_files
 from aesop.data.find_pairs import find_pairs
 from aesop.images.listing import list_images
-from aesop.images.read import read_image
+from aesop.images.read import ImageFile, read_image
 from aesop.options.datasets import PairedDataset
 
 PIXELS = mutations.image_bases()["rgb.png"]
@@ -105,7 +105,7 @@ def test_what_is_no_image_is_left_out(folder, tmp_path):
     (folder / "loop.png").symlink_to(folder / "loop.png")
     (folder / "up").symlink_to(tmp_path, target_is_directory=True)
     os.mkfifo(folder / "pipe.png")
-    assert [path.name for path in list_images(folder)] == ["good.png", "linked.png"]
+    assert [image.name for image in list_images(folder)] == ["good.png", "linked.png"]
 
 
 @pytest.mark.parametrize("name", ["x.zip", "x.tar", "loop.png", "dangling.png", "pipe.png", "folder.png"])
@@ -179,9 +179,9 @@ def test_upper_and_lower_case_are_one_file_where_the_system_says_so(folder, monk
     monkeypatch.setattr(os.path, "normcase", lambda path: os.fspath(path).lower())
     one, other = image(folder / "a.png"), image(folder / "B.png")
     with pytest.raises(ValueError, match="another input"):
-        plan_targets([(one, Path("b.png")), (other, Path("c.png"))], folder, None, "", overwrite=True)
+        plan_targets([ImageFile(one, "b.png"), ImageFile(other, "c.png")], folder, None, "", overwrite=True)
     with pytest.raises(ValueError, match="would both become"):
-        plan_targets([(one, Path("x.png")), (other, Path("X.png"))], folder / "out", None, "", overwrite=True)
+        plan_targets([ImageFile(one, "x.png"), ImageFile(other, "X.png")], folder / "out", None, "", overwrite=True)
 
 
 def test_an_output_that_is_a_link_to_itself(net, folder, tmp_path):

@@ -14,10 +14,9 @@ import sandbox
 
 from aesop.commands.upscale import upscale_files
 from aesop.data.find_pairs import Pair
-from aesop.data.measured_pairs import read_pair
 from aesop.images.errors import ImageError
 from aesop.images.listing import list_images
-from aesop.images.read import image_size, read_image, read_image_with_alpha
+from aesop.images.read import ImageFile, image_size, read_image
 
 COUNT = int(os.environ.get("AESOP_HOSTILE_IMAGES", "150"))
 SEED = int(os.environ.get("AESOP_HOSTILE_SEED", "0"))
@@ -36,7 +35,7 @@ def test_the_files_that_are_mutated_are_good_ones(tmp_path):
         (tmp_path / name).write_bytes(data)
         size = image_size(tmp_path / name)
         assert size in ((24, 37), (37, 24))
-        assert read_image_with_alpha(tmp_path / name)[0].shape == (*size[::-1], 3)
+        assert ImageFile.at(tmp_path / name).read_with_alpha()[0].shape == (*size[::-1], 3)
 
 
 def jpeg_of_size(width: int, height: int) -> bytes:
@@ -92,7 +91,7 @@ def test_bombs_are_refused_by_their_size(tmp_path, monkeypatch, name):
     with pytest.raises(ImageError, match=rf"{name} has .* pixels, more than the limit of 200 megapixels: cut it"):
         read_image(file)
     with pytest.raises(ImageError, match="limit of 200 megapixels"):
-        read_pair(Pair(file, None, name), 4)
+        Pair(ImageFile.at(file), None, name).read(4)
     assert tracemalloc.get_traced_memory()[1] < 40 << 20
     tracemalloc.stop()
     assert time.perf_counter() - begun < 5

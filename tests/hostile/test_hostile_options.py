@@ -11,7 +11,7 @@ from attempts import command
 
 from aesop import archs
 from aesop.archs import build_network
-from aesop.options.config import Config
+from aesop.options.config import TestConfig
 from aesop.options.error_messages import ConfigError
 from aesop.options.read import build_config, load_config
 
@@ -20,7 +20,7 @@ SEED = int(os.environ.get("AESOP_HOSTILE_SEED", "0"))
 RECIPE = {"name": "run", "network_g": {"type": "RRDBNet", "num_block": 1}}
 
 
-def config(**changes: object) -> Config:
+def config(**changes: object) -> TestConfig:
     return build_config({**RECIPE, **changes}, "options.yml")[0]
 
 

@@ -1,5 +1,6 @@
 """LMDB folders of BasicSR's layout, written by the lmdb package itself as BasicSR's script does."""
 
+import pickle
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,6 @@ from aesop.data.loader import batches
 from aesop.data.training_crops import TrainingCrops
 from aesop.images.errors import ImageError
 from aesop.images.listing import list_images
-from aesop.images.read import image_size, read_image_uint8
 from aesop.options.datasets import TrainDataset
 
 
@@ -33,11 +33,12 @@ def images() -> dict[str, np.ndarray]:
 
 def test_images_are_listed_in_natural_order_and_read_as_they_were(tmp_path, images):
     store = make_store(tmp_path / "gt.lmdb", images)
-    paths = list_images(store)
-    assert [path.name for path in paths] == ["img 1.png", "img 2.png", "img 10.png"]
-    for path in paths:
-        assert (read_image_uint8(path) == images[path.stem]).all()
-        assert image_size(path) == images[path.stem].shape[1::-1]
+    listed = list_images(store)
+    assert [image.name for image in listed] == ["img 1.png", "img 2.png", "img 10.png"]
+    for image in (*listed, *pickle.loads(pickle.dumps(listed))):  # noqa: S301
+        assert image.path == store / image.name
+        assert (image.read_uint8() == images[image.stem]).all()
+        assert image.size() == images[image.stem].shape[1::-1]
 
 
 def test_training_from_a_store_is_training_from_files(tmp_path, images):
@@ -47,8 +48,9 @@ def test_training_from_a_store_is_training_from_files(tmp_path, images):
         cv2.imwrite(str(tmp_path / "files" / f"{name}.png"), image[..., ::-1])
 
     def samples(root: Path, kind: str) -> list[dict]:
-        options = TrainDataset(dataroot_gt=str(root), io_backend={"type": kind}, gt_size=32, num_worker_per_gpu=1)
-        options.batch_size_per_gpu = 2
+        options = TrainDataset(
+            dataroot_gt=str(root), io_backend={"type": kind}, gt_size=32, num_worker_per_gpu=1, batch_size_per_gpu=2
+        )
         with batches(TrainingCrops(options, 4, 7), options, 1, 4) as source:
             return list(source)
 
@@ -60,12 +62,19 @@ def test_refusals_name_store_and_reason(tmp_path, images):
     with pytest.raises(ValueError, match=r"reads folders whose names end in .lmdb, found photos"):
         TrainDataset(dataroot_gt="photos", io_backend={"type": "lmdb"})
     store = make_store(tmp_path / "a.lmdb", images, ["gone.png (1,1,3) 1"])
-    with pytest.raises(ImageError, match=r"a.lmdb has no image gone.png, though its meta_info.txt may list it"):
-        read_image_uint8(list_images(store)[0])
+    with pytest.raises(ImageError, match=r"a.lmdb has no image gone.png, although its meta_info.txt lists it"):
+        list_images(store)[0].read_uint8()
     (store / "meta_info.txt").unlink()
     with pytest.raises(ImageError, match=r"a.lmdb/meta_info.txt cannot be read"):
         list_images(store)
     (tmp_path / "b.lmdb").mkdir()
     (tmp_path / "b.lmdb" / "meta_info.txt").write_text("x.png (1,1,3) 1\n")
-    with pytest.raises(ImageError, match=r"b.lmdb is no readable LMDB folder"):
-        read_image_uint8(tmp_path / "b.lmdb" / "x.png")
+    with pytest.raises(ImageError, match=r"b.lmdb is not a readable LMDB folder"):
+        list_images(tmp_path / "b.lmdb")[0].read_uint8()
+
+
+@pytest.mark.parametrize("name", ["../x.png", "/x.png", "a/../../x.png", "./x.png"])
+def test_names_that_lead_out_of_the_store_are_refused(tmp_path, images, name):
+    store = make_store(tmp_path / "a.lmdb", images, [f"{name} (1,1,3) 1"])
+    with pytest.raises(ImageError, match=r"a.lmdb/meta_info.txt names '.*', which is not below the folder"):
+        list_images(store)

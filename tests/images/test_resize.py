@@ -28,11 +28,11 @@ RNG = np.random.default_rng(11)
 )
 def test_the_benchmarks_own_files(hr, lr, scale):
     # Those files were made with the edge repeated rather than mirrored: two LR pixels at the border differ.
-    for path in list_images(SHARED / hr):
-        made, published = imresize(read_image(path), 1 / scale), read_image(SHARED / lr / path.name)
+    for image in list_images(SHARED / hr):
+        made, published = imresize(image.read(), 1 / scale), read_image(SHARED / lr / image.name)
         assert made.shape == published.shape
         assert made.dtype == np.uint8
-        np.testing.assert_array_equal(made[2:-2, 2:-2], published[2:-2, 2:-2], err_msg=str(path))
+        np.testing.assert_array_equal(made[2:-2, 2:-2], published[2:-2, 2:-2], err_msg=str(image))
 
 
 @pytest.mark.parametrize(
@@ -179,10 +179,10 @@ def test_errors():
         imresize(np.zeros((0, 4)), 0.5)
     with pytest.raises(ValueError, match="see to_tensor"):
         imresize(torch.zeros(3, 8, 8, dtype=torch.uint8), 0.5)
-    with pytest.raises(ValueError, match="multiples of 4"):
+    with pytest.raises(AssertionError):
         lr_crop(image, 2, 0, 8, 4)
-    with pytest.raises(ValueError, match="multiples of 3"):
+    with pytest.raises(AssertionError):
         lr_crop(image, 0, 0, 3, 3)
     for top, left, size in ((-4, 0, 8), (0, 12, 8), (0, 0, 0)):
-        with pytest.raises(ValueError, match="window"):
+        with pytest.raises(AssertionError):
             lr_crop(image, top, left, size, 4)

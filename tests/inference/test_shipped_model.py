@@ -11,7 +11,8 @@ from rich.console import Console
 
 from aesop.commands.upscale import summary, upscale_files
 from aesop.data.measured_pairs import MeasuredPairs
-from aesop.evaluation.measure import averages, measure, predict
+from aesop.evaluation.measure import averages, measure
+from aesop.evaluation.methods import predict
 from aesop.images.read import read_image
 from aesop.images.resize import imresize
 from aesop.images.write import write_image

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.distributions import Laplace, kl_divergence
 
 from aesop.archs import AutoEncoder, RRDBNet, build_network
-from aesop.losses import AESOPLoss, BottleneckLoss, LaplaceKLLoss, laplace_kl
+from aesop.losses.aesop import AESOPLoss, BottleneckLoss, LaplaceKLLoss, laplace_kl
 from aesop.weights.errors import WeightsError
-from aesop.weights.save import save_basicsr, save_weights
+from aesop.weights.save import save_weights
+from checkpoint_kinds import save_basicsr
 
 AE_OPTIONS = {
     "type": "AutoEncoder_RRDBNet",
@@ -219,7 +220,7 @@ def test_from_pretrained_reads_our_file_and_the_published_one(tmp_path):
 
 def test_a_generators_file_is_refused(tmp_path):
     save_weights(tmp_path / "g.safetensors", RRDBNet(num_feat=8, num_block=1, num_grow_ch=4).state_dict(), {})
-    with pytest.raises(WeightsError, match=r"g\.safetensors holds a RRDBNet, not an auto-encoder: train one first"):
+    with pytest.raises(WeightsError, match=r"g\.safetensors contains a RRDBNet, not an auto-encoder: train one first"):
         AESOPLoss.from_pretrained(tmp_path / "g.safetensors")
 
 

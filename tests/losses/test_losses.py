@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from aesop.archs.vgg import layer_names
-from aesop.losses import ArtifactLoss, GANLoss, PerceptualLoss, artifact_map
-from aesop.losses.artifact import local_variance
+from aesop.losses.artifact import ArtifactLoss, artifact_map, local_variance
+from aesop.losses.gan import GANLoss
+from aesop.losses.perceptual import PerceptualLoss
 from aesop.weights.errors import WeightsError, WeightsNotFound
 from aesop.weights.pretrained import find_pretrained
 
@@ -230,7 +231,7 @@ def test_wrong_vgg_options_and_files_are_refused(trunk):
         PerceptualLoss({"conv3_4": 1.0}, vgg_type="vgg16")
     with pytest.raises(ValueError, match="criterion must be l1, l2 or fro, found 'l3'"):
         PerceptualLoss({"conv1_1": 1.0}, criterion="l3")
-    with pytest.raises(ValueError, match=r"no torchvision VGG file: features\.10\.weight and 1 others are missing"):
+    with pytest.raises(ValueError, match=r"not a torchvision VGG file: features\.10\.weight and 1 other"):
         PerceptualLoss({"conv3_1": 1.0}).vgg.load_trunk(file_of(trunk))
 
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aesop.losses import LRLoss, PixelLoss, WeightedTVLoss
+from aesop.losses.pixel import LRLoss, PixelLoss, WeightedTVLoss
 
 
 def images(*shape: int, seed: int = 0) -> Tensor:

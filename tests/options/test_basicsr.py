@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from aesop.cli import app
 from aesop.options.basicsr import MODEL_TYPES, from_published, is_placeholder
-from aesop.options.config import Config
+from aesop.options.config import TrainConfig
 from aesop.options.error_messages import ConfigError
 from aesop.options.read import build_config, load_config
 
@@ -61,15 +61,13 @@ def test_real_esrgans_layout_is_gathered_in_the_degradation_section(real):
     assert degradation is not None
     assert (degradation.resize_prob, degradation.jpeg_range, degradation.queue_size) == ((0.1, 0.8, 0.1), (40, 90), 24)
     assert (degradation.blur_sigma, degradation.final_sinc_prob) == ((0.3, 2), 0.5)
-    assert config.datasets.train is not None
     assert (config.datasets.train.gt_size, config.datasets.train.use_flip) == (64, False)
-    assert config.train is not None
     assert config.train.gan_opt is not None
     assert (config.stage, config.train.gan_opt.relativistic) == ("adversarial", False)
     # What the class decides where the file is silent: sharpened for the perceptual loss; the file's own word stays.
     assert (config.train.l1_gt_usm, config.train.percep_gt_usm, config.train.gan_gt_usm) == (True, True, False)
     assert {note.split()[0] for note in notes} == {"num_gpu", "high_order_degradation", "datasets.train.use_shuffle"}
-    assert Config.model_validate(yaml.safe_load(config.to_yaml())) == config
+    assert TrainConfig.model_validate(yaml.safe_load(config.to_yaml())) == config
 
 
 def test_a_colon_in_a_name_does_not_reach_the_file_system(real):
@@ -89,7 +87,10 @@ def test_a_colon_in_a_name_does_not_reach_the_file_system(real):
         ("degradation.kernel_prob=[1]", r"kernel_prob has 1 numbers for the 6 of kernel_list"),
         ("degradation.crop_pad_size=40", r"crop_pad_size: 40 must be a multiple of the scale, and at least gt_size 64"),
         ("datasets.train.dataroot_lq=lr", r"datasets.train.dataroot_lq: LR images are made by the degradation"),
-        ("datasets.train.type=PairedImageDataset", r"degradation: it goes with datasets.train.type: RealESRGANDataset"),
+        (
+            "datasets.train.type=PairedImageDataset",
+            r"degradation: a degradation section and .* RealESRGANDataset require each other",
+        ),
         ("datasets.train.type=SingleImageDataset", r"type: SingleImageDataset is for tests"),
         ("blur_sigma=wide", r"degradation.blur_sigma"),
     ],
@@ -169,8 +170,8 @@ def test_the_probabilistic_loss_is_found_under_its_published_section():
             {"aesop_opt": {"type": "AutoEncoderBottleneckLoss", "range_guard": "clamp"}},
             "range_guard belong to AutoEncoderLoss",
         ),
-        ({"perceptual_opt": {}}, "train.perceptual_opt: it has no place in the psnr stage, only in adversarial; remove it"),
-        ({"sigmabranch_opt": {}}, "train.sigmabranch_opt: it has no place in the psnr stage"),
+        ({"perceptual_opt": {}}, "train.perceptual_opt: the psnr stage has no such loss, only adversarial; remove it"),
+        ({"sigmabranch_opt": {}}, "train.sigmabranch_opt: the psnr stage has no such loss"),
     ],
 )
 def test_losses_where_they_have_no_effect_are_faults(train, message):

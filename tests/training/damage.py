@@ -8,8 +8,8 @@ from kills import recipe, start, write_photos
 
 from aesop.options.read import load_config
 from aesop.system.distributed import World
+from aesop.training.build_stage import build_stage
 from aesop.training.checkpoint import load_state, newest_state, states
-from aesop.training.stages import build_stage
 from aesop.weights.errors import WeightsError
 
 TOTAL = 10

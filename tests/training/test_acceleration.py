@@ -1,6 +1,5 @@
-"""channels_last, compile and cuda_graphs: the same step, and a line where one of them cannot be used."""
+"""channels_last, compile and cuda_graphs: the same step, and a warning where one of them cannot be used."""
 
-import copy
 import shutil
 
 import pytest
@@ -10,9 +9,10 @@ from test_train import all_tensors, options, run
 from aesop.options.read import build_config
 from aesop.system.device import _pays, reason_against_bf16
 from aesop.system.distributed import World
-from aesop.training.acceleration import WARM_UP, RecordedSteps, accelerate
-from aesop.training.checkpoint import load_state
-from aesop.training.stages import AdversarialStage, Stage, build_stage
+from aesop.training.acceleration import accelerate
+from aesop.training.adversarial_stage import AdversarialStage
+from aesop.training.build_stage import build_stage
+from aesop.training.stage import Stage
 
 
 def built(raw: dict, **switches) -> Stage:
@@ -47,7 +47,8 @@ def test_channels_last_changes_the_layout_and_not_the_step(kind, photos, tmp_pat
     kernels = [p for p in changed.net_g.parameters() if p.ndim == 4 and min(p.shape[1:]) > 1]
     assert all(p.is_contiguous(memory_format=torch.channels_last) and not p.is_contiguous() for p in kernels)
     if isinstance(changed, AdversarialStage):
-        inner = next(p for p in changed.aesop_loss.autoencoder.decoder.parameters() if p.ndim == 4)
+        autoencoder = changed.terms["aesop_opt"].loss.autoencoder
+        inner = next(p for p in autoencoder.decoder.parameters() if p.ndim == 4)
         assert inner.is_contiguous(memory_format=torch.channels_last)
     for ours, theirs in zip(steps(changed, 3), steps(plain, 3), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
@@ -71,11 +72,11 @@ def test_compiled_networks_make_the_same_step(photos, tmp_path, caplog):
     for ours, theirs in zip(steps(compiled, 2), steps(plain, 2), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-5)
     run(raw | {"compile": True})  # with a validation
-    assert "left out" not in caplog.text
+    assert "falling back" not in caplog.text
 
 
 def test_a_compiler_that_fails_is_said_once_and_left_out(photos, tmp_path, caplog, monkeypatch):
-    def broken(function):
+    def broken(function, mode):
         def fast(*args, **kwargs):
             raise RuntimeError("no C++ compiler\nand a long story")
 
@@ -86,126 +87,52 @@ def test_a_compiler_that_fails_is_said_once_and_left_out(photos, tmp_path, caplo
     monkeypatch.setattr(torch, "compile", broken)
     assert steps(built(raw, compile=True), 3) == expected
     (line,) = [record.message for record in caplog.records if "compile" in record.message]
-    assert line == "compile: left out, because it failed here (RuntimeError: no C++ compiler)"
+    assert line == "compile: falling back to eager mode, because RuntimeError: no C++ compiler"
 
 
 def test_what_the_compiler_is_not_to_blame_for_is_raised(photos, tmp_path, caplog, monkeypatch):
     def refusing(*args):
         raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(torch, "compile", lambda function: refusing)
+    monkeypatch.setattr(torch, "compile", lambda function, mode: refusing)
     with pytest.raises(torch.OutOfMemoryError):
         steps(built(options("psnr", photos, tmp_path, 3), compile=True), 1)
-    assert "left out" not in caplog.text
+    assert "falling back" not in caplog.text
 
 
-def test_graphs_without_cuda_are_left_out_with_a_line(photos, tmp_path, caplog):
-    stage = built(options("psnr", photos, tmp_path, 3), cuda_graphs=True)
-    assert stage.replayed is None
-    assert "cuda_graphs: left out, because they are for CUDA, and this is cpu" in caplog.text
+def test_graphs_without_cuda_are_ignored_with_a_warning(photos, tmp_path, caplog):
+    raw = options("psnr", photos, tmp_path, 3)
+    expected = steps(built(raw), 2)
+    assert steps(built(raw, cuda_graphs=True), 2) == expected
+    assert "cuda_graphs is ignored: it needs CUDA, but this is cpu" in caplog.text
 
 
-class CPURecording:
-    """In two things as a CUDA graph: recording leaves no trace, and a replay writes over the results of the one before."""
-
-    def __init__(self, stage: Stage, work):
-        self.stage, self.work = stage, work
-        before = copy.deepcopy((weights(stage), [o.state_dict() for o in stage.optimizers.values()]))
-        self.results, self.skipped = work(), stage.skipped
-        with torch.no_grad():
-            for name, value in weights(stage).items():
-                value.copy_(before[0][name])
-        for optimizer, state in zip(stage.optimizers.values(), before[1], strict=True):
-            for number, entry in state["state"].items():
-                parameter = optimizer.param_groups[0]["params"][number]
-                for key, value in entry.items():
-                    optimizer.state[parameter][key].copy_(value)
-
-    def replay(self):
-        for name, value in self.work().items():
-            self.results[name].copy_(value)
-        self.skipped.copy_(self.stage.skipped)
-        return self.results
-
-
-class CPURecorder:
-    def __init__(self, stage: Stage):
-        self.stage, self.made, self.recordings = stage, 0, []
-
-    def make(self, work):
-        self.made += 1
-        return work()
-
-    def record(self, work):
-        self.recordings.append(CPURecording(self.stage, work))
-        return self.recordings[-1]
-
-
-class BrokenRecorder(CPURecorder):
-    def record(self, work):
-        raise RuntimeError("operation not permitted when stream is capturing\nmore")
-
-
-def recorded(stage: Stage, recorder: type[CPURecorder] = CPURecorder) -> CPURecorder:
-    made = recorder(stage)
-    stage.replayed = RecordedSteps(stage, made)
-    return made
-
-
-@pytest.mark.parametrize("kind", ["psnr", "autoencoder", "adversarial"])
-def test_replayed_steps_are_the_steps(kind, photos, tmp_path):
-    """With two kinds of steps, a learning rate that changes, and NaN in one step."""
-    changes = {"adversarial": {"net_d_iters": 2}, "autoencoder": {"freeze_decoder": 6}}.get(kind, {})
-    raw = options(
-        kind, photos, tmp_path, 20, scheduler={"type": "MultiStepLR", "milestones": [6, 11], "gamma": 0.5}, **changes
-    )
-    plain, replayed = built(raw), built(raw)
-    # Learning rates that are float32 tensors make steps differ in the last bits: here both have them.
-    recorded(plain).stage.replayed.failed = True
-    recorder = recorded(replayed)
-    assert steps(replayed, 14) == steps(plain, 14)
-    assert len(recorder.recordings) == (1 if kind == "psnr" else 2)
-    assert recorder.made == WARM_UP * len(recorder.recordings)
-    assert all(isinstance(g["lr"], torch.Tensor) for o in replayed.optimizers.values() for g in o.param_groups)
-    ours, theirs = weights(replayed), weights(plain)
-    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
-
-    lq, gt = images(15)
-    replayed.step(lq, gt * float("nan"), 15)
-    assert replayed.skipped == 1
-    replayed.step(lq, gt, 16)
-    assert replayed.skipped == 0
-
-
-def test_a_step_that_cannot_be_recorded_is_made_as_usual(photos, tmp_path, caplog):
-    raw = options("psnr", photos, tmp_path, 20)
+def test_cuda_graphs_are_those_of_the_compiler_and_every_step_is_marked(photos, tmp_path, monkeypatch):
+    """On the CPU with a stand-in for the compiler: CUDA itself was not run."""
+    raw = options("adversarial", photos, tmp_path, 3)
     plain, stage = built(raw), built(raw)
-    recorded(stage, BrokenRecorder)
-    found, expected = steps(stage, 6), steps(plain, 6)
-    assert all(ours == pytest.approx(theirs, rel=1e-5) for ours, theirs in zip(found, expected, strict=True))
-    (line,) = [record.message for record in caplog.records if "cuda_graphs" in record.message]
-    assert "operation not permitted when stream is capturing" in line
+    events = []
 
+    def compiler(function, mode):
+        events.append(mode)
+        return function
 
-def test_recordings_are_forgotten_when_a_state_is_loaded(photos, tmp_path):
-    """They would go on with the tensors from before."""
-    raw = options("psnr", photos, tmp_path, 2)
-    run(raw)
-    stage = built(raw)
-    recorder = recorded(stage)
-    steps(stage, WARM_UP + 2)
-    assert len(recorder.recordings) == len(stage.replayed.recordings) == 1
-    load_state(tmp_path / "run" / "state" / "00000002", stage, build_config(raw, "test")[0])
-    assert not stage.replayed.recordings
-    steps(stage, WARM_UP)
-    assert not stage.replayed.recordings
-    assert recorder.made == 2 * WARM_UP
+    monkeypatch.setattr(torch, "compile", compiler)
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: events.append("step"))
+    stage.world = World(device=torch.device("cuda"))
+    step = accelerate(stage, cuda_graphs=True)
+    stage.world = World()
+    assert set(events) == {"reduce-overhead"}
+    events.clear()
+    for iteration in (1, 2, 3):
+        assert step(*images(iteration), iteration) == plain.step(*images(iteration), iteration)
+    assert events == ["step"] * 3
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("kind", ["psnr", "autoencoder", "adversarial"])
 def test_cuda_graphs_make_the_same_steps(kind, photos, tmp_path, caplog):
-    """With two kinds of steps, a rate that grows after they are recorded, and NaN in one step."""
+    """With two kinds of steps, a rate that grows after the graphs are recorded, and NaN in one step."""
     changes = {"adversarial": {"net_d_iters": 2}, "autoencoder": {"freeze_decoder": 5}}.get(kind, {})
     schedule = {"type": "MultiStepLR", "milestones": [12], "gamma": 100}
     raw = options(kind, photos, tmp_path, 20, scheduler=schedule, optim_g={"lr": 1e-5}, **changes) | {"device": "cuda"}
@@ -213,16 +140,15 @@ def test_cuda_graphs_make_the_same_steps(kind, photos, tmp_path, caplog):
     for switched in (False, True):
         config = build_config(raw | {"cuda_graphs": switched}, "test")[0]
         stage = build_stage(config, World(device=torch.device("cuda")))
-        accelerate(stage, config.channels_last, config.compile, config.cuda_graphs)
+        step = accelerate(stage, config.channels_last, config.compile, config.cuda_graphs)
         before = {name: value.clone() for name, value in weights(stage).items()}
         for iteration in range(1, 17):
             lq, gt = (image.cuda() for image in images(iteration))
             stage.set_learning_rate(iteration)
-            stage.step(lq, gt * float("nan") if iteration == 14 else gt, iteration)
+            step(lq, gt * float("nan") if iteration == 14 else gt, iteration)
             skipped.append(bool(stage.skipped))
         ends.append({name: value - before[name] for name, value in weights(stage).items() if name.startswith("net_g.")})
-        assert (stage.replayed is not None and len(stage.replayed.recordings) > 0) == switched
-    assert "left out" not in caplog.text
+    assert "falling back" not in caplog.text
     assert skipped == [iteration == 14 for _ in range(2) for iteration in range(1, 17)]
     for name, moved in ends[0].items():
         assert (ends[1][name] - moved).abs().max() <= 0.1 * moved.abs().max()

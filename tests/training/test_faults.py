@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,12 @@ from aesop.options.datasets import TrainDataset
 from aesop.options.read import build_config, load_config
 from aesop.system.distributed import World
 from aesop.system.signals import Interrupted
+from aesop.training import checkpoint, validation
 from aesop.training import train as training
-from aesop.training.stages import PSNRStage, Stage, build_stage
+from aesop.training.build_stage import build_stage
+from aesop.training.checkpoint import refuse_broken_weights
+from aesop.training.psnr_stage import PSNRStage
+from aesop.training.stage import Stage
 
 
 def small(stage: str, photos: Path, root: Path, total_iter: int, name: str = "run", **train_options) -> dict:
@@ -109,8 +114,8 @@ class _NoGradient(torch.autograd.Function):
 def test_a_gradient_of_nan_under_a_finite_loss_is_skipped_too(photos, tmp_path):
     stage = stage_of("psnr", photos, tmp_path)
     assert isinstance(stage, PSNRStage)
-    inner, before = stage.pixel_loss, content(stage)
-    stage.pixel_loss = lambda sr, gt: inner(_NoGradient.apply(sr), gt)  # ty: ignore[invalid-assignment]
+    term, before = stage.terms["pixel_opt"], content(stage)
+    stage.terms["pixel_opt"] = replace(term, loss=lambda sr, gt: term.loss(_NoGradient.apply(sr), gt))
     scalars = stage.step(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32), 1)
     assert scalars["l_pix"].isfinite()
     assert stage.skipped == 1
@@ -121,8 +126,8 @@ def test_a_gradient_of_nan_under_a_finite_loss_is_skipped_too(photos, tmp_path):
 def test_an_infinite_loss_with_a_finite_gradient_is_skipped_too(photos, tmp_path):
     stage = stage_of("psnr", photos, tmp_path)
     assert isinstance(stage, PSNRStage)
-    inner, before = stage.pixel_loss, content(stage)
-    stage.pixel_loss = lambda sr, gt: inner(sr, gt) + float("inf")  # ty: ignore[invalid-assignment]
+    term, before = stage.terms["pixel_opt"], content(stage)
+    stage.terms["pixel_opt"] = replace(term, loss=lambda sr, gt: term.loss(sr, gt) + float("inf"))
     stage.step(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32), 1)
     assert stage.skipped == 1
     after = content(stage)
@@ -162,7 +167,7 @@ def test_a_skipped_step_is_counted_and_its_images_named(photos, tmp_path, monkey
         assert all(pictures.values())
     assert crops.pairs[0].name in {f"photo_{k}" for k in range(6)}
     assert "l_pix is NaN or infinite at iteration 5, with photo_" in caplog.text
-    assert "the step is skipped (3 so far)" in caplog.text
+    assert "skipping the step (3 skipped so far)" in caplog.text
     state = json.loads((tmp_path / "run" / "state" / "00000012" / "state.json").read_text())
     assert (state["skipped"], state["in_a_row"], state["rollbacks"]) == (3, 0, 0)
     scalars = lines(tmp_path / "run" / "scalars.jsonl")
@@ -213,8 +218,8 @@ def test_too_many_in_a_row_go_back_to_the_last_state_and_on_with_other_samples(p
     run(raw)
     rows = lines(tmp_path / "run" / "faults.jsonl")
     assert [row["iter"] for row in rows] == [6, 7, 8, 4, 5, 6]
-    assert "3 steps in a row were skipped" in rows[3]["went_back"]
-    assert "going back to iteration 4, and on from there with other samples" in caplog.text
+    assert "3 consecutive steps were skipped" in rows[3]["went_back"]
+    assert "rolling back to iteration 4 and continuing with other samples" in caplog.text
     assert [row["iter"] for row in lines(tmp_path / "run" / "scalars.jsonl")] == list(range(1, 15))
     state = json.loads((tmp_path / "run" / "state" / "00000014" / "state.json").read_text())
     assert (state["skipped"], state["rollbacks"]) == (2, 1)
@@ -233,7 +238,7 @@ def test_too_many_in_a_row_go_back_to_the_last_state_and_on_with_other_samples(p
 def test_it_stops_when_going_back_does_not_help(photos, tmp_path, monkeypatch):
     raw = small("psnr", photos, tmp_path, 40, max_skipped=2, max_rollbacks=2)
     Spoiler(monkeypatch, lambda call: call > 9)
-    with pytest.raises(FloatingPointError, match=r"went back to iteration 4 2 times already\. Lower train.optim_g.lr"):
+    with pytest.raises(FloatingPointError, match=r"already rolled back to iteration 4 2 times\. Lower train.optim_g.lr"):
         run(raw)
     assert sum("went_back" in row for row in lines(tmp_path / "run" / "faults.jsonl")) == 2
     assert all(t.isfinite().all() for t in all_tensors(tmp_path / "run" / "state" / "00000004").values())
@@ -243,7 +248,7 @@ def test_without_a_state_to_go_back_to_it_says_so(photos, tmp_path, monkeypatch)
     Spoiler(monkeypatch, lambda call: True)
     raw = small("psnr", photos, tmp_path, 40, max_skipped=2)
     raw["logger"]["save_checkpoint_freq"] = 30
-    with pytest.raises(FloatingPointError, match=r"l_pix is NaN .* with photo_\d.* no good state to go back to"):
+    with pytest.raises(FloatingPointError, match=r"l_pix is NaN .* with photo_\d.* no good state to roll back to"):
         run(raw)
 
 
@@ -262,13 +267,13 @@ def test_a_state_saved_among_skipped_steps_is_not_gone_back_to(photos, tmp_path,
     monkeypatch.setattr(Stage, "set_learning_rate", signal_in_the_streak)
     with pytest.raises(Interrupted):
         run(raw)
-    assert "iteration 6 is not saved: the steps before it were skipped" in caplog.text
+    assert "not saving iteration 6, because the last steps were skipped" in caplog.text
     assert [path.name for path in sorted((tmp_path / "run" / "state").iterdir())] == ["00000002", "00000004", "00000007"]
     monkeypatch.undo()
     Spoiler(monkeypatch, at(1))  # iteration 8
     run(raw, resume=True)
     assert "00000007 was saved while steps were skipped, trying the one before it" in caplog.text
-    assert "going back to iteration 4" in caplog.text
+    assert "rolling back to iteration 4" in caplog.text
 
 
 def test_a_run_does_not_end_with_skipped_steps(photos, tmp_path, monkeypatch):
@@ -350,14 +355,14 @@ def test_a_log_that_cannot_be_written_does_not_end_a_run(photos, tmp_path, monke
 
 def test_a_network_with_nan_in_it_is_never_saved(photos, tmp_path, monkeypatch):
     """As a fault of the device would leave it; the run goes back, and on."""
-    raw, real, broken = small("psnr", photos, tmp_path, 6), Stage.refuse_broken_weights, []
+    raw, broken = small("psnr", photos, tmp_path, 6), []
 
-    def break_it(self: Stage, iteration: int) -> None:
+    def break_it(stage: Stage, iteration: int) -> None:
         if iteration == 4 and not broken:
-            broken.append(next(self.net_g.parameters()).data.flatten()[0].fill_(float("nan")))
-        real(self, iteration)
+            broken.append(next(stage.net_g.parameters()).data.flatten()[0].fill_(float("nan")))
+        refuse_broken_weights(stage, iteration)
 
-    monkeypatch.setattr(Stage, "refuse_broken_weights", break_it)
+    monkeypatch.setattr(checkpoint, "refuse_broken_weights", break_it)
     run(raw)
     assert "net_g has NaN or infinite weights at iteration 4" in (tmp_path / "run" / "train.log").read_text()
     assert all(t.isfinite().all() for t in all_tensors(tmp_path / "run" / "state" / "00000006").values())
@@ -522,7 +527,7 @@ def test_a_validation_that_fails_costs_no_steps(photos, tmp_path, monkeypatch):
     def fail(*_):
         raise ValueError("no such thing")
 
-    monkeypatch.setattr(training, "measure", fail)
+    monkeypatch.setattr(validation, "measure", fail)
     with pytest.raises(ValueError, match="no such thing"):
         run(raw)
     assert [path.name for path in (tmp_path / "run" / "state").iterdir()] == ["00000005"]
@@ -539,7 +544,7 @@ def test_a_validation_that_fails_at_the_end_is_made_up_for(photos, tmp_path, mon
     def fail(*_):
         raise ValueError("no such thing")
 
-    monkeypatch.setattr(training, "measure", fail)
+    monkeypatch.setattr(validation, "measure", fail)
     with pytest.raises(ValueError, match="no such thing"):
         run(raw)
     monkeypatch.undo()
@@ -559,8 +564,8 @@ def test_a_step_that_does_not_fit_names_what_needs_less(photos, tmp_path, monkey
     text = str(caught.value)
     assert text.startswith("out of memory on cpu (")
     assert "in a step of 4 images of 16 px" in text
-    assert re.search(r"optimisers take \d+ MB; the images need more than \d.* each", text)
-    assert "Less is needed with train.accumulate=2, " in text
+    assert re.search(r"optimizers take \d+ MB; each image needs more than \d", text)
+    assert "These options need less memory: train.accumulate=2, " in text
     assert "datasets.train.batch_size_per_gpu=2" in text
 
 
@@ -648,9 +653,9 @@ def test_a_full_disk_costs_checkpoints_and_nothing_else(photos, tmp_path, small_
     run(recipe(small_disk))
     assert kept == [["00000002"]] * 2
     said = caplog.text
-    assert "iteration 4 could not be saved" in said
+    assert "could not save iteration 4" in said
     assert "No space left on device" in said
-    assert "the newest state is that of iteration 2; training goes on, and tries again at iteration 6" in said
+    assert "The newest state is that of iteration 2. Training continues and saves again at iteration 6" in said
     assert "the best weights of iteration 3 could not be saved" in said
     whole, late = (all_tensors(root / "run" / "state" / "00000010") for root in (tmp_path / "undisturbed", small_disk))
     assert all(torch.equal(whole[key], late[key]) for key in whole)
@@ -670,14 +675,14 @@ def test_a_checkpoint_that_cannot_be_written(choice, photos, tmp_path):
     raw["train"]["total_iter"] = 7
     code, said = start(raw, tmp_path / "a.yml", largest - 1)
     assert code == 1, said
-    assert "iteration 4 could not be saved" in said
+    assert "could not save iteration 4" in said
     assert "File too large" in said
-    assert "the newest state is that of iteration 2" in said
-    went_on = "training goes on, and tries again at iteration 6" in said
+    assert "The newest state is that of iteration 2" in said
+    went_on = "Training continues and saves again at iteration 6" in said
     assert went_on == (choice == "continue")
-    assert ("iteration 6 could not be saved" in said) == (choice == "continue")
-    assert f"iteration {7 if choice == 'continue' else 4} could not be saved" in said.partition("error: ")[2]
-    assert "make room and continue with --resume" in said
+    assert ("could not save iteration 6" in said) == (choice == "continue")
+    assert f"could not save iteration {7 if choice == 'continue' else 4}" in said.partition("error: ")[2]
+    assert "Free some space and continue with --resume" in said
     assert "Traceback" not in said
     assert [path.name for path in (folder / "state").iterdir()] == ["00000002"]
     after = all_tensors(folder / "state" / "00000002")

@@ -22,6 +22,8 @@ from test_train import AUTOENCODER, RRDB, options, run
 from torch import nn
 
 from aesop.archs import build_network
+from aesop.losses import build_losses
+from aesop.losses.aesop import AESOPLoss
 from aesop.options.read import build_config
 from aesop.options.training import TrainOptions
 from aesop.system.distributed import (
@@ -36,8 +38,13 @@ from aesop.system.distributed import (
     share_of,
     synchronised,
 )
-from aesop.training.checkpoint import Progress, states
-from aesop.training.stages import AdversarialStage, AutoEncoderStage, PSNRStage, Stage, build_stage
+from aesop.training.adversarial_stage import AdversarialStage
+from aesop.training.autoencoder_stage import AutoEncoderStage
+from aesop.training.build_stage import build_stage
+from aesop.training.checkpoint import states
+from aesop.training.progress import Progress
+from aesop.training.psnr_stage import PSNRStage
+from aesop.training.stage import Stage
 from aesop.training.validation import Validation
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -83,9 +90,13 @@ def make_stage(case: str, world: World) -> Stage:
     if case == "autoencoder":
         return AutoEncoderStage(TrainOptions(**common, pixel_opt={}, pixel_at_LR_opt={}), net, world)
     discriminator, losses = GANS[case]
-    return AdversarialStage(
-        TrainOptions(**common, **losses), net, build_network(discriminator), build_network(AUTOENCODER), world
+    train_options, net_d, autoencoder = (
+        TrainOptions(**common, **losses),
+        build_network(discriminator),
+        build_network(AUTOENCODER),
     )
+    ready = {"aesop_opt": AESOPLoss(autoencoder)}
+    return AdversarialStage(train_options, net, net_d, world, losses=build_losses(train_options, world=world, ready=ready))
 
 
 def make_batch(case: str, step: int) -> list[torch.Tensor]:
@@ -152,8 +163,8 @@ def validate(world: World, photos: Path, root: Path) -> dict:
     raw["datasets"]["val_2"] = raw["datasets"]["val"] | {"name": "again"}
     raw["val"] |= {"save_img": True, "metrics": {"psnr": {}, "ssim": {}}}
     config, _ = build_config(raw, "test")
-    stage, progress = build_stage(config, world), Progress()
-    figures = Validation(config, stage, world, config.run_folder).run(2, progress)
+    stage, progress = build_stage(config, world), Progress(iteration=2)
+    figures = Validation(config, stage, world).run(progress)
     assert stage.net_g.training
     return {"figures": figures, "best": progress.best}
 

@@ -14,8 +14,8 @@ from test_train import options, run
 
 from aesop.options.read import build_config
 from aesop.system.distributed import World
+from aesop.training.build_stage import build_stage
 from aesop.training.checkpoint import load_state, states
-from aesop.training.stages import build_stage
 from aesop.weights.errors import WeightsError
 
 TOTAL = 40

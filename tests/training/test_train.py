@@ -16,16 +16,21 @@ from safetensors.torch import load_file
 from torch import nn
 
 from aesop.archs import build_network
-from aesop.archs.vgg import VGGFeatureExtractor
 from aesop.commands.pipeline import is_finished, run_step
 from aesop.data.training_crops import TrainingCrops
+from aesop.losses import build_losses
+from aesop.losses.aesop import AESOPLoss
+from aesop.losses.perceptual import PerceptualLoss
 from aesop.options.read import build_config
 from aesop.options.training import TrainOptions
 from aesop.system.files import sha256_of
+from aesop.training.adversarial_stage import AdversarialStage
+from aesop.training.autoencoder_stage import AutoEncoderStage
 from aesop.training.checkpoint import _checksum_of
-from aesop.training.lr_schedule import ema_decay
-from aesop.training.stages import AdversarialStage, AutoEncoderStage, PSNRStage
-from aesop.training.train import step_seed, train
+from aesop.training.ema import ema_decay
+from aesop.training.progress import step_seed
+from aesop.training.psnr_stage import PSNRStage
+from aesop.training.train import train
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import load_network
 from aesop.weights.save import save_weights
@@ -175,7 +180,7 @@ def test_dropout_is_drawn_anew_in_each_step_and_process():
 def test_a_generator_whose_output_has_another_size_than_hr_is_refused(photos, tmp_path):
     raw = options("psnr", photos, tmp_path, 1) | {"network_g": RRDB | {"num_out_ch": 1}}
     with pytest.raises(
-        ValueError, match=r"network_g: RRDBNet makes \(4, 1, 32, 32\) of LR images .* HR has \(4, 3, 32, 32\)"
+        ValueError, match=r"network_g: RRDBNet returns \(4, 1, 32, 32\) for LR images .* HR has \(4, 3, 32, 32\)"
     ):
         run(raw)
 
@@ -243,8 +248,9 @@ def test_each_usm_option_moves_its_own_losses_only(chosen):
         torch.manual_seed(0)
         nets = [build_network(RRDB | {"scale": 4}), build_network({"type": "UNetDiscriminatorSN", "num_feat": 4})]
         autoencoder = build_network(AUTOENCODER | {"scale": 4})
-        vgg = VGGFeatureExtractor(["conv1_2"]).state_dict()
-        stage = AdversarialStage(TrainOptions(**raw, **flags), *nets, autoencoder, vgg_trunk=vgg)
+        train_options = TrainOptions(**raw, **flags)
+        ready = {"aesop_opt": AESOPLoss(autoencoder), "perceptual_opt": PerceptualLoss({"conv1_2": 1.0})}
+        stage = AdversarialStage(train_options, *nets, losses=build_losses(train_options, ready=ready))
         gt = torch.rand(2, 3, 32, 32)
         values = stage.step(torch.rand(2, 3, 8, 8), gt, 1, gt.square())
         return {name: value.item() for name, value in values.items()}
@@ -426,9 +432,10 @@ def test_each_network_runs_as_often_as_the_mathematics_needs(artifacts):
         artifacts_opt={} if artifacts else None,
     )
     nets = [Counting(build_network(o)) for o in (RRDB, {"type": "UNetDiscriminatorSN", "num_feat": 8}, AUTOENCODER)]
-    stage = AdversarialStage(train_options, *nets)
-    stage.step(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32), 1)
     net_g, net_d, autoencoder = nets
+    losses = build_losses(train_options, ready={"aesop_opt": AESOPLoss(autoencoder)})
+    stage = AdversarialStage(train_options, net_g, net_d, losses=losses)
+    stage.step(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32), 1)
     assert (net_g.passes, net_g.graphs) == (1, 1)
     assert (net_d.passes, net_d.graphs) == (4, 3)  # HR without a graph for the generator, and both for D
     assert (autoencoder.passes, autoencoder.graphs) == (2, 1)

@@ -1,113 +1,129 @@
-"""Every network that an option file can name. A new one: its module here, one line in ARCHS, its options in config.py.
+"""The networks: one file each, with its options, how to build it and how to recognise it from the tensors of a file."""
 
-What is not in ARCHS is looked for in spandrel (spandrel_nets.py).
-"""
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
-from functools import partial
-from typing import Any
+from pydantic import Field
+from torch import nn
 
-from torch import Tensor, nn
-from torch.nn.modules.module import register_module_buffer_registration_hook, register_module_parameter_registration_hook
-
-from aesop.archs.autoencoder import AutoEncoder, BicubicAutoEncoder, ProbabilisticAutoEncoder
-from aesop.archs.discriminators import UNetDiscriminatorSN, VGGStyleDiscriminator
-from aesop.archs.msrresnet import MSRResNet
+from aesop.archs.autoencoder import AutoEncoder, AutoEncoderOptions, ProbabilisticAutoEncoder
+from aesop.archs.discriminators import (
+    UNetDiscriminatorOptions,
+    UNetDiscriminatorSN,
+    VGGStyleDiscriminator,
+    VGGStyleDiscriminatorOptions,
+)
+from aesop.archs.generators import GENERATORS, Generator, check_type, options_union
+from aesop.archs.network_options import NetworkOptions, State
 from aesop.archs.rrdbnet import RRDBNet
-from aesop.archs.spsr import SPSRNet
+from aesop.archs.size_limits import bounded
+from aesop.archs.spandrel_nets import SpandrelNetOptions
 from aesop.system.option_types import check_network_numbers
 
-# The networks known here have some ten million parameters in some hundred tensors. Options and weight files that ask for
-# more than these are mistaken or hostile.
-MAX_PARAMETERS = 500_000_000
-MAX_TENSORS = 20_000
-
-
-def _autoencoder(
-    cls: type[AutoEncoder], dec_opt: Mapping[str, Any], enc_opt: Mapping[str, Any] | None = None, scale: int = 4
-) -> AutoEncoder:
-    """The published option layout. The encoder is as wide as an RRDBNet decoder, 64/32 with another, or as `enc_opt` says.
-
-    The decoders of this package get the auto-encoder's scale; others keep the options they have.
-    """
-    decoder = dict(dec_opt)
-    if scale_option := {"RRDBNet": "scale", "MSRResNet": "upscale", "SPSRNet": "upscale"}.get(decoder.get("type", "")):
-        decoder[scale_option] = scale
-    followed = decoder if decoder.get("type") == "RRDBNet" else {}
-    widths = {name: followed.get(name, default) for name, default in (("num_feat", 64), ("num_grow_ch", 32))}
-    widths |= {name: value for name, value in (enc_opt or {}).items() if name in widths and value is not None}
-    return cls(build_network(decoder), scale, **widths)
-
-
-ARCHS: dict[str, Callable[..., nn.Module]] = {
-    "RRDBNet": RRDBNet,
-    "MSRResNet": MSRResNet,
-    "SPSRNet": SPSRNet,
-    "AutoEncoder_RRDBNet": partial(_autoencoder, AutoEncoder),
-    "AutoEncoder_MSRResNet": partial(_autoencoder, AutoEncoder),
-    "BicubicDown_RRDBNet": partial(_autoencoder, BicubicAutoEncoder),
-    "ProbabilisticAutoEncoder_RRDBNet": partial(_autoencoder, ProbabilisticAutoEncoder),
-    "VGGStyleDiscriminator128": lambda **opt: VGGStyleDiscriminator(128, **opt),
-    "VGGStyleDiscriminator192": lambda **opt: VGGStyleDiscriminator(192, **opt),
-    "VGGStyleDiscriminator256": lambda **opt: VGGStyleDiscriminator(256, **opt),
-    "UNetDiscriminatorSN": UNetDiscriminatorSN,
+AUTOENCODERS = {
+    "AutoEncoder_RRDBNet": AutoEncoderOptions,
+    "AutoEncoder_MSRResNet": AutoEncoderOptions,
+    "BicubicDown_RRDBNet": AutoEncoderOptions,
+    "ProbabilisticAutoEncoder_RRDBNet": AutoEncoderOptions,
 }
+# Type name -> options class of every network; other names are looked up in spandrel.
+ARCHS: dict[str, type[NetworkOptions]] = {
+    **GENERATORS,
+    **AUTOENCODERS,
+    "VGGStyleDiscriminator128": VGGStyleDiscriminatorOptions,
+    "VGGStyleDiscriminator192": VGGStyleDiscriminatorOptions,
+    "VGGStyleDiscriminator256": VGGStyleDiscriminatorOptions,
+    "UNetDiscriminatorSN": UNetDiscriminatorOptions,
+}
+SCALE_OPTIONS = ("upscale", "scale", "upscaling_factor", "upscale_factor", "up_scale")
+ALL_OPTIONS = (*dict.fromkeys(ARCHS.values()), SpandrelNetOptions)
+if TYPE_CHECKING:
+    NetworkG = NetworkOptions
+else:
+    NetworkG = options_union({**GENERATORS, **AUTOENCODERS})
+NetworkD = Annotated[VGGStyleDiscriminatorOptions | UNetDiscriminatorOptions, Field(discriminator="type")]
+
+
+def options_class(type_name: str) -> type[NetworkOptions]:
+    return ARCHS.get(type_name, SpandrelNetOptions)
 
 
 def build_network(options: Mapping[str, Any]) -> nn.Module:
-    """`{"type": name, **constructor arguments}` -> the network with fresh weights.
-
-    A type that is not in ARCHS is looked for in spandrel.
+    """Build a network with fresh weights from `{"type": name, **arguments}`, as in an option file or a weight file.
 
     Raises:
-        ValueError: for a type that nobody knows, and a network that is far larger than any known.
+        ValueError: The type is unknown, or the network is far larger than any known one.
     """
     arguments = dict(options)
     name = arguments.pop("type", None)
     if not isinstance(name, str):
-        raise ValueError(f"a network's options need its type, found {name!r}; known here: {', '.join(ARCHS)}")
+        raise ValueError(f"the options of a network need its type, found {name!r}; known: {', '.join(ARCHS)} and spandrel's")
     check_network_numbers(arguments)
+    check_type(name, ARCHS)
+    network = options_class(name)
     with bounded():
-        if name in ARCHS:
-            return ARCHS[name](**arguments)
-        from aesop.archs import spandrel_nets
-
-        return spandrel_nets.build(name, **arguments)
+        for part in network.parts.keys() & arguments.keys():
+            arguments[part] = build_network(with_scale(arguments[part], arguments.get("scale", 4), replace=True))
+        return network.build(name, arguments)
 
 
-@contextmanager
-def bounded() -> Generator[None]:
-    """Ends the building of a network that grows beyond all bounds, before the memory of its next tensor is filled."""
-    parameters = tensors = 0
+def recognise_network(state: State) -> dict[str, Any] | None:
+    """Return the options of the network that a state dict belongs to; None if it belongs to none.
 
-    def count(module: nn.Module, name: str, value: Tensor | None) -> None:
-        nonlocal parameters, tensors
-        if value is not None:
-            parameters, tensors = parameters + value.numel(), tensors + 1
-        if parameters > MAX_PARAMETERS or tensors > MAX_TENSORS:
-            raise ValueError(
-                f"the network would have more than {MAX_PARAMETERS / 1e6:g} million parameters, or {MAX_TENSORS} tensors: "
-                "make its numbers smaller"
-            )
+    Raises:
+        ValueError: None of ours fits, and spandrel cannot be imported.
+    """
+    for network in ALL_OPTIONS:
+        try:
+            options = network.recognise(state)
+        except (LookupError, ArithmeticError):  # a tensor is missing or has too few dimensions
+            continue
+        for part, prefix in network.parts.items():
+            inner = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+            if (found := recognise_network(inner)) is None:
+                return None
+            options[part] = found
+        return options
+    return None
 
-    hooks = register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(count)
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+
+def scale_option(type_name: str) -> str | None:
+    """Return what a network calls its scale; None if it has no such option or does not exist."""
+    names = options_class(type_name).option_names(type_name)
+    return next((name for name in SCALE_OPTIONS if name in names), None)
+
+
+def with_scale(options: Any, scale: int, replace: bool = False) -> Any:
+    """Return a network's raw options with `scale` filled in where they leave it out, also in those of its decoder.
+
+    What is not a mapping with a type comes back unchanged, for the validation to refuse.
+    """
+    if not isinstance(options, Mapping) or not isinstance(name := options.get("type"), str):
+        return options
+    parts = options_class(name).parts
+    filled = {key: with_scale(value, scale, replace) if key in parts else value for key, value in options.items()}
+    option = scale_option(name)
+    return filled | {option: scale} if option and (replace or filled.get(option) is None) else filled
 
 
 __all__ = [
+    "ALL_OPTIONS",
     "ARCHS",
+    "AUTOENCODERS",
     "AutoEncoder",
-    "BicubicAutoEncoder",
-    "MSRResNet",
+    "AutoEncoderOptions",
+    "Generator",
+    "NetworkD",
+    "NetworkG",
+    "NetworkOptions",
     "ProbabilisticAutoEncoder",
     "RRDBNet",
-    "SPSRNet",
+    "SpandrelNetOptions",
+    "State",
     "UNetDiscriminatorSN",
     "VGGStyleDiscriminator",
     "build_network",
+    "recognise_network",
+    "scale_option",
+    "with_scale",
 ]

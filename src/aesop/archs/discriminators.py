@@ -1,14 +1,26 @@
 """Discriminators: VGG style (ESRGAN; fixed input size) and UNet with spectral norm (Real-ESRGAN; per pixel)."""
 
+from collections.abc import Mapping
+from math import isqrt
+from typing import Any, Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import spectral_norm
 
+from aesop.archs.network_options import NetworkOptions, State
+from aesop.system.option_types import Positive
+
+INPUT_SIZES = (128, 192, 256)
+
 
 def unrounded(layer: nn.Conv2d | nn.Linear, x: Tensor) -> Tensor:
-    """The last layer in its weights' precision, whatever autocast says: nothing in a relativistic loss holds the outputs
-    near 0, and at 50, which was seen after 2500 steps, bfloat16's steps are a quarter."""
+    """Run the last layer in the precision of its weights, even under autocast.
+
+    A relativistic loss does not keep the outputs near 0. They reached 50 after 2500 steps, where bfloat16 has a resolution
+    of 0.25.
+    """
     if x.dtype == layer.weight.dtype:
         return layer(x)
     with torch.autocast(x.device.type, enabled=False):
@@ -16,17 +28,17 @@ def unrounded(layer: nn.Conv2d | nn.Linear, x: Tensor) -> Tensor:
 
 
 class VGGStyleDiscriminator(nn.Module):
-    """Image (N, num_in_ch, S, S) in [0, 1] -> one logit (N, 1), for S = 128, 192 or 256 = 2**stages * last side.
+    """Image (N, num_in_ch, S, S) in [0, 1] -> one logit (N, 1), for S = 128, 192 or 256.
 
-    conv0_0 has a bias and no batch norm; every later convolution is followed by `bn`. Halvings: five (S = 128: last side
-    4; S = 192: last side 6) or six (S = 256: last side 4). With several processes the engine's BatchNorm sees all their
-    images (the published 256 variant always uses SyncBatchNorm; the state names are the same).
+    conv0_0 has a bias and no batch norm; a `bn` follows every other convolution. Five stages halve S = 128 and 192 to 4 and
+    6 pixels, six halve S = 256 to 4. In training with several processes SyncBatchNorm replaces BatchNorm (the published 256
+    variant always has it); the state names are the same.
     """
 
     def __init__(self, input_size: int, num_in_ch: int = 3, num_feat: int = 64):
         super().__init__()
-        if input_size not in (128, 192, 256):
-            raise ValueError(f"VGGStyleDiscriminator: input_size must be 128, 192 or 256, found {input_size}")
+        if input_size not in INPUT_SIZES:
+            raise ValueError(f"VGGStyleDiscriminator: input_size must be one of {INPUT_SIZES}, found {input_size}")
         self.input_size = input_size
         self.num_stages = 6 if input_size == 256 else 5
         width_in = num_in_ch
@@ -59,7 +71,7 @@ class VGGStyleDiscriminator(nn.Module):
 
 
 class UNetDiscriminatorSN(nn.Module):
-    """Image (N, num_in_ch, H, W), sides multiples of 8 -> logits (N, 1, H, W) (Real-ESRGAN, section 3.4)."""
+    """Image (N, num_in_ch, H, W) with sides that are multiples of 8 -> logits (N, 1, H, W) (Real-ESRGAN, section 3.4)."""
 
     def __init__(self, num_in_ch: int = 3, num_feat: int = 64, skip_connection: bool = True):
         super().__init__()
@@ -94,3 +106,49 @@ class UNetDiscriminatorSN(nn.Module):
         for conv in (self.conv7, self.conv8):
             up = F.leaky_relu(conv(up), 0.2)
         return unrounded(self.conv9, up)
+
+
+class VGGStyleDiscriminatorOptions(NetworkOptions):
+    type: Literal["VGGStyleDiscriminator128", "VGGStyleDiscriminator192", "VGGStyleDiscriminator256"]
+    """The number is the image size it takes, which must be the training crop's `gt_size`."""
+    num_in_ch: Positive = 3
+    """Channels of the image."""
+    num_feat: Positive = 64
+    """Width of the first stage."""
+
+    def takes_crops_of(self, size: int) -> bool:
+        return self.type == f"VGGStyleDiscriminator{size}"
+
+    @classmethod
+    def build(cls, type_name: str, arguments: Mapping[str, Any]) -> VGGStyleDiscriminator:
+        return VGGStyleDiscriminator(int(type_name[-3:]), **arguments)
+
+    @classmethod
+    def recognise(cls, state: State) -> dict[str, Any]:
+        stages = 6 if "conv5_1.weight" in state else 5
+        first, last, linear = (state[f"{name}.weight"] for name in ("conv0_0", f"conv{stages - 1}_1", "linear1"))
+        size = isqrt(linear.shape[1] // last.shape[0]) * 2**stages
+        if size not in INPUT_SIZES:
+            raise LookupError
+        return {"type": f"VGGStyleDiscriminator{size}", "num_in_ch": first.shape[1], "num_feat": first.shape[0]}
+
+
+class UNetDiscriminatorOptions(NetworkOptions):
+    network = UNetDiscriminatorSN
+
+    type: Literal["UNetDiscriminatorSN"]
+    """The network's name: Real-ESRGAN's discriminator, for crops whose side is a multiple of 8."""
+    num_in_ch: Positive = 3
+    """Channels of the image."""
+    num_feat: Positive = 64
+    """Width of the first stage."""
+    skip_connection: bool = True
+    """Add the encoder's features to the decoder's."""
+
+    def takes_crops_of(self, size: int) -> bool:
+        return size % 8 == 0
+
+    @classmethod
+    def recognise(cls, state: State) -> dict[str, Any]:
+        first, _ = state["conv0.weight"], state["conv1.weight_orig"]
+        return {"type": "UNetDiscriminatorSN", "num_in_ch": first.shape[1], "num_feat": first.shape[0]}

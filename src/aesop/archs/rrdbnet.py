@@ -1,21 +1,39 @@
-"""RRDBNet, the generator of ESRGAN (Wang et al., ECCVW 2018, section 3.1) under BasicSR's names.
+"""RRDBNet, the generator of ESRGAN (Wang et al., ECCVW 2018, section 3.1), with BasicSR's tensor names."""
 
-State-dict names are the published ones, so official ESRGAN, Real-ESRGAN and BasicSR files load unchanged.
-"""
+import re
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-# The steps an enlargement is made in: nearest-neighbour, with one convolution after each.
+from aesop.archs.network_options import NetworkOptions, State, count_modules
+from aesop.system.option_types import Positive
+
+# Upsampling is done in these steps: nearest neighbour, then a convolution.
 STEPS = {2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}
-# These scales feed the x4 trunk with a pixel-unshuffled image (Real-ESRGAN).
+# At these scales the x4 trunk takes the pixel-unshuffled image (Real-ESRGAN).
 INPUT_UNSHUFFLE = {1: 4, 2: 2}
+# Layer names of RRDBNet: first, dense blocks, body, upsampling, hr, last. BasicSR and Real-ESRGAN use `basicsr`, BSRGAN and
+# ESRGAN's later code `bsrgan`, ESRGAN's first release `old-esrgan`.
+_LAYERS = {
+    "basicsr": ("conv_first", "body.{n}.rdb{k}.conv{j}", "conv_body", "conv_up{u}", "conv_hr", "conv_last"),
+    "bsrgan": ("conv_first", "RRDB_trunk.{n}.RDB{k}.conv{j}", "trunk_conv", "upconv{u}", "HRconv", "conv_last"),
+    "old-esrgan": (
+        "model.0",
+        "model.1.sub.{n}.RDB{k}.conv{j}.0",
+        "model.1.sub.{blocks}",
+        "model.{index}",
+        "model.{index}",
+        "model.{index}",
+    ),
+}
+RRDBNET_NAMES = tuple(_LAYERS)
 
 
 def scaled_kaiming_(conv: nn.Conv2d, scale: float) -> None:
-    """Kaiming normal initialisation times `scale`, bias zero (ESRGAN, section 3.1 "smaller initialization")."""
+    """Initialise with Kaiming normal times `scale`, bias zero (ESRGAN, section 3.1 "smaller initialization")."""
     nn.init.kaiming_normal_(conv.weight)
     with torch.no_grad():
         conv.weight.mul_(scale)
@@ -24,7 +42,7 @@ def scaled_kaiming_(conv: nn.Conv2d, scale: float) -> None:
 
 
 class ResidualDenseBlock(nn.Module):
-    """Five convolutions, each seeing the input and all former outputs; `0.2 * x5 + x`."""
+    """Five convolutions, each taking the input and all previous outputs; returns `0.2 * x5 + x`."""
 
     def __init__(self, num_feat: int = 64, num_grow_ch: int = 32):
         super().__init__()
@@ -44,7 +62,7 @@ class ResidualDenseBlock(nn.Module):
 
 
 class RRDB(nn.Module):
-    """Residual in residual dense block: three dense blocks; `0.2 * out + x`."""
+    """Residual in residual dense block: three dense blocks; returns `0.2 * out + x`."""
 
     def __init__(self, num_feat: int, num_grow_ch: int = 32):
         super().__init__()
@@ -59,16 +77,18 @@ class RRDB(nn.Module):
 class RRDBNet(nn.Module):
     """LR image (N, num_in_ch, H, W) in [0, 1] -> SR image (N, num_out_ch, scale*H, scale*W), not clamped.
 
-    Scales 1 and 2 ignore the bottom rows and right columns beyond a multiple of 4 and 2, as published.
+    At scales 1 and 2 the rows and columns beyond a multiple of 4 and 2 are dropped, as in the published code.
 
     Args:
-        unshuffle: False, with scale 2: BSRGAN's x2 network, which takes the image as it is and enlarges once. Scales 3, 4
-            and 8 take the image as it is anyway.
-        use_checkpoint: recompute each RRDB in the backward pass: less memory, about a third more time.
+        unshuffle: False with scale 2 builds BSRGAN's x2 network, which takes the image as it is and has one upsampling step.
+            Scales 3, 4 and 8 never unshuffle.
+        use_checkpoint: Recompute each RRDB in the backward pass: less memory, about a third more time.
 
     Raises:
-        ValueError: for a scale other than 1, 2, 3, 4, 8, or scale 1 without unshuffle.
+        ValueError: The scale is not 1, 2, 3, 4 or 8, or it is 1 without unshuffle.
     """
+
+    channels_last_on_cpu = True
 
     def __init__(
         self,
@@ -89,9 +109,9 @@ class RRDBNet(nn.Module):
         self.scale = scale
         self.num_feat, self.num_grow_ch = num_feat, num_grow_ch
         self.use_checkpoint = use_checkpoint
-        self.unshuffle = INPUT_UNSHUFFLE.get(scale, 1) if unshuffle else 1
-        self.steps = STEPS[scale * self.unshuffle]
-        self.conv_first = nn.Conv2d(num_in_ch * self.unshuffle**2, num_feat, 3, 1, 1)
+        self.size_multiple = INPUT_UNSHUFFLE.get(scale, 1) if unshuffle else 1
+        self.steps = STEPS[scale * self.size_multiple]
+        self.conv_first = nn.Conv2d(num_in_ch * self.size_multiple**2, num_feat, 3, 1, 1)
         self.body = nn.Sequential(*(RRDB(num_feat, num_grow_ch) for _ in range(num_block)))
         self.conv_body = nn.Conv2d(num_feat, num_feat, 3, 1, 1)
         for k in range(len(self.steps)):
@@ -104,26 +124,108 @@ class RRDBNet(nn.Module):
         return self.reconstruct(self.deep(first, self.body), first)
 
     def shallow(self, x: Tensor) -> Tensor:
-        """The image -> the features (N, num_feat, h, w) that the blocks start from."""
-        if self.unshuffle > 1:
-            h, w = (side // self.unshuffle * self.unshuffle for side in x.shape[-2:])
-            x = F.pixel_unshuffle(x[..., :h, :w], self.unshuffle)
+        """Image -> the features (N, num_feat, h, w) that enter the blocks."""
+        if self.size_multiple > 1:
+            h, w = (side // self.size_multiple * self.size_multiple for side in x.shape[-2:])
+            x = F.pixel_unshuffle(x[..., :h, :w], self.size_multiple)
         return self.conv_first(x)
 
     def deep(self, feat: Tensor, blocks: nn.Sequential) -> Tensor:
-        """Features through some of the body's blocks."""
+        """Pass features through some of the body's blocks."""
         for block in blocks:
             if self.use_checkpoint and self.training:
-                # Nothing in a block is random, and a CUDA graph cannot ask for the random state.
+                # Nothing in a block is random, and a CUDA graph cannot read the random state.
                 feat = checkpoint(block, feat, use_reentrant=False, preserve_rng_state=False)
             else:
                 feat = block(feat)
         return feat
 
     def reconstruct(self, deep: Tensor, first: Tensor) -> Tensor:
-        """The blocks' features and those they started from -> the image."""
+        """Features after and before the blocks -> image."""
         feat = self.conv_body(deep) + first
         for k, step in enumerate(self.steps):
             conv = self.get_submodule(f"conv_up{k + 1}")
             feat = F.leaky_relu(conv(F.interpolate(feat, scale_factor=step, mode="nearest")), 0.2, inplace=True)
         return self.conv_last(F.leaky_relu(self.conv_hr(feat), 0.2, inplace=True))
+
+
+class RRDBNetOptions(NetworkOptions):
+    network = RRDBNet
+
+    type: Literal["RRDBNet"] = "RRDBNet"
+    """The network's name: ESRGAN's generator."""
+    num_in_ch: Positive = 3
+    """Channels of the LR image."""
+    num_out_ch: Positive = 3
+    """Channels of the SR image."""
+    scale: Literal[1, 2, 3, 4, 8] | None = None
+    """Enlargement; default: the file's `scale`."""
+    num_feat: Positive = 64
+    """Width of the trunk."""
+    num_block: Positive = 23
+    """Number of RRDBs."""
+    num_grow_ch: Positive = 32
+    """Growth of the dense blocks."""
+    unshuffle: bool = True
+    """At scale 2 feed the x4 trunk with the pixel-unshuffled image; false: BSRGAN's x2 network, with one enlargement."""
+    use_checkpoint: bool = False
+    """Recompute each block in the backward pass: less memory, more time."""
+
+    @classmethod
+    def recognise(cls, state: State) -> dict[str, Any]:
+        renamed = cls.own_names(state)
+        first, block, last = (renamed[f"{name}.weight"] for name in ("conv_first", "body.0.rdb1.conv1", "conv_last"))
+        in_ch, out_ch = first.shape[1], last.shape[0]
+        ups = sum(bool(re.fullmatch(r"conv_up\d\.weight", name)) for name in renamed)
+        if any(f"{name}.weight" not in renamed for name in ("conv_body", *(f"conv_up{k + 1}" for k in range(ups)))):
+            raise LookupError
+        # BSRGAN's x2 network and our x3 network have the same tensors; only the former names tell them apart.
+        is_bsrgan_x2 = ups == 1 and "conv_up1.weight" not in state
+        unshuffle = {4: 2, 16: 4}.get(in_ch / out_ch, 1) if ups == 2 else 1
+        return {
+            "type": "RRDBNet",
+            "num_in_ch": in_ch // unshuffle**2,
+            "num_out_ch": out_ch,
+            "scale": 2 if is_bsrgan_x2 else {1: 3, 2: 4, 3: 8}[ups] // unshuffle,
+            "num_feat": first.shape[0],
+            "num_block": count_modules(renamed, "body"),
+            "num_grow_ch": block.shape[0],
+        } | ({"unshuffle": False} if is_bsrgan_x2 else {})
+
+    @classmethod
+    def own_names(cls, state: State) -> State:
+        if "RRDB_trunk.0.RDB1.conv1.weight" in state:
+            return _renamed(state, "bsrgan", "basicsr")
+        if "model.1.sub.0.RDB1.conv1.0.weight" in state:
+            return _renamed(state, "old-esrgan", "basicsr")
+        return state
+
+    @classmethod
+    def published_names(cls, state: State, convention: str) -> State:
+        return _renamed(state, "basicsr", convention)
+
+
+def _renamed(state: State, source: str, target: str) -> State:
+    """Rename an RRDBNet's tensors; return the state unchanged unless it has all names of `source` and no others.
+
+    SPSRNet, ESRGAN+ and ESRGAN's x1 network, which has no upsampling, share some of the names.
+    """
+    blocks = sum(bool(re.search(r"\.rdb1\.conv1(\.0)?\.weight$", name, re.IGNORECASE)) for name in state)
+    ups = sum(name.endswith(".weight") for name in state) - 15 * blocks - 4
+    names = dict(zip(_layers(source, blocks, ups), _layers(target, blocks, ups), strict=True))
+    parts = [(*name.rpartition("."), value) for name, value in state.items()]
+    if ups < 1 or names.keys() != {layer for layer, *_ in parts}:
+        return state
+    return {f"{names[layer]}{dot}{kind}": value for layer, dot, kind, value in parts}
+
+
+def _layers(convention: str, blocks: int, ups: int) -> list[str]:
+    first, dense, body, up, hr, last = _LAYERS[convention]
+    return [
+        first,
+        *(dense.format(n=n, k=k, j=j) for n in range(blocks) for k in (1, 2, 3) for j in (1, 2, 3, 4, 5)),
+        body.format(blocks=blocks),
+        *(up.format(u=u, index=3 * u) for u in range(1, ups + 1)),
+        hr.format(index=3 * ups + 2),
+        last.format(index=3 * ups + 4),
+    ]

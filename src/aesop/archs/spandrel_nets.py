@@ -1,149 +1,153 @@
-"""Every image network that the spandrel library knows (MIT; SwinIR, DRCT, HAT, DAT ...), under its class's name.
+"""Every image network of the spandrel library (MIT; SwinIR, DRCT, HAT, DAT ...), under the name of its class there.
 
-Modules and tensor names are spandrel's, which are the official ones. Imported only when such a network is asked for:
-spandrel and torchvision take seconds to import.
+Modules and tensor names are spandrel's, which are the official ones. spandrel itself is imported only when such a network is
+asked for, because it and torchvision take seconds to import.
 """
 
 import difflib
 import inspect
-import json
+import re
 import warnings
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 import torch.nn.functional as F
+from pydantic import ConfigDict, model_validator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-# What other projects call some of these classes.
+from aesop.archs.network_options import NetworkOptions, State
+from aesop.archs.rrdbnet import INPUT_UNSHUFFLE
+from aesop.archs.size_limits import bounded
+
+# Names that other projects use for some of these classes.
 OTHER_NAMES = {"SRVGGNetCompact": "Compact"}
-# No super-resolution or restoration of the whole image: they take a mask, or faces only.
+# Networks that take a mask, or faces only.
 _LEFT_OUT = ("LaMa", "GFPGAN", "RestoreFormer")
-# What the classes call their enlargement.
-_SCALE_OPTIONS = ("upscale", "scale", "upscaling_factor", "upscale_factor", "up_scale")
 # Published options that have no effect on the network.
 WITHOUT_MEANING = {"DRCT": ("compress_ratio", "squeeze_factor", "conv_scale", "overlap_ratio")}
-# What these classes raise on options, and spandrel on tensors, that fit nothing.
-_REFUSALS = (
-    LookupError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    RuntimeError,
-    ArithmeticError,
-)
+# No tensor of a known network has a longer side.
+_MAX_SIDE = 16_384
+_PLAIN = (str, int, float, list, tuple, type(None))
+
+
+class SpandrelNetOptions(NetworkOptions):
+    """Any image network that the spandrel library knows, with the options of its class there."""
+
+    model_config = ConfigDict(extra="allow")
+    type: str
+    """The class's name: SwinIR, DRCT, HAT, DAT, RGT, ATD, SPAN, RealPLKSR, Compact ... An unknown one is answered with
+    the list."""
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        check_options(self.type, self.model_extra or {})
+        return self
+
+    @classmethod
+    def build(cls, type_name: str, arguments: Mapping[str, Any]) -> nn.Module:
+        """Build the network: a plain spandrel module, except that odd sizes are padded.
+
+        It maps images (N, C, H, W) in [0, 1] to (N, C, scale*H, scale*W), not clamped. Sizes that the architecture does not
+        take are padded by reflection at the right and bottom and the result is cropped, as in the official test scripts.
+
+        Raises:
+            ValueError: Unknown options, options that make no network, or spandrel cannot be imported.
+        """
+        check_options(type_name, arguments)
+        _check_windows(arguments)
+        arguments = {k: v for k, v in arguments.items() if k not in WITHOUT_MEANING.get(type_name, ())}
+        network, architecture = _classes()[type_name]
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                net: Any = network(**arguments)
+        except Exception as error:  # constructors raise anything
+            raise ValueError(f"{type_name} cannot be built with these options: {type(error).__name__}: {error}") from error
+        if type_name in ("SwinIR", "DRCT"):  # pad to whole windows themselves, as in the published code
+            net.scale = net.upscale // arguments.get("start_unshuffle", 1)
+        else:
+            net = _padded(net, architecture)
+        # Many of these networks unshuffle the input at scales 1 and 2 as RRDBNet does. They pad it themselves; a caller that
+        # cuts it into tiles at multiples of this keeps the same pixels together.
+        net.size_multiple = INPUT_UNSHUFFLE.get(net.scale, 1)
+        net.channels_last_on_cpu = False
+        return net
+
+    @classmethod
+    def recognise(cls, state: State) -> dict[str, Any]:
+        # spandrel builds a network with as many blocks as the numbers in the names say, and as wide as the shapes.
+        if any(re.search(r"\d{5}", name) or max(value.shape, default=0) > _MAX_SIDE for name, value in state.items()):
+            raise LookupError
+        classes = _classes()
+        import spandrel
+
+        try:
+            with warnings.catch_warnings(action="ignore"), bounded():
+                described = spandrel.ModelLoader("cpu").load_from_state_dict(cls.own_names(state))
+        except Exception as error:  # the names may fit an architecture and the shapes not
+            raise LookupError from error
+        found = type(described.model)
+        name = next((name for name, (known, _) in classes.items() if found in (known, known.__base__)), None)
+        if name is None or not isinstance(described, spandrel.ImageModelDescriptor):
+            raise LookupError
+        given = getattr(described.model, "hyperparameters", {})
+        known = cls.option_names(name)
+        # A file's metadata cannot hold classes of layers, but those are always the defaults.
+        return {"type": name, **{k: v for k, v in given.items() if k in known and isinstance(v, _PLAIN)}}
+
+    @classmethod
+    def own_names(cls, state: State) -> State:
+        if "layers.0.adjust1.weight" not in state:
+            return state
+        # The published DRCT has linear layers where the official one has 1x1 convolutions.
+        linear = [name for name, value in state.items() if re.search(r"\.adjust\d\.weight$", name) and value.ndim == 2]
+        return state | {name: state[name][:, :, None, None] for name in linear}
+
+    @classmethod
+    def option_names(cls, type_name: str) -> Collection[str]:
+        network, _ = _classes().get(type_name, (None, None))
+        constructors = [base.__init__ for base in (network, getattr(network, "wraps", None)) if base]
+        names = [name for constructor in constructors for name in inspect.signature(constructor).parameters]
+        return [name for name in names if name not in ("self", "options")]
+
+
+def class_names() -> list[str]:
+    return sorted(_classes())
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
-    """Raise ValueError for a class that does not exist or options that its constructor does not take."""
-    known = sorted(_classes())
-    if name not in known:
-        near = difflib.get_close_matches(name, [*known, "RRDBNet", "MSRResNet", "SPSRNet"], 1, 0.6)
-        raise ValueError(
-            f"there is no network {name!r}"
-            + (f"; did you mean {near[0]}? " if near else ". ")
-            + f"Known: RRDBNet, MSRResNet, SPSRNet and, from spandrel, {', '.join(known)}"
-        )
-    takes = [*_parameters(name), *WITHOUT_MEANING.get(name, ())]
+    """Raise ValueError for options that the class's constructor does not take."""
+    known = [*SpandrelNetOptions.option_names(name), *WITHOUT_MEANING.get(name, ())]
     for option in options:
-        if option not in takes:
-            near = difflib.get_close_matches(option, takes, 1, 0.6)
+        if option not in known:
+            near = difflib.get_close_matches(option, known, 1, 0.6)
             raise ValueError(
-                f"{name} has no option {option!r}; " + (f"did you mean {near[0]}?" if near else f"it has {', '.join(takes)}")
+                f"{name} has no option {option!r}; " + (f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}")
             )
 
 
-def scale_option(name: str) -> str | None:
-    """What a class calls its enlargement; None where it has none (restoration at the same size)."""
-    return next((option for option in _SCALE_OPTIONS if option in _parameters(name)), None)
-
-
-def is_known(name: str) -> bool:
-    """Whether spandrel has a class of this name."""
-    return name in _classes()
-
-
-def build(name: str, **options: Any) -> nn.Module:
-    """The network with fresh weights, a plain spandrel module but for the padding of odd sizes.
-
-    It maps images (N, C, H, W) in [0, 1] to (N, C, scale*H, scale*W), not clamped, its `enlargement` being the scale. Sizes
-    that the architecture cannot take are padded by reflection at the right and bottom, and the result is cut (as the
-    official test scripts do).
-
-    Raises:
-        ValueError: for an unknown class or unknown options, options that make no network, or without spandrel.
-    """
-    check_options(name, options)
-    _check_windows(options)
-    options = {k: v for k, v in options.items() if k not in WITHOUT_MEANING.get(name, ())}
-    cls, architecture = _classes()[name]
-    try:
-        with _quiet():
-            net: Any = cls(**options)
-    except _REFUSALS as error:
-        raise ValueError(f"{name} cannot be built with these options: {type(error).__name__}: {error}") from error
-    if name in ("SwinIR", "DRCT"):  # these pad by their windows, as published
-        net.enlargement = net.upscale // options.get("start_unshuffle", 1)
-        return net
-    return _guarded(net, architecture)
-
-
 def _check_windows(options: Mapping[str, Any]) -> None:
-    """Raise ValueError for windows whose tables, of (window * image side)**2 numbers, fill any memory."""
+    """Raise ValueError for windows whose tables, of (window * image side)**2 numbers, exhaust the memory."""
     window, side = (
         max([part for part in (given if isinstance(given, list | tuple) else [given]) if isinstance(part, int)], default=64)
         for given in (options.get("window_size", 0), options.get("img_size"))
     )
     if window > 64 or window * side > 16_384:
         raise ValueError(
-            f"window_size {window} with img_size {side} is too large: windows of up to 64 are built, and up to 16384 for "
-            "the product of both"
+            f"window_size {window} with img_size {side} is too large: the limits are 64 for window_size and 16384 for the "
+            "product of both"
         )
-
-
-def recognise(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
-    """`{"type": class, **options}` of the network that a state dict belongs to, None when spandrel does not know it.
-
-    What tensors cannot tell (SwinIR's img_range, dropout) is spandrel's default.
-    """
-    classes = _classes()
-    import spandrel
-
-    try:
-        with _quiet():
-            described = spandrel.ModelLoader("cpu").load_from_state_dict(dict(state))
-    except spandrel.UnsupportedModelError:
-        return None
-    except _REFUSALS:
-        return None  # the names fit an architecture, the shapes do not
-    cls = type(described.model)
-    name = next((name for name, (known, _) in classes.items() if cls in (known, known.__base__)), None)
-    if name is None or not isinstance(described, spandrel.ImageModelDescriptor):
-        return None
-    given = getattr(described.model, "hyperparameters", {})
-    return {"type": name, **{k: v for k, v in given.items() if k in _parameters(name) and _is_plain(v)}}
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether an option survives a weight file's metadata; classes of layers do not, and are defaults anyway."""
-    try:
-        json.dumps(value)
-    except TypeError:
-        return False
-    return True
 
 
 @cache
 def _classes() -> dict[str, tuple[type[nn.Module], Any]]:
-    """Class name -> (class, spandrel's architecture of it)."""
+    """Class name -> (class, spandrel's architecture)."""
     try:
         import spandrel
     except (ImportError, RuntimeError, OSError) as error:
         raise ValueError(
-            f"this network needs spandrel, which cannot be imported here ({error}); run: pip install --upgrade spandrel "
+            f"this network needs spandrel, which cannot be imported ({error}); run: pip install --upgrade spandrel "
             "torchvision (torchvision must fit the installed torch)"
         ) from error
     found = {}
@@ -152,30 +156,13 @@ def _classes() -> dict[str, tuple[type[nn.Module], Any]]:
         for name, cls in vars(module).items():
             if isinstance(cls, type) and issubclass(cls, nn.Module) and name not in _LEFT_OUT:
                 found[name] = (cls, support.architecture)
-    found["DRCT"] = (_drct(found["DRCT"][0]), found["DRCT"][1])
+    for name, adapt in (("DRCT", _drct), ("ESRGAN", _esrgan)):
+        found[name] = (adapt(found[name][0]), found[name][1])
     return found | {other: found[name] for other, name in OTHER_NAMES.items()}
 
 
-def _parameters(name: str) -> list[str]:
-    cls, _ = _classes()[name]
-    constructors = [base.__init__ for base in (cls, cls.__base__) if base in (cls, getattr(cls, "wraps", None))]
-    names = [name for constructor in constructors for name in inspect.signature(constructor).parameters]
-    return [name for name in names if name not in ("self", "options")]
-
-
-@contextmanager
-def _quiet() -> Generator[None]:
-    """Without the warnings of PyTorch about the way some of these modules call it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def _drct(base: Any) -> type[nn.Module]:
-    """spandrel's DRCT with what the published one has besides: padding to whole windows, `use_checkpoint`.
-
-    The published `adjust` layers are linear, spandrel's are 1x1 convolutions: the same numbers (weights.normalise_names).
-    """
+    """spandrel's DRCT with two features of the published one: padding to whole windows and `use_checkpoint`."""
 
     class DRCT(base):
         wraps = base
@@ -202,37 +189,47 @@ def _drct(base: Any) -> type[nn.Module]:
     return DRCT
 
 
-class _Guarded(nn.Module):
-    """Mixed into a spandrel class: sizes it cannot take are padded and cut, its input stays as it is (RCAN's would not)."""
+def _esrgan(base: Any) -> type[nn.Module]:
+    """spandrel's ESRGAN without its own use of `scale`, which is the trunk's there, not the network's."""
+
+    class ESRGAN(base):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.model(F.pixel_unshuffle(x, self.shuffle_factor) if self.shuffle_factor else x)
+
+    return ESRGAN
+
+
+class _Padded(nn.Module):
+    """Mixed into a spandrel class: pads sizes that it does not take, and keeps its input unchanged (RCAN does not)."""
 
     size_requirements: Any
-    enlargement: int
+    scale: int
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         right, bottom = self.size_requirements.get_padding(width, height)
         y = super().forward(pad(x, bottom, right) if right or bottom else x.clone())
-        return y[..., : height * self.enlargement, : width * self.enlargement]
+        return y[..., : height * self.scale, : width * self.scale]
 
 
-def _guarded(net: Any, architecture: Any) -> nn.Module:
-    """What an architecture can take follows from its weights: spandrel describes the network from them."""
+def _padded(net: Any, architecture: Any) -> Any:
+    """Mix `_Padded` into a network; spandrel derives the sizes that it takes, and its scale, from its weights."""
     try:
-        with _quiet():
+        with warnings.catch_warnings(action="ignore"):
             described = architecture.load(net.state_dict())
-    except _REFUSALS as error:
+    except Exception as error:
         raise ValueError(
-            f"spandrel, and with it other programs, would not recognise a {type(net).__name__} with these options from its "
-            f"weights ({error})"
+            f"spandrel, and therefore other programs, would not recognise a {type(net).__name__} with these options from "
+            f"its weights ({error})"
         ) from error
     cls = type(net)
-    net.__class__ = type(cls.__name__, (_Guarded, cls), {"__module__": cls.__module__})
-    net.size_requirements, net.enlargement = described.size_requirements, described.scale
+    net.__class__ = type(cls.__name__, (_Padded, cls), {"__module__": cls.__module__})
+    net.size_requirements, net.scale = described.size_requirements, described.scale
     return net
 
 
 def pad(x: Tensor, bottom: int, right: int) -> Tensor:
-    """(N, C, H, W) continued by reflection at the bottom and right; beyond the image's own size by its last pixels."""
+    """Extend (N, C, H, W) at the bottom and right by reflection, and beyond the image's size by its last pixels."""
     reflected = (min(right, x.shape[-1] - 1), min(bottom, x.shape[-2] - 1))
     x = F.pad(x, (0, reflected[0], 0, reflected[1]), "reflect")
     return F.pad(x, (0, right - reflected[0], 0, bottom - reflected[1]), "replicate")

@@ -1,17 +1,23 @@
 """SPSR's generator (Ma et al., CVPR 2020, section 3.2): RRDBNet with a second branch that super-resolves image gradients.
 
-State-dict names are the published ones, which begin with ESRGAN's first ones (`model.1.sub.0.RDB1.conv1.0.weight`).
+State-dict names are the published ones. Those of the trunk come from ESRGAN's first release
+(`model.1.sub.0.RDB1.conv1.0.weight`).
 """
+
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
+from aesop.archs.network_options import NetworkOptions, State, count_modules
 from aesop.archs.rrdbnet import STEPS, ResidualDenseBlock, scaled_kaiming_
+from aesop.system.option_types import Positive
 
-TAPS = (5, 10, 15, 20)  # the trunk's blocks after which the gradient branch takes its features
+TAPS = (5, 10, 15, 20)  # the gradient branch takes the features after these blocks of the trunk
 GROWTH = 32
-# Published files hold the last convolution of `model` a second time under this name.
+# Published files contain the last convolution of `model` a second time under this name.
 PUBLISHED_ALIAS = "HR_conv0_new."
 
 
@@ -24,7 +30,7 @@ def leaky() -> nn.LeakyReLU:
 
 
 class ImageGradient(nn.Module):
-    """(N, C, H, W) -> the length of each channel's central difference, zero beyond the border; the same shape."""
+    """Image (N, C, H, W) -> magnitude of each channel's central differences, zero-padded; same shape."""
 
     def __init__(self):
         super().__init__()
@@ -35,13 +41,13 @@ class ImageGradient(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         planes = x.flatten(0, 1)[:, None]
-        # Detached: whoever switches all of a network's gradients on does not train these.
+        # Detached, so that `requires_grad_(True)` on the whole network does not train the kernels.
         h, v = (F.conv2d(planes, weight.detach(), padding=1) for weight in (self.weight_h, self.weight_v))
         return torch.sqrt(h**2 + v**2 + 1e-6).view_as(x)
 
 
 class NestedRRDB(nn.Module):
-    """The RRDB under the names of ESRGAN's first release: RDBk.convj.0."""
+    """RRDB with the names of ESRGAN's first release: RDBk.convj.0."""
 
     def __init__(self, num_feat: int):
         super().__init__()
@@ -59,15 +65,19 @@ class NestedRRDB(nn.Module):
 class SPSRNet(nn.Module):
     """LR image (N, in_nc, H, W) in [0, 1] -> SR image (N, out_nc, upscale*H, upscale*W), not clamped.
 
-    Only the fused image is returned; the published `conv_w`, which makes the SR gradient map, is kept for its file only.
+    Only the fused image is returned. The published `conv_w`, which computes the SR gradient map, is here only so that
+    published files load.
 
     Args:
-        nf, nb: width and number of blocks of the trunk; the published size is 64 and 23.
-        gc: without effect, as published: the growth is 32.
+        nf, nb: Width and number of blocks of the trunk; 64 and 23 in the published network.
+        gc: No effect, as in the published code: the growth is always 32.
 
     Raises:
-        ValueError: for fewer than 20 blocks, or an upscale other than 2, 3, 4, 8.
+        ValueError: There are fewer than 20 blocks, or the upscale is not 2, 3, 4 or 8.
     """
+
+    size_multiple = 1
+    channels_last_on_cpu = True
 
     def __init__(self, in_nc: int = 3, out_nc: int = 3, nf: int = 64, nb: int = 23, gc: int = GROWTH, upscale: int = 4):
         super().__init__()
@@ -80,7 +90,7 @@ class SPSRNet(nn.Module):
             steps = [(nn.Upsample(scale_factor=step), *conv(nf, nf, leaky())) for step in STEPS[upscale]]
             return [*(layer for step in steps for layer in step), *conv(nf, nf, leaky())]
 
-        self.upscale = upscale
+        self.scale = upscale
         self.HR_conv1_new = conv(nf, nf)
         trunk = nn.Sequential(*(NestedRRDB(nf) for _ in range(nb)), *conv(nf, nf))
         self.model = nn.Sequential(*conv(in_nc, nf), nn.ModuleDict({"sub": trunk}), *enlarging())
@@ -99,7 +109,6 @@ class SPSRNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 scaled_kaiming_(module, 0.1)
-        self.register_load_state_dict_pre_hook(_fold_before_loading)
 
     def forward(self, x: Tensor) -> Tensor:
         feat = start = self.model[0](x)
@@ -118,17 +127,45 @@ class SPSRNet(nn.Module):
         return self.f_HR_conv1(self.f_HR_conv0(self.f_concat(self.f_block(torch.cat((branch, feat), 1)))))
 
 
-def _fold_before_loading(_: nn.Module, state: dict[str, Tensor], prefix: str, *__: object) -> None:
-    fold_published_alias(state, prefix)
+class SPSRNetOptions(NetworkOptions):
+    network = SPSRNet
 
+    type: Literal["SPSRNet"]
+    """The network's name: SPSR's generator."""
+    in_nc: Positive = 3
+    """Channels of the LR image."""
+    out_nc: Positive = 3
+    """Channels of the SR image."""
+    nf: Positive = 64
+    """Width of the trunk."""
+    nb: Annotated[int, Field(ge=20)] = 23
+    """Number of RRDBs; the gradient branch taps blocks 5, 10, 15 and 20."""
+    gc: Positive = 32
+    """Without effect, as published: the growth is 32."""
+    upscale: Literal[2, 3, 4, 8] | None = None
+    """Enlargement; default: the file's `scale`."""
 
-def fold_published_alias(state: dict[str, Tensor], prefix: str = "") -> None:
-    """Remove, in place, a published state dict's second name of the convolution; `model.*` is in effect."""
-    for key in [k for k in state if k.startswith(prefix + PUBLISHED_ALIAS)]:
-        del state[key]
+    @classmethod
+    def recognise(cls, state: State) -> dict[str, Any]:
+        first, last = state["model.0.weight"], state["f_HR_conv1.0.weight"]
+        return {
+            "type": "SPSRNet",
+            "in_nc": first.shape[1],
+            "out_nc": last.shape[0],
+            "nf": first.shape[0],
+            "nb": count_modules(state, r"model\.1\.sub") - 1,  # the last one is a convolution
+            "upscale": 2 ** (count_modules(state, "model") // 3 - 1),
+        }
 
+    @classmethod
+    def own_names(cls, state: State) -> State:
+        if "f_HR_conv0.0.weight" not in state:
+            return state
+        return {name: value for name, value in state.items() if not name.startswith(PUBLISHED_ALIAS)}
 
-def published_state_dict(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Our state dict with the doubled name that the published code expects, in its order."""
-    last = max(int(name.split(".")[1]) for name in state if name.startswith("model."))
-    return {f"{PUBLISHED_ALIAS}0.{kind}": state[f"model.{last}.{kind}"] for kind in ("weight", "bias")} | state
+    @classmethod
+    def published_names(cls, state: State, convention: str) -> State:
+        if "f_HR_conv0.0.weight" not in state:
+            return state
+        last = max(int(name.split(".")[1]) for name in state if name.startswith("model."))
+        return {f"{PUBLISHED_ALIAS}0.{kind}": state[f"model.{last}.{kind}"] for kind in ("weight", "bias")} | state

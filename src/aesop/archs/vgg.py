@@ -1,4 +1,4 @@
-"""The convolutional trunk of VGG16/VGG19 with taps before the ReLUs (perceptual loss of ESRGAN, section 3.3)."""
+"""The convolutional trunk of VGG16 and VGG19, with features before or after the ReLUs (ESRGAN, section 3.3)."""
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def layer_names(vgg_type: str) -> list[str]:
-    """`conv1_1, relu1_1, conv1_2, relu1_2, pool1, ...`: the position is torchvision's `features` index."""
+    """Return `conv1_1, relu1_1, conv1_2, relu1_2, pool1, ...` in the order of torchvision's `features`."""
     names = []
     for stage, count in enumerate(CONVS_PER_STAGE[vgg_type], 1):
         for k in range(1, count + 1):
@@ -21,13 +21,16 @@ def layer_names(vgg_type: str) -> list[str]:
 
 
 class VGGFeatureExtractor(nn.Module):
-    """RGB image (N, 3, H, W) in [0, 1] -> {layer name: features} for the named layers, frozen.
+    """RGB image (N, 3, H, W) in [0, 1] -> {layer name: features}; the weights are frozen.
 
-    State-dict names are torchvision's (`features.N.weight`), so its files load; layers beyond the deepest tap are not
-    built. `range_norm` maps an input in [-1, 1] to [0, 1] first.
+    State-dict names are torchvision's (`features.N.weight`). Layers after the last one named are not built.
+
+    Args:
+        use_input_norm: Normalise with ImageNet's mean and standard deviation.
+        range_norm: Map an input in [-1, 1] to [0, 1] first.
 
     Raises:
-        ValueError: for an unknown trunk or layer name.
+        ValueError: The trunk or a layer name is unknown.
     """
 
     mean: Tensor
@@ -65,11 +68,11 @@ class VGGFeatureExtractor(nn.Module):
         self.eval().requires_grad_(False)
 
     def load_trunk(self, state: dict[str, Tensor]) -> None:
-        """Take torchvision's weights; the tensors of deeper layers and of the classifier are left out."""
+        """Load torchvision's weights; those of deeper layers and of the classifier are ignored."""
         own = self.state_dict()
         missing = [name for name in own if name not in state]
         if missing:
-            raise ValueError(f"this is no torchvision VGG file: {missing[0]} and {len(missing) - 1} others are missing")
+            raise ValueError(f"not a torchvision VGG file: {missing[0]} and {len(missing) - 1} other tensors are missing")
         self.load_state_dict({name: state[name].float() for name in own})
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:

@@ -1,20 +1,19 @@
-"""What is in the files of a data set: each one decoded, measured and hashed. `aesop doctor` puts it into words."""
+"""Checking the images of a dataset: each is decoded, measured and hashed. `aesop doctor` reports the result."""
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
-from aesop.data.find_pairs import Pair, Single, check_sizes, find_singles, find_training_pairs, match_files
+from aesop.data.find_pairs import Pair, Single, find_singles, match_images, select_listed
 from aesop.images.errors import ImageError
-from aesop.images.read import read_image_uint8
+from aesop.images.read import ImageFile
 from aesop.images.resize import imresize, mod_crop
 from aesop.options.datasets import PairedDataset, TrainDataset
+from aesop.system.device import usable_cores
 
 Array = np.ndarray
 # Mean difference from our bicubic, in grey levels of 255, above which an LR image was made in another way. Measured on the
@@ -22,33 +21,33 @@ Array = np.ndarray
 # 0.15, Pillow's bicubic 0.10 to 0.21; Pillow's Lanczos 0.39 to 2.6, OpenCV's area 0.45 to 3.4, linear 0.46 to 18 and cubic
 # 0.98 to 21, bicubic and then JPEG 0.80 to 7. Set14's LR files: 0.
 OTHERWISE = 0.3
-# LR pixels at the border that are not compared: how an image is continued there differs between MATLAB's releases.
+# LR pixels at the border that are not compared, since MATLAB's releases differ in how they extend an image.
 BORDER = 2
-# Mean spread of the three channels in grey levels from which an image has colour; one that is gray has 0.
+# Mean spread of the three channels, in grey levels, above which an image has colour. The spread of a gray image is 0.
 COLOUR = 1.0
 
 
 @dataclass
 class Item:
-    """What a file, or pair of files, turned out to be."""
+    """What was found about an image, or a pair of images."""
 
     pair: Pair | Single
     unreadable: list[str] = field(default_factory=list)
-    """A sentence for each of its files that cannot be decoded."""
+    """A sentence for each image that cannot be decoded."""
     mismatch: str | None = None
-    """Why HR and LR do not belong to each other, or the scale."""
+    """Why HR and LR do not match each other, or the scale."""
     size: tuple[int, int] | None = None
-    """Width and height of HR; of a Single, which has none, of LR."""
+    """(width, height) of HR; of a Single, of LR."""
     ratio: float | None = None
-    """HR's width in widths of LR, where it is the same for the heights."""
+    """HR's width in widths of LR, if the heights have the same ratio."""
     difference: float | None = None
-    """From LR made by our bicubic, in grey levels; None where that was not compared."""
+    """Difference from LR made by our bicubic, in grey levels; None if it was not compared."""
     channels: str | None = None
     """What is wrong with LR's colours."""
     digest: bytes = b""
-    """Of the decoded pixels."""
+    """Hash of the decoded pixels."""
     seconds: float = 0.0
-    """What decoding took of one core."""
+    """Time of one core for decoding."""
 
     @property
     def megapixels(self) -> float:
@@ -57,14 +56,14 @@ class Item:
 
 @dataclass
 class Audit:
-    """A data set's images, and the names that found no partner."""
+    """What was found about a dataset's images."""
 
     items: list[Item]
     found: int
-    """Images there are; `items` may be a sample of them."""
+    """Number of images in the dataset; `items` may be a sample of them."""
     missing: list[str]
     """A sentence for each HR image without LR."""
-    unused: list[Path]
+    unused: list[ImageFile]
     """LR images without HR."""
 
 
@@ -76,14 +75,14 @@ def audit(
     at_most: int | None = None,
     track: Callable[[Iterable[Item], int], Iterable[Item]] = lambda items, total: items,
 ) -> Audit:
-    """Look at every file of a data set, or at `at_most` of them, spread evenly.
+    """Check all images of a dataset, or `at_most` of them, evenly spread.
 
     Args:
-        compare: LR images with bicubic ones of HR; where a degradation made them there is nothing to compare.
-        track: shows progress: gets the items as they come, and how many there will be.
+        compare: compare LR images with the bicubic of HR. Images that a degradation made have nothing to compare with.
+        track: shows progress; takes the items as they come, and their number.
 
     Raises:
-        ValueError: a folder that does not exist or holds no image, or two images of one name.
+        ValueError: a folder does not exist or holds no image, or two images share a name.
     """
     pairs, missing, unused = _find(data, section)
     chosen = pairs
@@ -93,31 +92,26 @@ def audit(
         coming = threads.map(lambda pair: look(pair, scale, compare), chosen)
         try:
             items = list(track(coming, len(chosen)))
-        finally:  # an interrupted audit does not go on to its end
+        finally:  # an interrupted audit does not decode the rest
             threads.shutdown(cancel_futures=True)
     return Audit(items, len(pairs), missing, unused)
 
 
-def _find(data: PairedDataset, section: str) -> tuple[Sequence[Pair | Single], list[str], list[Path]]:
+def _find(data: PairedDataset, section: str) -> tuple[Sequence[Pair | Single], list[str], list[ImageFile]]:
     if data.type == "SingleImageDataset":
         return find_singles(data, section), [], []
-    pairs, missing, unused = match_files(data, section)
-    if isinstance(data, TrainDataset) and data.meta_info:
-        listed = {pair.gt for pair in find_training_pairs(data.model_copy(update={"dataroot_lq": None}))}
-        pairs = [pair for pair in pairs if pair.gt in listed]
+    pairs, missing, unused = match_images(data, section)
+    if isinstance(data, TrainDataset):
+        listed = {pair.name for pair in select_listed(pairs, data.meta_info)}
+        pairs = [pair for pair in pairs if pair.name in listed]
     return pairs, missing, unused
 
 
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def look(pair: Pair | Single, scale: int, compare: bool = True) -> Item:
-    """Decode a pair's files and see whether they belong to each other."""
+    """Decode a pair's images and check whether they match."""
     item = Item(pair)
     begun = time.thread_time()
-    hr, lr = (_read(path, item) if path is not None else None for path in (pair.gt, pair.lq))
+    hr, lr = (_read(image, item) if image is not None else None for image in (pair.gt, pair.lq))
     item.seconds = time.thread_time() - begun
     image = lr if isinstance(pair, Single) else hr
     if image is not None:
@@ -128,23 +122,23 @@ def look(pair: Pair | Single, scale: int, compare: bool = True) -> Item:
     return item
 
 
-def _read(path: Path, item: Item) -> Array | None:
+def _read(image: ImageFile, item: Item) -> Array | None:
     try:
-        return read_image_uint8(path)
+        return image.read_uint8()
     except ImageError as error:
         item.unreadable.append(str(error))
         return None
 
 
 def _compare(item: Item, pair: Pair, hr: Array, lr: Array | None, scale: int, compare: bool) -> None:
-    """Sizes, then colours, then how LR was made: each only where what comes before it is in order."""
+    """Check the sizes, then the colours, then how LR was made. Each check needs those before it to pass."""
     try:
         hr = mod_crop(hr, scale)
         if lr is None:
             return
         (height, width), (lr_height, lr_width) = hr.shape[:2], lr.shape[:2]
         item.ratio = width / lr_width if width * lr_height == height * lr_width else None
-        check_sizes(pair, (width, height), (lr_width, lr_height), scale)
+        pair.check_sizes((width, height), (lr_width, lr_height), scale)
     except ValueError as error:
         item.mismatch = str(error)
         return
@@ -156,7 +150,7 @@ def _compare(item: Item, pair: Pair, hr: Array, lr: Array | None, scale: int, co
         expected = imresize(hr, 1 / scale)
         item.difference = _difference(lr, expected)
         if item.difference > OTHERWISE and _difference(lr[..., ::-1], expected) <= OTHERWISE:
-            item.channels, item.difference = f"{pair.lq} has red and blue exchanged", None
+            item.channels, item.difference = f"{pair.lq} has red and blue swapped", None
 
 
 def _difference(image: Array, other: Array) -> float:

@@ -9,7 +9,7 @@ import logging
 import statistics
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -25,15 +25,16 @@ from torch import Tensor
 
 from aesop.archs import build_network
 from aesop.archs.vgg import VGGFeatureExtractor
+from aesop.data.degradation.degrader import Degrader
 from aesop.data.loader import Batch, batches, to_device
-from aesop.data.realworld import Degrader
-from aesop.options.config import Config as TrainConfig
+from aesop.options.config import TrainConfig
 from aesop.system.device import algorithms, is_out_of_memory, pick_device, synchronise
 from aesop.system.distributed import World
-from aesop.training.acceleration import WARM_UP, accelerate
-from aesop.training.stages import Stage, build_stage
+from aesop.training.acceleration import accelerate
+from aesop.training.build_stage import build_stage
+from aesop.training.stage import Stage
 from aesop.training.step_timing import time_parts
-from aesop.training.train import training_images
+from aesop.training.training_images import training_images
 from aesop.weights.pretrained import has_pretrained
 from aesop.weights.save import save_weights
 
@@ -122,15 +123,7 @@ def with_stand_ins(
         save_weights(file, VGGFeatureExtractor(list(percep.layer_weights), percep.vgg_type).state_dict(), {})
         changes["train.perceptual_opt.vgg_path"] = str(file)
         replaced.append(f"train.perceptual_opt ({percep.vgg_type})")
-    for option, value in changes.items():
-        config = _with_option(config, option, value)
-    return config, replaced
-
-
-def _with_option(options: SomeOptions, path: str, value: Any) -> SomeOptions:
-    """A copy of the options in which the dotted path has another value."""
-    name, _, rest = path.partition(".")
-    return options.model_copy(update={name: _with_option(getattr(options, name), rest, value) if rest else value})
+    return config.derive(changes), replaced
 
 
 _logged = BufferingHandler(capacity=10_000)
@@ -159,11 +152,11 @@ def _measure(config: TrainConfig, seconds: float, with_parts: bool) -> Estimate:
     batch, workers, least = crops.batch_size_per_gpu, crops.num_worker_per_gpu, config.train.accumulate
     before = _peak_memory(device, graphs)
     stage = build_stage(config, World(device=device))
-    accelerate(stage, config.channels_last, config.compile, graphs)
+    step = accelerate(stage, config.channels_last, config.compile, graphs)
     last = config.train.total_iter + 10_000
     with batches(training_images(config), crops, 1, last, pin_memory=device.type == "cuda") as source:
         loading = _loading_time(source, workers, seconds / 10)
-        steps = _Steps(config, stage, source)
+        steps = _Steps(config, stage, step, source)
         steps.warm_up(least)
         first = steps.time_one(least)  # one image in each part of the batch
         # A CPU may take minutes for a whole batch, and its time is about proportional to the number of images.
@@ -192,10 +185,10 @@ def _measure(config: TrainConfig, seconds: float, with_parts: bool) -> Estimate:
 class _Steps:
     """Steps of the training on the first images of each batch."""
 
-    def __init__(self, config: TrainConfig, stage: Stage, source: Iterator[Batch]):
-        self.config, self.stage, self.source, self.device = config, stage, source, stage.world.device
+    def __init__(self, config: TrainConfig, stage: Stage, step: Callable[..., object], source: Iterator[Batch]):
+        self.config, self.step, self.source, self.device = config, step, source, stage.world.device
         # The pool of degraded pairs costs little, and takes only whole batches.
-        self.degrader = Degrader(_with_option(config, "degradation.queue_size", 0), 0) if config.degradation else None
+        self.degrader = Degrader(config.derive({"degradation.queue_size": 0}), 0) if config.degradation else None
         self.count = 0
 
     def images(self, count: int) -> tuple[Tensor, Tensor]:
@@ -209,14 +202,15 @@ class _Steps:
         self.count += 1
         # The last iterations represent the others: no network is frozen any more, and D has had its first iterations.
         iteration = self.config.train.total_iter - self.count % self.config.train.net_d_iters
-        self.stage.step(*self.images(count), iteration)
+        self.step(*self.images(count), iteration)
         synchronise(self.device)
         return time.perf_counter() - begun
 
     def warm_up(self, count: int) -> None:
         """Make the steps that compile or record for this number of images."""
-        records = self.config.cuda_graphs and self.device.type == "cuda"
-        for _ in range((WARM_UP + 1) * self.config.train.net_d_iters if records else int(self.config.compile)):
+        # CUDA graphs are recorded after a step that compiles and one that warms up.
+        graphs = self.config.cuda_graphs and self.device.type == "cuda"
+        for _ in range(3 * self.config.train.net_d_iters if graphs else int(self.config.compile)):
             self.time_one(count)
 
 

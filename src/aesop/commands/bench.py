@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aesop.check.time_and_memory import estimate
-from aesop.options.config import Config as TrainConfig
+from aesop.options.config import TrainConfig
 from aesop.system.device import pick_device
 from aesop.system.files import replacing
 from aesop.system.wording import readable

@@ -3,11 +3,12 @@
 import json
 from pathlib import Path
 
+from aesop.archs.rrdbnet import RRDBNET_NAMES
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import build_described, fit
 from aesop.weights.read import METADATA_KEY, read_state_dict
 from aesop.weights.save import save_pth, save_weights
-from aesop.weights.tensor_names import RRDBNET_NAMES, published_names
+from aesop.weights.tensor_names import published_names
 
 # The weights in a state folder, by BasicSR's keys.
 STATE_FILES = {"params": "net_g.safetensors", "params_ema": "net_g_ema.safetensors"}

@@ -24,15 +24,14 @@ from rich.progress import track
 from rich.text import Text
 
 import aesop
-from aesop.check.dry_run import missing_roots, preflight, preflight_test
+from aesop.check.dry_run import dry_run_test, dry_run_training, missing_roots
 from aesop.check.image_audit import OTHERWISE, Audit, Item, audit
 from aesop.check.time_and_memory import Estimate, estimate
-from aesop.commands.pipeline import plan
 from aesop.metrics import METRICS
-from aesop.options.config import Config
-from aesop.options.config import Config as TrainConfig
+from aesop.options.config import TestConfig, TrainConfig
 from aesop.options.datasets import PairedDataset, TrainDataset
 from aesop.options.error_messages import ConfigError
+from aesop.options.pipeline import plan
 from aesop.options.read import load_config
 from aesop.options.yaml_file import read_yaml
 from aesop.system.device import memory_of, pick_device, reason_against_bf16, usable_cores
@@ -40,14 +39,13 @@ from aesop.system.files import replacing
 from aesop.system.wording import duration, first_few, readable
 from aesop.training.checkpoint import states
 from aesop.training.out_of_memory import less_memory
-from aesop.training.train import final_model
 from aesop.weights.errors import WeightsNotFound
 from aesop.weights.pretrained import find_file
 
 Mark = Literal["ok", "advice", "fault"]
 Source = tuple[Path, list[str]]
 """Option file and overrides."""
-Steps = Mapping[str, Config | Path]
+Steps = Mapping[str, TrainConfig | TestConfig | Path]
 """The stages of an option file, or its test. A stage that is given as weights is their file."""
 COLOURS = {"ok": "green", "advice": "yellow", "fault": "bold red"}
 SAMPLE = 200  # images per data set with --quick
@@ -143,11 +141,7 @@ def _read(file: Path, overrides: list[str]) -> tuple[Steps, list[str]]:
     if isinstance(read_yaml(file)[0].get("stages"), Mapping):
         return plan(file, overrides), []
     config, notes = load_config(file, overrides)
-    return {config.stage if _is_training(config) else "test": config}, notes
-
-
-def _is_training(step: Config | Path) -> bool:
-    return isinstance(step, TrainConfig) and step.train is not None
+    return {config.stage if isinstance(config, TrainConfig) else "test": config}, notes
 
 
 def environment() -> Iterator[Finding]:
@@ -208,21 +202,22 @@ def configuration(steps: Steps, part: str) -> Iterator[Finding]:
         if isinstance(step, Path):
             yield Finding("ok", part, f"{name}weights", f"{step}, instead of a training")
             continue
-        is_training = _is_training(step)
-        lines, faults = preflight(step, made, images=False) if is_training else preflight_test(step, images=False)
+        if isinstance(step, TrainConfig):
+            lines, faults = dry_run_training(step, made, images=False)
+            made.append(step.final_model)
+        else:
+            lines, faults = dry_run_test(step, images=False)
         for line in lines:
             about, colon, text = line.strip().partition(": ")
             if colon and not text.endswith("(MISSING)"):
                 yield Finding("ok", part, about if about == "device" else f"{name}{about}", text)
         yield from (Finding("fault", part, f"{name}options", fault.partition(" Looked at:")[0]) for fault in faults)
-        if is_training:
-            made.append(final_model(step))
     config = next((step for step in steps.values() if not isinstance(step, Path)), None)
     if config is None:
         return
-    folder = config.run_folder if _is_training(config) else config.results_folder
+    folder = config.run_folder if isinstance(config, TrainConfig) else config.results_folder
     yield output_folder(folder if len(steps) == 1 else folder.parent, part)
-    if len(steps) == 1 and _is_training(config) and states(folder / "state"):
+    if len(steps) == 1 and isinstance(config, TrainConfig) and states(folder / "state"):
         remedy = "--resume continues it; to start again, choose another name"
         yield judged(part, "former run", f"{folder} holds a run with checkpoints", remedy)
 
@@ -246,8 +241,9 @@ def data(steps: Steps, at_most: int | None = None) -> Iterator[Finding]:
     """Faults in the files of every data set, and images that are both trained and measured on."""
     parts: dict[str, str] = {}  # data sets that stages share are checked once: what identifies one -> its name
     audits: dict[str, Audit] = {}
-    for stage, config in steps.items():
-        for section, options in () if isinstance(config, Path) else _sections(config):
+    configs = {stage: step for stage, step in steps.items() if not isinstance(step, Path)}
+    for stage, config in configs.items():
+        for section, options in _sections(config):
             compare = config.degradation is None
             identity = f"{section} {options.model_dump(include=FILES)} {config.scale} {compare}"
             name = f"datasets.{section}"
@@ -255,7 +251,7 @@ def data(steps: Steps, at_most: int | None = None) -> Iterator[Finding]:
             if identity not in parts:
                 parts[identity] = part
                 # A training does not read the test sets of its option file.
-                mark: Mark = "advice" if section.startswith("test") and _is_training(config) else "fault"
+                mark: Mark = "advice" if section.startswith("test") and isinstance(config, TrainConfig) else "fault"
                 if missing := missing_roots(section, options):
                     yield from (Finding(mark, part, "folder", text) for text in missing)
                     continue
@@ -274,8 +270,8 @@ def data(steps: Steps, at_most: int | None = None) -> Iterator[Finding]:
             yield listed("fault", part, "in training", text, shared)
 
 
-def _sections(config: Config) -> Iterator[tuple[str, PairedDataset]]:
-    if _is_training(config):
+def _sections(config: TrainConfig | TestConfig) -> Iterator[tuple[str, PairedDataset]]:
+    if isinstance(config, TrainConfig):
         yield "train", config.datasets.train
     yield from (config.datasets.measured("val") | config.datasets.measured("test")).items()
 
@@ -285,7 +281,7 @@ def _progress(part: str, items: Iterable[Item], total: int) -> Iterable[Item]:
     return track(items, part, total, console=console, transient=True, disable=not console.is_terminal)
 
 
-def images(part: str, config: Config, options: PairedDataset, looked: Audit) -> Iterator[Finding]:
+def images(part: str, config: TrainConfig | TestConfig, options: PairedDataset, looked: Audit) -> Iterator[Finding]:
     """Images that are broken, have no partner, do not fit, or occur twice."""
     items, count, scale = looked.items, len(looked.items), config.scale
     sample = f"{count} of {looked.found} images" if count < looked.found else _count(count, "image")
@@ -348,9 +344,9 @@ def durations(steps: Steps, faults: Sequence[Finding] = ()) -> Iterator[Finding]
         yield Finding("advice", "estimate", "run", "skipped because of the faults in the training images")
         return
     encoder_stage = steps.get("autoencoder")
-    autoencoder = encoder_stage.network_g.model_dump(mode="json") if isinstance(encoder_stage, Config) else None
+    autoencoder = encoder_stage.network_g.model_dump(mode="json") if isinstance(encoder_stage, TrainConfig) else None
     for stage, config in steps.items():
-        if isinstance(config, Path) or not _is_training(config):
+        if isinstance(config, Path) or not isinstance(config, TrainConfig):
             continue
         part = f"estimate of the {stage} stage"
         try:
@@ -378,7 +374,7 @@ def cost(part: str, config: TrainConfig, measured: Estimate) -> Iterator[Finding
         f"validation ({measured.seconds:.3g} s for {crops.batch_size_per_gpu} images on {device}{scaled})"
     )
     remedy = "use a GPU, or a smaller network and crop (configs/pipeline_compact.yml)"
-    figures = asdict(measured) | {"seconds": measured.seconds, "waiting": measured.waiting, "whole": whole}
+    figures: dict[str, Any] = asdict(measured) | {"seconds": measured.seconds, "waiting": measured.waiting, "whole": whole}
     yield judged(part, "time", text, remedy if device.type == "cpu" and whole > LONG else None, **figures)
 
     cores, workers = usable_cores(), measured.workers

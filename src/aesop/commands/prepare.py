@@ -1,7 +1,7 @@
-"""`aesop prepare`: what is done once to a set of photographs so that a training reads them faster."""
+"""`aesop prepare`: converting images once, so that trainings read them faster."""
 
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,21 +9,22 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from aesop.check.image_audit import usable_cores
 from aesop.images.errors import ImageError
-from aesop.images.listing import list_images
+from aesop.images.listing import by_name, list_images
 from aesop.images.pack import CHANNELS, write
-from aesop.images.read import image_size, read_image_uint8
+from aesop.images.read import ImageFile
+from aesop.system.device import usable_cores
+from aesop.system.wording import first_few
 
 
 def pack(inputs: Sequence[Path], output: Path, overwrite: bool, console: Console) -> None:
-    """Decode all images of folders into the pack `output` (see data.pack), in the order a training would list them.
+    """Decode all images of folders into a pack (see images/pack.py), in the order in which they are listed.
 
-    Of one folder the images' names are those below it; of several they begin with the folder's name.
+    The images are named by their paths below the folder. Of several folders the names begin with the folder's name.
 
     Raises:
-        ValueError: another ending than .pack, an output that exists, folders without images, two images of one name,
-            images that cannot be read (all whose headers are wrong are counted), or too little space on the disk.
+        ValueError: the output does not end in .pack or exists, a folder is unusable, two images share a name, images cannot
+            be read, or the disk is too full.
     """
     if output.suffix != ".pack":
         raise ValueError(f"--output: a pack's name ends in .pack, found {output}")
@@ -31,57 +32,45 @@ def pack(inputs: Sequence[Path], output: Path, overwrite: bool, console: Console
         raise ValueError(f"--output: {output} is a folder; a pack is a file")
     if output.exists() and not overwrite:
         raise ValueError(f"{output} exists: choose another name, or replace it with --overwrite")
-    files = _find(inputs)
-    needed = _bytes_needed(list(files.values()))
+    images = by_name(
+        (f"{folder.absolute().name}/{image.name}" if len(inputs) > 1 else image.name, image)
+        for folder in inputs
+        for image in list_images(folder)
+    )
+    needed = _bytes_needed([*images.values()])
     place = next(parent for parent in output.absolute().parents if parent.exists())
     if (free := shutil.disk_usage(place).free) < needed:
         raise ValueError(
-            f"{len(files)} decoded images take {needed / 1e9:.1f} GB, {place} has {free / 1e9:.1f} GB free: make room, or "
-            "give another place with --output"
+            f"{len(images)} decoded images take {needed / 1e9:.1f} GB, but {place} has {free / 1e9:.1f} GB free: free "
+            "space, or choose another place with --output"
         )
-
-    def decoded() -> Generator[tuple[str, np.ndarray]]:
-        names, cores = list(files), usable_cores()
-        with ThreadPoolExecutor(cores) as threads:
-            # A few at a time: decoding is faster than many a disk.
-            for start in range(0, len(names), cores):
-                part = names[start : start + cores]
-                yield from zip(part, threads.map(read_image_uint8, [files[name] for name in part]), strict=True)
-
-    write(output, track(decoded(), "packing", len(files), console=console, disable=not console.is_terminal))
+    write(output, track(_decoded(images), "packing", len(images), console=console, disable=not console.is_terminal))
     console.print(
-        f"{len(files)} images, {output.stat().st_size / 1e9:.2f} GB: {output}. To train on it: "
+        f"{len(images)} images, {output.stat().st_size / 1e9:.2f} GB: {output}. To train on it: "
         f"datasets.train.dataroot_gt={output}",
         markup=False,
         highlight=False,
     )
 
 
-def _find(folders: Sequence[Path]) -> dict[str, Path]:
-    """Name in the pack -> file."""
-    found: dict[str, Path] = {}
-    for folder in folders:
-        for path in list_images(folder):
-            relative = path.relative_to(folder)
-            name = (relative if len(folders) == 1 else folder.absolute().name / relative).as_posix()
-            if name in found:
-                raise ValueError(f"{path} and {found[name]} would both be named {name!r} in the pack: rename one folder")
-            found[name] = path
-    return found
+def _decoded(images: Mapping[str, ImageFile]) -> Generator[tuple[str, np.ndarray]]:
+    names, cores = list(images), usable_cores()
+    with ThreadPoolExecutor(cores) as threads:
+        # In small parts: decoding may be faster than writing, and what waits is kept in memory.
+        for start in range(0, len(names), cores):
+            part = names[start : start + cores]
+            yield from zip(part, threads.map(lambda name: images[name].read_uint8(), part), strict=True)
 
 
-def _bytes_needed(files: Sequence[Path]) -> int:
-    """Of the decoded images, from their headers."""
+def _bytes_needed(images: Sequence[ImageFile]) -> int:
+    """Return the size of the decoded images, from their headers."""
     total, faults = 0, []
-    for path in files:
+    for image in images:
         try:
-            width, height = image_size(path)
+            width, height = image.size()
             total += width * height * CHANNELS
         except ImageError as error:
-            faults.append(str(error))
+            faults.append(error)
     if faults:
-        raise ImageError(
-            f"{len(faults)} of {len(files)} images cannot be read: {'; '.join(faults[:3])}{'; ...' if faults[3:] else ''}. "
-            "Repair or remove them"
-        )
+        raise ImageError(f"{len(faults)} of {len(images)} images cannot be read: {first_few(faults)}. Repair or remove them")
     return total

@@ -1,161 +1,175 @@
-"""Finding the HR and LR files of a data set."""
+"""Finding the HR and LR images of a dataset, and reading a pair.
+
+The functions raise ImageError, naming the option, if a folder is missing or holds no image, if two images share a name, or
+if HR images have no LR image.
+"""
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+import numpy as np
 
 from aesop.images.errors import ImageError
-from aesop.images.listing import list_images
+from aesop.images.listing import by_name, list_images
+from aesop.images.read import ImageFile
+from aesop.images.resize import mod_crop
 from aesop.options.datasets import PairedDataset, TrainDataset
+from aesop.system.wording import first_few
+
+Array = np.ndarray
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One HR file, its LR file (None: LR is made from HR) and its name below the dataset's folder, without suffix."""
+    """An HR image, its LR image (None: LR is made from HR), and its name below the dataset's folder, without suffix."""
 
-    gt: Path
-    lq: Path | None
+    gt: ImageFile
+    lq: ImageFile | None
     name: str
 
     @property
-    def source(self) -> Path:
-        """The file to name to the user."""
+    def source(self) -> ImageFile:
+        """The image to name in messages."""
         return self.gt
+
+    def read(self, scale: int) -> tuple[Array, Array | None]:
+        """Read (HR, LR or None), uint8 (H, W, 3). HR is cut to multiples of `scale`."""
+        hr = self.gt.read_uint8()
+        if min(hr.shape[:2]) < scale:
+            raise ImageError(f"{self.gt} ({hr.shape[1]}x{hr.shape[0]}) is too small for scale {scale}: leave it out")
+        hr = mod_crop(hr, scale)
+        if self.lq is None:
+            return hr, None
+        lr = self.lq.read_uint8()
+        self.check_sizes((hr.shape[1], hr.shape[0]), (lr.shape[1], lr.shape[0]), scale)
+        return hr, lr
+
+    def check_sizes(self, gt: tuple[int, int], lq: tuple[int, int], scale: int) -> None:
+        """Raise ImageError unless HR (width, height), cut to multiples of `scale`, is `scale` times LR."""
+        width, height = (side - side % scale for side in gt)
+        if (width, height) != (lq[0] * scale, lq[1] * scale):
+            raise ImageError(
+                f"{self.gt} ({width}x{height} after cutting to multiples of {scale}) is not {scale} times {self.lq} "
+                f"({lq[0]}x{lq[1]}): wrong partner or wrong scale"
+            )
 
 
 @dataclass(frozen=True)
 class Single:
-    """One file, the network's input, without HR; and its name below the dataset's folder, without suffix."""
+    """An image without HR, the network's input, and its name below the dataset's folder, without suffix."""
 
-    lq: Path
+    lq: ImageFile
     name: str
     gt: None = None
 
     @property
-    def source(self) -> Path:
-        """The file to name to the user."""
+    def source(self) -> ImageFile:
+        """The image to name in messages."""
         return self.lq
 
 
 def find_singles(options: PairedDataset, section: str) -> list[Single]:
-    """Every image of a SingleImageDataset.
-
-    Raises:
-        ValueError: no folder given, a folder that does not exist or holds no image, or two images of one name.
-    """
-    if not options.dataroot_lq:
-        raise ValueError(f"datasets.{section}.dataroot_lq: give the folder of images")
-    roots = _as_list(options.dataroot_lq)
-    files = [(root, path) for root in roots for path in _list(root, f"datasets.{section}.dataroot_lq")]
-    singles = [Single(path, _name(path.relative_to(root).with_suffix(""), root, roots)) for root, path in files]
-    _check_names([single.name for single in singles], section)
+    """Find all images of a SingleImageDataset."""
+    roots = _roots(options.dataroot_lq, f"datasets.{section}.dataroot_lq", "images")
+    listed = [(root, image) for root in roots for image in _list(root, f"datasets.{section}.dataroot_lq")]
+    singles = [Single(image, _name(image, root, len(roots))) for root, image in listed]
+    _check_names(singles, section)
     return singles
 
 
 def find_pairs(options: PairedDataset, section: str) -> list[Pair]:
-    """Every HR image of a dataset with its LR partner.
-
-    Raises:
-        ValueError: as match_files; HR images without partner (all are counted, the first few named).
-    """
-    pairs, missing, _ = match_files(options, section)
+    """Find all HR images of a dataset, each with its LR image."""
+    pairs, missing, _ = match_images(options, section)
     if missing:
-        raise ValueError(
+        raise ImageError(
             f"datasets.{section}: {len(missing)} of {len(pairs)} HR images have no LR image named "
-            f"{options.filename_tmpl!r}; set filename_tmpl, or leave dataroot_lq out to have LR made from HR. "
-            f"The first: " + "; ".join(missing[:3])
+            f"{options.filename_tmpl!r}: {first_few(missing)}. Set filename_tmpl, or leave out "
+            "dataroot_lq to have LR made from HR"
         )
     return pairs
 
 
-def match_files(options: PairedDataset, section: str) -> tuple[list[Pair], list[str], list[Path]]:
-    """Every HR image with the LR file of its name; a sentence for each that has none; LR files that no HR image names.
+def find_training_pairs(options: TrainDataset) -> list[Pair]:
+    """Find the pairs of datasets.train: all of them, or those that `meta_info` lists."""
+    return select_listed(find_pairs(options, "train"), options.meta_info)
 
-    Raises:
-        ValueError: no folder given, a folder that does not exist or holds no image, or two images of one name.
+
+def match_images(options: PairedDataset, section: str) -> tuple[list[Pair], list[str], list[ImageFile]]:
+    """Match HR and LR images by name.
+
+    Returns:
+        All HR images, with or without an LR image; a sentence for each HR image without one; the LR images without HR.
     """
-    if not options.dataroot_gt:
-        raise ValueError(f"datasets.{section}.dataroot_gt: give the folder of HR images")
-    roots_gt = _as_list(options.dataroot_gt)
-    roots_lq: Sequence[str | None] = _as_list(options.dataroot_lq) if options.dataroot_lq else [None] * len(roots_gt)
+    roots_gt = _roots(options.dataroot_gt, f"datasets.{section}.dataroot_gt", "HR images")
+    roots_lq: list[str | None] = [None] * len(roots_gt)
+    if options.dataroot_lq:
+        roots_lq = [*_roots(options.dataroot_lq, f"datasets.{section}.dataroot_lq", "LR images")]
     if len(roots_lq) != len(roots_gt):
-        raise ValueError(f"datasets.{section}: dataroot_gt and dataroot_lq must name equally many folders")
+        raise ImageError(f"datasets.{section}: dataroot_gt and dataroot_lq must name the same number of folders")
     pairs, missing, unused = [], [], []
     for root_gt, root_lq in zip(roots_gt, roots_lq, strict=True):
         partners = {}
         if root_lq is not None:
-            lq_files = _list(root_lq, f"datasets.{section}.dataroot_lq")
-            partners = {path.relative_to(root_lq).with_suffix("").as_posix(): path for path in lq_files}
+            partners = {image.stem: image for image in _list(root_lq, f"datasets.{section}.dataroot_lq")}
         taken = set()
-        for path in _list(root_gt, f"datasets.{section}.dataroot_gt"):
-            relative = path.relative_to(root_gt).with_suffix("")
-            partner = partners.get((relative.parent / options.filename_tmpl.format(relative.name)).as_posix())
+        for image in _list(root_gt, f"datasets.{section}.dataroot_gt"):
+            stem = PurePosixPath(image.stem)
+            partner_name = (stem.parent / options.filename_tmpl.format(stem.name)).as_posix()
+            partner = partners.get(partner_name)
             if root_lq is not None and partner is None:
-                missing.append(f"{path} has no partner in {root_lq}")
-            taken.add(partner)
-            pairs.append(Pair(path, partner, _name(relative, root_gt, roots_gt)))
-        unused += [path for path in partners.values() if path not in taken]
-    _check_names([pair.name for pair in pairs], section)
+                missing.append(f"{image} has no partner in {root_lq}")
+            taken.add(partner_name)
+            pairs.append(Pair(image, partner, _name(image, root_gt, len(roots_gt))))
+        unused += [image for name, image in partners.items() if name not in taken]
+    _check_names(pairs, section)
     return pairs, missing, unused
 
 
-def _name(relative: Path, root: str, roots: Sequence[str]) -> str:
-    """Results are saved under it; several folders may hold files of one name."""
-    return (relative if len(roots) == 1 else Path(Path(root).name) / relative).as_posix()
+def select_listed(pairs: list[Pair], meta_info: str | None) -> list[Pair]:
+    """Select the pairs whose HR file a list names, in the list's order; all pairs without a list.
 
-
-def _check_names(names: list[str], section: str) -> None:
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"datasets.{section}: two images are both named {twice!r}; rename one, or its folder")
-
-
-def find_training_pairs(options: TrainDataset) -> list[Pair]:
-    """`find_pairs`, or those of them that `meta_info` names: a list of files below dataroot_gt, ` (size)` behind or not.
-
-    Raises:
-        ValueError: as find_pairs; no such list, an empty one, or names of no file (counted, the first named).
+    Args:
+        meta_info: a file with one name below dataroot_gt per line, with or without BasicSR's ` (size)` after it.
     """
-    pairs = find_pairs(options, "train")
-    if options.meta_info is None:
+    if meta_info is None:
         return pairs
     try:
-        lines = Path(options.meta_info).expanduser().read_text(encoding="utf-8").splitlines()
+        lines = Path(meta_info).expanduser().read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ImageError(f"datasets.train.meta_info: {options.meta_info} cannot be read ({error})") from error
-    roots = _as_list(options.dataroot_gt or [])
-    by_name = {
-        pair.gt.relative_to(root).as_posix(): pair for pair in pairs for root in roots if pair.gt.is_relative_to(root)
-    }
+        raise ImageError(f"datasets.train.meta_info: {meta_info} cannot be read ({error})") from error
     names = [name for name in (line.split(" (")[0].strip() for line in lines) if name]
-    unknown = [name for name in names if name not in by_name]
     if not names:
-        raise ImageError(f"datasets.train.meta_info: {options.meta_info} names no image")
-    if unknown:
+        raise ImageError(f"datasets.train.meta_info: {meta_info} names no image")
+    known = {pair.gt.name: pair for pair in pairs}
+    if unknown := [name for name in names if name not in known]:
         raise ImageError(
-            f"datasets.train.meta_info: of {len(names)} names in {options.meta_info} {len(unknown)} are no image below "
-            f"dataroot_gt: {', '.join(unknown[:3])}"
+            f"datasets.train.meta_info: {len(unknown)} of {len(names)} names in {meta_info} are not images below "
+            f"dataroot_gt: {first_few(unknown)}"
         )
-    return [by_name[name] for name in names]
+    return [known[name] for name in names]
 
 
-def _as_list(value: str | list[str]) -> list[str]:
-    return [os.path.expanduser(item) for item in ([value] if isinstance(value, str) else value)]
+def _roots(given: str | list[str] | None, option: str, kind: str) -> list[str]:
+    if not given:
+        raise ImageError(f"{option}: give the folder of {kind}")
+    return [os.path.expanduser(root) for root in ([given] if isinstance(given, str) else given)]
 
 
-def _list(folder: str, option: str) -> list[Path]:
+def _list(root: str, option: str) -> list[ImageFile]:
     try:
-        return list_images(folder)
+        return list_images(root)
     except ImageError as error:
         raise ImageError(f"{option}: {error}") from error
 
 
-def check_sizes(pair: Pair, gt: tuple[int, int], lq: tuple[int, int], scale: int) -> None:
-    """Raise ImageError unless HR (width, height), cut to multiples of scale, is `scale` times LR."""
-    width, height = (side - side % scale for side in gt)
-    if (width, height) != (lq[0] * scale, lq[1] * scale):
-        raise ImageError(
-            f"{pair.gt} ({width}x{height} after cutting to multiples of {scale}) is not {scale} times {pair.lq} "
-            f"({lq[0]}x{lq[1]}): wrong partner or wrong scale"
-        )
+def _name(image: ImageFile, root: str, roots: int) -> str:
+    """Return the name that results are saved under. Of several folders it begins with the folder's name."""
+    return image.stem if roots == 1 else f"{Path(root).name}/{image.stem}"
+
+
+def _check_names(found: list[Pair] | list[Single], section: str) -> None:
+    try:
+        by_name((item.name, item.source) for item in found)
+    except ImageError as error:
+        raise ImageError(f"datasets.{section}: {error}") from error

@@ -1,4 +1,4 @@
-"""Batches of a training run: step i of N processes holds the same samples whoever loads them."""
+"""Loader processes that deliver the batches of a training in order. See sampler.py for which samples these are."""
 
 import logging
 import multiprocessing
@@ -16,24 +16,12 @@ from aesop.data.sampler import StepSampler
 from aesop.options.datasets import TrainDataset
 
 log = logging.getLogger("aesop")
-
-
-def _start_worker(_: int) -> None:
-    # Many loaders share the cores; each one's own threads would only get in the way.
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
-    # A signal goes to the whole group; the main process decides what happens, and the loaders leave when it tells them to.
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-
-
 Batch = dict[str, Tensor]
 MOST_DEATHS = 5
 
 
 class LoaderDied(ChildProcessError):
-    """The system ended loader processes again and again."""
+    """The system ended loader processes more than `MOST_DEATHS` times."""
 
 
 def batches(
@@ -45,13 +33,13 @@ def batches(
     world_size: int = 1,
     pin_memory: bool = False,
 ) -> AbstractContextManager[Iterator[Batch]]:
-    """Batches of the dataset's samples for iterations first..last. The loader processes end with the context.
+    """Load the batches of iterations first..last. Leaving the context ends the loader processes.
 
-    A loader process that the system ends (as it does when memory runs out) costs nothing: the loaders start again at the
-    batch that is due, and the samples are the same.
+    If the system ends a loader process, as it does when memory runs out, the loaders restart at the next batch with the same
+    samples.
 
     Raises:
-        LoaderDied: the sixth time.
+        LoaderDied: the loaders died more than `MOST_DEATHS` times.
     """
 
     def generate() -> Generator[Batch]:
@@ -73,26 +61,36 @@ def batches(
                 return
             except _Killed as error:
                 text = (
-                    f"a loader process was ended by the system before iteration {due}, as happens when memory runs out; "
-                    f"fewer datasets.train.num_worker_per_gpu (now {options.num_worker_per_gpu}) or smaller images need less"
+                    f"a loader process was ended by the system before iteration {due}, as happens when memory runs out: "
+                    f"lower datasets.train.num_worker_per_gpu (now {options.num_worker_per_gpu}) or use smaller images"
                 )
                 if deaths == MOST_DEATHS:
                     raise LoaderDied(f"{text}. It happened {deaths + 1} times") from error
-                log.warning("%s; the loaders start again", text)
+                log.warning("%s. The loaders restart", text)
 
     return closing(generate())
 
 
+def _start_worker(_: int) -> None:
+    # Loader processes share the cores, so threads of their own would only slow them down.
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    # A signal reaches the whole process group. The main process handles it and ends the loaders itself.
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
 class _Killed(Exception):
-    """A loader process ended by a signal, or could not be started."""
+    """A loader process was ended by a signal, or could not be started."""
 
 
 @contextmanager
 def _started(loader: DataLoader) -> Generator[Iterator[Batch]]:
-    """The loader's iterator; its processes are gone when the context is left.
+    """Yield the loader's iterator and end its processes when the context is left.
 
     Raises:
-        _Killed: in place of whatever came of a loader process that the system ended.
+        _Killed: in place of any error that a killed loader process causes.
     """
     others, child_ends = set(multiprocessing.active_children()), getattr(signal, "SIGCHLD", None)
     former = signal.getsignal(child_ends) if child_ends is not None else None
@@ -105,20 +103,20 @@ def _started(loader: DataLoader) -> Generator[Iterator[Batch]]:
         finally:
             workers = set(multiprocessing.active_children()) - others
             if child_ends is not None and former is not None and signal.getsignal(child_ends) != former:
-                # PyTorch's handler raises wherever the main program is, in the middle of a step too; without it a dead
-                # loader process is noticed when its batch is asked for.
+                # PyTorch's handler raises anywhere in the main program, even in the middle of a step. Without it a dead
+                # loader process is noticed when its batch is due.
                 signal.signal(child_ends, former)
         yield iterator
     except Exception as error:
-        # PyTorch reports one that was killed in several ways; what became of the processes is certain.
+        # PyTorch reports a killed loader process in several ways. The exit codes are reliable.
         if workers:
             wait([worker.sentinel for worker in workers], timeout=1)
         if any((worker.exitcode or 0) < 0 for worker in workers):
             raise _Killed from error
         raise
     finally:
-        # PyTorch ends them when the iterator is collected. An exception's traceback may hold it until Python exits, where
-        # multiprocessing sends them the SIGTERM that they ignore, and waits for ever.
+        # PyTorch ends the processes when the iterator is collected. A traceback may keep the iterator until Python exits,
+        # where multiprocessing sends SIGTERM, which they ignore, and waits for ever.
         if workers and iterator is not None:
             iterator._shutdown_workers()  # ty: ignore[missing-attribute]
         for worker in workers:
@@ -127,6 +125,6 @@ def _started(loader: DataLoader) -> Generator[Iterator[Batch]]:
 
 
 def to_device(batch: Tensor, device: torch.device) -> Tensor:
-    """uint8 images to the device, where they become floats in [0, 1]: a quarter of the bytes to move."""
-    # Only from pinned memory, which is used for CUDA, can a copy go on beside the computation.
+    """Move uint8 images to the device and convert them there to floats in [0, 1], which moves a quarter of the bytes."""
+    # CUDA batches come from pinned memory, so the copy can overlap with computation.
     return batch.to(device, non_blocking=device.type == "cuda").float().div_(255)

@@ -1,99 +1,155 @@
-"""The methods that a test compares: the tested network, other weights, bicubic."""
+"""The methods that a test compares: bicubic interpolation, other models, the tested network."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
+from torch import nn
 
-from aesop.images.resize import imresize
+from aesop.archs import AutoEncoder, AutoEncoderOptions, build_network
+from aesop.images.resize import imresize, mod_crop
+from aesop.images.tensors import to_array, to_tensor
 from aesop.inference.tiling import upscale_image
-from aesop.options.config import Config
-from aesop.options.networks import AutoEncoderOptions
-from aesop.weights.errors import naming
-from aesop.weights.load import load_generator
+from aesop.options.config import TestConfig
+from aesop.system.device import autocast, is_out_of_memory
+from aesop.weights.errors import option_context
+from aesop.weights.load import load_generator, load_into
+from aesop.weights.read import read_state_dict
 
-# (LR image, HR image or None) -> SR image, all uint8 (H, W, 3).
-Answer = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
-Best = Literal["max", "min"]
+Predictor = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
+"""(LR, HR or None) -> SR, all uint8 (H, W, 3). An auto-encoder estimates SR from HR, every other method from LR."""
 BICUBIC = "Bicubic"
-# What the page calls the images that are no method's; a weight file of such a name gets another.
-_TAKEN = ("LR", "Input", BICUBIC, "HR")
+# Labels of images on the page; a method is never called like one of them.
+_RESERVED_NAMES = ("LR", "Input", BICUBIC, "HR")
 
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the comparison; `weights` is its file as given, None for bicubic."""
+    """One row of the comparison."""
 
     name: str
-    answer: Answer
+    predict: Predictor
     weights: str | None = None
+    """The weight file as given; None for bicubic."""
     tested: bool = False
 
-    def place(self, section: str) -> str:
-        """What its table and its folder of images are called; the tested network's bear the section's name alone."""
+    def result_name(self, section: str) -> str:
+        """Name of its CSV file and image folder for a test set; for the tested network that is the section's name alone."""
         return section if self.tested else f"{section}_{self.name}"
 
 
-def load_methods(config: Config, tested: Answer, device: torch.device) -> list[Method]:
-    """Bicubic and the models of `path.compare_with`, where they are asked for; the tested network last.
+def load_methods(config: TestConfig, device: torch.device) -> list[Method]:
+    """The tested network last; before it bicubic and the models of `path.compare_with`, if the options ask for any.
 
     Raises:
-        ValueError: naming the option and the file that is no generator or has another scale.
+        ValueError: naming the option and the file that is not a generator, does not fit, or has another scale.
     """
-    given = config.path.compare_with or []
-    others = [given] if isinstance(given, str) else given
+    file = config.path.pretrain_network_g
+    if not file:
+        raise ValueError("path.pretrain_network_g: give the weights to test")
+    compare_with = config.path.compare_with or []
+    others = [compare_with] if isinstance(compare_with, str) else compare_with
     is_generator = not isinstance(config.network_g, AutoEncoderOptions)
     if others and not is_generator:
-        raise ValueError("path.compare_with: network_g is an auto-encoder, which sees HR; only generators are compared")
-    assert config.path.pretrain_network_g is not None
-    name, *names = method_names([config.path.pretrain_network_g, *others])
-    methods = [Method(name, tested, config.path.pretrain_network_g, tested=True)]
+        raise ValueError("path.compare_with: network_g is an auto-encoder, which sees HR; only generators can be compared")
+
+    def predictor(net: nn.Module) -> Predictor:
+        net.eval().requires_grad_(False).to(device)
+        return partial(predict, net, scale=config.scale, device=device, precision=config.precision, tile=config.val.tile)
+
+    net = build_network(config.network_g.model_dump())
+    with option_context("path.pretrain_network_g"):
+        state, _ = read_state_dict(file, config.path.param_key_g)
+        load_into(net, state, file, config.path.strict_load_g)
+    name, *other_names = method_names([file, *others])
+    methods = [Method(name, predictor(net), file, tested=True)]
     if is_generator and (others or config.val.page):
-        models = [Method(n, _load_model(file, config, device), file) for n, file in zip(names, others, strict=True)]
-        methods = [Method(BICUBIC, lambda lq, _: imresize(lq, config.scale)), *models, *methods]
+        models = [
+            Method(other_name, predictor(_load_compared(other, config.scale)), other)
+            for other_name, other in zip(other_names, others, strict=True)
+        ]
+        methods = [bicubic(config.scale), *models, *methods]
     return methods
 
 
-def _load_model(file: str, config: Config, device: torch.device) -> Answer:
-    with naming("path.compare_with"):
-        model, info = load_generator(Path(file).expanduser())
-    if info.scale != config.scale:
-        raise ValueError(
-            f"path.compare_with: {file} enlarges {info.scale} times and the tested network {config.scale} times: "
-            "only models of one scale can be compared"
-        )
-    model.requires_grad_(False).to(device)
-    return lambda lq, _: upscale_image(
-        model, lq, config.scale, tile=config.val.tile, device=device, precision=config.precision
-    )
+def bicubic(scale: int) -> Method:
+    return Method(BICUBIC, lambda lq, gt: imresize(lq, scale))
+
+
+def predict(
+    net: nn.Module,
+    lq: np.ndarray,
+    gt: np.ndarray | None,
+    scale: int,
+    device: torch.device,
+    precision: str = "fp32",
+    tile: int = 0,
+) -> np.ndarray:
+    """SR of a generator from LR, or of an auto-encoder from HR; all uint8 (H, W, 3).
+
+    Without HR (`gt` None), `lq` is the auto-encoder's input; it is cropped to multiples of the scale.
+
+    Args:
+        tile: largest side, in LR pixels, of the tiles that a generator sees; 0, and for auto-encoders: whole images.
+
+    Raises:
+        MemoryError: an auto-encoder does not fit into memory with this image.
+    """
+    if not isinstance(net, AutoEncoder):
+        return upscale_image(net, lq, scale, tile=tile, device=device, precision=precision)
+    image = mod_crop(lq, scale) if gt is None else gt
+    try:
+        with torch.inference_mode(), autocast(device, precision):
+            return to_array(net(to_tensor(image)[None].to(device))[0].float().cpu())
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        height, width = image.shape[:2]
+        raise MemoryError(
+            f"out of memory on {device}: an auto-encoder sees whole images, and {width}x{height} is too large; measure "
+            "smaller ones, or set device=cpu"
+        ) from error
 
 
 def method_names(files: Sequence[str]) -> list[str]:
-    """One name per weight file: its stem. Before equal stems stands the nearest folder that tells them apart, else a
-    number behind; they differ in more than case, since files are named by them."""
+    """One name per weight file: its stem, preceded by the nearest folder that differs if several files have this stem.
+
+    A number is appended where this is not enough. Names differ in more than case, because files are named after them.
+    """
     paths = [Path(file).expanduser().absolute() for file in files]
     names: list[str] = []
     for index, path in enumerate(paths):
         namesakes = [p for k, p in enumerate(paths) if k != index and p.stem.casefold() == path.stem.casefold()]
-        folders = zip(path.parents, *(other.parents for other in namesakes), strict=False)
-        apart = (own.name for own, *theirs in folders if own.name not in {"", *(folder.name for folder in theirs)})
-        folder = next(apart, None) if namesakes else None
+        levels = zip(path.parents, *(other.parents for other in namesakes), strict=False)
+        differing = (own.name for own, *others in levels if own.name not in {"", *(folder.name for folder in others)})
+        folder = next(differing, None) if namesakes else None
         name = first = f"{folder}-{path.stem}" if folder else path.stem
         number = 2
-        while name.casefold() in {taken.casefold() for taken in (*_TAKEN, *names)}:
+        while name.casefold() in {taken.casefold() for taken in (*_RESERVED_NAMES, *names)}:
             name, number = f"{first}-{number}", number + 1
         names.append(name)
     return names
 
 
-def check_places(sections: Sequence[str], methods: Sequence[Method]) -> None:
-    """Raise ValueError when another method's results would be called as some others are."""
-    places = [method.place(section).casefold() for section in sections for method in methods]
-    if len(methods) > 1 and (twice := [place for place in places if places.count(place) > 1]):
+def check_result_names(sections: Sequence[str], methods: Sequence[Method]) -> None:
+    """Raise ValueError if two methods would write their results under the same name."""
+    names = [method.result_name(section).casefold() for section in sections for method in methods]
+    if len(methods) > 1 and (twice := [name for name in names if names.count(name) > 1]):
         raise ValueError(
-            f"path.compare_with: two results would be called {twice[0]}, after the set and the weight file: rename the "
+            f"path.compare_with: two results would be named {twice[0]}, after the test set and the weight file; rename the "
             "section below datasets, or the file"
         )
+
+
+def _load_compared(file: str, scale: int) -> nn.Module:
+    with option_context("path.compare_with"):
+        model, info = load_generator(Path(file).expanduser())
+    if info.scale != scale:
+        raise ValueError(
+            f"path.compare_with: {file} enlarges {info.scale} times and the tested network {scale} times; only models of "
+            "one scale can be compared"
+        )
+    return model

@@ -1,5 +1,5 @@
-"""The error that image files and folders raise."""
+"""The error that images and image folders raise."""
 
 
 class ImageError(ValueError):
-    """An image file or folder that cannot be used; the message names it and says what to do."""
+    """An unusable image, folder or store. The message names it and the next step."""

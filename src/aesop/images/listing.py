@@ -1,45 +1,41 @@
-"""Listing the images of a folder or store."""
+"""Finding images: in a folder with its sub-folders, in a .pack or .lmdb store, or named one by one."""
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
-from aesop.images import lmdb_store, pack
 from aesop.images.errors import ImageError
+from aesop.images.lmdb_store import list_lmdb
+from aesop.images.pack import is_pack, list_pack
+from aesop.images.read import ImageFile
 
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 
 
-def list_images(folder: str | os.PathLike) -> list[Path]:
-    """Every image below `folder`, sub-folders too, in natural order (`img2` before `img10`), without hidden files.
+def list_images(folder: str | os.PathLike) -> list[ImageFile]:
+    """List the images of a folder, its sub-folders included, or of a store.
 
-    A folder NAME.lmdb is read as BasicSR's LMDB layout (see lmdb_store), a file NAME.pack in the order it was packed (see
-    pack).
+    Hidden files and folders are left out. The order is natural (`img2` before `img10`), or that of packing in a pack. This
+    is the only place that looks at what kind of store a folder is; the images returned know how to read themselves.
+
+    Args:
+        folder: a folder, a file NAME.pack (see pack.py) or a folder NAME.lmdb (see lmdb_store.py).
 
     Raises:
-        ImageError: no such folder, a file instead of one, or no image in it; a store that cannot be used.
+        ImageError: the folder does not exist, is a file or holds no image, or the store is unusable.
     """
     folder = Path(folder)
-    if pack.is_pack(folder):
-        try:
-            return [folder / name for name in pack.list_names(folder)]
-        except OSError as error:
-            raise ImageError(f"{folder} cannot be read: {error.strerror}; check the path") from error
-        except pack.PackError as error:
-            raise ImageError(str(error)) from error
+    if is_pack(folder):
+        return [*list_pack(folder)]
     if not folder.exists():
         raise ImageError(f"image folder {folder} does not exist: check the path")
     if not folder.is_dir():
         raise ImageError(f"{folder} is a file: give the folder that holds the images")
     if folder.suffix == ".lmdb":
-        try:
-            return sorted(
-                (folder / name for name in lmdb_store.list_names(folder)), key=lambda path: _natural_key(str(path))
-            )
-        except lmdb_store.StoreError as error:
-            raise ImageError(str(error)) from error
+        return sorted(list_lmdb(folder), key=_natural_order)
     found = [
-        path
+        ImageFile(path, path.relative_to(folder).as_posix())
         for path in folder.rglob("*")
         if path.suffix.lower() in IMAGE_EXTENSIONS
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
@@ -47,10 +43,49 @@ def list_images(folder: str | os.PathLike) -> list[Path]:
     ]
     if not found:
         raise ImageError(f"no image in {folder}: it and its sub-folders hold no {' '.join(IMAGE_EXTENSIONS)} file")
-    return sorted(found, key=lambda path: _natural_key(path.relative_to(folder).as_posix()))
+    return sorted(found, key=_natural_order)
 
 
-def _natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
-    """Digits compare as numbers; the name itself decides between `img1` and `img01`."""
-    parts = re.findall(r"(\d+)|(\D+)", name.casefold())
-    return [(int(digits or -1), text) for digits, text in parts], name
+def _natural_order(image: ImageFile) -> tuple[list[tuple[int, str]], str]:
+    """Compare digits as numbers; the name itself decides between `img1` and `img01`."""
+    parts = re.findall(r"(\d+)|(\D+)", image.name.casefold())
+    return [(int(digits or -1), text) for digits, text in parts], image.name
+
+
+def collect_images(inputs: Iterable[str | os.PathLike]) -> list[ImageFile]:
+    """Collect image files, and the images of folders and stores, in the given order. An image named twice appears once.
+
+    Raises:
+        ImageError: naming all inputs that do not exist, are not images or hold none, each on a line.
+    """
+    found: list[ImageFile] = []
+    faults = []
+    for given in map(Path, inputs):
+        try:
+            if given.is_dir() or is_pack(given):
+                found += list_images(given)
+            elif not given.exists():
+                faults.append(f"{given}: no such file or folder")
+            elif given.suffix.lower() not in IMAGE_EXTENSIONS:
+                faults.append(f"{given}: not an image file (supported: {' '.join(IMAGE_EXTENSIONS)})")
+            else:
+                found.append(ImageFile.at(given))
+        except ImageError as error:
+            faults.append(str(error))
+    if faults or not found:
+        raise ImageError("\n  ".join(faults or ["no image was named"]))
+    return list(dict.fromkeys(found))
+
+
+def by_name(named: Iterable[tuple[str, ImageFile]]) -> dict[str, ImageFile]:
+    """Map names to images.
+
+    Raises:
+        ImageError: two images share a name.
+    """
+    found: dict[str, ImageFile] = {}
+    for name, image in named:
+        if name in found:
+            raise ImageError(f"{found[name]} and {image} are both named {name!r}: rename one, or its folder")
+        found[name] = image
+    return found

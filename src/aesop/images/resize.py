@@ -1,8 +1,8 @@
-"""Bicubic resizing as MATLAB's `imresize` does it (Keys, 1981, a = -1/2): how super-resolution benchmarks are made.
+"""Bicubic resizing as in MATLAB's `imresize` (Keys, 1981, a = -1/2), which super-resolution benchmarks are made with.
 
-An output pixel is a weighted sum of a few input pixels: first down the columns, then along the rows. Which pixels, and
-with what weights, depends on the sizes alone: one table per axis. When shrinking with antialiasing the kernel is made
-wider by 1/scale. Outside the image it is mirrored, the edge pixel included, as often as the kernel needs.
+An output pixel is a weighted sum of a few input pixels, first along the columns, then along the rows. Indices and weights
+depend on the sizes alone, so there is one table per axis. Antialiasing widens the kernel by 1/scale when shrinking. Outside
+the image, pixels are mirrored, the edge pixel included, as often as the kernel needs.
 """
 
 import math
@@ -16,12 +16,12 @@ from torch import Tensor
 
 Table = tuple[NDArray[np.int64], NDArray[np.float64]]
 KERNEL_WIDTH = 4  # of the cubic kernel, in pixels of the coarser grid
-# What rounding errors of a sum may amount to: a half is a half, whatever the order of summation.
+# The largest rounding error of a sum. Halves round alike, whatever the order of summation.
 TIE = 1e-9
 
 
 def cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keys' interpolation kernel with a = -1/2, at distances >= 0."""
+    """Evaluate Keys' interpolation kernel with a = -1/2 at distances >= 0."""
     d = distance
     near = (1.5 * d - 2.5) * d**2 + 1
     far = ((-0.5 * d + 2.5) * d - 4) * d + 2
@@ -30,10 +30,7 @@ def cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=512)
 def axis_table(size: int, scale: float, antialiasing: bool = True) -> Table:
-    """For each of the ceil(size * scale) pixels of an output axis: which input pixels count, and their weights.
-
-    Both arrays are (taps, output size), read-only.
-    """
+    """Return the input indices and weights of each pixel of an output axis, read-only, (taps, ceil(size * scale))."""
     position, weight = _taps(size, scale, antialiasing)
     index = _mirrored(position, size)
     index.flags.writeable = weight.flags.writeable = False
@@ -41,10 +38,10 @@ def axis_table(size: int, scale: float, antialiasing: bool = True) -> Table:
 
 
 def _taps(size: int, scale: float, antialiasing: bool) -> Table:
-    """axis_table with positions outside the image where the kernel leaves it."""
+    """Like `axis_table`, but with positions outside the image instead of mirrored indices."""
     stretch = scale if scale < 1 and antialiasing else 1.0
     width = KERNEL_WIDTH / stretch
-    out_size = math.ceil(round(size * scale, 9))  # 50 * 1.1 comes out a hair above 55
+    out_size = math.ceil(round(size * scale, 9))  # 50 * 1.1 is slightly above 55
     centre = (np.arange(out_size) + 0.5) / scale - 0.5
     position = np.floor(centre - width / 2) + np.arange(math.ceil(width) + 2)[:, None]
     weight = cubic(np.abs(centre - position) * stretch)
@@ -54,20 +51,20 @@ def _taps(size: int, scale: float, antialiasing: bool) -> Table:
 
 
 def _mirrored(position: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """Which pixel stands at positions inside and outside of an axis."""
+    """Map positions, which may lie outside the axis, to indices of pixels."""
     index = position % (2 * size)
     return np.where(index < size, index, 2 * size - 1 - index)
 
 
 @lru_cache(maxsize=512)
 def _strip(size: int, scale: int) -> Table:
-    """`axis_table(size, 1 / scale)` in one line: output pixel i is the sum of weight[i] * image[index[i * scale :]].
+    """Return `axis_table(size, 1 / scale)` as a strided sum: pixel i is the sum of weight[i] * image[index[i * scale :]].
 
-    Index is (input pixels, those of the mirrored borders included), weights (output size, taps).
+    The index is (input pixels and mirrored borders), the weights are (output size, taps).
     """
     position, weight = _taps(size, 1 / scale, True)
     outputs = np.arange(position.shape[1])
-    offset = position - scale * outputs  # may differ by one where rounding errors decide on a tap of no weight
+    offset = position - scale * outputs  # may differ by one where a tap's weight is a rounding error
     first = offset.min()
     weights = np.zeros((len(outputs), offset.max() - first + 1))
     weights[outputs, offset - first] = weight
@@ -80,7 +77,7 @@ def _tensor_table(
     size: int, scale: float, antialiasing: bool, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     index, weight = axis_table(size, scale, antialiasing)
-    with torch.inference_mode(False):  # kept tensors must also serve a later call that needs gradients
+    with torch.inference_mode(False):  # a later call may need gradients of the cached tensors
         return torch.tensor(index, device=device), torch.tensor(weight, dtype=dtype, device=device)
 
 
@@ -96,14 +93,14 @@ def imresize(image: NDArray[Any] | Tensor, scale: float, antialiasing: bool = Tr
     """Resize to ceil(size * scale) with MATLAB's bicubic kernel.
 
     Args:
-        image: an array (H, W) or (H, W, C), or a floating-point tensor (..., H, W).
-            Float in, float out (of the same type), not clamped: arrays are computed in float64, tensors in their own
-            type but float32 at least, differentiable. uint8 and uint16 arrays in, the same out: both passes are rounded
-            (halves away from zero) and clipped, as in the MATLAB releases that made the usual benchmark files.
+        image: an array (H, W) or (H, W, C), or a floating-point tensor (..., H, W). The result has the same type.
+            Floats are not clamped. Arrays are computed in float64, tensors in their own type, but at least float32, and
+            differentiably. For uint8 and uint16 arrays both passes are rounded (halves away from zero) and clipped, as in
+            the MATLAB releases that made the usual benchmark files.
         antialiasing: widen the kernel when shrinking.
 
     Raises:
-        ValueError: for a scale <= 0, an empty image, or another type or number of dimensions.
+        ValueError: the scale is not positive, or the image is empty or has another type or shape.
     """
     if not scale > 0:
         raise ValueError(f"imresize: the scale must be above 0, found {scale}")
@@ -116,25 +113,19 @@ def imresize(image: NDArray[Any] | Tensor, scale: float, antialiasing: bool = Tr
 
 
 def lr_crop(hr: NDArray[np.uint8], top: int, left: int, size: int, scale: int) -> NDArray[np.uint8]:
-    """The window of `imresize(hr, 1 / scale)` that belongs to an HR crop, without resizing the rest of the image.
+    """Return the part of `imresize(hr, 1 / scale)` under an HR window, without resizing the rest of the image.
 
     Args:
-        hr: the whole image (H, W) or (H, W, C), sides multiples of `scale`; a memory map is read only where needed.
+        hr: the whole image (H, W) or (H, W, C), sides multiples of `scale`. Of a memory map only the pixels needed are read.
         top, left, size: the HR window, multiples of `scale`, inside the image.
 
     Returns:
         Exactly `imresize(hr, 1 / scale)[top // scale : (top + size) // scale, left // scale : (left + size) // scale]`.
-
-    Raises:
-        ValueError: for sides or a window that are no multiples of `scale`, or a window outside the image.
     """
-    if any(value % scale for value in (*hr.shape[:2], top, left, size)):
-        raise ValueError(
-            f"lr_crop: the sides of the image ({hr.shape[0]}x{hr.shape[1]}) and the window (top {top}, left {left}, "
-            f"size {size}) must be multiples of {scale}; see mod_crop"
-        )
-    if top < 0 or left < 0 or size < scale or top + size > hr.shape[0] or left + size > hr.shape[1]:
-        raise ValueError(f"lr_crop: window (top {top}, left {left}, size {size}) leaves {hr.shape[0]}x{hr.shape[1]}")
+    assert not any(value % scale for value in (*hr.shape[:2], top, left, size))
+    assert size > 0
+    assert 0 <= top <= hr.shape[0] - size
+    assert 0 <= left <= hr.shape[1] - size
     rows, row_weights = _window(hr.shape[0], top, size, scale)
     columns, column_weights = _window(hr.shape[1], left, size, scale)
     first_row, first_column = rows.min(), columns.min()
@@ -148,25 +139,25 @@ def lr_crop(hr: NDArray[np.uint8], top: int, left: int, size: int, scale: int) -
 
 
 def _window(axis: int, start: int, length: int, scale: int) -> Table:
-    """A strip's part for the output pixels of some input pixels."""
+    """Return the part of `_strip` for the output pixels under `length` input pixels."""
     index, weight = _strip(axis, scale)
     weight = weight[start // scale : (start + length) // scale]
     return index[start : start + length - scale + weight.shape[1]], weight
 
 
 def _strided_sum(lines: NDArray[np.float64], weight: NDArray[np.float64], step: int) -> NDArray[np.float64]:
-    """Line i of the result: the sum of weight[i] * lines[i * step :], rounded to 0..255."""
-    # imresize may round a sum's last bit otherwise; TIE is far more than that.
+    """Return the sums of weight[i] * lines[i * step :], rounded to 0..255."""
+    # The last bit of a sum may differ from imresize's; TIE is far larger.
     along, across = lines.strides
     windows = np.ndarray((*weight.shape, lines.shape[1]), lines.dtype, lines, 0, (step * along, along, across))
     return _rounded(np.einsum("nt,ntw->nw", weight, windows), 255)
 
 
 def mod_crop(image: NDArray[Any], scale: int) -> NDArray[Any]:
-    """The top left part of an image (H, W) or (H, W, C) whose sides are multiples of `scale` (a view).
+    """Return the top left part of an image (H, W) or (H, W, C) whose sides are multiples of `scale`, as a view.
 
     Raises:
-        ValueError: when nothing would be left.
+        ValueError: a side is below `scale`.
     """
     height, width = (side - side % scale for side in image.shape[:2])
     if not (height and width):
@@ -181,7 +172,7 @@ def _resize_array(image: NDArray[Any], rows: Table, columns: Table) -> NDArray[A
         top = np.iinfo(image.dtype).max
     else:
         raise ValueError(f"imresize takes float, uint8 or uint16 arrays, found {image.dtype}")
-    # Each pass works on (length of the axis, everything else): whole rows of memory at a time.
+    # Each pass works on (length of the axis, everything else), so that it takes whole rows of memory.
     channels = image.shape[2:]
     down = _weighted_sum(image.astype(np.float64, order="C").reshape(len(image), -1), rows, top)
     across = down.reshape(len(down), image.shape[1], -1).swapaxes(0, 1).reshape(image.shape[1], -1)
@@ -191,9 +182,9 @@ def _resize_array(image: NDArray[Any], rows: Table, columns: Table) -> NDArray[A
 
 
 def _weighted_sum(lines: NDArray[np.float64], table: Table, top: int | None) -> NDArray[np.float64]:
-    """Sum over taps of weight * lines[index]; rounded and clipped to 0..top if that is given."""
-    # Tap by tap, not as a matrix product: a pixel gets the same bits whatever else is computed beside it (lr_crop), a
-    # large image needs no large intermediate array, and data loading workers do not start BLAS threads.
+    """Sum weight * lines[index] over the taps; round and clip to 0..top if `top` is given."""
+    # Tap by tap, not as a matrix product: a pixel's bits do not depend on what else is computed (see lr_crop), large images
+    # need no large intermediate array, and loader processes start no BLAS threads.
     total = np.zeros((table[0].shape[1], lines.shape[1]))
     term = np.empty_like(total)
     for index, weight in zip(*table, strict=True):
@@ -204,7 +195,7 @@ def _weighted_sum(lines: NDArray[np.float64], table: Table, top: int | None) -> 
 
 
 def _rounded(total: NDArray[np.float64], top: int) -> NDArray[np.float64]:
-    """In place: half away from zero; what is below zero is clipped."""
+    """Round halves away from zero and clip to 0..top, in place."""
     total += 0.5 + TIE
     np.floor(total, out=total)
     return np.clip(total, 0, top, out=total)
@@ -218,7 +209,7 @@ def _resize_tensor(image: Tensor, scale: float, antialiasing: bool) -> Tensor:
     result = image.to(torch.promote_types(image.dtype, torch.float32))
     for dim, per_line in ((-2, (-1, 1)), (-1, (-1,))):
         indices, weights = _tensor_table(image.shape[dim], scale, antialiasing, result.dtype, image.device)
-        # Tap by tap as above; unlike a convolution or a matrix product this is never rounded to TF32.
+        # Tap by tap as above: unlike a convolution or a matrix product, this never uses TF32.
         total = torch.zeros((), dtype=result.dtype, device=image.device)
         for index, weight in zip(indices, weights, strict=True):
             total = total + weight.view(per_line) * result.index_select(dim, index)

@@ -1,4 +1,4 @@
-"""Images as arrays (H, W, C) and as tensors (C, H, W)."""
+"""Converting images between 8 and 16 bits, and between arrays (H, W, C) and tensors (C, H, W)."""
 
 from typing import Any
 
@@ -10,19 +10,15 @@ from torch import Tensor
 ImageArray = NDArray[Any]
 
 
-def _to_uint8(image: ImageArray) -> NDArray[np.uint8]:
-    # (v + 128) // 257 is v / 257 rounded to nearest; 257 is odd, so there are no ties.
+def to_uint8(image: ImageArray) -> NDArray[np.uint8]:
+    """Divide a uint16 image by 257 and round it; return a uint8 image as it is."""
+    # (v + 128) // 257 is v / 257 rounded to nearest. 257 is odd, so there are no ties.
     return image if image.dtype == np.uint8 else ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def to_tensor(array: ImageArray) -> Tensor:
-    """uint8 or uint16 image (H, W, C) or (H, W) -> float32 tensor (C, H, W) in [0, 1].
-
-    Raises:
-        ValueError: for another type.
-    """
-    if array.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"to_tensor takes uint8 or uint16 images, found {array.dtype}")
+    """Convert a uint8 or uint16 image (H, W, C) or (H, W) to a float32 tensor (C, H, W) in [0, 1]."""
+    assert array.dtype in (np.uint8, np.uint16)
     if array.ndim == 2:
         array = array[..., None]
     planes = np.ascontiguousarray(array.transpose(2, 0, 1)).astype(np.float32)
@@ -30,15 +26,12 @@ def to_tensor(array: ImageArray) -> Tensor:
 
 
 def to_array(tensor: Tensor, dtype: DTypeLike = np.uint8) -> ImageArray:
-    """Float tensor (C, H, W) in about [0, 1] -> image (H, W, C): clamped, halves rounded to even (as BasicSR does).
+    """Convert a float tensor (C, H, W) to a uint8 or uint16 image (H, W, C).
 
-    Raises:
-        ValueError: for a `dtype` other than uint8 and uint16, or another number of dimensions.
+    Values are clamped to [0, 1]. Halves are rounded to even, as in BasicSR.
     """
     kind: np.dtype[Any] = np.dtype(dtype)
-    if kind not in (np.uint8, np.uint16):
-        raise ValueError(f"to_array makes uint8 or uint16 images, not {kind}")
-    if tensor.ndim != 3:
-        raise ValueError(f"to_array takes one image (C, H, W), found {tuple(tensor.shape)}")
+    assert kind in (np.uint8, np.uint16)
+    assert tensor.ndim == 3
     scaled = tensor.detach().float().clamp(0, 1).mul(float(np.iinfo(kind).max)).round()
     return np.ascontiguousarray(scaled.permute(1, 2, 0).cpu().numpy().astype(kind))

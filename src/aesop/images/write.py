@@ -1,27 +1,34 @@
 """Writing image files."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from aesop.images.listing import IMAGE_EXTENSIONS
-from aesop.images.tensors import ImageArray, _to_uint8
+from aesop.images.tensors import ImageArray, to_uint8
 from aesop.system.files import replacing
 
+ALPHA_EXTENSIONS = (".png", ".webp", ".tif", ".tiff")
+DEEP_EXTENSIONS = (".png", ".tif", ".tiff")
+"""Formats with 16 bits per channel."""
+_QUALITY = {
+    ".jpg": (cv2.IMWRITE_JPEG_QUALITY, 95),
+    ".jpeg": (cv2.IMWRITE_JPEG_QUALITY, 95),
+    ".webp": (cv2.IMWRITE_WEBP_QUALITY, 95),
+}
 
-def write_image(path: str | os.PathLike, array: ImageArray, quality: int = 95) -> None:
-    """Write an image in the format the extension names: aside, then renamed. Missing folders are made.
+
+def write_image(path: str | os.PathLike, array: ImageArray) -> None:
+    """Write an image in the format that the extension names. The file is written aside and renamed; folders are created.
 
     Args:
-        array: uint8 or uint16, (H, W) gray, (H, W, 3) RGB or (H, W, 4) RGBA. 16 bits are kept by PNG and TIFF and
-            rounded to 8 by the others; alpha is kept by PNG, TIFF and WebP and dropped by the others.
-        quality: of JPEG and WebP, 1..100.
+        array: uint8 or uint16, (H, W) gray, (H, W, 3) RGB or (H, W, 4) RGBA. Formats that cannot keep 16 bits or alpha get
+            8 bits, or RGB.
 
     Raises:
-        ValueError: for another extension, type, shape or quality.
+        ValueError: the extension, type or shape is not supported.
     """
     path, extension = Path(path), Path(path).suffix.lower()
     if extension not in IMAGE_EXTENSIONS:
@@ -33,21 +40,14 @@ def write_image(path: str | os.PathLike, array: ImageArray, quality: int = 95) -
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.ndim not in (2, 3) or channels not in (1, 3, 4) or array.size == 0:
         raise ValueError(f"{path}: an image is (H, W), (H, W, 3) or (H, W, 4), found {array.shape}")
-    if not 1 <= quality <= 100:
-        raise ValueError(f"quality must be 1..100, found {quality}")
-    if extension not in (".png", ".tif", ".tiff"):
-        array = _to_uint8(array)
-    if extension in (".jpg", ".jpeg", ".bmp") and channels == 4:
+    if extension not in DEEP_EXTENSIONS:
+        array = to_uint8(array)
+    if extension not in ALPHA_EXTENSIONS and channels == 4:
         array, channels = array[..., :3], 3
     if channels > 1:
         array = array[..., [2, 1, 0, 3][:channels]]
-    parameters: Sequence[int] = {
-        ".jpg": (cv2.IMWRITE_JPEG_QUALITY, quality),
-        ".jpeg": (cv2.IMWRITE_JPEG_QUALITY, quality),
-        ".webp": (cv2.IMWRITE_WEBP_QUALITY, quality),
-    }.get(extension, ())
     try:
-        done, encoded = cv2.imencode(extension, np.ascontiguousarray(array), parameters)
+        done, encoded = cv2.imencode(extension, np.ascontiguousarray(array), _QUALITY.get(extension, ()))
     except cv2.error:  # OpenCV 4; newer ones return False
         done, encoded = False, None
     if not done:

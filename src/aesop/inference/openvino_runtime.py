@@ -25,6 +25,7 @@ class Converted(nn.Module):
     def __init__(self, original: nn.Module, compiled: Callable[[np.ndarray], Any]):
         super().__init__()
         self.original, self.compiled = original, compiled
+        self.size_multiple = getattr(original, "size_multiple", 1)
 
     def forward(self, x: Tensor) -> Tensor:
         if min(x.shape[-2:]) < SMALLEST_SIDE:

@@ -9,9 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aesop.archs.msrresnet import MSRResNet
-from aesop.archs.rrdbnet import INPUT_UNSHUFFLE, RRDBNet
-from aesop.archs.spsr import SPSRNet
 from aesop.images.tensors import to_array, to_tensor
 from aesop.system.device import autocast, is_out_of_memory
 
@@ -87,7 +84,7 @@ def upscale_image(
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16) or not image.size:
         raise ValueError(f"expected an RGB image (H, W, 3) of uint8 or uint16, found {image.shape} of {image.dtype}")
     check_tiling(tile, overlap)
-    multiple = INPUT_UNSHUFFLE.get(scale, 1)
+    multiple = getattr(model, "size_multiple", 1)
     height, width = (_round_up(side, multiple) for side in image.shape[:2])
     longest = max(height, width)
     whole = tile == 0
@@ -143,8 +140,8 @@ def _upscale_tiles(
     strip = torch.zeros(3, tile_h, columns.starts[-1] * scale + tile_w)
     row_weights, column_weights = rows.weights(scale, overlap), columns.weights(scale, overlap)
     total = len(rows.starts) * len(columns.starts)
-    # Networks keep the memory format of their input. On a CPU, the convolutions of ours are faster in channels-last.
-    is_faster = device.type == "cpu" and isinstance(model, RRDBNet | MSRResNet | SPSRNet)
+    # A network keeps the memory format of its input.
+    is_faster = device.type == "cpu" and getattr(model, "channels_last_on_cpu", False)
     memory_format = torch.channels_last if is_faster else torch.contiguous_format
 
     for i, y in enumerate(rows.starts):

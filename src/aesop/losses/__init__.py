@@ -1,25 +1,64 @@
-"""Every loss: distances of images `(sr, hr) -> scalar`. Weights and logging live with the caller (engine.stages)."""
+"""Every loss. To add one: its file, with its options; then one field in `LossTerms`."""
 
-from aesop.losses.aesop import AESOPLoss, BottleneckLoss, FrozenAutoEncoderLoss, LaplaceKLLoss, laplace_kl
-from aesop.losses.artifact import ArtifactLoss, artifact_map
-from aesop.losses.gan import GANLoss
-from aesop.losses.perceptual import PerceptualLoss
-from aesop.losses.pixel import LRLoss, PixelLoss, WeightedTVLoss
+from collections.abc import Callable, Mapping
 
-# The published option names of the pixel losses -> our criterion.
-PIXEL_CRITERIA = {"L1Loss": "l1", "MSELoss": "l2", "CharbonnierLoss": "charbonnier"}
-__all__ = [
-    "PIXEL_CRITERIA",
-    "AESOPLoss",
-    "ArtifactLoss",
-    "BottleneckLoss",
-    "FrozenAutoEncoderLoss",
-    "GANLoss",
-    "LRLoss",
-    "LaplaceKLLoss",
-    "PerceptualLoss",
-    "PixelLoss",
-    "WeightedTVLoss",
-    "artifact_map",
-    "laplace_kl",
-]
+from torch import Tensor
+
+from aesop.losses.aesop import AesopOptions
+from aesop.losses.artifact import ArtifactsOptions
+from aesop.losses.gan import GANOptions
+from aesop.losses.loss_term import LossOptions, LossTerm
+from aesop.losses.perceptual import PerceptualOptions
+from aesop.losses.pixel import PixelAtLROptions, PixelOptions, SigmaBranchOptions
+from aesop.system.distributed import World
+from aesop.system.option_types import Options
+
+
+class LossTerms(Options):
+    """The losses of a training. A step adds them up in this order."""
+
+    pixel_opt: PixelOptions | None = None
+    """Distance of output and HR."""
+    pixel_at_LR_opt: PixelAtLROptions | None = None
+    """autoencoder: distance of bottleneck and LR."""
+    sigmabranch_opt: SigmaBranchOptions | None = None
+    """autoencoder (probabilistic): distance of the predicted scale and |AE(HR) - HR|."""
+    aesop_opt: AesopOptions | None = None
+    """adversarial: the AESOP loss, in place of pixel_opt."""
+    perceptual_opt: PerceptualOptions | None = None
+    """adversarial: VGG feature distance."""
+    artifacts_opt: ArtifactsOptions | None = None
+    """adversarial: LDL's artifact loss; needs ema_decay > 0."""
+    gan_opt: GANOptions | None = None
+    """adversarial: the GAN loss."""
+
+    l1_gt_usm: bool = False
+    """pixel_opt compares with the sharpened HR (Real-ESRGAN's recipe)."""
+    percep_gt_usm: bool = False
+    """perceptual_opt compares with the sharpened HR."""
+    gan_gt_usm: bool = False
+    """The discriminator sees the sharpened HR."""
+    aesop_gt_usm: bool = False
+    """aesop_opt compares with the sharpened HR (published: with HR as it is)."""
+
+    def losses(self) -> dict[str, LossOptions]:
+        """The losses that are given, by the names of their options."""
+        return {name: options for name, options in self if isinstance(options, LossOptions)}
+
+
+def build_losses(
+    options: LossTerms, scale: int = 4, world: World | None = None, ready: Mapping[str, Callable[..., Tensor]] = {}
+) -> dict[str, Callable[..., Tensor]]:
+    """The losses of a training by the names of their options: those in `ready`, the others by `LossOptions.build`."""
+    wanted = {name: loss for name, loss in options.losses().items() if name not in ready}
+    return {**ready, **{name: loss.build(scale, world or World()) for name, loss in wanted.items()}}
+
+
+def loss_terms(options: LossTerms, losses: Mapping[str, Callable[..., Tensor]], prefix: str) -> dict[str, LossTerm]:
+    """The summands of a step by the names of their options, logged under `prefix` and their own names."""
+    terms = {}
+    for name, loss in options.losses().items():
+        sharpened = loss.sharpened_by is not None and getattr(options, loss.sharpened_by)
+        inputs = tuple("gt_usm" if sharpened and image == "gt" else image for image in loss.inputs)
+        terms[name] = LossTerm(prefix + loss.log_name, loss.weight, inputs, losses[name])
+    return terms

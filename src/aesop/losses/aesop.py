@@ -1,29 +1,101 @@
-"""AESOP: the pixel distance measured after a frozen auto-encoder (Lee et al., CVPR 2025, the definition of L_AESOP).
+"""AESOP: the pixel distance after a frozen auto-encoder (Lee et al., CVPR 2025, the definition of L_AESOP).
 
-And its two published variants, which measure at the bottleneck, or between the distributions a probabilistic one gives.
+Two published variants measure at the bottleneck, or between the distributions that a probabilistic auto-encoder predicts.
 """
 
 from os import PathLike
-from typing import Self
+from typing import ClassVar, Literal, Self
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from aesop.archs import AutoEncoder, ProbabilisticAutoEncoder
+from aesop.losses.loss_term import LossOptions, Reduction
 from aesop.losses.pixel import PixelLoss, weighted_reduce
+from aesop.system.distributed import World
+from aesop.system.option_types import Options, Weight
+from aesop.weights.errors import WeightsError, option_context
 from aesop.weights.load import load_autoencoder
 
 
+class AutoencoderLoad(Options):
+    path: str
+    """The auto-encoder's weight file: ours or a published `.pth`."""
+    key: str = "params_ema"
+    """Which weights of a `.pth`."""
+
+
+class AesopOptions(LossOptions):
+    log_name: ClassVar[str] = "aesop"
+    sharpened_by: ClassVar[str | None] = "aesop_gt_usm"
+
+    type: Literal["AutoEncoderLoss", "AutoEncoderBottleneckLoss", "ProbabilisticAutoEncoderReverseKLDivergenceLoss"] = (
+        "AutoEncoderLoss"
+    )
+    """AESOP; or one of the paper's ablations: the distance of the bottlenecks, or the divergence of the Laplace
+    distributions that a probabilistic auto-encoder predicts."""
+    loss_weight: Weight = 1.0
+    """Factor of this loss in the sum."""
+    criterion: Literal["l1", "l2", "reverse", "forward"] = "l1"
+    """Distance of AE(SR) and AE(HR): absolute (l1) or squared (l2); direction of the divergence: reverse (KL of SR from HR)
+    or forward."""
+    reduction: Reduction = "mean"
+    """Over pixels, channels and images."""
+    as_loss_map: bool = False
+    """Weight the pixel loss by |AE(SR) - AE(HR)| instead."""
+    range_guard: Literal["none", "clamp", "normalize"] = "none"
+    """What the auto-encoder gets where SR leaves [0, 1]; `none` is the published behaviour."""
+    autoencoder_load: AutoencoderLoad | None = None
+    """Where the pre-trained auto-encoder is."""
+
+    @model_validator(mode="after")
+    def _fits_type(self) -> Self:
+        divergence = self.type.startswith("Probabilistic")
+        if divergence != (self.criterion in ("reverse", "forward")):
+            raise ValueError(f"criterion of {self.type} is {'reverse or forward' if divergence else 'l1 or l2'}")
+        if self.type != "AutoEncoderLoss" and (self.as_loss_map or self.range_guard != "none"):
+            raise ValueError(f"as_loss_map and range_guard belong to AutoEncoderLoss, not to {self.type}")
+        if divergence and self.reduction != "mean":
+            raise ValueError(f"{self.type} has reduction: mean only")
+        return self
+
+    def build(self, scale: int, world: World) -> "FrozenAutoEncoderLoss":
+        source = self.autoencoder_load
+        assert source is not None, "the adversarial stage's options are checked for it"
+        with option_context("train.aesop_opt.autoencoder_load"):
+            return self.around(load_for_scale(source.path, scale, source.key))
+
+    def around(self, autoencoder: AutoEncoder) -> "FrozenAutoEncoderLoss":
+        """The loss with the given auto-encoder."""
+        if self.type == "AutoEncoderLoss":
+            return AESOPLoss(autoencoder, self.criterion, self.reduction, self.as_loss_map, self.range_guard)
+        if self.type == "AutoEncoderBottleneckLoss":
+            return BottleneckLoss(autoencoder, self.criterion, self.reduction)
+        return LaplaceKLLoss(autoencoder, self.criterion)
+
+
+def load_for_scale(path: str | PathLike, scale: int | None, key: str | None = None) -> AutoEncoder:
+    """The auto-encoder of a weight file. One of another scale is refused: the loss of its images would look normal."""
+    autoencoder = load_autoencoder(path, key)
+    if scale not in (None, autoencoder.scale):
+        raise WeightsError(
+            f"{path} is an auto-encoder of scale {autoencoder.scale}, but scale {scale} is trained; train one of that scale"
+        )
+    return autoencoder
+
+
 class FrozenAutoEncoderLoss(nn.Module):
-    """A loss around an auto-encoder, which is frozen here and stays in eval mode whatever mode the loss is put into.
+    """A loss around an auto-encoder. The auto-encoder is frozen here and stays in eval mode.
 
-    The auto-encoder runs in float32, under autocast too: the loss is a small difference of large numbers. (Measured in bf16,
-    near convergence the gradient pointed elsewhere, with a cosine of 0.76 and less; see docs/decisions.md.)
+    The auto-encoder runs in float32 under autocast too, because the loss is a small difference of large numbers. (Near
+    convergence, bf16 gradients had a cosine of 0.76 or less with float32's; see docs/decisions.md.)
 
-    Shapes: `loss(sr, hr) -> scalar` for sr, hr (N, 3, H, W), H and W multiples of the AE's scale. No gradient reaches hr.
+    Shapes: `loss(sr, hr) -> scalar` for sr, hr (N, 3, H, W) in [0, 1], H and W multiples of the AE's scale. No gradient
+    reaches hr.
 
     Raises:
-        ValueError: for images of another kind or of different shapes.
+        ValueError: for inputs that are not two such batches of one shape.
     """
 
     def __init__(self, autoencoder: nn.Module):
@@ -32,21 +104,18 @@ class FrozenAutoEncoderLoss(nn.Module):
 
     @classmethod
     def from_pretrained(cls, path: str | PathLike, scale: int | None = None, **options) -> Self:
-        """The loss around the auto-encoder of a weight file: ours, or a published `.pth`.
+        """The loss with the auto-encoder of a weight file: ours, or a published `.pth`.
 
         Args:
-            scale: refuse an auto-encoder of another one; by the images alone it is not noticed.
-            options: the constructor's.
+            scale: refuse an auto-encoder of another scale.
+            options: passed to the constructor.
 
         Raises:
-            ValueError: when the file cannot be read safely or holds no auto-encoder of the kind the loss needs.
+            ValueError: the file cannot be read safely, or holds no auto-encoder of the kind that the loss needs.
         """
         if path is None:
             raise ValueError(f"{cls.__name__}.from_pretrained: give the auto-encoder's weight file, found None")
-        autoencoder = load_autoencoder(path)
-        if scale not in (None, autoencoder.scale):
-            raise ValueError(f"{path} is an auto-encoder of scale {autoencoder.scale}, but scale {scale} is trained")
-        return cls(autoencoder, **options)
+        return cls(load_for_scale(path, scale), **options)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -60,16 +129,12 @@ class FrozenAutoEncoderLoss(nn.Module):
                 f"{tuple(sr.shape)} {sr.dtype} and {tuple(hr.shape)} {hr.dtype}"
             )
         with torch.autocast(sr.device.type, enabled=False):
-            return self.distance(in_float(sr), in_float(hr.detach()), weight)
+            sr, hr = (x if x.dtype == torch.float64 else x.float() for x in (sr, hr.detach()))
+            return self.distance(sr, hr, weight)
 
     def distance(self, sr: Tensor, hr: Tensor, weight: Tensor | None) -> Tensor:
-        """The loss of two batches of one type; hr carries no gradient."""
+        """The loss of two batches of the same type; hr carries no gradient."""
         raise NotImplementedError
-
-
-def in_float(images: Tensor) -> Tensor:
-    """At least float32."""
-    return images if images.dtype == torch.float64 else images.float()
 
 
 class AESOPLoss(FrozenAutoEncoderLoss):
@@ -82,12 +147,10 @@ class AESOPLoss(FrozenAutoEncoderLoss):
         criterion: `l1` (published) or `l2`.
         reduction: `mean` or `sum`.
         as_loss_map: use |AE(SR) - AE(HR)| as the weight of the pixel loss between SR and HR instead.
-        range_guard: what the AE, which has only seen [0, 1], gets from an SR that leaves that range.
-            `none`: the raw SR (published). `clamp`: the clamped SR, and the part cut off is charged by its own plain
-            distance, so that such pixels are still pulled back. `normalize`: SR and HR are mapped by the same affine map,
-            per image, into [0, 1], and the distance is mapped back.
-
-    Shapes: `loss(sr, hr) -> scalar` for sr, hr (N, 3, H, W), H and W multiples of the AE's scale.
+        range_guard: how SR values outside [0, 1], which the AE was not trained on, reach it.
+            `none`: unchanged (published). `clamp`: the AE gets the clamped SR, and the plain distance of the clipped part is
+            added, so that the gradient still pulls such pixels back. `normalize`: one affine map per image brings SR and HR
+            into [0, 1], and the distance is mapped back.
     """
 
     def __init__(
@@ -112,7 +175,7 @@ class AESOPLoss(FrozenAutoEncoderLoss):
         span: float | Tensor = 1.0
         ae_sr, ae_hr = sr, hr
         if self.range_guard == "clamp":
-            # Not sr.clamp(0, 1): from some PyTorch version on its gradient at exactly 0 and 1 is zero.
+            # Not sr.clamp(0, 1): newer versions of PyTorch give it a zero gradient at exactly 0 and 1.
             ae_sr = torch.where((sr < 0) | (sr > 1), sr.detach().clamp(0, 1), sr)
             excess = (sr - ae_sr).abs()
         elif self.range_guard == "normalize":
@@ -130,7 +193,7 @@ class AESOPLoss(FrozenAutoEncoderLoss):
 
 
 def _bounds(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Per image, the smallest interval that holds it and [0, 1]."""
+    """Per image, the smallest interval that contains its values and [0, 1]."""
     flat = images.flatten(1)
     return flat.amin(1).clamp(max=0), flat.amax(1).clamp(min=1)
 
@@ -142,8 +205,6 @@ class BottleneckLoss(FrozenAutoEncoderLoss):
         autoencoder: its `encode` maps images (N, 3, H, W) in [0, 1] to bottlenecks. It is frozen here.
         criterion: `l1` or `l2`.
         reduction: `mean` or `sum`.
-
-    Shapes: `loss(sr, hr) -> scalar` for sr, hr (N, 3, H, W), H and W multiples of the AE's scale.
     """
 
     autoencoder: AutoEncoder
@@ -162,30 +223,28 @@ class BottleneckLoss(FrozenAutoEncoderLoss):
 
 
 def laplace_kl(p_mean: Tensor, p_scale: Tensor, q_mean: Tensor, q_scale: Tensor) -> Tensor:
-    """KL(P || Q) of two Laplacians as published, elementwise: never below the exact one, equal to it for equal means.
+    """KL(P || Q) of two Laplacians, elementwise, as published: an upper bound that is exact for equal means.
 
-    In the exact one P's scale is multiplied by exp(-|p_mean - q_mean| / p_scale).
+    The exact divergence multiplies P's scale by exp(-|p_mean - q_mean| / p_scale).
     """
     return torch.log(q_scale / p_scale) + (p_scale + (p_mean - q_mean).abs()) / q_scale - 1
 
 
 class LaplaceKLLoss(FrozenAutoEncoderLoss):
-    """KL divergence of the Laplacians a probabilistic AE gives for SR and HR, mean over pixels. No gradient reaches HR.
+    """KL divergence of the Laplacians that a probabilistic AE predicts for SR and HR, averaged. No gradient reaches HR.
 
-    Published as `ProbabilisticAutoEncoderReverseKLDivergenceLoss`. The scale is twice the AE's sigma, of at least 1e-6.
+    Published as `ProbabilisticAutoEncoderReverseKLDivergenceLoss`. The scale is twice the AE's sigma, clamped at 1e-6.
 
     Args:
         autoencoder: a ProbabilisticAutoEncoder. It is frozen here.
         criterion: `reverse`: KL(SR || HR); `forward`: KL(HR || SR).
-
-    Shapes: `loss(sr, hr) -> scalar` for sr, hr (N, 3, H, W) in [0, 1], H and W multiples of 4.
     """
 
     def __init__(self, autoencoder: nn.Module, criterion: str = "reverse"):
         if criterion not in ("reverse", "forward"):
             raise ValueError(f"LaplaceKLLoss: criterion must be reverse or forward, found {criterion!r}")
         if not isinstance(autoencoder, ProbabilisticAutoEncoder):
-            raise ValueError(
+            raise WeightsError(
                 f"LaplaceKLLoss needs a ProbabilisticAutoEncoder, found {type(autoencoder).__name__}: train one with "
                 "network_g.type ProbabilisticAutoEncoder_RRDBNet, or use AESOPLoss"
             )
@@ -193,7 +252,7 @@ class LaplaceKLLoss(FrozenAutoEncoderLoss):
         self.criterion = criterion
 
     def laplacian(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images -> mean and scale of their Laplacians, each of the images' shape."""
+        """Images -> mean and scale of their Laplacians, both in the images' shape."""
         mean, sigma = self.autoencoder(images, return_sigma=True)
         return mean, 2 * sigma.clamp_min(1e-6)
 

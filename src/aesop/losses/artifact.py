@@ -1,14 +1,35 @@
 """The artifact loss of LDL (Liang et al., CVPR 2022, section 3)."""
 
+from typing import ClassVar, Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aesop.losses.loss_term import LossOptions, Reduction
+from aesop.system.distributed import World
+from aesop.system.option_types import Weight
+
+
+class ArtifactsOptions(LossOptions):
+    log_name: ClassVar[str] = "artifacts"
+    inputs: ClassVar[tuple[str, ...]] = ("sr", "gt", "sr_ema")
+
+    type: Literal["L1Loss"] = "L1Loss"
+    """The distance of the weighted images."""
+    loss_weight: Weight = 1.0
+    """Factor of this loss in the sum."""
+    reduction: Reduction = "mean"
+    """Over pixels, channels and images."""
+
+    def build(self, scale: int, world: World) -> "ArtifactLoss":
+        return ArtifactLoss(reduction=self.reduction)
+
 
 def local_variance(x: Tensor, ksize: int = 7) -> Tensor:
-    """Unbiased variance in a ksize x ksize window around each pixel, reflect padding. (N, 1, H, W) -> the same.
+    """Unbiased variance in a ksize x ksize window around each pixel, with reflect padding. (N, 1, H, W) -> the same shape.
 
-    Two box filters instead of ksize**2 copies; centring by the image's mean first keeps float32's digits.
+    Two box filters replace ksize**2 copies. Subtracting the image's mean first keeps float32's precision.
     """
     x = x - x.mean((1, 2, 3), keepdim=True).detach()
     padded = F.pad(x, (ksize // 2,) * 4, mode="reflect")
@@ -19,10 +40,10 @@ def local_variance(x: Tensor, ksize: int = 7) -> Tensor:
 
 
 def artifact_map(hr: Tensor, sr: Tensor, sr_ema: Tensor, ksize: int = 7) -> Tensor:
-    """Where the generator's output is likelier an artifact than texture. Images (N, 3, H, W) -> map (N, 1, H, W).
+    """Where the generator's output is more likely an artifact than texture. Images (N, 3, H, W) -> map (N, 1, H, W).
 
-    Zero where the output is closer to HR than the EMA generator's output `sr_ema`. Not detached: the published loss
-    lets the gradient flow through the map as well.
+    The map is zero where the output is closer to HR than the EMA generator's output `sr_ema`. It is not detached: in the
+    published loss the gradient flows through the map as well.
     """
     residual = (hr - sr).abs().sum(1, keepdim=True)
     residual_ema = (hr - sr_ema).abs().sum(1, keepdim=True)

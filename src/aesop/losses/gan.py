@@ -1,21 +1,55 @@
 """GAN losses on logits, plain and relativistic average (ESRGAN, section 3.2)."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import ClassVar, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-GAN_TYPES = ("vanilla", "lsgan", "wgan", "wgan_softplus", "hinge")
+from aesop.losses.loss_term import LossOptions
+from aesop.system.distributed import World, mean_of_all
+from aesop.system.option_types import Weight
+
+GANType = Literal["vanilla", "lsgan", "wgan", "wgan_softplus", "hinge"]
+
+
+class GANOptions(LossOptions):
+    log_name: ClassVar[str] = "gan"
+
+    type: Literal["GANLoss"] = "GANLoss"
+    """The loss's published name."""
+    gan_type: GANType = "vanilla"
+    """The objective; vanilla is binary cross-entropy."""
+    real_label_val: float = 1.0
+    """Target of real images (vanilla, lsgan)."""
+    fake_label_val: float = 0.0
+    """Target of generated images (vanilla, lsgan)."""
+    loss_weight: Weight = 5e-3
+    """Weight in the generator's loss; the discriminator's is never scaled."""
+    relativistic: bool = True
+    """Relativistic average GAN (published synthetic recipe) or the plain one (real-world recipe)."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:  # ty: ignore[incompatible-property-override]
+        return ("fake", "real") if self.relativistic else ("fake",)
+
+    def build(self, scale: int, world: World) -> Callable[..., Tensor]:
+        return self.objective(world).generator
+
+    def objective(self, world: World) -> "GANLoss":
+        """What the generator and the discriminator minimise."""
+        return GANLoss(self.gan_type, self.real_label_val, self.fake_label_val, partial(mean_of_all, world))
 
 
 class GANLoss(nn.Module):
-    """Logits of any shape -> scalar. `is_disc` matters to hinge only: its generator term is -mean(logits).
+    """Logits of any shape -> scalar. `is_disc` affects hinge only, whose generator term is -mean(logits).
 
     Args:
         gan_type: vanilla (binary cross-entropy), lsgan, wgan, wgan_softplus or hinge.
         real_label_val, fake_label_val: targets of vanilla and lsgan.
-        mean: logits -> scalar, the mean that the relativistic form compares with; several processes give that of all.
+        mean: logits -> scalar, the mean that the relativistic form compares with (over the logits of all processes).
     """
 
     def __init__(
@@ -26,8 +60,8 @@ class GANLoss(nn.Module):
         mean: Callable[[Tensor], Tensor] = torch.mean,
     ):
         super().__init__()
-        if gan_type not in GAN_TYPES:
-            raise ValueError(f"gan_type must be one of {', '.join(GAN_TYPES)}, found {gan_type!r}")
+        if gan_type not in get_args(GANType):
+            raise ValueError(f"gan_type must be one of {', '.join(get_args(GANType))}, found {gan_type!r}")
         self.gan_type, self.real_label_val, self.fake_label_val = gan_type, real_label_val, fake_label_val
         self.mean = mean
 
@@ -45,16 +79,16 @@ class GANLoss(nn.Module):
         return F.binary_cross_entropy_with_logits(logits, target)
 
     def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
-        """The generator's term: plain without `real`; with it (detached here), the relativistic average one."""
+        """The generator's term: plain without `real`, relativistic average with it. `real` is detached here."""
         if real is None:
             return self(fake, True)
         real = real.detach()
         return (self(real - self.mean(fake), False) + self(fake - self.mean(real), True)) / 2
 
     def discriminator(self, real: Tensor, fake: Tensor, relativistic: bool) -> tuple[Tensor, Tensor]:
-        """The discriminator's real and fake terms; their sum is what it minimises.
+        """The discriminator's real and fake terms; it minimises their sum.
 
-        In the relativistic form each term's mean of the other side carries no gradient, as published.
+        In the relativistic form no gradient flows through the mean of the other side, as published.
         """
         if not relativistic:
             return self(real, True, is_disc=True), self(fake, False, is_disc=True)

@@ -1,16 +1,56 @@
 """Perceptual and style loss on VGG features before the ReLUs (Johnson et al., ECCV 2016; ESRGAN, section 3.3)."""
 
 from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aesop.archs.vgg import VGGFeatureExtractor
+from aesop.losses.loss_term import LossOptions
+from aesop.system.distributed import World
+from aesop.system.option_types import Weight
+from aesop.weights.pretrained import find_pretrained
+
+PUBLISHED_LAYERS = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1.0, "conv4_4": 1.0, "conv5_4": 1.0}
+
+
+class PerceptualOptions(LossOptions):
+    log_name: ClassVar[str] = "percep"
+    sharpened_by: ClassVar[str | None] = "percep_gt_usm"
+
+    type: Literal["PerceptualLoss"] = "PerceptualLoss"
+    """The loss's published name."""
+    layer_weights: dict[str, Weight] = PUBLISHED_LAYERS
+    """VGG layer (before its ReLU) -> weight."""
+    vgg_type: Literal["vgg19", "vgg16"] = "vgg19"
+    """Whose features are compared."""
+    vgg_path: str | None = None
+    """The VGG's weight file; default: torchvision's cache or the folders in AESOP_WEIGHTS."""
+    use_input_norm: bool = True
+    """Normalise images with ImageNet's mean and standard deviation."""
+    range_norm: bool = False
+    """The images are in [-1, 1] (here they are in [0, 1])."""
+    perceptual_weight: Weight = 1.0
+    """Factor of the feature distance in the sum."""
+    style_weight: Weight = 0.0
+    """Factor of the distance of the features' Gram matrices; 0: without."""
+    criterion: Literal["l1", "l2", "fro"] = "l1"
+    """Distance of features: absolute, squared, or the Frobenius norm."""
+
+    @property
+    def known_weights(self) -> tuple[str, ...]:
+        return () if self.vgg_path else (self.vgg_type,)
+
+    def build(self, scale: int, world: World) -> "PerceptualLoss":
+        loss = PerceptualLoss(**self.model_dump(exclude={"type", "vgg_path"}))
+        loss.vgg.load_trunk(find_pretrained(self.vgg_type, self.vgg_path))
+        return loss
 
 
 def gram_matrix(features: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C, C), divided by C*H*W; in the features' own precision, whatever autocast says."""
+    """(N, C, H, W) -> (N, C, C), divided by C*H*W; in the features' own precision, under autocast too."""
     n, c, h, w = features.shape
     flat = features.reshape(n, c, h * w)
     with torch.autocast(features.device.type, enabled=False):
@@ -18,14 +58,14 @@ def gram_matrix(features: Tensor) -> Tensor:
 
 
 class PerceptualLoss(nn.Module):
-    """Weighted distance of VGG features; sr, hr (N, 3, H, W) in [0, 1] -> scalar. HR gets no gradient.
+    """Weighted distance of VGG features; sr, hr (N, 3, H, W) in [0, 1] -> scalar. No gradient reaches HR.
 
     Args:
         layer_weights: layer name (`conv5_4`) -> weight.
         vgg_type: `vgg19` or `vgg16`.
         use_input_norm: subtract ImageNet's mean, divide by its standard deviation.
         range_norm: the images are in [-1, 1].
-        perceptual_weight, style_weight: factors of the feature and of the Gram-matrix distance; 0 leaves a part out.
+        perceptual_weight, style_weight: factors of the feature and of the Gram-matrix distance; 0 skips a part.
         criterion: `l1`, `l2` (mean squared) or `fro` (Frobenius norm of the difference).
     """
 

@@ -1,14 +1,56 @@
 """Pixel losses, and the weighted mean that the published code uses for all of them."""
 
+from typing import Annotated, ClassVar, Literal
+
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
+
+from aesop.losses.loss_term import LossOptions, Reduction
+from aesop.system.distributed import World
+from aesop.system.option_types import Weight
+
+# The published option names of the pixel losses -> our criterion.
+PIXEL_CRITERIA = {"L1Loss": "l1", "MSELoss": "l2", "CharbonnierLoss": "charbonnier"}
+
+
+class PixelOptions(LossOptions):
+    log_name: ClassVar[str] = "pix"
+    stages: ClassVar[tuple[str, ...]] = ("psnr", "autoencoder", "adversarial")
+    sharpened_by: ClassVar[str | None] = "l1_gt_usm"
+
+    type: Literal["L1Loss", "MSELoss", "CharbonnierLoss", "LRL1Loss"] = "L1Loss"
+    """The distance. CharbonnierLoss is L1 smoothed at zero; LRL1Loss is L1 after downscaling both images."""
+    scale: Annotated[int, Field(ge=2)] | None = None
+    """LRL1Loss: the factor by which the images are downscaled; default: the file's `scale`."""
+    loss_weight: Weight = 1.0
+    """Factor of this loss in the sum."""
+    reduction: Reduction = "mean"
+    """Over pixels, channels and images."""
+
+    def build(self, scale: int, world: World) -> "PixelLoss":
+        if self.type == "LRL1Loss":
+            return LRLoss(self.scale or scale, "l1", self.reduction)
+        return PixelLoss(PIXEL_CRITERIA[self.type], self.reduction)
+
+
+class PixelAtLROptions(PixelOptions):
+    log_name: ClassVar[str] = "pix_at_LR"
+    stages: ClassVar[tuple[str, ...]] = ("autoencoder",)
+    inputs: ClassVar[tuple[str, ...]] = ("bottleneck", "lq")
+
+
+class SigmaBranchOptions(PixelOptions):
+    log_name: ClassVar[str] = "sigmabranch"
+    stages: ClassVar[tuple[str, ...]] = ("autoencoder",)
+    inputs: ClassVar[tuple[str, ...]] = ("sigma", "residual")
 
 
 def weighted_reduce(loss: Tensor, weight: Tensor | None = None, reduction: str = "mean") -> Tensor:
     """Reduce a loss map (N, C, H, W); `weight` (N, 1 or C, H, W) multiplies it first.
 
-    A weighted mean divides by the sum of the weights (BasicSR), not by the number of elements.
+    A weighted mean divides by the sum of the weights (as BasicSR does), not by the number of elements.
     """
     if weight is None:
         return loss.mean() if reduction == "mean" else loss.sum()
@@ -33,7 +75,7 @@ class PixelLoss(nn.Module):
         self.criterion, self.reduction, self.eps = criterion, reduction, eps
 
     def distance(self, sr: Tensor, hr: Tensor) -> Tensor:
-        """The loss before reduction, same shape as the images."""
+        """The loss before reduction, in the images' shape."""
         if self.criterion == "l1":
             return (sr - hr).abs()
         if self.criterion == "l2":
@@ -45,13 +87,12 @@ class PixelLoss(nn.Module):
 
 
 class LRLoss(PixelLoss):
-    """The distance of two images (N, C, H, W) after bicubic interpolation to 1/scale (published `LRL1Loss`: l1, scale 4).
+    """The distance of two images (N, C, H, W) after bicubic downscaling by `scale` (published `LRL1Loss`: l1, scale 4).
 
-    Without antialiasing (a = -3/4), as published; sides are rounded down.
+    As published, the interpolation has no antialiasing (a = -3/4) and rounds the sides down.
 
     Args:
-        scale: how much smaller the images are made.
-        criterion, reduction: as in PixelLoss. A weight has the size of the smaller images.
+        criterion, reduction: as in PixelLoss. A weight has the size of the downscaled images.
     """
 
     def __init__(self, scale: int = 4, criterion: str = "l1", reduction: str = "mean"):
@@ -64,9 +105,9 @@ class LRLoss(PixelLoss):
 
 
 class WeightedTVLoss(nn.Module):
-    """Total variation: the distances of vertical and of horizontal neighbours in one image (N, C, H, W) (BasicSR).
+    """Total variation of an image (N, C, H, W): the distances of vertical and of horizontal neighbours (BasicSR).
 
-    A pair of neighbours is weighted by the `weight` (N, 1 or C, H, W) at its upper or left pixel. `reduction`: mean or sum.
+    The `weight` (N, 1 or C, H, W) of a pair of neighbours stands at its upper or left pixel. `reduction`: mean or sum.
     """
 
     def __init__(self, reduction: str = "mean"):

@@ -9,11 +9,10 @@ from torch import Tensor, nn
 
 from aesop.data.measured_pairs import MeasuredPairs
 from aesop.images.errors import ImageError
-from aesop.images.read import image_size
 from aesop.metrics import METRIC_TYPES, METRICS, metric_info
 from aesop.metrics.metric_info import Measure, MetricInfo, Setting
 from aesop.options.validation import MetricOptions
-from aesop.weights.errors import WeightsNotFound, naming
+from aesop.weights.errors import WeightsNotFound, option_context
 from aesop.weights.load import load_autoencoder
 from aesop.weights.pretrained import find_file
 
@@ -53,7 +52,7 @@ def make_metrics(
 def _make_metric(name: str, entry: MetricOptions, scale: int, device: torch.device, autoencoder: nn.Module | None) -> Metric:
     info = entry_info(name, entry)
     if info.needs_autoencoder and entry.autoencoder:
-        with naming(f"val.metrics.{name}.autoencoder"):
+        with option_context(f"val.metrics.{name}.autoencoder"):
             autoencoder = load_autoencoder(entry.autoencoder).to(device)
     luma = info.channel != "colour" if entry.test_y_channel is None else entry.test_y_channel
     try:
@@ -96,7 +95,7 @@ def check_sizes(
     infos = [(entry_info(name, entry), entry) for name, entry in options.items()]
     checks = [(info.check_size, 2 * _border(info, entry)) for info, entry in infos if info.check_size]
     for pair in (pair for pairs in sets for pair in pairs.pairs if checks):
-        width, height = (side - side % scale if pair.gt or keeps_size else side * scale for side in image_size(pair.source))
+        width, height = (side - side % scale if pair.gt or keeps_size else side * scale for side in pair.source.size())
         try:
             for check, cropped in checks:
                 check(height - cropped, width - cropped)

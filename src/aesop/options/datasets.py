@@ -1,8 +1,8 @@
-"""Options of the data sets."""
+"""Options of the datasets."""
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -11,16 +11,16 @@ from aesop.system.option_types import Count, Options, Positive, Side, _name_belo
 
 class IOBackend(Options):
     type: Literal["disk", "lmdb"] = "disk"
-    """Where the images are: `disk`, image files in folders, or decoded in packs NAME.pack (`aesop prepare pack`); `lmdb`,
-    LMDB folders NAME.lmdb of BasicSR's layout."""
+    """`disk`: image files in folders, or decoded images in packs NAME.pack (`aesop prepare pack`). `lmdb`: LMDB folders
+    NAME.lmdb of BasicSR's layout."""
 
 
 class PairedDataset(Options):
     name: str = ""
     """Shown in tables and logs; default: the section's name."""
     type: Literal["PairedImageDataset", "SingleImageDataset", "RealESRGANDataset"] = "PairedImageDataset"
-    """HR images, with LR images or with LR made from them by bicubic; SingleImageDataset, for tests: the network's input
-    alone; RealESRGANDataset, for training: HR images, from which the `degradation` makes LR."""
+    """PairedImageDataset: HR images, with LR images or with LR made from them by bicubic. SingleImageDataset, for tests:
+    only the network's input. RealESRGANDataset, for training: HR images, from which the `degradation` makes LR."""
     dataroot_gt: str | list[str] | None = None
     """Folder(s) of HR images, searched recursively, or packs of them."""
     dataroot_lq: str | list[str] | None = None
@@ -29,25 +29,22 @@ class PairedDataset(Options):
     """LR file name for an HR name, without suffix: `{}x4` pairs img.png with imgx4.png."""
     io_backend: IOBackend = IOBackend()
     """How the images are stored."""
+    _refused: ClassVar[dict[str, str]] = {"RealESRGANDataset": "training"}
 
     @model_validator(mode="after")
     def _has_images(self) -> Self:
-        here = ("SingleImageDataset",) if isinstance(self, TrainDataset) else ("RealESRGANDataset",)
-        if self.type in here:
-            raise ValueError(f"type: {self.type} is for {'tests' if isinstance(self, TrainDataset) else 'training'}")
+        if self.type in self._refused:
+            raise ValueError(f"type: {self.type} is for {self._refused[self.type]}")
         if self.type == "SingleImageDataset":
             if not self.dataroot_lq or self.dataroot_gt:
                 raise ValueError("a SingleImageDataset has dataroot_lq, the network's input, and no dataroot_gt")
         elif self.dataroot_gt is None:
             raise ValueError("dataroot_gt is missing; without HR images use type: SingleImageDataset")
-        roots = [
-            root
-            for given in (self.dataroot_gt, self.dataroot_lq)
-            for root in ([given] if isinstance(given, str) else given or [])
-        ]
-        wrong = [root for root in roots if not root.rstrip("/").endswith(".lmdb")]
-        if self.io_backend.type == "lmdb" and wrong:
-            raise ValueError(f"io_backend lmdb reads folders whose names end in .lmdb, found {wrong[0]}")
+        if self.io_backend.type == "lmdb":
+            for given in (self.dataroot_gt or [], self.dataroot_lq or []):
+                for root in [given] if isinstance(given, str) else given:
+                    if not root.rstrip("/").endswith(".lmdb"):
+                        raise ValueError(f"io_backend lmdb reads folders whose names end in .lmdb, found {root}")
         return self
 
     @field_validator("filename_tmpl")
@@ -60,7 +57,7 @@ class PairedDataset(Options):
 
 class TrainDataset(PairedDataset):
     meta_info: str | None = None
-    """A list of the files below dataroot_gt to use, one name a line; default: all of them."""
+    """A list of the files below dataroot_gt to use, one name per line; default: all of them."""
     gt_size: Side = 128
     """Side of the HR crop in pixels, a multiple of the scale."""
     use_flip: bool = True
@@ -72,16 +69,17 @@ class TrainDataset(PairedDataset):
     num_worker_per_gpu: Annotated[Count, Field(le=256)] = 4
     """Loader processes per process; 0 loads in the training process. Never changes the samples."""
     bad_images: Literal["stop", "skip"] = "stop"
-    """An image that cannot be read, or is too small: stop and name it, or train without it and say so. Training on less than
-    one thinks is the worse surprise, so it stops by default."""
+    """What to do about an image that is too small or cannot be read: `stop` and name it, or `skip` it with a warning. Stops
+    by default, so that images are never skipped silently."""
     cache: bool = False
-    """Keep decoded images in memory (each worker its own): for small sets."""
+    """Keep decoded images in memory, in each loader process: for small datasets."""
+    _refused: ClassVar[dict[str, str]] = {"SingleImageDataset": "tests"}
 
 
 class Datasets(BaseModel):
-    """`train`, and any number of sections whose name begins with `val` or `test`."""
+    """`train`, and any number of sections whose names begin with `val` or `test`."""
 
-    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
     __pydantic_extra__: dict[str, PairedDataset] = Field(init=False)  # ty: ignore[incompatible-mutable-override]
     train: TrainDataset | None = None
     """What is trained on."""
@@ -90,16 +88,23 @@ class Datasets(BaseModel):
     @classmethod
     def _names(cls, data: Any) -> Any:
         if isinstance(data, Mapping):
-            wrong = [str(name) for name in data if not str(name).startswith(("train", "val", "test"))]
-            wrong += [str(name) for name in data if str(name).startswith("train") and name != "train"]
+            names = [str(name) for name in data]
+            wrong = [name for name in names if name != "train" and not name.startswith(("val", "test"))]
             if wrong:
                 raise ValueError(f"unknown section {', '.join(wrong)}: use train, val..., or test...")
-            for name in data:  # results are saved under it
-                _name_below(str(name))
-            # `datasets.test_3=null` on the command line leaves a set of the file out.
+            for name in names:  # results are saved under it
+                _name_below(name)
+            # `datasets.test_3=null` on the command line leaves out a dataset of the file.
             data = {name: section for name, section in data.items() if section is not None}
         return data
 
     def measured(self, prefix: str) -> dict[str, PairedDataset]:
-        """The sections to validate (`val`) or test (`test`) on."""
+        """Return the datasets to validate (`val`) or test (`test`) on."""
         return {name: data for name, data in (self.__pydantic_extra__ or {}).items() if name.startswith(prefix)}
+
+
+class TrainingDatasets(Datasets):
+    """The data sets of a training file, which must have `train`."""
+
+    train: TrainDataset
+    """What is trained on."""

@@ -1,6 +1,7 @@
 """Options of the random degradation."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -9,32 +10,32 @@ from aesop.system.option_types import Count, Options, Side
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
 Kernel = Literal["iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso"]
-KERNELS: list[Kernel] = ["iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso"]
+KERNELS: list[Kernel] = list(get_args(Kernel))
 KERNEL_PROBABILITIES = [0.45, 0.25, 0.12, 0.03, 0.12, 0.03]
+SMALLEST_KERNEL = 7
+"""Smallest side of a blur kernel that is drawn."""
 
 
 def _odd(side: int) -> int:
     if side % 2 == 0:
-        raise ValueError(f"a kernel's side is odd: {side - 1} or {side + 1}")
+        raise ValueError(f"the side of a kernel must be odd: use {side - 1} or {side + 1}")
     return side
 
 
-# At least 7, the smallest side that is drawn.
-KernelSize = Annotated[int, Field(ge=7, le=201), AfterValidator(_odd)]
+KernelSize = Annotated[int, Field(ge=SMALLEST_KERNEL, le=201), AfterValidator(_odd)]
 
 
-class DegradationOptions(Options):
-    """Real-ESRGAN's random degradation of HR images into LR images (Wang et al., ICCVW 2021, section 3), in two rounds; the
-    options of the second end in 2. Published files have these at the top and below datasets.train: both are read."""
+class RoundOptions(Options):
+    """One round of blur, resizing, noise and JPEG. The defaults are those of Real-ESRGAN's first round."""
 
     blur_kernel_size: KernelSize = 21
     """Largest side of a blur kernel; odd sides from 7 on are drawn."""
     kernel_list: list[Kernel] = KERNELS
-    """Families of blur kernels: Gaussian, generalised Gaussian, plateau; isotropic or not."""
+    """Families of blur kernels: Gaussian, generalised Gaussian and plateau, each isotropic or anisotropic."""
     kernel_prob: list[Probability] = KERNEL_PROBABILITIES
     """Probability of each family."""
     sinc_prob: Probability = 0.1
-    """Probability of a sinc kernel in their place."""
+    """Probability of a sinc kernel instead."""
     blur_sigma: Range = (0.2, 3)
     """Standard deviation of the kernels in pixels."""
     betag_range: Range = (0.5, 4)
@@ -42,19 +43,41 @@ class DegradationOptions(Options):
     betap_range: Range = (1, 2)
     """Shape of the plateaus."""
     resize_prob: tuple[Probability, Probability, Probability] = (0.2, 0.7, 0.1)
-    """Probability of enlarging, reducing, keeping."""
+    """Probability of enlarging, shrinking and keeping the size."""
     resize_range: Range = (0.15, 1.5)
     """Smallest and largest factor."""
     gaussian_noise_prob: Probability = 0.5
-    """Probability of Gaussian noise; else Poisson."""
+    """Probability of Gaussian noise; otherwise the noise is Poisson."""
     noise_range: Range = (1, 30)
     """Standard deviation of the Gaussian noise in grey levels of 255."""
     poisson_scale_range: Range = (0.05, 3)
     """Strength of the Poisson noise."""
     gray_noise_prob: Probability = 0.4
-    """Probability of noise without colour."""
+    """Probability of gray noise."""
     jpeg_range: Range = (30, 95)
     """JPEG quality."""
+
+    def faults(self, suffix: str = "") -> Iterator[str]:
+        """Yield what is inconsistent. `suffix` ends the names of the options in the file."""
+        families, probabilities = len(self.kernel_list), len(self.kernel_prob)
+        if families != probabilities:
+            yield f"kernel_prob{suffix} has {probabilities} numbers for the {families} families of kernel_list{suffix}"
+        for name, values in (("kernel_prob", self.kernel_prob), ("resize_prob", self.resize_prob)):
+            if abs(sum(values) - 1) > 1e-6:
+                yield f"{name}{suffix} must sum to 1, but sums to {sum(values):g}"
+        for name in RoundOptions.model_fields:
+            value = getattr(self, name)
+            if name.endswith(("_range", "_sigma")) and not 0 <= value[0] <= value[1]:
+                yield f"{name}{suffix} must be [smallest, largest], found {list(value)}"
+        if self.jpeg_range[1] > 100:
+            yield f"jpeg_range{suffix} must not exceed 100, found {list(self.jpeg_range)}"
+
+
+class DegradationOptions(RoundOptions):
+    """Real-ESRGAN's random degradation of HR images into LR images (Wang et al., ICCVW 2021, section 3), in two rounds. The
+    names of the second round's options end in 2. Published files have the options at the top level and below datasets.train;
+    both are read."""
+
     second_blur_prob: Probability = 0.8
     """Probability of a blur in the second round."""
     blur_kernel_size2: KernelSize = 21
@@ -88,26 +111,23 @@ class DegradationOptions(Options):
     final_sinc_prob: Probability = 0.8
     """Probability of a sinc kernel at the very end."""
     crop_pad_size: Side = 400
-    """Side of the HR crop that is degraded; smaller images are continued by reflection. The training crop is cut from it."""
+    """Side of the HR crop that is degraded; smaller images are padded by reflection. The training crop is cut from it."""
     per_sample: bool = False
-    """Every image of a batch is degraded in its own way, without a need for the pool; published: resizing, kind of noise and
-    order are drawn for the batch."""
+    """Draw a degradation for each image of a batch, so that no pool is needed. Published: resizing, kind of noise and order
+    are drawn for the batch."""
     queue_size: Count = 180
     """Pairs in the pool that mixes the degradations of several batches; a multiple of the batch. 0: no pool."""
 
+    @property
+    def first_round(self) -> RoundOptions:
+        return self
+
+    @property
+    def second_round(self) -> RoundOptions:
+        return RoundOptions.model_construct(**{name: getattr(self, f"{name}2") for name in RoundOptions.model_fields})
+
     @model_validator(mode="after")
-    def _sums(self) -> Self:
-        faults = []
-        for suffix in ("", "2"):
-            names, probs = getattr(self, f"kernel_list{suffix}"), getattr(self, f"kernel_prob{suffix}")
-            if len(names) != len(probs):
-                faults.append(f"kernel_prob{suffix} has {len(probs)} numbers for the {len(names)} of kernel_list{suffix}")
-            for option in (f"kernel_prob{suffix}", f"resize_prob{suffix}"):
-                if abs(sum(getattr(self, option)) - 1) > 1e-6:
-                    faults.append(f"{option} must sum to 1, sums to {sum(getattr(self, option)):g}")
-        for name, value in self:
-            if name.rstrip("2").endswith(("_range", "_sigma")) and not 0 <= value[0] <= value[1]:
-                faults.append(f"{name} must be [smallest, largest], found {list(value)}")
-        if faults:
+    def _consistent(self) -> Self:
+        if faults := [*self.first_round.faults(), *self.second_round.faults("2")]:
             raise ValueError("\n".join(faults))
         return self

@@ -1,21 +1,25 @@
-"""What is wrong with an option file, in words: where, what, the nearest valid name."""
+"""What is wrong with an option file: every fault with its line, its option and the nearest valid name."""
 
 import difflib
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin
 
-import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from aesop.options.basicsr import former_place
-from aesop.options.config import Config
+from aesop.archs import SpandrelNetOptions
+from aesop.options.basicsr import former_places
+from aesop.options.config import TrainConfig
 from aesop.options.datasets import Datasets, PairedDataset
-from aesop.options.networks import SpandrelNetOptions
+
+# Option, as the names from the top of the file down to it -> its line in the file.
+Lines = Mapping[tuple[str, ...], int]
+# What to write in place of a missing section.
+_REMEDIES = {"datasets.train": "; give at least dataroot_gt", "datasets": "; give at least datasets.train.dataroot_gt"}
 
 
 class ConfigError(ValueError):
-    """An option file with faults; the message lists all of them with line and remedy."""
+    """An option file with faults. The message lists all of them."""
 
     def __init__(self, message: str, faults: Sequence[str] = ()):
         count = f": {len(faults)} fault{'s' if len(faults) > 1 else ''}\n  " if faults else ""
@@ -24,113 +28,103 @@ class ConfigError(ValueError):
         self.faults = faults
 
 
-def _without_union_echoes(entries: list[Any]) -> list[Any]:
-    """A value that fits no member of a plain union is reported once a member: keep the first."""
-    seen, kept = set(), []
-    for entry in entries:
-        where = tuple(part for part in entry["loc"] if part not in ("str", "list[str]"))
-        if where not in seen:
-            seen.add(where)
-            kept.append(entry)
-    return kept
+def describe(error: ValidationError, raw: Mapping[str, Any], lines: Lines) -> list[str]:
+    """pydantic's errors on raw options, each as one line of text."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for entry in error.errors():
+        option = _option_of(entry, raw)
+        # pydantic reports a value that fits no type of a union once for each type; the first report suffices.
+        if option not in found:
+            found[option] = list(_describe_one(entry, option, lines))
+    return [fault for faults in found.values() for fault in faults]
 
 
-def _child(node: yaml.Node | None, name: str) -> yaml.Node | None:
-    entries = node.value if isinstance(node, yaml.MappingNode) else []
-    return next((value for key, value in entries if key.value == name), None)
+def with_lines(faults: str, lines: Lines) -> Iterator[str]:
+    """Faults, one in a line and each beginning with its option, with the option's line in the file."""
+    for fault in faults.splitlines():
+        line = _line_of(tuple(fault.partition(":")[0].split(".")), lines, nearest=True)
+        yield f"line {line}: {fault}" if line else fault
 
 
-def _describe(entry: Mapping[str, Any], nodes: yaml.Node | None) -> Iterator[str]:
-    """One pydantic error as lines of text: where, what is wrong, what to do."""
-    location, model = _resolve(entry["loc"])
-    kind, given = entry["type"], entry.get("input")
-    if kind == "union_tag_invalid":
-        location = [*location, "type"]
-    line = _line_of(location, nodes, whole=kind != "missing")
-    where = f"{f'line {line}' if line else 'option'}: {'.'.join(location)}"
-    if kind == "value_error":
-        text = str(entry["ctx"]["error"])
-        yield from (f"{where}: {line}" for line in text.splitlines()) if location else _with_lines(text, nodes)
-    elif kind == "extra_forbidden":
-        known = list(model.model_fields) if model else []
-        near = difflib.get_close_matches(location[-1], known, 1, 0.6)
-        yield f"{where}: unknown option; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
-    elif kind == "missing":
-        yield f"{where}: missing"
-    elif kind in ("union_tag_invalid", "literal_error"):
-        tag = given.get("type") if isinstance(given, Mapping) else given
-        expected = str(entry["ctx"].get("expected_tags") or entry["ctx"].get("expected"))
-        names = [name.strip(" '") for name in expected.replace(" or ", ",").split(",")]
-        near = difflib.get_close_matches(tag, names, 1, 0.6) if isinstance(tag, str) else []
-        yield f"{where}: {_shown(tag)} is none of {expected}" + (f"; did you mean {near[0]}?" if near else "")
-    elif kind == "union_tag_not_found" and not isinstance(given, Mapping):
-        yield f"{where}: must hold options (`key: value` lines), found {_shown(given)}"
-    elif kind == "union_tag_not_found" and model is not None:
-        members = _models_in(model.model_fields[location[-1]].annotation)
-        names = [name for member in members for name in get_args(member.model_fields["type"].annotation)]
-        others = " and spandrel's (SwinIR, DRCT ...)" if SpandrelNetOptions in members else ""
-        yield f"{where}.type: missing; known: {', '.join(names)}{others}"
-    elif kind in ("model_type", "model_attributes_type", "dict_type"):
-        yield f"{where}: must hold options (`key: value` lines), found {_shown(given)}"
-    else:
-        yield f"{where}: {entry['msg'][0].lower()}{entry['msg'][1:]}, found {_shown(given)}"
-
-
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as it stands in a message, cut to 200 characters."""
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:200]} ..."
 
 
-def _with_lines(text: str, nodes: yaml.Node | None) -> Iterator[str]:
-    """Messages that begin with an option's name, each with the option's line."""
-    for message in text.splitlines():
-        found = _line_of(message.partition(":")[0].split("."), nodes)
-        yield f"line {found}: {message}" if found else message
-
-
-def _resolve(loc: Sequence[Any]) -> tuple[list[str], type[BaseModel] | None]:
-    """Pydantic's location -> the option's dotted path without union tags, and the model that holds the last name."""
-    path: list[str] = []
-    candidates: list[type[BaseModel]] = [Config]
-    holder: type[BaseModel] | None = Config
-    for part in loc:
-        tagged = [m for m in candidates if "type" in m.model_fields and part in get_args(m.model_fields["type"].annotation)]
-        tagged += [m for m in candidates if m is SpandrelNetOptions and part == "spandrel"]
-        if tagged and len(candidates) > 1:
-            candidates = tagged
+def _option_of(entry: Any, raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """The option that an error is about: pydantic's location without the types of unions in it."""
+    option: list[str] = []
+    node: Any = raw
+    for position, part in enumerate(entry["loc"], 1):
+        if isinstance(node, list) and isinstance(part, int):
+            node = node[part]
+        elif isinstance(node, Mapping) and str(part) in (names := {str(name): name for name in node}):
+            node = node[names[str(part)]]
+        elif entry["type"] != "missing" or position < len(entry["loc"]):
             continue
-        if isinstance(part, str) and part in ("str", "list[str]", "int"):
-            continue
-        path.append(str(part))
-        holder = candidates[0] if candidates else holder
-        annotations = [m.model_fields[part].annotation for m in candidates if part in m.model_fields]
-        if not annotations and any(m is Datasets for m in candidates):
-            annotations = [PairedDataset]
-        candidates = [model for annotation in annotations for model in _models_in(annotation)]
-    return path, holder
+        option.append(str(part))
+    return (*option, "type") if entry["type"] == "union_tag_invalid" else tuple(option)
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def _describe_one(entry: Any, option: tuple[str, ...], lines: Lines) -> Iterator[str]:
+    kind, given = entry["type"], entry.get("input")
+    line = _line_of(option, lines, nearest=kind == "missing")
+    where = f"{f'line {line}' if line else 'option'}: {'.'.join(option)}"
+    if kind == "value_error":
+        text = str(entry["ctx"]["error"])
+        yield from (f"{where}: {fault}" for fault in text.splitlines()) if option else with_lines(text, lines)
+    elif kind == "missing":
+        yield f"{where}: missing{_REMEDIES.get('.'.join(option), '')}"
+    elif kind == "extra_forbidden":
+        known = list(_classes_at(entry["loc"][:-1])[0].model_fields)
+        yield f"{where}: unknown option" + (_nearest(option[-1], known) or f"; known: {', '.join(known)}")
+    elif kind in ("union_tag_invalid", "literal_error"):
+        value = given.get("type") if isinstance(given, Mapping) else given
+        expected = str(entry["ctx"].get("expected_tags") or entry["ctx"].get("expected"))
+        names = [name.strip(" '") for name in expected.replace(" or ", ",").split(",")]
+        yield f"{where}: {shown(value)} is none of {expected}{_nearest(value, names)}"
+    elif kind == "union_tag_not_found" and isinstance(given, Mapping):
+        classes = _classes_at(entry["loc"])
+        names = [name for options in classes for name in get_args(options.model_fields["type"].annotation)]
+        others = " and spandrel's (SwinIR, DRCT ...)" if SpandrelNetOptions in classes else ""
+        yield f"{where}.type: missing; known: {', '.join(names)}{others}"
+    elif kind in ("union_tag_not_found", "model_type", "model_attributes_type", "dict_type"):
+        yield f"{where}: must hold options (`key: value` lines), found {shown(given)}"
+    else:
+        yield f"{where}: {entry['msg'][0].lower()}{entry['msg'][1:]}, found {shown(given)}"
+
+
+def _nearest(name: Any, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1, 0.6) if isinstance(name, str) else []
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _classes_at(location: Sequence[int | str]) -> list[type[BaseModel]]:
+    """The options classes that may stand at pydantic's location of an error, which names the type taken from a union."""
+    classes: list[type[BaseModel]] = [TrainConfig]
+    for part in location:
+        fields = [options.model_fields[str(part)] for options in classes if part in options.model_fields]
+        if fields:
+            classes = [options for field in fields for options in _classes_in(field.annotation)]
+        elif any(issubclass(options, Datasets) for options in classes):
+            classes = [PairedDataset]
+        elif len(classes) > 1:  # a union
+            tagged = [options for options in classes if part in get_args(options.model_fields["type"].annotation)]
+            classes = tagged or [SpandrelNetOptions]
+    return classes
+
+
+def _classes_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if get_origin(annotation) in (Union, types.UnionType, Annotated, dict, list):
-        return [model for argument in get_args(annotation) for model in _models_in(argument)]
+        return [options for argument in get_args(annotation) for options in _classes_in(argument)]
     return []
 
 
-def _line_of(location: Sequence[str], nodes: yaml.Node | None, whole: bool = False) -> int | None:
-    """The line of the deepest part of an option's path that the file has; with `whole` None unless it has all of it."""
-    found = (_line_in(place, nodes, whole=True) for place in former_place(list(location)))
-    return next((line for line in found if line), None) or _line_in(location, nodes, whole)
-
-
-def _line_in(location: Sequence[str], nodes: yaml.Node | None, whole: bool) -> int | None:
-    line, node = None, nodes
-    for name in location:
-        if not isinstance(node, yaml.MappingNode):
-            break
-        found = next(((key, value) for key, value in node.value if key.value == name), None)
-        if found is None:
-            return None if whole else line
-        line, node = found[0].start_mark.line + 1, found[1]
-    return line
+def _line_of(option: tuple[str, ...], lines: Lines, nearest: bool = False) -> int | None:
+    """The line of an option; if the file does not have it, None or, with `nearest`, the line of its innermost section."""
+    line = next((lines[place] for place in (option, *former_places(option)) if place in lines), None)
+    sections = [option[:depth] for depth in range(len(option) - 1, 0, -1)] if nearest else []
+    return line or next((lines[section] for section in sections if section in lines), None)

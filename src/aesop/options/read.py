@@ -1,101 +1,100 @@
-"""Reading option files: overrides, pipelines, and all faults of a file at once with line and nearest valid name."""
+"""Option files -> checked options, with `key.path=value` overrides."""
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from aesop.options.basicsr import from_published
-from aesop.options.config import STAGES, Config
-from aesop.options.error_messages import ConfigError, _child, _describe, _shown, _with_lines, _without_union_echoes
-from aesop.options.yaml_file import _merge, _parse, read_yaml
+from aesop.options.config import TestConfig, TrainConfig, fill_in_defaults, set_option
+from aesop.options.error_messages import ConfigError, Lines, describe, shown, with_lines
+from aesop.options.yaml_file import parse_yaml, read_yaml
+
+# Options that files of earlier versions lack, with the value that stands for their former behaviour.
+FORMER_BEHAVIOUR: dict[str, Any] = {"train.ema_warmup": None}  # no warm-up
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, list[str]]:
-    """An option file with `key.path=value` overrides -> (configuration, notes on options without meaning here).
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> tuple[TrainConfig | TestConfig, list[str]]:
+    """An option file with overrides -> (its options, notes on ignored options). With a `train` section it is a training.
 
     Raises:
         ConfigError: listing every fault with its line and the nearest valid name.
     """
-    raw, nodes = read_yaml(path)
+    raw, lines = read_yaml(path)
     if isinstance(raw.get("stages"), Mapping):
         raise ConfigError(f"{path} describes several stages: run it with `aesop pipeline {path}`")
     apply_overrides(raw, overrides)
-    return build_config(raw, str(path), nodes)
+    return build_config(raw, str(path), lines)
 
 
-def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict[str, dict[str, Any]], yaml.Node | None]:
-    """A pipeline file: what all stages share, and below `stages` what each stage changes -> raw options per stage.
+def load_train_config(path: str | Path, overrides: Sequence[str] = ()) -> tuple[TrainConfig, list[str]]:
+    """`load_config` for a file that must describe a training."""
+    config, notes = load_config(path, overrides)
+    if not isinstance(config, TrainConfig):
+        raise ConfigError(
+            f"{path} has no train section: add one to train (see configs/psnr_rrdb.yml), or measure weights with "
+            f"`aesop test {path}`"
+        )
+    return config, notes
 
-    A stage with `weights: FILE` is skipped, whatever else it says, and hands that file on. An override of a shared option
-    (`train.total_iter=9`) holds for every stage, one of `stages.psnr.train.total_iter` for that stage.
-    """
-    raw, nodes = read_yaml(path)
-    shared = [override for override in overrides if not override.startswith("stages.")]
-    apply_overrides(raw, [override for override in overrides if override.startswith("stages.")])
-    stages = raw.pop("stages", None)
-    if not isinstance(stages, Mapping) or not stages:
-        raise ConfigError(f"{path}: no `stages` section; for a single stage use `aesop train {path}`")
-    unknown = [str(name) for name in stages if name not in STAGES]
-    if unknown:
-        raise ConfigError(f"{path}: unknown stage {', '.join(unknown)}; the stages are {', '.join(STAGES)}, in that order")
-    merged = {}
-    for stage in STAGES:
-        own = stages.get(stage)
-        if own is None:
-            raise ConfigError(f"{path}: stages.{stage} is missing; give its options, or `weights: FILE` to skip it")
-        if not isinstance(own, Mapping):
-            raise ConfigError(f"{path}: stages.{stage} must be a mapping of options, found {_shown(own)}")
-        if "weights" in own:
-            merged[stage] = {"weights": own["weights"]}
-        else:
-            merged[stage] = {**_merge(raw, own), "stage": stage}
-            apply_overrides(merged[stage], shared)
-    return merged, nodes
+
+def load_test_config(path: str | Path, overrides: Sequence[str] = ()) -> tuple[TestConfig, list[str]]:
+    """`load_config` for a test. A training file is checked as a whole, then its test options are taken."""
+    config, notes = load_config(path, overrides)
+    return (config.for_testing() if isinstance(config, TrainConfig) else config), notes
 
 
 def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Set `key.path=value` (the value read as YAML) in nested options."""
+    """Set `key.path=value` (the value read as YAML) in raw options."""
     for override in overrides:
-        key, sign, value = override.partition("=")
-        if not sign or not key:
-            raise ConfigError(f"override {_shown(override)} must look like key.path=value, e.g. train.total_iter=1000")
-        *parents, last = key.split(".")
-        node = raw
-        for name in parents:
-            child = node.get(name)
-            if not isinstance(child, dict):
-                child = node[name] = {}
-            node = child
+        option, sign, value = override.partition("=")
+        if not sign or not option:
+            raise ConfigError(f"override {shown(override)} must look like key.path=value, e.g. train.total_iter=1000")
         try:
-            node[last] = _parse(value)[0]
+            set_option(raw, option, parse_yaml(value)[0])
         except ValueError as error:
-            raise ConfigError(f"override {_shown(override)}: the value is no valid YAML") from error
+            raise ConfigError(f"override {shown(override)}: the value is no valid YAML") from error
 
 
-def build_config(raw: Mapping[str, Any], source: str, nodes: yaml.Node | None = None) -> tuple[Config, list[str]]:
-    """Check raw options; see `load_config`. `nodes` gives the faults their line numbers."""
+def build_config(
+    raw: Mapping[str, Any], source: str, lines: Lines | None = None
+) -> tuple[TrainConfig | TestConfig, list[str]]:
+    """Check raw options. See `load_config`; `lines` gives the faults their line numbers."""
     try:
-        raw, notes = from_published(raw)
-        return Config.model_validate(raw), notes
+        options, notes = from_published(raw)
+        options = fill_in_defaults(options)
+        if options.get("train") is None:
+            options.pop("train", None)
+            return TestConfig.model_validate(options), notes
+        return TrainConfig.model_validate(options), notes
     except ValidationError as error:
-        faults = [fault for entry in _without_union_echoes(error.errors()) for fault in _describe(entry, nodes)]
+        faults = describe(error, options, lines or {})
     except ValueError as error:
-        faults = list(_with_lines(str(error), nodes))
+        faults = list(with_lines(str(error), lines or {}))
     raise ConfigError(source, faults) from None
 
 
-def stage_nodes(nodes: yaml.Node | None, stage: str) -> yaml.Node | None:
-    """A pipeline file's node tree as one stage sees it: its own options over the shared ones."""
-    own = _child(_child(nodes, "stages"), stage)
-    return nodes if own is None else _merge_nodes(nodes, own)
+def recorded_config(yaml_text: str, source: str = "the recorded options") -> TrainConfig:
+    """The options that a run recorded in its weight files (metadata `config`), possibly by an earlier version.
+
+    Raises:
+        ConfigError: if this version cannot read them.
+    """
+    try:
+        raw, _ = parse_yaml(yaml_text)
+        for option, former in FORMER_BEHAVIOUR.items():
+            section, _, name = option.rpartition(".")
+            raw[section].setdefault(name, former)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{source} does not record the options of a training") from error
+    config, _ = build_config(raw, source)
+    assert isinstance(config, TrainConfig)  # its train section is in FORMER_BEHAVIOUR
+    return config
 
 
-def _merge_nodes(base: yaml.Node | None, over: yaml.Node) -> yaml.Node:
-    if not (isinstance(base, yaml.MappingNode) and isinstance(over, yaml.MappingNode)):
-        return over
-    own = [(key, _merge_nodes(_child(base, key.value), value)) for key, value in over.value]
-    names = {key.value for key, _ in own}
-    return yaml.MappingNode(over.tag, own + [entry for entry in base.value if entry[0].value not in names])
+def with_former_behaviour(config: TrainConfig, recorded: TrainConfig) -> TrainConfig:
+    """`config` as a run continues that recorded its options as `recorded`: new options keep their former behaviour."""
+    former = {option: value for option, value in FORMER_BEHAVIOUR.items() if attrgetter(option)(recorded) == value}
+    return config.derive(former) if former else config

@@ -9,14 +9,14 @@ from aesop.system.option_types import Count, Options, _name_below
 
 class MetricOptions(Options):
     type: str | None = None
-    """psnr, ssim, lpips, lpips_vgg, dists, aepsnr, lrpsnr, niqe; with the extra `iqa` musiq, maniqa, clipiqa, pyiqa:NAME for
-    each of pyiqa's metrics; or a published name (calculate_psnr_pytorch). Default: the entry's name."""
+    """psnr, ssim, lpips, lpips_vgg, dists, aepsnr, lrpsnr or niqe. The extra `iqa` adds musiq, maniqa, clipiqa, and
+    pyiqa:NAME for any metric of pyiqa. Published names (calculate_psnr_pytorch) work too. Default: the entry's name."""
     crop_border: Count | None = None
-    """Border left out, in HR pixels; default: the metric's usual one."""
+    """Border to leave out, in HR pixels. Default: as usual for the metric."""
     test_y_channel: bool | None = None
-    """Measure luma only; default: as usual for the metric."""
+    """Measure luma only. Default: as usual for the metric."""
     autoencoder: str | None = None
-    """aepsnr: weight file of the auto-encoder to measure with; default: the AESOP loss's while training."""
+    """aepsnr: weight file of the auto-encoder. Default in a training: the auto-encoder of the AESOP loss."""
 
 
 SMALLEST_TILE = 32  # as for `aesop upscale`
@@ -30,19 +30,19 @@ def _tile(side: int) -> int:
 
 class ValOptions(Options):
     val_freq: Count = 5000
-    """Validate every so many iterations; 0: never."""
+    """Validate every N iterations. 0: never."""
     val_start_iter: Count = 0
-    """No validation before this iteration."""
+    """Iteration of the first validation."""
     save_img: bool = True
-    """Save the validated images."""
+    """Save the images."""
     suffix: Annotated[str, AfterValidator(lambda text: text and _name_below(text))] | None = None
-    """Appended to the names of saved images."""
+    """Suffix for the names of saved images."""
     metrics: dict[str, MetricOptions] = {"psnr": MetricOptions()}
-    """What is measured, in validation and by `aesop test`: name -> options, `{}` for the usual ones."""
+    """Metrics of validation and of `aesop test`: name -> options, `{}` for the usual ones."""
     tile: Annotated[Count, AfterValidator(_tile)] = 0
-    """Side of the tiles, in LR pixels, in which generators see large images, in validation and by `aesop test`: less memory,
-    a little another result; 0: whole images, as published."""
+    """Process large images in tiles of this side, in LR pixels: less memory, slightly different results. 0, as published:
+    whole images."""
     page: bool = False
-    """`aesop test` also writes <results>/page.html: the tested network, bicubic and `path.compare_with` side by side."""
+    """`aesop test` also writes <results>/page.html, with this network, bicubic and `path.compare_with` side by side."""
     best_metric: str | None = None
-    """The metric by which the best weights are kept; default: the first one."""
+    """The metric that decides which weights are the best. Default: the first one."""

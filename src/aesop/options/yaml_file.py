@@ -1,4 +1,4 @@
-"""Reading YAML safely: no objects, no bombs, no repeated keys."""
+"""Reading YAML safely: plain values only, with limits on size and nesting, and no key twice in a mapping."""
 
 import copy
 import difflib
@@ -8,15 +8,19 @@ from typing import Any
 
 import yaml
 
-from aesop.options.error_messages import ConfigError
+from aesop.options.error_messages import ConfigError, Lines
 
-# An option file has a few hundred values in a few kilobytes. With a limit, none takes noticeable time or memory.
+# An option file has a few hundred values in a few kilobytes. Files within these limits take little time and memory.
 MAX_BYTES = 200_000
 MAX_VALUES = 5_000
 
 
-def read_yaml(path: str | Path) -> tuple[dict[str, Any], yaml.Node | None]:
-    """The mapping in a YAML file and its node tree (for line numbers)."""
+def read_yaml(path: str | Path) -> tuple[dict[str, Any], Lines]:
+    """The mapping in a YAML file, and the line of every option in it.
+
+    Raises:
+        ConfigError: for a file that cannot be read, is no valid YAML or no mapping, or gives an option twice.
+    """
     path = Path(path)
     try:
         with path.open("rb") as file:
@@ -28,21 +32,27 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], yaml.Node | None]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"option file {path} cannot be read: {error}") from error
     if len(data) > MAX_BYTES:
-        raise ConfigError(f"{path} is larger than {MAX_BYTES // 1000} kB: it is no option file")
+        raise ConfigError(f"{path} is larger than {MAX_BYTES // 1000} kB, too large for an option file")
     try:
-        raw, nodes = _parse(text)
+        raw, node = parse_yaml(text)
     except ValueError as error:
         raise ConfigError(f"{path} is no valid YAML: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} holds no options (expected `key: value` lines)")
-    repeated = list(_repeated_keys(nodes))
+    lines: dict[tuple[str, ...], int] = {}
+    repeated = []
+    for option, line in _lines_below(node):
+        if option in lines:
+            repeated.append(f"line {line}: {'.'.join(option)}")
+        lines[option] = line
     if repeated:
         raise ConfigError(f"{path} gives options twice:\n  " + "\n  ".join(repeated))
-    return _merge({}, raw), nodes  # what an alias stands for becomes a copy, for an override to change alone
+    # Aliases of one anchor become copies, so that an override changes only one of them.
+    return merged({}, raw), lines
 
 
 class _Loader(yaml.SafeLoader):
-    """Words, numbers, lists and mappings: no option is a date, bytes or a set, and a run may be named after a day."""
+    """Text, numbers, booleans, lists and mappings only. Dates stay text: a run may be named after a day."""
 
     yaml_constructors = {
         tag: construct
@@ -59,61 +69,61 @@ class _Loader(yaml.SafeLoader):
         self.values, self.values_in = 0, {}
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Counts values with each alias replaced by what it stands for: a few lines of them can make billions."""
+        """Count values with every alias expanded: a few lines of nested aliases can stand for billions of values."""
         before, is_alias = self.values, self.check_event(yaml.AliasEvent)
         node = super().compose_node(parent, index)
-        # An alias inside what it stands for has no end.
+        # An alias to a node that is still open would expand without end.
         self.values += self.values_in.get(node, MAX_VALUES) if is_alias else 1
         self.values_in.setdefault(node, self.values - before)
         if self.values > MAX_VALUES:
-            raise ValueError(f"it holds more than {MAX_VALUES} values, with what its aliases stand for written out")
+            raise ValueError(f"it holds more than {MAX_VALUES} values with its aliases expanded")
         return node
 
     def construct_scalar(self, node: Any) -> Any:
-        if node.tag.endswith(":int") and len(node.value) > 1000:  # Python prints none of more than 4300 digits
+        if node.tag.endswith(":int") and len(node.value) > 1000:  # Python refuses to print more than 4300 digits
             raise ValueError(f"line {node.start_mark.line + 1}: a number has too many digits")
         return super().construct_scalar(node)
 
 
-def _parse(text: str) -> tuple[Any, yaml.Node | None]:
-    """The value in a YAML text and its node tree.
+def parse_yaml(text: str) -> tuple[Any, yaml.Node | None]:
+    """The value in a YAML text, and its node tree.
 
     Raises:
-        ValueError: for a text that is no YAML, or stands for more than an option file can hold.
+        ValueError: for text that is no YAML, or stands for more than an option file can hold.
     """
     try:
         loader = _Loader(text)
-        nodes = loader.get_single_node()
-        if nodes is None:
+        node = loader.get_single_node()
+        if node is None:
             return None, None
-        return loader.construct_document(copy.deepcopy(nodes)), nodes  # constructing merges `<<` into the nodes
+        return loader.construct_document(copy.deepcopy(node)), node  # constructing expands `<<` in the node itself
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except yaml.YAMLError as error:
         raise ValueError(str(error).replace('in "<unicode string>", ', "")) from error
     except LookupError as error:  # `!!bool word` and `!!int ""`
-        raise ValueError(f"a value is not of the type of its tag ({error})") from error
+        raise ValueError(f"a value does not have the type of its tag ({error})") from error
 
 
-def _repeated_keys(node: yaml.Node | None, where: str = "") -> Iterator[str]:
+def _lines_below(node: yaml.Node | None, option: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
+    children: list[tuple[Any, Any, Any]] = []
     if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            name = f"{where}{key.value}"
-            if name in seen:
-                yield f"line {key.start_mark.line + 1}: {name}"
-            seen.add(name)
-            yield from _repeated_keys(value, f"{name}.")
+        children = [(key.value, key, value) for key, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        children = [(index, item, item) for index, item in enumerate(node.value)]
+    for name, start, child in children:
+        yield (*option, str(name)), start.start_mark.line + 1
+        yield from _lines_below(child, (*option, str(name)))
 
 
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Deep merge into a new dictionary; an option group of another `type` replaces the former one whole."""
-    merged = {k: _merge({}, v) if isinstance(v, Mapping) else v for k, v in base.items()}
-    for key, value in over.items():
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """A deep merge as a new dictionary. A section with another `type` replaces the one in `base` as a whole."""
+    result = {name: merged({}, value) if isinstance(value, Mapping) else value for name, value in base.items()}
+    for name, value in over.items():
         if isinstance(value, Mapping):
-            former = merged.get(key)
+            former = result.get(name)
             same_type = isinstance(former, Mapping) and value.get("type", former.get("type")) == former.get("type")
-            merged[key] = _merge(former if same_type else {}, value)
+            result[name] = merged(former if same_type else {}, value)
         else:
-            merged[key] = value
-    return merged
+            result[name] = value
+    return result

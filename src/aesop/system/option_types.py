@@ -62,4 +62,8 @@ Name = Annotated[str, AfterValidator(_name_below)]
 
 
 class Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, protected_namespaces=(), validate_default=True)
+    """A section of options: immutable, without unknown names, documented by the docstrings of its fields."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=(), validate_default=True
+    )

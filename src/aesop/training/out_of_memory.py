@@ -1,50 +1,40 @@
-"""Which options need less memory."""
+"""A step that runs out of memory, and the options that need less."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
 
 import torch
 
-from aesop.options.config import Config
+from aesop.options.config import TrainConfig
 from aesop.system.device import is_out_of_memory, memory_of
 from aesop.system.wording import readable
-from aesop.training.stages import Stage
+from aesop.training.stage import Stage
 
 
 @contextmanager
-def memory_explained(config: Config, stage: Stage) -> Generator[None]:
-    """A training step that runs out of memory names the options that need less.
-
-    Raises:
-        MemoryError: in place of PyTorch's own error.
-    """
+def memory_explained(config: TrainConfig, stage: Stage) -> Generator[None]:
+    """Replace PyTorch's error by a MemoryError that names the options that need less memory."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        device = stage.world.device
-        assert config.train is not None
-        assert config.datasets.train is not None
+        device, crops = stage.world.device, config.datasets.train
         fixed = sum(t.nbytes for net in stage.networks.values() for t in net.state_dict().values())
-        # A gradient and Adam's two moments for each weight of the networks that are trained.
+        # A gradient and Adam's two moments for each trained weight.
         fixed += 3 * sum(p.nbytes for name, net in stage.networks.items() if name != "net_g_ema" for p in net.parameters())
-        images, side = config.datasets.train.batch_size_per_gpu // config.train.accumulate, config.datasets.train.gt_size
-        total = memory_of(device)
-        share = ""
-        if total and total > fixed:
-            share = f"; the images need more than {readable((total - fixed) / images)} each"
+        images, total = crops.batch_size_per_gpu // config.train.accumulate, memory_of(device)
+        share = f"; each image needs more than {readable((total - fixed) / images)}" if total and total > fixed else ""
         size = f" ({readable(total)})" if total else ""
         raise MemoryError(
-            f"out of memory on {device}{size} in a step of {images} images of {side} px. Networks, gradients and optimisers "
-            f"take {readable(fixed)}{share}. Less is needed with {less_memory(config)}. `aesop doctor CONFIG` measures it"
+            f"out of memory on {device}{size} in a step of {images} images of {crops.gt_size} px. Networks, gradients and "
+            f"optimizers take {readable(fixed)}{share}. These options need less memory: {less_memory(config)}. "
+            "`aesop doctor CONFIG` measures it"
         ) from error
 
 
-def less_memory(config: Config) -> str:
+def less_memory(config: TrainConfig) -> str:
     """The settings that reduce memory, those that change nothing else first."""
-    assert config.train is not None
-    assert config.datasets.train is not None
     batch, parts = config.datasets.train.batch_size_per_gpu, config.train.accumulate
     finer = next((n for n in range(parts + 1, batch + 1) if batch % n == 0), None)
     ways = ["cuda_graphs=false"] if config.cuda_graphs else []

@@ -1,159 +1,163 @@
-"""Where a run writes what it tells: train.log, scalars.jsonl, TensorBoard, Weights & Biases."""
+"""The logs of a run: train.log, scalars.jsonl, TensorBoard, Weights & Biases."""
 
 import json
 import logging
 import math
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from aesop.options.config import Config
+from aesop.options.config import TrainConfig, WandbOptions
 from aesop.system.distributed import World
 from aesop.system.files import append_line, replacing
 from aesop.system.wording import duration
+from aesop.training.full_disk import write_or_log
+from aesop.training.stage import Stage
 
 log = logging.getLogger("aesop")
 
 
 class _LogFile(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
-        """A full disk must not fill the terminal with tracebacks: what is said appears there anyway."""
+        """On a full disk print no traceback for each record: the terminal shows the record anyway."""
 
 
 @contextmanager
-def _logging_to(folder: Path, world: World) -> Generator[None]:
-    """Everything said also goes to train.log; only the main process says anything."""
+def log_to_file(folder: Path, world: World) -> Generator[None]:
+    """Copy the log of the main process to train.log; the others log errors only."""
     former = log.level
     log.setLevel(logging.INFO if world.is_main else logging.ERROR)
-    if not world.is_main:
-        try:
-            yield
-        finally:
-            log.setLevel(former)
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    handler = _LogFile(folder / "train.log", encoding="utf-8")
+    if world.is_main:
+        folder.mkdir(parents=True, exist_ok=True)
+    handler = _LogFile(folder / "train.log", encoding="utf-8") if world.is_main else logging.NullHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     try:
         yield
     except BaseException:
-        # With its traceback into the file only; the command line shows the message.
+        # The traceback goes into the file only; the command line shows the message.
         record = log.makeRecord(log.name, logging.ERROR, __file__, 0, "stopped by an error", (), sys.exc_info())
         handler.handle(record)
         raise
     finally:
         log.removeHandler(handler)
         log.setLevel(former)
-        with suppress(OSError):  # it writes what it still holds
-            handler.close()
+        write_or_log("the end of train.log could not be written", handler.close)
 
 
-class Outlet:
-    """Where scalars go: the log's progress line, scalars.jsonl, TensorBoard, Weights & Biases."""
+def describe_run(config: TrainConfig, stage: Stage, world: World, images: int) -> None:
+    """Log what is about to be trained."""
+    if not world.is_main:
+        return
+    networks = [(name, net) for name, net in stage.networks.items() if name != "net_g_ema"]
+    sizes = ", ".join(f"{name} {sum(p.numel() for p in net.parameters()) / 1e6:.3f} M" for name, net in networks)
+    crops = config.datasets.train
+    log.info(
+        "%s: stage %s on %s (%s), %d images, batch %d x %d px, %s parameters",
+        config.name, config.stage, world.device, config.precision, images, crops.batch_size_per_gpu * world.size,
+        crops.gt_size, sizes,
+    )  # fmt: skip
 
-    def __init__(self, config: Config, world: World, folder: Path, first: int):
-        self.config, self.world = config, world
-        self.writer: Any = None
+
+class RunLogger:
+    """Writes losses and figures of the main process to the log, scalars.jsonl, TensorBoard and Weights & Biases.
+
+    Args:
+        first: the first iteration of this start of the run.
+    """
+
+    def __init__(self, config: TrainConfig, world: World, first: int):
+        self.config, self.world, self.folder = config, world, config.run_folder
+        self.lines = self.folder / "scalars.jsonl"
+        self.tensorboard: Any = None
         self.wandb: Any = None
-        if not world.is_main:
-            return
-        with replacing(folder / "config.yml") as temporary:
-            temporary.write_text(config.to_yaml(), encoding="utf-8")
-        self.lines = folder / "scalars.jsonl"
-        self.go_back(first)
-        _drop_lines_from(folder / "faults.jsonl", first, only="skipped")
-        if config.logger.wandb and config.logger.wandb.project:
-            self.wandb = _start_wandb(config, folder)
+        if world.is_main:
+            with replacing(self.folder / "config.yml") as temporary:
+                temporary.write_text(config.to_yaml(), encoding="utf-8")
+            _drop_lines(self.folder / "faults.jsonl", first, having="skipped")
+            if (options := config.logger.wandb) and options.project:
+                self.wandb = _start_wandb(config, options)
+        self.restart(first)
 
-    def go_back(self, first: int) -> None:
-        """Forget what was written about iterations from `first` on. (Weights & Biases cannot: it ignores the repetition.)"""
-        if not self.world.is_main:
-            return
-        self._close_writer()
-        try:
-            _drop_lines_from(self.lines, first)
+    def restart(self, first: int) -> None:
+        """Drop what was logged about iterations from `first` on. (Weights & Biases ignores repeated iterations.)"""
+        self.first, self.begun = first, time.perf_counter()
+        if self.world.is_main:
+            self._close_tensorboard()
+            write_or_log("scalars.jsonl could not be rewritten", _drop_lines, self.lines, first)
             if self.config.logger.use_tb_logger:
-                from torch.utils.tensorboard import SummaryWriter
+                write_or_log("TensorBoard could not be started", self._start_tensorboard)
 
-                self.writer = SummaryWriter(str(self.lines.parent / "tensorboard"), purge_step=first)
-        except OSError as error:
-            log.error("the figures of the iterations to come cannot be written: %s", error)
-
-    def write(self, iteration: int, rate: float, values: dict[str, float], seconds: float) -> None:
-        """`seconds`: per iteration, the mean since the start of this process."""
+    def write(self, iteration: int, rate: float, losses: Mapping[str, float]) -> None:
+        """A line of progress, and the losses."""
         if not self.world.is_main:
             return
-        assert self.config.train is not None
-        assert self.config.datasets.train is not None
-        total = self.config.train.total_iter
-        speed = self.config.datasets.train.batch_size_per_gpu * self.world.size / seconds
-        losses = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        total, batch = self.config.train.total_iter, self.config.datasets.train.batch_size_per_gpu * self.world.size
+        seconds = (time.perf_counter() - self.begun) / (iteration - self.first + 1)
         log.info(
             "[%s] %d/%d  %s  lr %.3g  %.1f img/s  %s left",
-            self.config.name, iteration, total, losses, rate, speed, duration((total - iteration) * seconds),
+            self.config.name, iteration, total, "  ".join(f"{name} {value:.4g}" for name, value in losses.items()), rate,
+            batch / seconds, duration((total - iteration) * seconds),
         )  # fmt: skip
-        self._record(iteration, {"lr": rate, **values})
+        self.write_figures(iteration, {"lr": rate, **losses})
 
-    def write_figures(self, iteration: int, figures: dict[str, float]) -> None:
-        if self.world.is_main:
-            self._record(iteration, figures)
-
-    def _record(self, iteration: int, values: dict[str, float]) -> None:
-        try:
-            append_line(self.lines, {"iter": iteration, **{k: v if math.isfinite(v) else None for k, v in values.items()}})
-        except OSError as error:  # a full disk: no reason to lose a training
-            log.error("figures of iteration %d could not be written: %s", iteration, error)
-        if self.writer is not None:
-            try:
-                for name, value in values.items():
-                    self.writer.add_scalar(name, value, iteration)
-            except OSError as error:
-                log.error("TensorBoard gets no more figures until --resume: %s", error)
-                self._close_writer()
+    def write_figures(self, iteration: int, figures: Mapping[str, float]) -> None:
+        if not (self.world.is_main and figures):
+            return
+        finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+        failure = f"the figures of iteration {iteration} could not be written"
+        write_or_log(failure, append_line, self.lines, {"iter": iteration, **finite})
+        if self.tensorboard is not None:
+            failure = "TensorBoard gets no more figures until --resume"
+            if not write_or_log(failure, self._write_tensorboard, iteration, figures):
+                self._close_tensorboard()
         if self.wandb is not None:
-            self.wandb.log(values, step=iteration)
+            self.wandb.log(dict(figures), step=iteration)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close_writer()
+        self._close_tensorboard()
         if self.wandb is not None:
             self.wandb.finish()
 
-    def _close_writer(self) -> None:
-        if self.writer is not None:
-            with suppress(OSError):  # said when it happened, in the thread that writes
-                self.writer.close()
-            self.writer = None
+    def _start_tensorboard(self) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.tensorboard = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.first)
+
+    def _write_tensorboard(self, iteration: int, figures: Mapping[str, float]) -> None:
+        for name, value in figures.items():
+            self.tensorboard.add_scalar(name, value, iteration)
+
+    def _close_tensorboard(self) -> None:
+        writer, self.tensorboard = self.tensorboard, None
+        if writer is not None:
+            write_or_log("TensorBoard's last figures could not be written", writer.close)
 
 
-def _drop_lines_from(path: Path, first: int, only: str | None = None) -> None:
-    """A resumed run repeats some iterations; their former lines go, or those of them that have the key `only`."""
+def _drop_lines(path: Path, first: int, having: str = "iter") -> None:
+    """Drop the lines about iterations from `first` on that have the key `having`, and incomplete lines."""
     if path.is_file():
         lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
         rows = [json.loads(line) for line in lines]
-        kept = [line for line, row in zip(lines, rows, strict=True) if row["iter"] < first or (only and only not in row)]
+        kept = [line for line, row in zip(lines, rows, strict=True) if row["iter"] < first or having not in row]
         with replacing(path) as temporary:
             temporary.write_text("".join(kept), encoding="utf-8")
 
 
-def _start_wandb(config: Config, folder: Path) -> Any:
+def _start_wandb(config: TrainConfig, options: WandbOptions) -> Any:
     try:
         import wandb  # ty: ignore[import-not-found]
     except ImportError:
         raise ValueError(
             'logger.wandb: Weights & Biases is not installed; pip install "aesop-sr[wandb]", or remove logger.wandb'
         ) from None
-    assert config.logger.wandb is not None
     return wandb.init(
-        project=config.logger.wandb.project,
-        id=config.logger.wandb.resume_id,
-        resume="allow",
-        name=config.name,
-        dir=str(folder),
-        config=config.model_dump(mode="json"),
-    )
+        project=options.project, id=options.resume_id, resume="allow", name=config.name,
+        dir=str(config.run_folder), config=config.model_dump(mode="json"),
+    )  # fmt: skip

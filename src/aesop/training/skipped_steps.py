@@ -1,4 +1,4 @@
-"""What goes wrong in a long training: steps of NaN, memory that runs out."""
+"""Steps that were skipped because a loss or gradient was NaN or infinite."""
 
 import logging
 import math
@@ -10,21 +10,25 @@ from torch import Tensor
 
 from aesop.system.distributed import AGREE_EVERY, World, gathered
 from aesop.system.files import append_line
-from aesop.training.checkpoint import Progress
-from aesop.training.stages import Diverged
+from aesop.training.full_disk import write_or_log
+from aesop.training.progress import Progress
 
 log = logging.getLogger("aesop")
 
 
-class Watch:
-    """Counts the steps that were skipped for NaN or infinite losses or gradients, and says which and on what images.
+class Diverged(FloatingPointError):
+    """Too many consecutive steps were skipped, or weights are NaN or infinite."""
 
-    The device is asked every AGREE_EVERY iterations, so that it need not be waited for in each. Every skipped step is a line
-    of faults.jsonl: its iteration, the losses that were not finite, the images.
+
+class SkippedSteps:
+    """Counts skipped steps. Each one becomes a line of faults.jsonl with its iteration, bad losses and images.
+
+    It reads the device only every AGREE_EVERY iterations, so that the other steps need not wait for the device.
 
     Args:
-        images: iteration -> the names of this process's images in it.
-        limit: so many skipped steps in a row raise Diverged.
+        images: iteration -> the names of the images that this process loads for it.
+        limit: number of consecutive skipped steps that raises Diverged.
+        folder: of the run.
     """
 
     def __init__(self, world: World, progress: Progress, images: Callable[[int], list[str]], limit: int, folder: Path):
@@ -34,10 +38,14 @@ class Watch:
     def add(self, iteration: int, skipped: Tensor, scalars: dict[str, Tensor]) -> None:
         self.pending.append((iteration, skipped, scalars))
         if iteration % AGREE_EVERY == 0:
-            self.look()
+            self.check()
 
-    def look(self) -> None:
-        """Ask the device about the steps since the last look. All processes get the same answer."""
+    def check(self) -> None:
+        """Count the skipped steps since the last check. All processes reach the same result.
+
+        Raises:
+            Diverged: `limit` consecutive steps were skipped.
+        """
         if not self.pending:
             return
         pending, self.pending = self.pending, []
@@ -46,26 +54,23 @@ class Watch:
             self.progress.in_a_row = self.progress.in_a_row + 1 if flag else 0
             if flag:
                 self.progress.skipped += 1
-                text = self._report(iteration, scalars)
+                fault = self._report(iteration, scalars)
                 if self.progress.in_a_row >= self.limit:
-                    raise Diverged(f"{self.limit} steps in a row were skipped, the last because {text}")
+                    raise Diverged(f"{self.limit} consecutive steps were skipped, the last one because {fault}")
 
     def _report(self, iteration: int, scalars: dict[str, Tensor]) -> str:
-        wrong = [name for name, value in scalars.items() if not math.isfinite(value.item())]
-        found = gathered(self.world, [(wrong, self.images(iteration))])
+        bad = [name for name, value in scalars.items() if not math.isfinite(value.item())]
+        found = gathered(self.world, [(bad, self.images(iteration))])
         losses = sorted({name for names, _ in found for name in names})
-        # The gradients of all are spoilt by one process: the images that matter are those of processes with a wrong loss.
+        # One process spoils the gradients of all: name the images of the processes with a bad loss.
         images = [name for names, seen in found for name in seen if names or not losses]
-        text = f"{', '.join(losses) or 'a gradient'} is NaN or infinite at iteration {iteration}, with {', '.join(images)}"
+        fault = f"{', '.join(losses) or 'a gradient'} is NaN or infinite at iteration {iteration}, with {', '.join(images)}"
         if self.world.is_main:
-            log.warning("%s: the step is skipped (%d so far)", text, self.progress.skipped)
-            report(self.folder, {"iter": iteration, "skipped": losses or ["gradient"], "images": images})
-        return text
+            log.warning("%s: skipping the step (%d skipped so far)", fault, self.progress.skipped)
+            report_fault(self.folder, {"iter": iteration, "skipped": losses or ["gradient"], "images": images})
+        return fault
 
 
-def report(folder: Path, fault: dict) -> None:
+def report_fault(folder: Path, fault: dict) -> None:
     """Add a line to faults.jsonl."""
-    try:
-        append_line(folder / "faults.jsonl", fault)
-    except OSError as error:  # it was logged as well
-        log.error("faults.jsonl could not be written: %s", error)
+    write_or_log("faults.jsonl could not be written", append_line, folder / "faults.jsonl", fault)

@@ -2,96 +2,85 @@
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 
 from aesop.data.measured_pairs import MeasuredPairs
-from aesop.evaluation.measure import averages, image_saver, measure, predict
+from aesop.evaluation.measure import averages, image_saver, measure
+from aesop.evaluation.methods import predict
+from aesop.losses.aesop import FrozenAutoEncoderLoss
 from aesop.metrics.build import check_sizes, is_better, make_metrics
-from aesop.options.config import Config
+from aesop.options.config import TrainConfig
 from aesop.system.distributed import World
-from aesop.training.acceleration import for_many_sizes
-from aesop.training.checkpoint import Progress, save_model
-from aesop.training.stages import AdversarialStage, Stage
+from aesop.training.acceleration import for_any_size
+from aesop.training.checkpoint import save_model
+from aesop.training.full_disk import write_or_log
+from aesop.training.progress import Progress
+from aesop.training.stage import Stage
 
 log = logging.getLogger("aesop")
 
 
 class Validation:
-    """Measures the network for use on every `val` section, keeps the images and the best weights."""
+    """Measures the network for use on every `val` section and saves the images and the best weights."""
 
-    def __init__(self, config: Config, stage: Stage, world: World, folder: Path):
-        self.config, self.stage, self.world, self.folder = config, stage, world, folder
+    def __init__(self, config: TrainConfig, stage: Stage, world: World):
+        self.config, self.stage, self.world, self.folder = config, stage, world, config.run_folder
         sections = config.datasets.measured("val") if config.val.val_freq else {}
         self.sets = {name: MeasuredPairs(data, name, config.scale) for name, data in sections.items()}
         self.best_metric = config.val.best_metric or next(iter(config.val.metrics), None)
-        judge = None
-        if isinstance(stage, AdversarialStage) and stage.aesop_loss is not None:
-            judge = stage.aesop_loss.autoencoder
         check_sizes(config.val.metrics, self.sets.values(), config.scale, config.stage == "autoencoder")
-        self.metrics = make_metrics(config.val.metrics, config.scale, world.device, judge) if self.sets else {}
+        aesop = stage.terms["aesop_opt"].loss if "aesop_opt" in stage.terms else None
+        autoencoder = aesop.autoencoder if isinstance(aesop, FrozenAutoEncoderLoss) else None
+        self.metrics = make_metrics(config.val.metrics, config.scale, world.device, autoencoder) if self.sets else {}
 
-    def is_due(self, iteration: int) -> bool:
-        val = self.config.val
-        assert self.config.train is not None
-        due = iteration % val.val_freq == 0 or iteration == self.config.train.total_iter if val.val_freq else False
-        return bool(self.sets) and due and iteration >= val.val_start_iter
+    def run_if_due(self, progress: Progress) -> dict[str, float]:
+        """`run`, if the iteration needs a validation that has not been made; else no figures."""
+        val, iteration = self.config.val, progress.iteration
+        if not self.sets or progress.validated >= iteration or iteration < val.val_start_iter:
+            return {}
+        return self.run(progress) if iteration % val.val_freq == 0 or iteration == self.config.train.total_iter else {}
 
-    def run(self, iteration: int, progress: Progress) -> dict[str, float]:
-        """Figures named <section>/<metric>, the same in all processes, which take turns with the images.
+    def run(self, progress: Progress) -> dict[str, float]:
+        """Figures named <section>/<metric>, the same in all processes, which share the images.
 
-        The first section that has the metric decides which weights are the best.
+        The first section that has the best metric decides which weights are the best.
         """
+        config, device, iteration = self.config, self.world.device, progress.iteration
         figures: dict[str, float] = {}
         net = self.stage.network_for_use.eval()
         for section, pairs in self.sets.items():
-            saver = None
-            if self.config.val.save_img:
-                saver = _forgiving(
-                    image_saver(self.folder / "visualization" / f"{iteration:08d}" / section, self.config.val.suffix)
-                )
-            with for_many_sizes(self.config):
+            images = self.folder / "visualization" / f"{iteration:08d}" / section
+            saver = partial(_save_or_log, image_saver(images, config.val.suffix)) if config.val.save_img else None
+            with for_any_size(config):
                 rows = measure(
-                    lambda lq, gt: predict(
-                        net, lq, gt, self.config.scale, self.world.device, self.config.precision, self.config.val.tile
-                    ),
-                    pairs,
-                    self.metrics,
-                    self.world.device,
-                    saver,
-                    self.world,
-                )
+                    lambda lq, gt: predict(net, lq, gt, config.scale, device, config.precision, config.val.tile),
+                    pairs, self.metrics, device, saver, self.world,
+                )  # fmt: skip
             mean = averages(rows)
             figures |= {f"{section}/{name}": value for name, value in mean.items()}
             log.info("validation %s: %s", pairs.name, "  ".join(f"{k} {v:.4f}" for k, v in mean.items()))
         decisive = [value for name, value in figures.items() if name.partition("/")[2] == self.best_metric]
         if decisive:
-            self._keep_best(iteration, progress, decisive[0])
+            self._keep_best(progress, decisive[0])
         if net is self.stage.net_g:
             net.train()
+        progress.validated = iteration
         return figures
 
-    def _keep_best(self, iteration: int, progress: Progress, value: float) -> None:
-        assert self.best_metric is not None
-        if is_better(self.config.val.metrics, self.best_metric, value, progress.best.get(self.best_metric)):
-            if self.world.is_main:
-                try:
-                    save_model(self.folder / "models" / "net_g_best.safetensors", self.stage, self.config, iteration)
-                except OSError as error:
-                    log.error("the best weights of iteration %d could not be saved: %s", iteration, error)
-                    return
-            progress.best[self.best_metric] = value
-            log.info("best %s so far: %.4f (models/net_g_best.safetensors)", self.best_metric, value)
+    def _keep_best(self, progress: Progress, value: float) -> None:
+        metric = self.best_metric
+        assert metric is not None
+        if not is_better(self.config.val.metrics, metric, value, progress.best.get(metric)):
+            return
+        path = self.folder / "models" / "net_g_best.safetensors"
+        failure = f"the best weights of iteration {progress.iteration} could not be saved"
+        if self.world.is_main and not write_or_log(failure, save_model, path, self.stage, self.config, progress.iteration):
+            return
+        progress.best[metric] = value
+        log.info("best %s so far: %.4f (models/net_g_best.safetensors)", metric, value)
 
 
-def _forgiving(save: Callable[[str, np.ndarray], None]) -> Callable[[str, np.ndarray], None]:
-    """An image that cannot be written is no reason to lose a training."""
-
-    def attempt(name: str, image: np.ndarray) -> None:
-        try:
-            save(name, image)
-        except OSError as error:
-            log.error("the image of %s could not be written: %s", name, error)
-
-    return attempt
+def _save_or_log(save: Callable[[str, np.ndarray], None], name: str, image: np.ndarray) -> None:
+    write_or_log(f"the image of {name} could not be written", save, name, image)

@@ -1,20 +1,20 @@
-"""What is raised for weight files that cannot be used."""
+"""Errors about weight files."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
 
 
 class WeightsError(ValueError):
-    """A weight file that cannot be read, or that holds something else than what was asked for."""
+    """A weight file cannot be read, or it contains something other than what was asked for."""
 
 
 class WeightsNotFound(FileNotFoundError):
-    """Known pre-trained weights that are not on this machine; the message says where to put them."""
+    """Pretrained weights are not on this machine; the message says how to get them."""
 
 
 @contextmanager
-def naming(option: str) -> Generator[None]:
-    """Say which option a weight file that cannot be used came from."""
+def option_context(option: str) -> Generator[None]:
+    """Prefix a WeightsError with the option that names the file."""
     try:
         yield
     except WeightsError as error:

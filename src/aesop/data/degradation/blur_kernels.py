@@ -1,50 +1,47 @@
-"""Blur kernels of Real-ESRGAN's degradations (Wang et al., ICCVW 2021, sections 3.1 and 3.4): drawn and computed for a
-whole batch at once.
+"""Blur kernels of Real-ESRGAN's degradation (Wang et al., ICCVW 2021, sections 3.1 and 3.4), drawn and rendered in batches.
 
-Everything here is computed on the CPU in float64 (a few hundred numbers a kernel); `render` returns float32, to be moved.
+Kernels are computed on the CPU in float64; `render` returns float32.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
 
-FAMILIES = ("iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso")
-KINDS = (*FAMILIES, "sinc")
+from aesop.options.degradation import KERNELS, SMALLEST_KERNEL, RoundOptions
+
+KINDS = (*KERNELS, "sinc")
 SINC = KINDS.index("sinc")
-# A family's number, halved, is its formula; odd families are anisotropic.
+# The number of a family halved is its formula. Odd families are anisotropic.
 GENERALIZED, PLATEAU = 1, 2
-SMALLEST = 7
-"""Smallest side of a drawn kernel."""
 
 
 def uniform(n: int, low: float, high: float, generator: Generator) -> Tensor:
-    """(n,) draws from [low, high), float64, on the CPU."""
+    """Draw n numbers from [low, high), float64, on the CPU."""
     return low + (high - low) * torch.rand(n, generator=generator, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
 class KernelParameters:
-    """What n kernels are computed from; every field (n,). A kernel uses those that its kind has."""
+    """Parameters of n kernels, each (n,). A kernel uses those of its kind."""
 
     kind: Tensor
-    """Place in KINDS."""
+    """Index into KINDS."""
     size: Tensor
-    """Side in pixels, odd; outside of it the kernel is zero. 1: no blur, whatever the kind."""
+    """Side in pixels, odd. The kernel is zero outside. 1: no blur, whatever the kind."""
     sigma_x: Tensor
     sigma_y: Tensor
-    """Standard deviations along the two axes, in pixels; the same for the isotropic families."""
+    """Standard deviations along the two axes, in pixels; equal in isotropic families."""
     theta: Tensor
     """Rotation of the axes in radians."""
     beta: Tensor
-    """Shape of the generalised and plateau families: 1 is the Gaussian, or 1 / (1 + q)."""
+    """Shape of the generalised and plateau families. 1 is the Gaussian, or 1 / (1 + q)."""
     cutoff: Tensor
     """Cutoff of a sinc in radians per pixel."""
 
     def describe(self) -> list[str]:
-        """One line for each kernel, such as `aniso 13 px, sigma 1.20 x 0.35, turned by 40 degrees`."""
+        """Describe each kernel, such as `aniso 13 px, sigma 1.20 x 0.35, turned by 40 degrees`."""
         rows = zip(*(getattr(self, name).tolist() for name in self.__dataclass_fields__), strict=True)
         return [_describe(*row) for row in rows]
 
@@ -60,41 +57,23 @@ def _describe(kind: int, size: int, sigma_x: float, sigma_y: float, theta: float
     return text if kind // 2 == 0 else f"{text}, beta {beta:.2f}"
 
 
-def sample_blur_kernels(
-    n: int,
-    families: Sequence[str],
-    probabilities: Sequence[float],
-    sinc_prob: float,
-    sigma: tuple[float, float],
-    betag: tuple[float, float],
-    betap: tuple[float, float],
-    largest: int,
-    generator: Generator,
-) -> KernelParameters:
-    """n kernels as the published data set draws them, one for an image.
+def sample_blur_kernels(n: int, options: RoundOptions, generator: Generator) -> KernelParameters:
+    """Draw one kernel for each of n images, as Real-ESRGAN's dataset does.
 
-    The side is any odd number of 7..largest. With probability `sinc_prob` a sinc, its cutoff from pi/3..pi or, from side 13
-    on, pi/5..pi; else one of `families`: both sigmas from `sigma`, the rotation from -pi..pi, beta from the range of its
-    family, where the part below 1 and the part above it are equally likely.
-
-    Raises:
-        ValueError: unknown families, a number of probabilities other than theirs, or a `largest` that is even or below 7.
+    The side is an odd number in 7..blur_kernel_size. With probability sinc_prob the kernel is a sinc with a cutoff in
+    pi/3..pi or, for sides of at least 13, pi/5..pi. Otherwise it belongs to a family of kernel_list: sigmas in blur_sigma,
+    rotation in -pi..pi, and beta in the family's range, below and above 1 with equal probability.
     """
-    unknown = sorted(set(families) - set(FAMILIES))
-    if unknown or len(families) != len(probabilities):
-        raise ValueError(
-            f"kernel_list and kernel_prob: as many probabilities as families, out of {', '.join(FAMILIES)}; "
-            f"found {list(families)} and {list(probabilities)}"
-        )
-    size = _sizes(n, largest, generator)
-    chosen = torch.multinomial(torch.tensor(probabilities, dtype=torch.float64), n, True, generator=generator)
-    kind = torch.tensor([FAMILIES.index(name) for name in families])[chosen]
-    kind = torch.where(uniform(n, 0, 1, generator) < sinc_prob, SINC, kind)
-    sigma_x, sigma_y = uniform(n, *sigma, generator), uniform(n, *sigma, generator)
+    size = _sizes(n, options.blur_kernel_size, generator)
+    chosen = torch.multinomial(torch.tensor(options.kernel_prob, dtype=torch.float64), n, True, generator=generator)
+    kind = torch.tensor([KERNELS.index(name) for name in options.kernel_list])[chosen]
+    kind = torch.where(uniform(n, 0, 1, generator) < options.sinc_prob, SINC, kind)
+    sigma_x, sigma_y = uniform(n, *options.blur_sigma, generator), uniform(n, *options.blur_sigma, generator)
     theta = uniform(n, -math.pi, math.pi, generator)
     below = uniform(n, 0, 1, generator) < 0.5
     place = uniform(n, 0, 1, generator)
-    beta_g, beta_p = (torch.where(below, low + (1 - low) * place, 1 + (high - 1) * place) for low, high in (betag, betap))
+    ranges = (options.betag_range, options.betap_range)
+    beta_g, beta_p = (torch.where(below, low + (1 - low) * place, 1 + (high - 1) * place) for low, high in ranges)
     lowest = torch.where(size < 13, math.pi / 3, math.pi / 5)
     return KernelParameters(
         kind=kind,
@@ -108,7 +87,7 @@ def sample_blur_kernels(
 
 
 def sample_final_kernels(n: int, sinc_prob: float, largest: int, generator: Generator) -> KernelParameters:
-    """n kernels for the end: with probability `sinc_prob` a sinc of cutoff pi/3..pi, side as above; else none (side 1)."""
+    """Draw n final kernels: with probability `sinc_prob` a sinc with a cutoff in pi/3..pi, otherwise none (side 1)."""
     size = _sizes(n, largest, generator)
     ones = torch.ones(n, dtype=torch.float64)
     return KernelParameters(
@@ -123,13 +102,11 @@ def sample_final_kernels(n: int, sinc_prob: float, largest: int, generator: Gene
 
 
 def _sizes(n: int, largest: int, generator: Generator) -> Tensor:
-    if largest < SMALLEST or largest % 2 == 0:
-        raise ValueError(f"blur_kernel_size must be an odd number from {SMALLEST} on, found {largest}")
-    return SMALLEST + 2 * torch.randint((largest - SMALLEST) // 2 + 1, (n,), generator=generator)
+    return SMALLEST_KERNEL + 2 * torch.randint((largest - SMALLEST_KERNEL) // 2 + 1, (n,), generator=generator)
 
 
 def render(parameters: KernelParameters, grid: int) -> Tensor:
-    """The kernels (n, grid, grid), float32, each summing to 1; `grid` is odd and no smaller than any of them."""
+    """Compute the kernels, (n, grid, grid), float32, each with a sum of 1. `grid` is odd and at least the largest side."""
     p = parameters
     bivariate = bivariate_kernels(p.size, p.sigma_x, p.sigma_y, p.theta, p.beta, p.kind // 2 == PLATEAU, grid)
     is_sinc = (p.kind == SINC)[:, None, None]
@@ -139,10 +116,10 @@ def render(parameters: KernelParameters, grid: int) -> Tensor:
 def bivariate_kernels(
     size: Tensor, sigma_x: Tensor, sigma_y: Tensor, theta: Tensor, beta: Tensor, plateau: Tensor, grid: int
 ) -> Tensor:
-    """n generalised Gaussians exp(-q^beta / 2), or plateaus 1 / (1 + q^beta): arguments (n,) -> (n, grid, grid), float64.
+    """Compute generalised Gaussians exp(-q^beta / 2) or plateaus 1 / (1 + q^beta): (n,) -> (n, grid, grid), float64.
 
-    q = v' S^-1 v at the offset v = (x, y) from the centre, S with the standard deviations sigma_x and sigma_y (pixels)
-    along axes turned by theta. beta = 1 is the Gaussian. Zero outside the middle size x size pixels; sums to 1.
+    At the offset v = (x, y) from the centre q = v' S^-1 v, where S has the standard deviations sigma_x and sigma_y (pixels)
+    along axes turned by theta. Kernels are zero outside the middle size x size pixels and have a sum of 1.
     """
     y, x = _offsets(grid)
     cos, sin = theta.cos()[:, None, None], theta.sin()[:, None, None]
@@ -152,24 +129,25 @@ def bivariate_kernels(
 
 
 def sinc_kernels(size: Tensor, cutoff: Tensor, grid: int) -> Tensor:
-    """n circular low-pass filters w J1(w r) / (2 pi r), w^2 / (4 pi) at r = 0: arguments (n,) -> (n, grid, grid), float64.
+    """Compute circular low-pass filters w J1(w r) / (2 pi r), or w^2 / (4 pi) at r = 0: (n,) -> (n, grid, grid), float64.
 
-    The cutoff w is in radians per pixel, r the distance from the centre. Zero outside the middle size x size pixels; sums
-    to 1, with rings of negative values.
+    w is the cutoff in radians per pixel and r the distance from the centre. Kernels are zero outside the middle size x size
+    pixels and have a sum of 1.
     """
     y, x = _offsets(grid)
     w, r = cutoff[:, None, None], torch.hypot(x, y)
-    ring = w * torch.special.bessel_j1(w * r) / (2 * math.pi * r)  # NaN at the centre, replaced below
+    ring = w * torch.special.bessel_j1(w * r) / (2 * math.pi * r)  # NaN at the centre
     return _cut(torch.where(r == 0, w * w / (4 * math.pi), ring), size)
 
 
 def _offsets(grid: int) -> tuple[Tensor, Tensor]:
-    """(y, x) of each pixel from the centre: (grid, 1) and (1, grid)."""
+    """Return the offsets (y, x) from the centre, (grid, 1) and (1, grid)."""
     line = torch.arange(grid, dtype=torch.float64) - grid // 2
     return line[:, None], line[None]
 
 
 def _cut(kernels: Tensor, size: Tensor) -> Tensor:
+    """Set pixels outside the middle size x size to zero and normalise the sum to 1."""
     y, x = _offsets(kernels.shape[-1])
     inside = torch.maximum(y.abs(), x.abs()) <= (size // 2)[:, None, None]
     kernels = torch.where(inside, kernels, 0.0)

@@ -1,4 +1,4 @@
-"""JPEG compression, simulated on tensors."""
+"""JPEG compression simulated on tensors (DiffJPEG)."""
 
 import math
 from functools import lru_cache
@@ -23,11 +23,11 @@ _CHROMA_TABLE = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 
 
 @lru_cache(maxsize=1)
 def _jpeg_constants() -> tuple[Tensor, Tensor, Tensor]:
-    """DCT matrix (8, 8), luma and chroma table (8, 8), as float32 on the CPU."""
+    """Return the DCT matrix, luma table and chroma table, (8, 8), float32 on the CPU."""
     frequency, place = torch.arange(8.0)[:, None], torch.arange(8.0)[None]
     dct = torch.cos((2 * place + 1) * frequency * math.pi / 16) / 2
     dct[0] /= math.sqrt(2)
-    # The published simulation uses the luma table transposed, horizontal and vertical frequencies exchanged.
+    # DiffJPEG transposes the luma table, that is, swaps horizontal and vertical frequencies.
     luma = torch.tensor(_LUMA_TABLE, dtype=torch.float32).T
     chroma = torch.full((8, 8), 99.0)
     chroma[:4, :4] = torch.tensor(_CHROMA_TABLE)
@@ -35,23 +35,19 @@ def _jpeg_constants() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def jpeg(images: Tensor, quality: Tensor | float, differentiable: bool = False) -> Tensor:
-    """What JPEG leaves of images (N, 3, H, W) in [0, 1]: the simulation (DiffJPEG) that the published recipe uses.
+    """Compress and decompress images (N, 3, H, W) in [0, 1] as DiffJPEG does, the simulation that Real-ESRGAN uses.
 
-    4:2:0 chroma (mean of 2x2, repeated), the standard's tables times the quality's factor, no rounding but that of the
-    coefficients. Borders are filled with black to multiples of 16. Between 96 and 100 steps become smaller than 1, the
-    least a real encoder has. `benchmarks/jpeg_simulation.py` measures the difference from a real one.
+    Chroma is subsampled 4:2:0 (mean of 2x2, repeated). Only the DCT coefficients are rounded, to multiples of the standard's
+    tables times the quality's factor. Borders are padded with black to multiples of 16. At qualities above 95 quantisation
+    steps fall below 1, the smallest step of a real encoder. `benchmarks/jpeg_simulation.py` measures the difference.
 
     Args:
-        quality: in (0, 100], one for all or (N,); never written to.
-        differentiable: round by the soft rule r + (x - r)^3, r the nearest integer, so that a gradient flows.
-
-    Raises:
-        ValueError: a quality outside (0, 100].
+        quality: in (0, 100], one for all images or (N,).
+        differentiable: round x softly to r + (x - r)^3, where r is the nearest integer, so that gradients flow.
     """
     quality = torch.as_tensor(quality, dtype=torch.float32).view(-1, 1, 1, 1, 1, 1)
-    if not bool(((quality > 0) & (quality <= 100)).all()):
-        raise ValueError(f"JPEG quality must be in (0, 100], found {quality.flatten().tolist()}")
-    # At 100 the formula says 0, by which nothing can be divided.
+    assert ((quality > 0) & (quality <= 100)).all()
+    # The formula gives 0 at quality 100.
     factor = torch.where(quality < 50, 50 / quality, 2 - quality / 50).clamp_min(1e-3).to(images)
     dct, luma_table, chroma_table = (constant.to(images) for constant in _jpeg_constants())
     height, width = images.shape[-2:]
@@ -66,9 +62,8 @@ def jpeg(images: Tensor, quality: Tensor | float, differentiable: bool = False) 
 
 
 def _quantise_blocks(planes: Tensor, steps: Tensor, dct: Tensor, differentiable: bool) -> Tensor:
-    """(N, C, H, W) with the coefficients of each 8x8 block rounded to multiples of steps, (N or 1, 1, 1, 1, 8, 8)."""
-    # (N, C, rows, columns, 8, 8)
-    blocks = planes.unflatten(3, (-1, 8)).unflatten(2, (-1, 8)).transpose(3, 4)
+    """Round the coefficients of each 8x8 block of (N, C, H, W) to multiples of steps, (N or 1, 1, 1, 1, 8, 8)."""
+    blocks = planes.unflatten(3, (-1, 8)).unflatten(2, (-1, 8)).transpose(3, 4)  # (N, C, rows, columns, 8, 8)
     scaled = dct @ blocks @ dct.T / steps
     rounded = scaled.round()
     if differentiable:

@@ -1,4 +1,4 @@
-"""The pool that mixes pairs of several batches."""
+"""The training pair pool, which mixes pairs of several batches (Real-ESRGAN, section 4.1)."""
 
 from collections.abc import Mapping
 
@@ -7,32 +7,23 @@ from torch import Generator, Tensor
 
 
 class TrainingPool:
-    """Pairs of former batches, so that a batch mixes several degradations (Real-ESRGAN, section 4.1: training pair pool).
+    """Holds `queue_size` earlier pairs, so that a batch mixes the degradations of several batches.
 
-    Until `queue_size` pairs are there, batches are stored and passed through. Then every batch is exchanged for as many
-    pairs from random places, which is the published shuffling without moving the rest. Images are kept as uint8 on their
-    device: LR images are 8-bit values, and so must HR images be (sharpen after the pool, as published).
-
-    Raises:
-        ValueError: a queue_size that is no positive multiple of the batch.
+    Until the pool is full, batches are stored and returned unchanged. Then each batch is exchanged for pairs at random
+    places, which is Real-ESRGAN's shuffling without moving the rest. Pairs are kept as uint8 on their device. LR images are
+    8-bit values, and HR images must be too: sharpen them after the pool, as Real-ESRGAN does.
     """
 
     def __init__(self, queue_size: int, batch_size_per_gpu: int):
-        if queue_size < batch_size_per_gpu or queue_size % batch_size_per_gpu:
-            nearest = max(1, round(queue_size / batch_size_per_gpu)) * batch_size_per_gpu
-            raise ValueError(
-                f"queue_size {queue_size} must be a positive multiple of batch_size_per_gpu {batch_size_per_gpu}, "
-                f"such as {nearest}"
-            )
+        assert queue_size > 0 == queue_size % batch_size_per_gpu
         self.queue_size, self.batch_size = queue_size, batch_size_per_gpu
         self._images: dict[str, Tensor] = {}
 
     def __len__(self) -> int:
-        """Pairs held."""
         return len(self._images["lq"]) if self._images else 0
 
     def exchange(self, lq: Tensor, gt: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Put a batch in and take one out: (N, 3, h, w) and (N, 3, H, W) in [0, 1] -> the same shapes."""
+        """Store a batch, (N, 3, h, w) and (N, 3, H, W) in [0, 1], and return one of the same shapes."""
         assert len(lq) == len(gt) == self.batch_size, "the pool takes whole batches"
         new = {name: (images * 255).round().to(torch.uint8) for name, images in (("lq", lq), ("gt", gt))}
         if len(self) < self.queue_size:
@@ -46,14 +37,14 @@ class TrainingPool:
         return taken["lq"], taken["gt"]
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The pairs held, uint8: {lq, gt}, (len, 3, h, w) and (len, 3, H, W); nothing while the pool is empty."""
+        """Return the stored pairs, uint8: {lq, gt}, (len, 3, h, w) and (len, 3, H, W), or {} if the pool is empty."""
         return {name: images.clone() for name, images in self._images.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor], device: torch.device | str = "cpu") -> None:
-        """Continue with the pairs of `state_dict`, on the device of the training.
+        """Restore the pairs of `state_dict` on the training's device.
 
         Raises:
-            ValueError: more pairs than queue_size, or no multiple of the batch.
+            ValueError: the number of pairs exceeds queue_size, or is not a multiple of the batch.
         """
         held = len(state["lq"]) if state else 0
         if held > self.queue_size or held % self.batch_size:

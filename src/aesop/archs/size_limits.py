@@ -1,0 +1,38 @@
+"""Limits on the size of a network, for options and weight files that are wrong or hostile."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_buffer_registration_hook, register_module_parameter_registration_hook
+
+# Known networks have about ten million parameters in a few hundred tensors.
+MAX_PARAMETERS = 500_000_000
+MAX_TENSORS = 20_000
+
+
+@contextmanager
+def bounded() -> Generator[None]:
+    """Stop the construction of an oversized network before the memory of its next tensor is touched.
+
+    Raises:
+        ValueError: The parameters and buffers registered inside the context exceed the limits.
+    """
+    parameters = tensors = 0
+
+    def count(module: nn.Module, name: str, value: Tensor | None) -> None:
+        nonlocal parameters, tensors
+        if value is not None:
+            parameters, tensors = parameters + value.numel(), tensors + 1
+        if parameters > MAX_PARAMETERS or tensors > MAX_TENSORS:
+            raise ValueError(
+                f"the network has more than {MAX_PARAMETERS / 1e6:g} million parameters or {MAX_TENSORS} tensors; "
+                "use smaller numbers in its options"
+            )
+
+    hooks = register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(count)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,52 @@
+"""What every loss says of itself, and the loss as one summand of a training step."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from aesop.system.distributed import World
+from aesop.system.option_types import Options
+
+Reduction = Literal["mean", "sum"]
+
+
+class LossOptions(Options):
+    """The options of one loss; the class also says where it stands and builds it."""
+
+    log_name: ClassVar[str]
+    """Its name in the logs, after `l_` or, in the adversarial stage, `l_g_`."""
+    stages: ClassVar[tuple[str, ...]] = ("adversarial",)
+    """The stages that may use it."""
+    inputs: ClassVar[tuple[str, ...]] = ("sr", "gt")
+    """What it compares, by the names in `training.stage.StepImages`."""
+    sharpened_by: ClassVar[str | None] = None
+    """The `*_gt_usm` option that makes it compare with the sharpened HR instead of `gt`."""
+
+    @property
+    def weight(self) -> float:
+        return getattr(self, "loss_weight", 1.0)
+
+    @property
+    def known_weights(self) -> tuple[str, ...]:
+        """The pretrained networks that it needs, by their names in `weights.pretrained`."""
+        return ()
+
+    def build(self, scale: int, world: World) -> Callable[..., Tensor]:
+        """The function of `inputs`; an `nn.Module` where it holds a network.
+
+        Raises:
+            ValueError, FileNotFoundError: a network that it needs is missing or does not fit.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class LossTerm:
+    """One summand of a step: `weight * loss(*inputs)`, logged as `name`."""
+
+    name: str
+    weight: float
+    inputs: tuple[str, ...]
+    loss: Callable[..., Tensor]

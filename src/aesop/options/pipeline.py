@@ -1,0 +1,109 @@
+"""Pipeline files: the options of the three stages, each starting from the weights of the stages before it.
+
+The PSNR net becomes the auto-encoder's decoder and the GAN's generator. The auto-encoder becomes the AESOP loss.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aesop.archs import AUTOENCODERS
+from aesop.archs.autoencoder import NARROWEST_IN_COLOUR
+from aesop.options.config import DEFAULT_SCALE, STAGES, TrainConfig
+from aesop.options.error_messages import ConfigError, Lines, shown
+from aesop.options.read import apply_overrides, build_config
+from aesop.options.yaml_file import merged, read_yaml
+
+log = logging.getLogger("aesop")
+Steps = dict[str, TrainConfig | Path]
+
+
+def plan(path: str | Path, overrides: Sequence[str] = ()) -> Steps:
+    """Stage -> its options with the weights of earlier stages filled in, or the weight file that replaces the stage.
+
+    Raises:
+        ConfigError: listing the faults of all stages.
+    """
+    raw, lines = load_pipeline(path, overrides)
+    steps: Steps = {}
+    weights: dict[str, str] = {}
+    found: dict[str, list[str]] = {}  # fault -> the stages that have it, as shared options have theirs in every stage
+    for number, stage in enumerate(STAGES, 1):
+        options = raw[stage]
+        if "weights" in options:
+            given = steps[stage] = Path(str(options["weights"])).expanduser()
+            weights[stage] = str(given)
+            if not given.is_file():
+                found[f"stages.{stage}.weights: {given} does not exist"] = [stage]
+            continue
+        options["name"] = f"{options.get('name', Path(path).stem)}/{number}_{stage}"
+        try:
+            step, notes = build_config(_with_weights(stage, options, weights), str(path), _lines_of_stage(lines, stage))
+            if not isinstance(step, TrainConfig):
+                raise ConfigError(str(path), [f"stages.{stage}.train: missing; give at least total_iter and the losses"])
+        except ConfigError as error:
+            weights[stage] = f"(made by the {stage} stage)"
+            for fault in error.faults:
+                found.setdefault(fault, []).append(stage)
+            continue
+        steps[stage], weights[stage] = step, str(step.final_model)
+        for note in notes:
+            log.info(note)
+    if found:
+        raise ConfigError(str(path), [f"{fault} (stage {', '.join(stages)})" for fault, stages in found.items()])
+    return steps
+
+
+def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict[str, dict[str, Any]], Lines]:
+    """A pipeline file -> (the raw options of each stage, their lines).
+
+    A stage's section below `stages` is merged over the shared options. With `weights: FILE` in it the stage is skipped and
+    FILE takes the place of its weights. The override `train.total_iter=9` changes every stage,
+    `stages.psnr.train.total_iter=9` one.
+    """
+    raw, lines = read_yaml(path)
+    shared = [override for override in overrides if not override.startswith("stages.")]
+    apply_overrides(raw, [override for override in overrides if override.startswith("stages.")])
+    stages = raw.pop("stages", None)
+    if not isinstance(stages, Mapping) or not stages:
+        raise ConfigError(f"{path}: no `stages` section; for a single stage use `aesop train {path}`")
+    if unknown := [str(name) for name in stages if name not in STAGES]:
+        raise ConfigError(f"{path}: unknown stage {', '.join(unknown)}; the stages are {', '.join(STAGES)}, in that order")
+    options: dict[str, dict[str, Any]] = {}
+    for stage in STAGES:
+        own = stages.get(stage)
+        if own is None:
+            raise ConfigError(f"{path}: stages.{stage} is missing; give its options, or `weights: FILE` to skip it")
+        if not isinstance(own, Mapping):
+            raise ConfigError(f"{path}: stages.{stage} must be a mapping of options, found {shown(own)}")
+        if "weights" in own:
+            options[stage] = {"weights": own["weights"]}
+        else:
+            options[stage] = merged(raw, own) | {"stage": stage}
+            apply_overrides(options[stage], shared)
+    return options, lines
+
+
+def _lines_of_stage(lines: Lines, stage: str) -> Lines:
+    own = {option[2:]: line for option, line in lines.items() if option[:2] == ("stages", stage)}
+    return {**lines, **own}
+
+
+def _with_weights(stage: str, raw: Mapping[str, Any], weights: Mapping[str, str]) -> dict[str, Any]:
+    """A stage's raw options with what the stages before it made. Sections of a wrong type are left for the checks."""
+    raw = merged({}, raw)
+    if raw.get("path") is None:
+        raw["path"] = {}
+    path, network, train = raw["path"], raw.get("network_g"), raw.get("train")
+    start = {"autoencoder": "pretrain_network_decoder", "adversarial": "pretrain_network_g"}.get(stage)
+    if start and isinstance(path, dict):
+        path[start] = weights["psnr"]
+    if stage == "autoencoder" and not (isinstance(network, dict) and network.get("type") in AUTOENCODERS):
+        raw["network_g"] = {"type": "AutoEncoder_RRDBNet", "dec_opt": network}  # the decoder is the PSNR net
+        features = network.get("num_feat") if isinstance(network, dict) else None
+        if raw.get("scale", DEFAULT_SCALE) == 4 and isinstance(features, int) and features < NARROWEST_IN_COLOUR:
+            raw["network_g"]["enc_opt"] = {"num_feat": NARROWEST_IN_COLOUR}
+    if stage == "adversarial" and isinstance(train, dict) and isinstance(train.get("aesop_opt"), dict):
+        train["aesop_opt"]["autoencoder_load"] = {"path": weights["autoencoder"]}
+    return raw

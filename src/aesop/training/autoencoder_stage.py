@@ -1,0 +1,35 @@
+"""The autoencoder stage: L1(AE(HR), HR), and optionally losses of the bottleneck and of the predicted scale of errors."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from aesop.archs import AutoEncoder
+from aesop.training.stage import Scalars, Stage, StepImages
+
+
+class AutoEncoderStage(Stage):
+    """Trains an auto-encoder (published `AEModel`, `ProbabilisticAEModel`).
+
+    It makes the images `sr` (AE(HR)), `bottleneck`, `sigma` (half the predicted scale) and `residual` (|AE(HR) - HR|).
+    """
+
+    net_g: AutoEncoder
+    # It reproduces its input, so that `l1_gt_usm` has no effect.
+    wants_sharpened = False
+
+    def trains_decoder(self, iteration: int) -> bool:
+        return self.options.freeze_decoder < iteration
+
+    def update_networks(self, batch: Mapping[str, Tensor], iteration: int) -> Scalars:
+        # A frozen decoder gets no gradients, and the optimizer ignores parameters without one.
+        self.net_g.decoder.requires_grad_(self.trains_decoder(iteration))
+        return super().update_networks(batch, iteration)
+
+    def make_image(self, name: str, images: StepImages) -> Tensor:
+        if name == "residual":
+            return (images["sr"].detach() - images["gt"]).abs()
+        with_sigma = {"return_sigma": True} if "sigmabranch_opt" in self.terms else {}
+        outputs = self.run(self.net_g, images["gt"], return_bottleneck=True, **with_sigma)
+        images.update(zip(("sr", "bottleneck", "sigma"), outputs, strict=False))
+        return images[name]

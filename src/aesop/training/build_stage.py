@@ -1,0 +1,59 @@
+"""The stage that an option file describes."""
+
+import logging
+
+import torch
+from torch import nn
+
+from aesop.archs import AutoEncoder, build_network
+from aesop.archs.autoencoder import NARROWEST_IN_COLOUR
+from aesop.losses import build_losses
+from aesop.options.config import PathOptions, TrainConfig
+from aesop.system.distributed import World
+from aesop.training.adversarial_stage import AdversarialStage
+from aesop.training.autoencoder_stage import AutoEncoderStage
+from aesop.training.psnr_stage import PSNRStage
+from aesop.training.stage import Stage
+from aesop.weights.errors import option_context
+from aesop.weights.load import load_into
+from aesop.weights.read import read_state_dict
+
+log = logging.getLogger("aesop")
+
+
+def build_stage(config: TrainConfig, world: World) -> Stage:
+    """Initialise the networks from the seed, then load the weights that the option file starts from.
+
+    Raises:
+        WeightsError, WeightsNotFound: naming the file that is missing or does not fit.
+    """
+    torch.manual_seed(config.manual_seed)
+    net_g = build_network(config.network_g.model_dump())
+    if isinstance(net_g, AutoEncoder):
+        _start_from(config.path, "decoder", net_g.decoder)
+        if net_g.colour_channels < 3:
+            log.warning(
+                "network_g: this encoder has only %d channels for 3 colours and loses one; set network_g.enc_opt.num_feat "
+                "to at least %d",
+                net_g.colour_channels,
+                NARROWEST_IN_COLOUR,
+            )
+    _start_from(config.path, "g", net_g)
+    if config.stage != "adversarial":
+        kind = AutoEncoderStage if config.stage == "autoencoder" else PSNRStage
+        losses = build_losses(config.train, config.scale, world)
+        return kind(config.train, net_g, world, config.precision, losses)
+    assert config.network_d is not None, "the options are checked for it"
+    net_d = build_network(config.network_d.model_dump())
+    _start_from(config.path, "d", net_d)
+    losses = build_losses(config.train, config.scale, world)
+    return AdversarialStage(config.train, net_g, net_d, world, config.precision, losses)
+
+
+def _start_from(path: PathOptions, which: str, net: nn.Module) -> None:
+    """Load `path.pretrain_network_<which>`, where it is given."""
+    file = getattr(path, f"pretrain_network_{which}")
+    if file:
+        with option_context(f"path.pretrain_network_{which}"):
+            state, _ = read_state_dict(file, getattr(path, f"param_key_{which}"))
+            load_into(net, state, file, getattr(path, f"strict_load_{which}"))

@@ -1,0 +1,41 @@
+"""Optimizers: built from options, stepped unless a gradient is NaN or infinite, saved and restored."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from aesop.options.training import OptimizerOptions
+
+
+def make_optimizer(options: OptimizerOptions, net: nn.Module) -> torch.optim.Optimizer:
+    kind = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[options.type]
+    return kind(net.parameters(), lr=options.lr, betas=options.betas, weight_decay=options.weight_decay, fused=True)
+
+
+def step_unless_broken(optimizer: torch.optim.Optimizer, gradients: Iterable[Tensor]) -> Tensor:
+    """Make the optimizer's step only if all gradients are finite; returns 1 where it was skipped, else 0, on the device."""
+    broken = torch.isfinite(torch.nn.utils.get_total_norm(gradients)).logical_not().float()
+    # `torch.amp.GradScaler` skips steps in the same way. Fused optimizers for MPS ignore `found_inf`.
+    optimizer.found_inf = broken  # ty: ignore[missing-attribute]
+    if broken.device.type != "mps" or not broken.item():
+        optimizer.step()
+    return broken
+
+
+def moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Adam's state as flat tensors `<parameter number>.<name>`."""
+    state: Mapping[int, Mapping[str, Tensor]] = optimizer.state_dict()["state"]
+    return {f"{number}.{name}": torch.as_tensor(value) for number, entry in state.items() for name, value in entry.items()}
+
+
+def restore_moments(optimizer: torch.optim.Optimizer, saved: Mapping[str, Tensor]) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in saved.items():
+        number, _, name = key.partition(".")
+        like = parameters[int(number)]
+        # In the parameter's memory format: a fused optimizer walks through both by address.
+        same_layout = torch.empty_like(like, dtype=value.dtype).copy_(value) if value.shape == like.shape else value
+        state.setdefault(int(number), {})[name] = same_layout
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

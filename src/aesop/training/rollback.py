@@ -1,0 +1,44 @@
+"""Rollback of a diverged run to its newest good state."""
+
+import logging
+from collections import Counter
+
+from aesop.system.distributed import barrier
+from aesop.training.checkpoint import Checkpoints, set_newer_aside, state_to_use
+from aesop.training.run_logger import RunLogger
+from aesop.training.skipped_steps import Diverged, report_fault
+
+log = logging.getLogger("aesop")
+
+
+def roll_back(fault: Diverged, checkpoints: Checkpoints, logger: RunLogger, rollbacks: Counter[int]) -> None:
+    """Load the newest good state. Other samples follow from `Progress.rollbacks`.
+
+    Args:
+        rollbacks: number of rollbacks to each state, by its iteration; updated here.
+
+    Raises:
+        FloatingPointError: there is no good state, or the run rolled back to it `train.max_rollbacks` times.
+    """
+    config, world, progress, folder = checkpoints.config, checkpoints.world, checkpoints.progress, checkpoints.folder
+    most, count = config.train.max_rollbacks, progress.rollbacks + 1
+    advice = "Lower train.optim_g.lr" + (", or set precision: fp32" if config.precision == "bf16" else "")
+    source = state_to_use(folder, world, good=True)
+    if source is None:
+        if progress.iteration == config.train.total_iter:
+            checkpoints.save(must=True)  # do not lose a whole run for its last steps
+        raise FloatingPointError(f"{fault}; there is no good state to roll back to. {advice}") from fault
+    iteration = int(source.name)
+    if rollbacks[iteration] == most:
+        raise FloatingPointError(
+            f"{fault}; the run already rolled back to iteration {iteration} {most} times. {advice}, then --resume"
+        ) from fault
+    rollbacks[iteration] += 1
+    checkpoints.load(source)
+    progress.rollbacks = count
+    logger.restart(iteration + 1)
+    barrier(world)  # before states move, every process has read this one
+    if world.is_main:
+        set_newer_aside(folder / "state", iteration)
+        log.warning("%s; rolling back to iteration %d and continuing with other samples", fault, iteration)
+        report_fault(folder, {"iter": iteration, "went_back": str(fault)})

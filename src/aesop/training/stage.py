@@ -1,0 +1,193 @@
+"""What the three stages share: the generator and its average, losses, optimizers, and the training step."""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from aesop.data.degradation.operations import usm_sharpen
+from aesop.losses import build_losses, loss_terms
+from aesop.losses.loss_term import LossTerm
+from aesop.options.training import TrainOptions
+from aesop.system.device import autocast
+from aesop.system.distributed import World, average_gradients, synchronised
+from aesop.training.ema import ema_decay, update_ema
+from aesop.training.lr_schedule import learning_rate
+from aesop.training.optimizers import make_optimizer, step_unless_broken
+
+Scalars = dict[str, Tensor]
+Losses = Mapping[str, Callable[..., Tensor]]
+
+
+class StepImages(dict[str, Tensor]):
+    """The images of a step, (N, 3, height, width) in [0, 1], and what else its losses compare, by name.
+
+    Given are `lq`, `gt` and `gt_usm` (sharpened). A stage makes the others (`sr`, `sr_ema` ...) when a loss first asks.
+    """
+
+    def __init__(self, given: Mapping[str, Tensor], make: Callable[[str, "StepImages"], Tensor]):
+        super().__init__(given)
+        self.make = make
+
+    def __missing__(self, name: str) -> Tensor:
+        self[name] = self.make(name, self)
+        return self[name]
+
+
+class Mean:
+    """The scalars of a step, averaged over the parts of its batch. They stay on the device."""
+
+    def __init__(self, parts: int):
+        self.parts = parts
+        self.values: Scalars = {}
+
+    def add(self, name: str, value: Tensor) -> Tensor:
+        share = value.detach() / self.parts
+        self.values[name] = self.values[name] + share if name in self.values else share
+        return value
+
+
+class Stage:
+    """Owns the networks, losses and optimizers of one stage and makes its steps. As it is, the psnr stage's.
+
+    Args:
+        losses: by the names of their options; default: built from `train`.
+    """
+
+    log_prefix: ClassVar[str] = "l_"
+
+    def __init__(
+        self,
+        train: TrainOptions,
+        net_g: nn.Module,
+        world: World | None = None,
+        precision: str = "fp32",
+        losses: Losses | None = None,
+    ):
+        self.options, self.world, self.precision = train, world or World(), precision
+        device = self.world.device
+        self.net_g = synchronised(self.world, net_g).to(device).train()
+        self.net_g_ema = copy.deepcopy(self.net_g).eval().requires_grad_(False) if train.ema_decay > 0 else None
+        self.optimizers = {"optimizer_g": make_optimizer(train.optim_g, self.net_g)}
+        losses = build_losses(train, world=self.world) if losses is None else losses
+        self.terms = loss_terms(train, losses, self.log_prefix)
+        for term in self.terms.values():
+            if isinstance(term.loss, nn.Module):
+                term.loss.to(device)
+        self.skipped = torch.zeros((), device=device)
+        """1 where the last step skipped an update."""
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """The networks that a checkpoint holds, by the names of their files."""
+        return {"net_g": self.net_g} | ({"net_g_ema": self.net_g_ema} if self.net_g_ema is not None else {})
+
+    @property
+    def network_for_use(self) -> nn.Module:
+        """The network to validate and publish: the average, where there is one."""
+        return self.net_g if self.net_g_ema is None else self.net_g_ema
+
+    @property
+    def wants_sharpened(self) -> bool:
+        """Whether a loss compares with the sharpened HR."""
+        return any("gt_usm" in term.inputs for term in self.terms.values())
+
+    def set_learning_rate(self, iteration: int) -> float:
+        """Set the rates of all optimizers for this iteration; returns the generator's."""
+        train, rates = self.options, {}
+        for name, optimizer in self.optimizers.items():
+            base = (train.optim_g if name == "optimizer_g" else train.optim_d).lr
+            rates[name] = learning_rate(train.scheduler, base, iteration, train.warmup_iter)
+            for group in optimizer.param_groups:
+                group["lr"] = rates[name]
+        return rates["optimizer_g"]
+
+    def step(self, lq: Tensor, gt: Tensor, iteration: int, gt_usm: Tensor | None = None) -> Scalars:
+        """One training step on LR (N, 3, h, w) and HR (N, 3, H, W) images in [0, 1]; `iteration` counts from 1.
+
+        If a network's losses or gradients are NaN or infinite, it keeps its weights and moments, all networks keep their
+        BatchNorm statistics, and `skipped` is 1 on every process. The average is still updated.
+
+        Args:
+            gt_usm: the sharpened HR; default: sharpened here, where a loss compares with it.
+
+        Returns:
+            The losses and the discriminator's outputs, on the device. Nothing here waits for the device.
+        """
+        if gt_usm is None:
+            gt_usm = usm_sharpen(gt) if self.wants_sharpened else gt
+        statistics = list(self._batch_norm_statistics())
+        before = [tensor.clone() for tensor in statistics]
+        self.skipped = torch.zeros_like(self.skipped)
+        scalars = self.update_networks({"lq": lq, "gt": gt, "gt_usm": gt_usm}, iteration)
+        for tensor, former in zip(statistics, before, strict=True):
+            tensor.copy_(torch.where(self.skipped > 0, former, tensor))
+        if self.net_g_ema is not None:
+            update_ema(self.net_g_ema, self.net_g, ema_decay(self.options, iteration))
+        return scalars
+
+    def update_networks(self, batch: Mapping[str, Tensor], iteration: int) -> Scalars:
+        """Forward, backward and update of everything that the stage trains."""
+        scalars = Mean(self.options.accumulate)
+        self.optimizers["optimizer_g"].zero_grad()
+        for images in self.parts(batch):
+            (self.total_loss(images, scalars) / self.options.accumulate).backward()
+        self.update("optimizer_g", self.net_g, scalars)
+        return scalars.values
+
+    def parts(self, batch: Mapping[str, Tensor]) -> Iterator[StepImages]:
+        """The batch in `accumulate` parts of equal size."""
+        chunks = {name: images.chunk(self.options.accumulate) for name, images in batch.items()}
+        for k in range(self.options.accumulate):
+            yield StepImages({name: parts[k] for name, parts in chunks.items()}, self.make_image)
+
+    def make_image(self, name: str, images: StepImages) -> Tensor:
+        """Make one of the images that losses ask for."""
+        if name == "sr":
+            return self.enlarge(images["lq"], images["gt"])
+        raise KeyError(f"{type(self).__name__} makes no image {name!r}")
+
+    def enlarge(self, lq: Tensor, gt: Tensor) -> Tensor:
+        """The generator's SR, checked for HR's shape."""
+        sr = self.run(self.net_g, lq)
+        if sr.shape != gt.shape:
+            raise ValueError(
+                f"network_g: {type(self.net_g).__name__} returns {tuple(sr.shape)} for LR images {tuple(lq.shape)}, but HR "
+                f"has {tuple(gt.shape)}: check its scale and its number of channels"
+            )
+        return sr
+
+    def run(self, net: nn.Module, *images: Tensor, **options: Any) -> Any:
+        """Run a network in the chosen precision; its output is float32."""
+        with autocast(self.world.device, self.precision):
+            result = net(*images, **options)
+        return tuple(t.float() for t in result) if isinstance(result, tuple) else result.float()
+
+    def total_loss(self, images: StepImages, scalars: Mean) -> Tensor:
+        total = torch.zeros((), device=self.world.device)
+        for term in self.terms.values():
+            total = total + scalars.add(term.name, self.weighted_loss(term, images))
+        return total
+
+    def weighted_loss(self, term: LossTerm, images: StepImages) -> Tensor:
+        inputs = [images[name] for name in term.inputs]
+        with autocast(self.world.device, self.precision):
+            return term.weight * term.loss(*inputs)
+
+    def update(self, name: str, net: nn.Module, scalars: Mean) -> None:
+        """The optimizer's step, unless a loss or gradient is NaN or infinite."""
+        gradients = [p.grad for p in net.parameters() if p.grad is not None]
+        # 0 * NaN and 0 * inf are NaN: a bad loss of one process reaches all processes with the gradients.
+        gradients[0].add_(0 * torch.stack(list(scalars.values.values())).sum())
+        average_gradients(self.world, net, self.options.gradient_compression)
+        self.skipped = torch.maximum(self.skipped, step_unless_broken(self.optimizers[name], gradients))
+
+    def _batch_norm_statistics(self) -> Iterator[Tensor]:
+        """Running statistics, which a forward pass alone changes."""
+        for net in self.networks.values():
+            for module in net.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
+                    assert module.running_var is not None
+                    yield from (module.running_mean, module.running_var)

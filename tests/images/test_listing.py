@@ -1,0 +1,70 @@
+"""Finding images in folders and among the words of a command line."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aesop.images import pack
+from aesop.images.errors import ImageError
+from aesop.images.listing import by_name, collect_images, list_images
+from aesop.images.read import ImageFile
+
+RNG = np.random.default_rng(7)
+RGB = RNG.integers(0, 256, (24, 37, 3), dtype=np.uint8)
+
+
+def put(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+def test_list_images(tmp_path):
+    names = ["b/2.PNG", "b/10.jpeg", "a10.webp", "a2.TIF", "a02.bmp", ".hidden.png", "c/._junk.png", "notes.txt"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [image.name for image in list_images(tmp_path)]
+    assert [image.path for image in list_images(tmp_path)] == [tmp_path / name for name in found]
+    assert found == ["a02.bmp", "a2.TIF", "a10.webp", "b/2.PNG", "b/10.jpeg"]
+
+
+def test_list_images_errors(tmp_path):
+    with pytest.raises(ImageError, match="nowhere does not exist"):
+        list_images(tmp_path / "nowhere")
+    file = put(tmp_path / "notes.txt", b"x")
+    with pytest.raises(ImageError, match=r"notes\.txt is a file"):
+        list_images(file)
+    with pytest.raises(ImageError, match=r"\.png \.jpg \.jpeg \.webp \.tif \.tiff \.bmp"):
+        list_images(tmp_path)
+
+
+def test_collected_images_come_in_the_given_order_and_once(tmp_path):
+    for name in ("in/b.png", "in/sub/a.png", "c.JPG"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    pack.write(tmp_path / "x.pack", [("sub/d.png", RGB)])
+    given = [tmp_path / name for name in ("c.JPG", "in", "x.pack", "in/b.png", "x.pack", "in/sub/a.png")]
+    images = collect_images(given)
+    assert [image.name for image in images] == ["c.JPG", "b.png", "sub/a.png", "sub/d.png", "a.png"]
+    assert [image.stem for image in images[:3]] == ["c", "b", "sub/a"]
+    np.testing.assert_array_equal(images[3].read(), RGB)
+    assert list(by_name((image.stem, image) for image in images)) == ["c", "b", "sub/a", "sub/d", "a"]
+
+
+def test_all_unusable_inputs_are_named(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "x.pack").write_bytes(b"nothing")
+    with pytest.raises(ImageError) as error:
+        collect_images(tmp_path / name for name in ("gone.png", "notes.txt", "empty", "x.pack"))
+    for text in ("gone.png: no such file", "notes.txt: not an image file", f"no image in {tmp_path}/empty", "is not a pack"):
+        assert text in str(error.value)
+    with pytest.raises(ImageError, match="no image was named"):
+        collect_images([])
+
+
+def test_two_images_of_one_name_are_both_named(tmp_path):
+    images = [ImageFile(tmp_path / folder / "a.png", "a.png") for folder in ("one", "two")]
+    with pytest.raises(ImageError, match=r"one/a\.png and .*two/a\.png are both named 'a': rename one, or its folder"):
+        by_name((image.stem, image) for image in images)
