@@ -144,8 +144,7 @@ def test_the_module_runs_as_a_program():
     assert (done.returncode, plain(done.stdout).strip(), done.stderr) == (0, aesop.__version__, "")
 
 
-# Not pydantic: typer 0.29 imports it itself.
-IMPORTED_LATER = ("torch", "numpy", "yaml", "cv2", "PIL", "aesop.archs", "aesop.losses", "aesop.options")
+IMPORTED_LATER = ("torch", "numpy", "pydantic", "yaml", "cv2", "PIL", "aesop.archs", "aesop.losses", "aesop.options")
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["train", "--help"], ["doctor", "--help"]])

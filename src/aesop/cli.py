@@ -16,12 +16,28 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 from rich.text import Text
+from typer.core import TyperGroup
 
 import aesop
 from aesop.system.signals import Interrupted
 
+
+class QuickGroup(TyperGroup):
+    """Gives flags like --help the default False. To convert None, typer would import pydantic, which takes 0.1 s."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params = super().get_params(ctx)
+        for param in params:
+            if param.default is None and getattr(param, "is_flag", False):
+                param.default = False
+        return params
+
+
 app = typer.Typer(
-    help="AESOP: train, test and use perceptual super-resolution.", no_args_is_help=True, pretty_exceptions_enable=False
+    help="AESOP: train, test and use perceptual super-resolution.",
+    cls=QuickGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
 )
 prepare = typer.Typer(help="Prepare photographs for training.", no_args_is_help=True)
 app.add_typer(prepare, name="prepare")

@@ -301,17 +301,6 @@ def test_a_sample_is_spread_evenly_and_always_the_same(sets):
         assert [item.pair.name for item in looked.items] == ["img0", "img2"]
 
 
-def test_large_images_are_worth_cutting_up(tmp_path):
-    write(tmp_path / "train/HR/large.png", np.zeros((1000, 1200, 3), np.uint8))
-    write(tmp_path / "val/HR/small.png", photograph(0))
-    path = options(tmp_path, datasets__train__dataroot_lq=None, datasets__val__dataroot_lq=None)
-    findings = found(path)
-    assert worth_saying(findings) == [("advice", "datasets.train", "decoding")]
-    text = next(f.text for f in findings if f.mark == "advice")
-    assert "1.20 megapixels on average, 1172 times the crop of 32 pixels: if training waits for data, cut" in text
-    assert worth_saying(found(path, "datasets.train.cache=true")) == []
-
-
 def test_all_faults_of_the_options_are_found(sets):
     path = options(sets, train__total_itr=3, network_g__num_feet=3)
     findings = found(path)

@@ -310,10 +310,9 @@ def pyiqa(monkeypatch) -> None:
 
 def test_what_pyiqa_says_of_its_metrics(pyiqa):
     musiq, nlpd = metric_info("pyiqa:musiq"), metric_info("pyiqa:nlpd")
-    assert (musiq.label, musiq.higher_is_better, musiq.needs_reference) == ("MUSIQ", True, False)
-    assert (nlpd.label, nlpd.higher_is_better, nlpd.needs_reference) == ("NLPD", False, True)
-    assert not musiq.test_y_channel
-    assert not musiq.either_channel
+    assert (musiq.label, musiq.best, musiq.needs_reference) == ("MUSIQ", "max", False)
+    assert (nlpd.label, nlpd.best, nlpd.needs_reference) == ("NLPD", "min", True)
+    assert musiq.channel == "colour"
     assert musiq.crop_border == 0
 
 
@@ -366,7 +365,7 @@ def test_tables():
     for name, info in METRICS.items():
         assert metric_info(name) is info
         assert f"{0.5:{info.format}}".startswith("0.5")
-        assert info.higher_is_better == (info.label not in ("LPIPS", "LPIPS-VGG", "DISTS", "NIQE"))
+        assert (info.best == "min") == (info.label in ("LPIPS", "LPIPS-VGG", "DISTS", "NIQE"))
         assert info.needs_reference == (name != "niqe")
     with pytest.raises(ValueError, match=r"no metric 'pnsr'; known: psnr, .*, clipiqa, and every .* pyiqa:NAME"):
         metric_info("pnsr")

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from aesop.options.losses import PixelOptions
 from pydantic import ValidationError
 
 from aesop.options.config import TestConfig, TrainConfig, fill_in_defaults
 from aesop.options.error_messages import ConfigError
-from aesop.options.losses import PixelOptions
 from aesop.options.read import (
     build_config,
     load_config,

@@ -54,9 +54,9 @@ class Estimate:
     workers: int
     """Loader processes."""
     images: int
-    """Images per measured step. Times and memory are scaled to the whole batch."""
+    """Images per measured step. Times are scaled to the whole batch."""
     memory: int | None
-    """Peak in bytes; None if unknown."""
+    """Peak in bytes; None if unknown, or if a whole batch takes too long to measure."""
     model: int
     """Bytes of a weight file."""
     state: int
@@ -150,7 +150,7 @@ def _short_run(config: TrainConfig, seconds: float, with_parts: bool = False) ->
 def _measure(config: TrainConfig, seconds: float, with_parts: bool) -> Estimate:
     crops, device, graphs = config.datasets.train, pick_device(config.device), config.cuda_graphs
     batch, workers, least = crops.batch_size_per_gpu, crops.num_worker_per_gpu, config.train.accumulate
-    peaks = [_peak_memory(device, graphs)]
+    before = _peak_memory(device, graphs)
     stage = build_stage(config, World(device=device))
     step = accelerate(stage, config.channels_last, config.compile, graphs)
     last = config.train.total_iter + 10_000
@@ -159,18 +159,14 @@ def _measure(config: TrainConfig, seconds: float, with_parts: bool) -> Estimate:
         steps = _Steps(config, stage, step, source)
         steps.warm_up(least)
         first = steps.time_one(least)  # one image in each part of the batch
-        if first < seconds / 4:
-            first = steps.time_one(least)  # the very first step also starts libraries up
-        peaks.append(_peak_memory(device, graphs))
         # A CPU may take minutes for a whole batch, and its time is about proportional to the number of images.
-        is_slow = device.type == "cpu" or first > seconds
-        images = min(batch, least * max(1, int(seconds / first))) if is_slow else batch
-        times = [first] if images == least else []
-        if not times:
+        images = least if device.type == "cpu" and first * batch / least > seconds else batch
+        if images > least:
             steps.warm_up(images)
-        while not times or (sum(times) < seconds and len(times) <= MAX_STEPS):
+        times = [steps.time_one(images)]
+        while sum(times) < seconds and len(times) <= MAX_STEPS:
             times.append(steps.time_one(images))
-        peaks.append(_peak_memory(device, graphs))
+        memory = _peak_memory(device, graphs) - before if images == batch else 0
         parts = time_parts(stage, *steps.images(images), seconds) if with_parts else {}
     trained = sum(_size(net) for name, net in stage.networks.items() if name != "net_g_ema")
     return Estimate(
@@ -178,7 +174,7 @@ def _measure(config: TrainConfig, seconds: float, with_parts: bool) -> Estimate:
         loading=loading,
         workers=workers,
         images=images,
-        memory=_scaled_memory(peaks, least, images, batch),
+        memory=memory or None,
         model=_size(stage.network_for_use),
         state=sum(map(_size, stage.networks.values())) + 2 * trained,  # Adam keeps two moments
         parts={name: spent * batch / images for name, spent in parts.items()},
@@ -227,15 +223,6 @@ def _loading_time(source: Iterator[Batch], workers: int, seconds: float) -> floa
         next(source)
         count += 1
     return (time.perf_counter() - begun) / count
-
-
-def _scaled_memory(peaks: list[int], least: int, images: int, batch: int) -> int | None:
-    """The peak with a whole batch, from the peaks before the start, with `least` images and with `images`."""
-    before, small, large = peaks
-    if not large or (images < batch and images == least):
-        return None
-    grown = (large - small) * (batch - images) // (images - least) if images < batch else 0
-    return large - before + grown
 
 
 def _size(net: torch.nn.Module) -> int:

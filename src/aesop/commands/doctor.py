@@ -60,8 +60,6 @@ DISK_SPACE = 5e9  # bytes
 # What identifies a data set, apart from scale and degradation.
 FILES = {"type", "dataroot_gt", "dataroot_lq", "filename_tmpl", "meta_info", "bad_images"}
 SKIPPED = ("unreadable", "size", "too small")  # with datasets.train.bad_images: skip
-LARGE = 1.0  # megapixels
-WASTE = 25  # decoded pixels per pixel of the crop, above which cutting up large images pays
 WAITING = 0.1  # share of an iteration
 FULL, EMPTY = 0.85, 0.4  # shares of a device's memory
 LONG = 30 * 86400  # seconds
@@ -284,7 +282,7 @@ def _progress(part: str, items: Iterable[Item], total: int) -> Iterable[Item]:
 
 
 def images(part: str, config: TrainConfig | TestConfig, options: PairedDataset, looked: Audit) -> Iterator[Finding]:
-    """Images that are broken, have no partner, do not fit, occur twice, or are slow to read."""
+    """Images that are broken, have no partner, do not fit, or occur twice."""
     items, count, scale = looked.items, len(looked.items), config.scale
     sample = f"{count} of {looked.found} images" if count < looked.found else _count(count, "image")
     if sizes := [item.size for item in items if item.size]:
@@ -319,8 +317,6 @@ def images(part: str, config: TrainConfig | TestConfig, options: PairedDataset, 
         if files:
             yield listed(mark, part, about, f"{len(files)} {text}", files)
     yield from downscaling(part, items)
-    if sizes and isinstance(options, TrainDataset):
-        yield decoding(part, config, options, looked)
 
 
 def downscaling(part: str, items: Sequence[Item]) -> Iterator[Finding]:
@@ -340,23 +336,6 @@ def downscaling(part: str, items: Sequence[Item]) -> Iterator[Finding]:
     else:
         text = f"LR is the bicubic of HR that the recipe expects (it differs by {largest:.2f} grey levels or less)"
         yield Finding("ok", part, "downscaling", text, {"largest_difference": largest})
-
-
-def decoding(part: str, config: TrainConfig | TestConfig, options: TrainDataset, looked: Audit) -> Finding:
-    """The cost of reading images, and whether most of it is wasted."""
-    items = [item for item in looked.items if item.size]
-    seconds, pixels = (sum(values) / len(items) for values in ([i.seconds for i in items], [i.megapixels for i in items]))
-    text = f"{1000 * seconds:.1f} ms of one core for an image of {pixels:.2f} megapixels on average"
-    crop = config.degradation.crop_pad_size if config.degradation else options.gt_size
-    waste = pixels * 1e6 / crop**2
-    remedy = None
-    if pixels > LARGE and waste > WASTE and not options.cache:
-        text += f", {waste:.0f} times the crop of {crop} pixels"
-        remedy = (
-            "if training waits for data, cut the images into overlapping parts of about 480 pixels, or set "
-            f"datasets.train.cache=true ({readable(pixels * 3e6 * looked.found)} per loader process)"
-        )
-    return judged(part, "decoding", text, remedy, seconds=seconds, megapixels=pixels)
 
 
 def durations(steps: Steps, faults: Sequence[Finding] = ()) -> Iterator[Finding]:

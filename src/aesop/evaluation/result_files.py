@@ -58,10 +58,7 @@ def metric_columns(options: Mapping[str, MetricOptions]) -> dict[str, tuple[str,
     """
     infos = {name: entry_info(name, entry) for name, entry in options.items()}
     uses = Counter(info.label for info in infos.values())
-    return {
-        name: (info.label if uses[info.label] == 1 else name, "max" if info.higher_is_better else "min")
-        for name, info in infos.items()
-    }
+    return {name: (info.label if uses[info.label] == 1 else name, info.best) for name, info in infos.items()}
 
 
 def summary_table(means: Mapping[str, Mapping[str, float]], options: Mapping[str, MetricOptions]) -> Table:

@@ -7,43 +7,31 @@ from aesop.metrics.metric_info import MetricInfo
 from aesop.metrics.pyiqa_metrics import PYIQA, PYIQA_NAMES, pyiqa_info
 
 METRICS: dict[str, MetricInfo] = {
-    "psnr": MetricInfo(
-        "PSNR", ".4f", lambda s: partial(psnr.psnr, **s.region), crop_border=4, test_y_channel=True, either_channel=True
-    ),
-    "ssim": MetricInfo(
-        "SSIM", ".6f", lambda s: partial(ssim.ssim, **s.region), crop_border=4, test_y_channel=True, either_channel=True
-    ),
+    "psnr": MetricInfo("PSNR", ".4f", lambda s: partial(psnr.psnr, **s.region), crop_border=4, channel="either"),
+    "ssim": MetricInfo("SSIM", ".6f", lambda s: partial(ssim.ssim, **s.region), crop_border=4, channel="either"),
     "ms_ssim": MetricInfo(
         "MS-SSIM",
         ".6f",
         lambda s: partial(ms_ssim.ms_ssim, crop_border=s.crop_border),
         crop_border=4,
-        test_y_channel=True,
+        channel="luma",
         check_size=ms_ssim.check_size,
     ),
     "lpips": MetricInfo(
-        "LPIPS",
-        ".6f",
-        lambda s: s.learned(lpips.LPIPS.from_weights("alex")),
-        higher_is_better=False,
-        weights=("alexnet", "lpips_alex"),
+        "LPIPS", ".6f", lambda s: s.learned(lpips.LPIPS.from_weights("alex")), best="min", weights=("alexnet", "lpips_alex")
     ),
     "lpips_vgg": MetricInfo(
-        "LPIPS-VGG",
-        ".6f",
-        lambda s: s.learned(lpips.LPIPS.from_weights("vgg")),
-        higher_is_better=False,
-        weights=("vgg16", "lpips_vgg"),
+        "LPIPS-VGG", ".6f", lambda s: s.learned(lpips.LPIPS.from_weights("vgg")), best="min", weights=("vgg16", "lpips_vgg")
     ),
     "dists": MetricInfo(
-        "DISTS", ".6f", lambda s: s.learned(dists.DISTS.from_weights()), higher_is_better=False, weights=("vgg16", "dists")
+        "DISTS", ".6f", lambda s: s.learned(dists.DISTS.from_weights()), best="min", weights=("vgg16", "dists")
     ),
     "niqe": MetricInfo(
         "NIQE",
         ".4f",
         lambda s: partial(niqe.NIQE.from_weights(), crop_border=s.crop_border),
-        higher_is_better=False,
-        test_y_channel=True,
+        best="min",
+        channel="luma",
         needs_reference=False,
         weights=("niqe",),
         check_size=niqe.check_size,
@@ -53,17 +41,10 @@ METRICS: dict[str, MetricInfo] = {
         ".4f",
         lambda s: partial(ae_psnr.ae_psnr, autoencoder=s.autoencoder, **s.region),
         crop_border=4,
-        test_y_channel=True,
-        either_channel=True,
+        channel="either",
         needs_autoencoder=True,
     ),
-    "lrpsnr": MetricInfo(
-        "LR-PSNR",
-        ".4f",
-        lambda s: partial(lr_psnr.lr_psnr, scale=s.scale, **s.region),
-        test_y_channel=True,
-        either_channel=True,
-    ),
+    "lrpsnr": MetricInfo("LR-PSNR", ".4f", lambda s: partial(lr_psnr.lr_psnr, scale=s.scale, **s.region), channel="either"),
 }
 # The names of published option files (`val: metrics: <name>: type:`), of the numpy and of the torch variants.
 METRIC_TYPES: dict[str, str] = {

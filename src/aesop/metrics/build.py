@@ -54,7 +54,7 @@ def _make_metric(name: str, entry: MetricOptions, scale: int, device: torch.devi
     if info.needs_autoencoder and entry.autoencoder:
         with option_context(f"val.metrics.{name}.autoencoder"):
             autoencoder = load_autoencoder(entry.autoencoder).to(device)
-    luma = info.test_y_channel if entry.test_y_channel is None else entry.test_y_channel
+    luma = info.channel != "colour" if entry.test_y_channel is None else entry.test_y_channel
     try:
         return Metric(info, info.build(Setting(scale, device, _border(info, entry), luma, autoencoder)))
     except ValueError as error:
@@ -72,8 +72,8 @@ def check_metrics(options: Mapping[str, MetricOptions], has_autoencoder: bool) -
             continue
         if info.needs_autoencoder and not (entry.autoencoder or has_autoencoder):
             faults.append(f"val.metrics.{name}.autoencoder: give the weight file of the auto-encoder to measure with")
-        elif not info.either_channel and entry.test_y_channel not in (None, info.test_y_channel):
-            measured = "on luma" if info.test_y_channel else "in colour"
+        elif info.channel != "either" and entry.test_y_channel not in (None, info.channel == "luma"):
+            measured = "on luma" if info.channel == "luma" else "in colour"
             faults.append(f"val.metrics.{name}.test_y_channel: {info.label} is measured {measured}; leave it out")
         else:
             try:
@@ -125,8 +125,8 @@ def is_better(options: Mapping[str, MetricOptions], name: str, value: float, tha
     """Whether a value of the metric `name` beats a previous one. NaN never does."""
     if math.isnan(value):
         return False
-    higher = entry_info(name, options[name]).higher_is_better
-    return than is None or (value > than if higher else value < than)
+    best = entry_info(name, options[name]).best
+    return than is None or (value > than if best == "max" else value < than)
 
 
 def _border(info: MetricInfo, entry: MetricOptions) -> int:

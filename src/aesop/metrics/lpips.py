@@ -1,5 +1,6 @@
 """LPIPS."""
 
+import itertools
 from collections.abc import Mapping
 from os import PathLike
 from typing import Literal, Self
@@ -79,21 +80,9 @@ class AlexNetFeatures(nn.Module):
 
     def __init__(self):
         super().__init__()
-        relu, pool = nn.ReLU, lambda: nn.MaxPool2d(3, 2)
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 64, 11, 4, 2),
-            relu(),
-            pool(),
-            nn.Conv2d(64, 192, 5, 1, 2),
-            relu(),
-            pool(),
-            nn.Conv2d(192, 384, 3, 1, 1),
-            relu(),
-            nn.Conv2d(384, 256, 3, 1, 1),
-            relu(),
-            nn.Conv2d(256, 256, 3, 1, 1),
-            relu(),
-        )
+        convs = [(3, 64, 11, 4, 2), (64, 192, 5, 1, 2), (192, 384, 3, 1, 1), (384, 256, 3, 1, 1), (256, 256, 3, 1, 1)]
+        conv1, conv2, *others = ((nn.Conv2d(*arguments), nn.ReLU()) for arguments in convs)
+        self.features = nn.Sequential(*conv1, nn.MaxPool2d(3, 2), *conv2, nn.MaxPool2d(3, 2), *itertools.chain(*others))
 
     def load_trunk(self, state: dict[str, Tensor]) -> None:
         """Load torchvision's weights, without those of the classifier."""

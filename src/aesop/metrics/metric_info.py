@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -40,13 +40,11 @@ class MetricInfo:
     format: str
     build: Callable[[Setting], Measure]
     """Makes the function that measures."""
-    higher_is_better: bool = True
+    best: Literal["max", "min"] = "max"
     crop_border: int = 0
     """Default border in HR pixels."""
-    test_y_channel: bool = False
-    """Whether it measures luma by default."""
-    either_channel: bool = False
-    """Whether it is defined on luma and in colour; other metrics are defined on one of them."""
+    channel: Literal["luma", "colour", "either"] = "colour"
+    """What it measures. `either` is luma by default, and colour with test_y_channel: false."""
     needs_reference: bool = True
     """False: it measures SR alone."""
     needs_autoencoder: bool = False

@@ -28,7 +28,7 @@ def pyiqa_info(name: str) -> MetricInfo:
         name.upper(),
         ".4f",
         lambda s: partial(PyIQA(name, s.device), crop_border=s.crop_border),
-        higher_is_better=not facts.get("lower_better", False),
+        best="min" if facts.get("lower_better", False) else "max",
         needs_reference=facts.get("metric_mode") == "FR",
     )
 
