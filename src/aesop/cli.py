@@ -355,10 +355,10 @@ def convert(
 @reported
 def schema(output: Annotated[Path | None, typer.Argument(help="File to write; default: the terminal.")] = None) -> None:
     """Print the JSON schema of option files, which editors use for completion and checks."""
-    from aesop.options.config import json_schema
+    from aesop.options.config import OptionFile
     from aesop.system.files import replacing
 
-    text = json.dumps(json_schema(), indent=1) + "\n"
+    text = json.dumps(OptionFile.model_json_schema(), indent=1) + "\n"
     if output is None:
         sys.stdout.write(text)
     else:
