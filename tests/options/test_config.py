@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from aesop.options.losses import PixelOptions
+from aesop.losses.pixel import PixelOptions
 from pydantic import ValidationError
 
 from aesop.options.config import TestConfig, TrainConfig, fill_in_defaults
