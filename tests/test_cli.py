@@ -274,7 +274,7 @@ def test_a_training_image_that_is_none(tmp_path):
     write_rgb(tmp_path / "hr" / "good.png", smooth(1))
     (tmp_path / "hr" / "page.png").write_text("<html>not found</html>")
     text = refused("train", write_options(tmp_path, options(tmp_path, tmp_path / "hr")))
-    assert f"{tmp_path}/hr/page.png is not an image of a kind known here" in text
+    assert f"{tmp_path}/hr/page.png is not a supported image" in text
 
 
 def test_lr_and_hr_sizes_that_do_not_fit(tmp_path):
