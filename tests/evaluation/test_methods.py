@@ -12,7 +12,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from aesop.archs import AutoEncoder, RRDBNet, build_network
+from aesop.archs import build_network
+from aesop.archs.autoencoder import AutoEncoder
+from aesop.archs.rrdbnet import RRDBNet
 from aesop.commands.test import test
 from aesop.evaluation import comparison_page
 from aesop.evaluation.comparison_page import LARGEST_SIDE, MOST_IMAGES, MOST_PIXELS, plan_views

@@ -18,11 +18,8 @@ INPUT_SIZES = (128, 192, 256)
 def unrounded(layer: nn.Conv2d | nn.Linear, x: Tensor) -> Tensor:
     """Run the last layer in the precision of its weights, even under autocast.
 
-    A relativistic loss does not keep the outputs near 0. They reached 50 after 2500 steps, where bfloat16 has a resolution
-    of 0.25.
+    A relativistic loss does not keep the outputs near 0: after 2500 steps they reached 50, where bfloat16 rounds to 0.25.
     """
-    if x.dtype == layer.weight.dtype:
-        return layer(x)
     with torch.autocast(x.device.type, enabled=False):
         return layer(x.to(layer.weight.dtype))
 
@@ -31,14 +28,11 @@ class VGGStyleDiscriminator(nn.Module):
     """Image (N, num_in_ch, S, S) in [0, 1] -> one logit (N, 1), for S = 128, 192 or 256.
 
     conv0_0 has a bias and no batch norm; a `bn` follows every other convolution. Five stages halve S = 128 and 192 to 4 and
-    6 pixels, six halve S = 256 to 4. In training with several processes SyncBatchNorm replaces BatchNorm (the published 256
-    variant always has it); the state names are the same.
+    6 pixels, six halve S = 256 to 4.
     """
 
     def __init__(self, input_size: int, num_in_ch: int = 3, num_feat: int = 64):
         super().__init__()
-        if input_size not in INPUT_SIZES:
-            raise ValueError(f"VGGStyleDiscriminator: input_size must be one of {INPUT_SIZES}, found {input_size}")
         self.input_size = input_size
         self.num_stages = 6 if input_size == 256 else 5
         width_in = num_in_ch
@@ -57,9 +51,8 @@ class VGGStyleDiscriminator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-2:] != (self.input_size, self.input_size):
             raise ValueError(
-                f"VGGStyleDiscriminator{self.input_size} takes {self.input_size}x{self.input_size} images, found "
-                f"{x.shape[-2]}x{x.shape[-1]}: set datasets.train.gt_size to {self.input_size}, or network_d.type to "
-                "the variant of your gt_size (128, 192, 256) or to UNetDiscriminatorSN (multiples of 8)"
+                f"this discriminator takes {self.input_size}x{self.input_size} images, found {x.shape[-2]}x{x.shape[-1]}: "
+                f"set datasets.train.gt_size to {self.input_size}, or network_d.type to UNetDiscriminatorSN (multiples of 8)"
             )
         for i in range(self.num_stages):
             for j in (0, 1):
@@ -91,8 +84,7 @@ class UNetDiscriminatorSN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-2] % 8 or x.shape[-1] % 8:
             raise ValueError(
-                f"UNetDiscriminatorSN takes images whose sides are multiples of 8, found {x.shape[-2]}x{x.shape[-1]}: "
-                "change datasets.train.gt_size"
+                f"image sides must be multiples of 8, found {x.shape[-2]}x{x.shape[-1]}: change datasets.train.gt_size"
             )
         down = [F.leaky_relu(self.conv0(x), 0.2)]
         for conv in (self.conv1, self.conv2, self.conv3):

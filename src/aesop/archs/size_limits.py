@@ -13,11 +13,7 @@ MAX_TENSORS = 20_000
 
 @contextmanager
 def bounded() -> Generator[None]:
-    """Stop the construction of an oversized network before the memory of its next tensor is touched.
-
-    Raises:
-        ValueError: The parameters and buffers registered inside the context exceed the limits.
-    """
+    """Raise ValueError in the construction of an oversized network, before the memory of its next tensor is touched."""
     parameters = tensors = 0
 
     def count(module: nn.Module, name: str, value: Tensor | None) -> None:
@@ -30,9 +26,5 @@ def bounded() -> Generator[None]:
                 "use smaller numbers in its options"
             )
 
-    hooks = register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(count)
-    try:
+    with register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(count):
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()

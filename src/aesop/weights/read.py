@@ -14,6 +14,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from aesop.archs import State
+from aesop.system.wording import first_few
 from aesop.weights.errors import WeightsError
 
 # Keys under which checkpoints keep their weights, best first: averaged weights win.
@@ -30,20 +31,14 @@ _BEGINNINGS = (
     (rb"[\t\n\r -~]+\Z", "is text, not weights: give a .safetensors file, or a .pth that PyTorch saved"),
 )
 # How tensor names begin in files that contain none of our networks.
-_OTHER_FILES = (
-    (
-        r"optimizers|schedulers|param_groups|\d+\.exp_avg",
-        "It is a training state (of optimisers), not a network: give the net_g file of the same iteration.",
-    ),
-    (
-        r"(features|classifier)\.\d+\.|layer1\.0\.conv1\.",
-        "It is an image classifier (torchvision's VGG, AlexNet or ResNet): put it into a folder that AESOP_WEIGHTS names; "
-        "losses and metrics find it there.",
-    ),
-    (r"lin\d\.model\.", "It contains LPIPS's linear heads: put it into a folder that AESOP_WEIGHTS names."),
-    (r"lora_|.*\.lora[._]", "It is a LoRA, an addition to a diffusion model."),
-    (r"(unet\.|model\.diffusion_model\.)?(down_blocks|input_blocks|transformer_blocks)\.", "It is a diffusion model."),
-)
+_OTHER_FILES = {
+    r"optimizers|schedulers|param_groups|\d+\.exp_avg": "a training state (of optimisers): give the net_g file beside it",
+    r"(features|classifier)\.\d+\.|layer1\.0\.conv1\.": "an image classifier (torchvision's VGG, AlexNet or ResNet), "
+    "which losses and metrics find in a folder that AESOP_WEIGHTS names",
+    r"lin\d\.model\.": "LPIPS's linear heads, which LPIPS finds in a folder that AESOP_WEIGHTS names",
+    r"lora_|.*\.lora[._]": "a LoRA, an addition to a diffusion model",
+    r"(unet\.|model\.diffusion_model\.)?(down_blocks|input_blocks|transformer_blocks)\.": "a diffusion model",
+}
 # PyTorch's safe unpickler allows these calls, which make many bytes out of a few.
 _GROWING_CALLS = re.compile(rb"c(__builtin__|builtins)\nbytearray\n|c_codecs\nencode\n")
 
@@ -73,35 +68,35 @@ def read_state_dict(path: str | os.PathLike, key: str | None = None) -> tuple[St
     for beginning, reason in _BEGINNINGS:
         if re.match(beginning, head):
             raise WeightsError(f"{path} {reason}")
-    # A safetensors file starts with eight bytes of length, then JSON.
-    state, metadata = _read_safetensors(path) if head[8:9] == b"{" else _unwrap(_read_pickle(path), key, path)
+    try:
+        if head[8:9] == b"{":  # a safetensors file starts with eight bytes of length, then JSON
+            with safe_open(path, framework="pt") as tensors:
+                state, metadata = {name: tensors.get_tensor(name) for name in tensors.keys()}, tensors.metadata() or {}  # noqa: SIM118
+        else:
+            state, metadata = _unwrap(_read_pickle(path), key, path)
+    except WeightsError:
+        raise
+    except Exception as error:  # damaged files raise anything
+        brief = re.split(r"\n|\. ", str(error) or type(error).__name__, maxsplit=1)[0][:200]
+        raise WeightsError(
+            f"{path} is not a readable weight file, neither safetensors nor a state dict of PyTorch ({brief}): is it "
+            "complete? Copy or download it again"
+        ) from error
     odd = [name for name, value in state.items() if value.layout != torch.strided or value.is_quantized or value.is_meta]
     if odd:
         raise WeightsError(
-            f"{path} has tensors that are sparse, quantised or without data ({first_names(odd)}): save dense tensors"
+            f"{path} has tensors that are sparse, quantised or without data ({listed(odd)}): save dense tensors"
         )
     if sum(value.numel() * value.element_size() for value in state.values()) > MAX_GROWTH * path.stat().st_size:
         raise WeightsError(f"{path} was not loaded: its tensors claim more than {MAX_GROWTH} times the file's size")
     return state, metadata
 
 
-def _read_safetensors(path: Path) -> tuple[State, dict[str, str]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except Exception as error:  # damaged files raise anything
-        raise WeightsError(
-            f"{path} is not a readable safetensors file ({_brief(error)}): is it complete? Copy or download it again"
-        ) from error
-
-
 def _read_pickle(path: Path) -> Any:
+    _refuse_bomb(path)
     try:
-        _refuse_bomb(path)
         with path.open("rb") as file:  # given a path, some versions of PyTorch look at its ending
             return torch.load(file, map_location="cpu", weights_only=True)
-    except WeightsError:
-        raise
     except pickle.UnpicklingError as error:
         # PyTorch's message advises to switch its safety off; pass on only the name of the object.
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
@@ -109,11 +104,6 @@ def _read_pickle(path: Path) -> Any:
         raise WeightsError(
             f"{path} was not loaded: it {content}. Only tensors are read, because anything else could run code; use a "
             "safetensors file, or ask its author for a plain state dict"
-        ) from error
-    except Exception as error:  # damaged files raise anything
-        raise WeightsError(
-            f"{path} is not a readable weight file, neither safetensors nor a state dict of PyTorch ({_brief(error)}): is "
-            "it complete? Copy or download it again"
         ) from error
 
 
@@ -134,10 +124,6 @@ def _refuse_bomb(path: Path) -> None:
         raise WeightsError(f"{path} was not loaded: it contains objects other than tensors (bytes); save a plain state dict")
 
 
-def _brief(error: Exception) -> str:
-    return re.split(r"\n|\. ", str(error) or type(error).__name__, maxsplit=1)[0][:200]
-
-
 def _unwrap(content: Any, key: str | None, path: Path) -> tuple[State, dict[str, str]]:
     """Return the tensors of a checkpoint at `key` or the best of WRAPPER_KEYS, and its metadata."""
     if not isinstance(content, Mapping):
@@ -154,18 +140,17 @@ def _unwrap(content: Any, key: str | None, path: Path) -> tuple[State, dict[str,
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
         raise WeightsError(
-            f"{path} contains no weights: found {first_names(content)}; expected a state dict, or one below "
+            f"{path} contains no weights: found {listed(content)}; expected a state dict, or one below "
             f"{' / '.join(WRAPPER_KEYS[:3])}.{likely_content(content)}"
         )
     return tensors, metadata
 
 
-def first_names(names: Collection) -> str:
-    """Return the first three names for a message."""
-    shown = [str(name) for name in names]
-    return ", ".join(shown[:3]) + (", ..." if shown[3:] else "") if shown else "nothing"
+def listed(names: Collection) -> str:
+    return first_few([str(name) for name in names], separator=", ") or "nothing"
 
 
 def likely_content(names: Collection) -> str:
     """Return a sentence on what a file with these tensor names is, "" if unknown."""
-    return next((f" {what}" for start, what in _OTHER_FILES if any(re.match(start, str(name)) for name in names)), "")
+    kinds = (kind for start, kind in _OTHER_FILES.items() if any(re.match(start, str(name)) for name in names))
+    return next((f" It contains {kind}." for kind in kinds), "")
