@@ -342,8 +342,11 @@ def test_results_of_one_name_are_refused():
     [
         (None, r"path\.compare_with: weight file .*second\.safetensors does not exist"),
         ({**GENERATOR, "scale": 2}, r"path\.compare_with: .*second\.safetensors enlarges 2 times and the tested network 4"),
-        (AUTOENCODER, r"path\.compare_with: .*second\.safetensors is an auto-encoder .*give a generator's weights"),
-        (DISCRIMINATOR, r"path\.compare_with: .*second\.safetensors is a discriminator .*give the net_g file"),
+        (AUTOENCODER, r"path\.compare_with: .*second\.safetensors contains a AutoEncoder.*, not a generator: give"),
+        (
+            DISCRIMINATOR,
+            r"path\.compare_with: .*second\.safetensors contains a UNetDisc.*, not a generator: give the net_g file",
+        ),
     ],
 )
 def test_models_that_cannot_be_compared_are_refused_first(root, monkeypatch, options, message):

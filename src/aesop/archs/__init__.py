@@ -28,11 +28,7 @@ _WRAPPERS = ("module.", "_orig_mod.", "netG.", "generator.")
 
 
 def build_network(options: Mapping[str, Any]) -> nn.Module:
-    """Build a network with fresh weights from `{"type": name, **arguments}`, as in an option file or a weight file.
-
-    Raises:
-        ValueError: The type or an option is unknown, or the network is far larger than any known one.
-    """
+    """Build a network with fresh weights from `{"type": name, **arguments}`, as in an option file or a weight file."""
     arguments = {name: value for name, value in options.items() if name != "type"}
     name: Any = options.get("type")
     check_network_numbers(arguments)
@@ -55,11 +51,7 @@ def without_wrappers(state: Mapping[str, Tensor]) -> State:
 
 
 def recognise_network(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
-    """Return the options of the network that a state dict belongs to; None if it belongs to none.
-
-    Raises:
-        ValueError: None of ours fits, and spandrel cannot be imported.
-    """
+    """Return the options of the network that a state dict belongs to, None if unknown; ValueError if that needs spandrel."""
     state = without_wrappers(state)
     for network in ALL_OPTIONS:
         try:
@@ -83,12 +75,9 @@ def scale_option(type_name: str) -> str | None:
 
 
 def with_scale(options: Any, scale: int, replace: bool = False) -> Any:
-    """Return a network's raw options with `scale` filled in where they leave it out, also in those of its decoder.
-
-    What is not a mapping with a type comes back unchanged, for the validation to refuse.
-    """
+    """Return a network's raw options with `scale` filled in where they leave it out, also in those of its decoder."""
     if not isinstance(options, Mapping) or not isinstance(name := options.get("type"), str):
-        return options
+        return options  # the validation refuses them
     parts = ARCHS.get(name, SpandrelNetOptions).parts
     filled = {key: with_scale(value, scale, replace) if key in parts else value for key, value in options.items()}
     option = scale_option(name)

@@ -23,12 +23,8 @@ class AutoEncoder(nn.Module):
     """HR image (N, 3, H, W) in [0, 1] -> its fidelity-oriented estimate of the same shape, not clamped.
 
     Encoder: two 3x3 convolutions without an activation in between, pixel-unshuffle to 1/scale, two RRDBs, two 3x3
-    convolutions to a 3-channel bottleneck of LR size. At the published scale 4 the first convolutions have num_feat / 16
-    channels, at other scales max(3, ceil(num_feat / scale**2)), so that no colour is lost.
-
-    Args:
-        decoder: LR (N, 3, H/scale, W/scale) -> (N, 3, H, W).
-        num_feat, num_grow_ch: Widths of the encoder's RRDBs.
+    convolutions to a 3-channel bottleneck of LR size, which the decoder enlarges. At the published scale 4 the first
+    convolutions have num_feat / 16 channels, at other scales max(3, ceil(num_feat / scale**2)): no colour is lost.
     """
 
     channels_last_on_cpu = False

@@ -26,10 +26,7 @@ class ResidualBlock(nn.Module):
 
 
 class MSRResNet(nn.Module):
-    """LR image (N, num_in_ch, H, W) in [0, 1] -> SR image (N, num_out_ch, upscale*H, upscale*W), not clamped.
-
-    The network predicts the difference from the bilinearly upsampled input.
-    """
+    """LR image (N, num_in_ch, H, W) in [0, 1] -> SR image (N, num_out_ch, upscale*H, upscale*W), not clamped."""
 
     size_multiple = 1
     channels_last_on_cpu = True

@@ -41,8 +41,7 @@ class NetworkOptions(Options):
     def recognise(cls, state: State) -> dict[str, Any]:
         """Return the options of the network that these tensors belong to, without `parts` and what leaves no trace in them.
 
-        Raises:
-            LookupError, ArithmeticError: The tensors belong to another network.
+        For other networks' tensors raise LookupError or ArithmeticError.
         """
         raise NotImplementedError
 

@@ -72,11 +72,6 @@ class RRDBNet(nn.Module):
     """LR image (N, num_in_ch, H, W) in [0, 1] -> SR image (N, num_out_ch, scale*H, scale*W), not clamped.
 
     At scales 1 and 2 the rows and columns beyond a multiple of 4 and 2 are dropped, as in the published code.
-
-    Args:
-        unshuffle: False with scale 2 builds BSRGAN's x2 network, which takes the image as it is and has one upsampling step.
-            Scales 3, 4 and 8 never unshuffle.
-        use_checkpoint: Recompute each RRDB in the backward pass: less memory, about a third more time.
     """
 
     channels_last_on_cpu = True
@@ -160,7 +155,7 @@ class RRDBNetOptions(NetworkOptions):
     unshuffle: bool = True
     """At scale 2 feed the x4 trunk with the pixel-unshuffled image; false: BSRGAN's x2 network, with one enlargement."""
     use_checkpoint: bool = False
-    """Recompute each block in the backward pass: less memory, more time."""
+    """Recompute each block in the backward pass: less memory, about a third more time."""
 
     @classmethod
     def recognise(cls, state: State) -> dict[str, Any]:

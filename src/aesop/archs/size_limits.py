@@ -21,10 +21,8 @@ def bounded() -> Generator[None]:
         if value is not None:
             parameters, tensors = parameters + value.numel(), tensors + 1
         if parameters > MAX_PARAMETERS or tensors > MAX_TENSORS:
-            raise ValueError(
-                f"the network has more than {MAX_PARAMETERS / 1e6:g} million parameters or {MAX_TENSORS} tensors; "
-                "use smaller numbers in its options"
-            )
+            limits = f"{MAX_PARAMETERS / 1e6:g} million parameters or {MAX_TENSORS} tensors"
+            raise ValueError(f"the network has more than {limits}; use smaller numbers in its options")
 
     with register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(count):
         yield

@@ -20,8 +20,6 @@ from aesop.archs.network_options import NetworkOptions, State, check_options
 from aesop.archs.rrdbnet import INPUT_UNSHUFFLE
 from aesop.archs.size_limits import bounded
 
-# Networks that take a mask, or faces only.
-_LEFT_OUT = ("LaMa", "GFPGAN", "RestoreFormer")
 # Published options that have no effect on the network.
 WITHOUT_MEANING = {"DRCT": ("compress_ratio", "squeeze_factor", "conv_scale", "overlap_ratio")}
 
@@ -40,10 +38,9 @@ class SpandrelNetOptions(NetworkOptions):
 
     @classmethod
     def build(cls, type_name: str, arguments: Mapping[str, Any]) -> nn.Module:
-        """Build a spandrel module that maps images (N, C, H, W) in [0, 1] to (N, C, scale*H, scale*W), not clamped.
+        """Build a spandrel module: image (N, C, H, W) in [0, 1] -> (N, C, scale*H, scale*W), not clamped.
 
-        Sizes that the architecture does not take are padded by reflection at the right and bottom and the result is cropped,
-        as in the official test scripts.
+        Sizes that it does not take are padded at the right and bottom and the result is cropped, as in the official tests.
         """
         _check_windows(arguments)
         arguments = {name: value for name, value in arguments.items() if name not in WITHOUT_MEANING.get(type_name, ())}
@@ -56,16 +53,14 @@ class SpandrelNetOptions(NetworkOptions):
                 described = None if pads_itself else architecture.load(net.state_dict())
         except Exception as error:  # constructors raise anything
             raise ValueError(
-                f"{type_name} cannot be built with these options, or spandrel, and therefore other programs, would not "
-                f"recognise it from its weights: {type(error).__name__}: {error}"
+                f"{type_name} cannot be built with these options, or not recognised again: {type(error).__name__}: {error}"
             ) from error
         if described is None:
             net.scale = net.upscale // arguments.get("start_unshuffle", 1)
         else:
             net.__class__ = type(network.__name__, (_Padded, network), {"__module__": network.__module__})
             net.size_requirements, net.scale = described.size_requirements, described.scale
-        # Many of these networks unshuffle the input at scales 1 and 2 as RRDBNet does. They pad it themselves; a caller that
-        # cuts it into tiles at multiples of this keeps the same pixels together.
+        # Many unshuffle and pad their input at scales 1 and 2; tiles cut at multiples of this keep the same pixels together.
         net.size_multiple = INPUT_UNSHUFFLE.get(net.scale, 1)
         net.channels_last_on_cpu = False
         return net
@@ -128,15 +123,14 @@ def spandrel_classes() -> dict[str, tuple[type[nn.Module], Any]]:
     try:
         import spandrel
     except (ImportError, RuntimeError, OSError) as error:
-        raise ValueError(
-            f"this network needs spandrel, which cannot be imported ({error}); run: pip install --upgrade spandrel "
-            "torchvision (torchvision must fit the installed torch)"
-        ) from error
+        remedy = "run: pip install --upgrade spandrel torchvision (of a version that fits torch)"
+        raise ValueError(f"this network needs spandrel ({error}); {remedy}") from error
     found = {}
+    without = ("LaMa", "GFPGAN", "RestoreFormer")  # they take a mask, or faces only
     for support in spandrel.MAIN_REGISTRY.architectures():
         module = inspect.getmodule(type(support.architecture))
         for name, cls in vars(module).items():
-            if isinstance(cls, type) and issubclass(cls, nn.Module) and name not in _LEFT_OUT:
+            if isinstance(cls, type) and issubclass(cls, nn.Module) and name not in without:
                 found[name] = (cls, support.architecture)
     for name, adapt in (("DRCT", _drct), ("ESRGAN", _esrgan)):
         found[name] = (adapt(found[name][0]), found[name][1])

@@ -64,10 +64,6 @@ class SPSRNet(nn.Module):
 
     Only the fused image is returned. The published `conv_w`, which computes the SR gradient map, is here only so that
     published files load.
-
-    Args:
-        nf, nb: Width and number of blocks of the trunk.
-        gc: No effect, as in the published code: the growth is always 32.
     """
 
     size_multiple = 1

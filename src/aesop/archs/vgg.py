@@ -19,11 +19,8 @@ def layer_names(vgg_type: str) -> list[str]:
 class VGGFeatureExtractor(nn.Module):
     """RGB image (N, 3, H, W) in [0, 1] -> {layer name: features}; the weights are frozen.
 
-    State-dict names are torchvision's (`features.N.weight`). Layers after the last one named are not built.
-
-    Args:
-        use_input_norm: Normalise with ImageNet's mean and standard deviation.
-        range_norm: Map an input in [-1, 1] to [0, 1] first.
+    State-dict names are torchvision's (`features.N.weight`). Layers after the last one named are not built. `use_input_norm`
+    normalises with ImageNet's mean and standard deviation, `range_norm` first maps an input in [-1, 1] to [0, 1].
     """
 
     mean: Tensor

@@ -25,8 +25,6 @@ _COMPUTED = re.compile(r"\.(attn_mask|relative_position_index)$")
 
 @dataclass(frozen=True)
 class LoadedInfo:
-    """The network that a weight file contains."""
-
     arch: str
     scale: int
     options: dict[str, Any]
@@ -42,18 +40,13 @@ def build_described(state: State, metadata: Mapping[str, str], source: str) -> t
     except Exception as error:  # constructors raise anything on options that make no network
         raise WeightsError(f"{source} describes no network that can be built ({str(error)[:1000]})") from error
     raise WeightsError(
-        f"{source} contains the weights of an unknown network (its first tensors: {listed(state)})."
-        f"{likely_content(state)} Expected: a generator (RRDBNet, MSRResNet, SPSRNet, or one that spandrel knows: SwinIR, "
-        "DRCT, ...) or AESOP's auto-encoder"
+        f"{source} contains the weights of an unknown network (its first tensors: {listed(state)}).{likely_content(state)} "
+        "Expected: a generator, ours or one that spandrel knows, or AESOP's auto-encoder"
     )
 
 
 def load_network(path: str | os.PathLike, key: str | None = None) -> tuple[nn.Module, LoadedInfo]:
-    """Load the network that a weight file describes or is recognised as, in eval mode, on the CPU, in float32.
-
-    Raises:
-        WeightsError: The file is unreadable, or its network is unknown.
-    """
+    """Load the network that a weight file describes or is recognised as, in eval mode, on the CPU, in float32."""
     state, metadata = read_state_dict(path, key)
     net, options = build_described(state, metadata, str(path))
     load_into(net, state, str(path))
@@ -63,10 +56,8 @@ def load_network(path: str | os.PathLike, key: str | None = None) -> tuple[nn.Mo
 def load_generator(path: str | os.PathLike) -> tuple[nn.Module, LoadedInfo]:
     """Load a generator; see `load_network`."""
     net, info = load_network(path)
-    if isinstance(net, AutoEncoder):
-        raise WeightsError(f"{path} is an auto-encoder (the loss's network), not a generator: give a generator's weights")
-    if not hasattr(net, "scale"):
-        raise WeightsError(f"{path} is a discriminator ({info.arch}), not a generator: give the net_g file of its training")
+    if isinstance(net, AutoEncoder) or not hasattr(net, "scale"):  # discriminators have none
+        raise WeightsError(f"{path} contains a {info.arch}, not a generator: give the net_g file of a PSNR or GAN training")
     return net, info
 
 
@@ -74,9 +65,7 @@ def load_autoencoder(path: str | os.PathLike, key: str | None = None) -> AutoEnc
     """Load an auto-encoder (ours or published) and freeze it; see `load_network`."""
     net, info = load_network(path, key)
     if not isinstance(net, AutoEncoder):
-        raise WeightsError(
-            f"{path} contains a {info.arch}, not an auto-encoder: train one first (stage: autoencoder), after the PSNR stage"
-        )
+        raise WeightsError(f"{path} contains a {info.arch}, not an auto-encoder: train one first (stage: autoencoder)")
     return net.requires_grad_(False)
 
 
@@ -84,10 +73,7 @@ def fit(net: nn.Module, state: Mapping[str, Tensor], source: str, strict: bool =
     """Return a file's tensors with the names and order of `net`; with `strict` every name and shape must fit.
 
     Without `strict`, tensors that do not fit are left out with a warning, as in BasicSR: an x2 RRDBNet can start from a x4
-    one, without the weight of the first convolution.
-
-    Raises:
-        WeightsError: Tensors do not fit. Without `strict`: no name fits, or most of those that do have other shapes.
+    one, without the weight of the first convolution. Most of the shared names must still have the right shapes.
     """
     own, given = net.state_dict(), own_names(state)
     shared = own.keys() & given.keys()

@@ -48,11 +48,7 @@ def find_pretrained(name: str, path: str | os.PathLike | None = None) -> State:
 
 
 def find_file(name: str) -> Path:
-    """Return the file of pretrained weights (see `find_pretrained`) or of the parameters of `niqe`.
-
-    Raises:
-        WeightsNotFound: No file is on this machine; the message says how to get one.
-    """
+    """Return the file of pretrained weights or of the parameters of `niqe`; WeightsNotFound says how to get one."""
     places = _places(name)
     found = next((place for place in places if place.is_file()), None)
     if found is not None:

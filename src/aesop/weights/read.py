@@ -46,8 +46,6 @@ _GROWING_CALLS = re.compile(rb"c(__builtin__|builtins)\nbytearray\n|c_codecs\nen
 def read_state_dict(path: str | os.PathLike, key: str | None = None) -> tuple[State, dict[str, str]]:
     """Read a weight file's tensors, with the names in the file, and its metadata (empty for other projects' `.pth` files).
 
-    The content decides which format it is, not the file's name.
-
     Args:
         key: Which weights of a checkpoint to take (`params`, `params_ema`); default: the averaged ones if there are any. A
             file without such a level is taken as a whole.
@@ -63,15 +61,13 @@ def read_state_dict(path: str | os.PathLike, key: str | None = None) -> tuple[St
     try:
         with path.open("rb") as file:
             head = file.read(512)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error}") from error
-    for beginning, reason in _BEGINNINGS:
-        if re.match(beginning, head):
-            raise WeightsError(f"{path} {reason}")
-    try:
+        for beginning, reason in _BEGINNINGS:
+            if re.match(beginning, head):
+                raise WeightsError(f"{path} {reason}")
         if head[8:9] == b"{":  # a safetensors file starts with eight bytes of length, then JSON
-            with safe_open(path, framework="pt") as tensors:
-                state, metadata = {name: tensors.get_tensor(name) for name in tensors.keys()}, tensors.metadata() or {}  # noqa: SIM118
+            with safe_open(path, framework="pt") as content:
+                state = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+                metadata = content.metadata() or {}
         else:
             state, metadata = _unwrap(_read_pickle(path), key, path)
     except WeightsError:
@@ -84,9 +80,7 @@ def read_state_dict(path: str | os.PathLike, key: str | None = None) -> tuple[St
         ) from error
     odd = [name for name, value in state.items() if value.layout != torch.strided or value.is_quantized or value.is_meta]
     if odd:
-        raise WeightsError(
-            f"{path} has tensors that are sparse, quantised or without data ({listed(odd)}): save dense tensors"
-        )
+        raise WeightsError(f"{path} has sparse, quantised or empty (meta) tensors ({listed(odd)}): save dense tensors")
     if sum(value.numel() * value.element_size() for value in state.values()) > MAX_GROWTH * path.stat().st_size:
         raise WeightsError(f"{path} was not loaded: its tensors claim more than {MAX_GROWTH} times the file's size")
     return state, metadata
@@ -110,18 +104,15 @@ def _read_pickle(path: Path) -> Any:
 def _refuse_bomb(path: Path) -> None:
     """Raise WeightsError for a pickle that needs far more memory than the size of its file."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if content[:4] != b"PK\3\4":
-            grows = _GROWING_CALLS.search(content)
-        else:
+        pickles: list[Any] = [content]
+        if content[:4] == b"PK\3\4":
             with zipfile.ZipFile(file) as archive:
                 entries = archive.infolist()
                 if sum(entry.file_size for entry in entries) > MAX_GROWTH * len(content):
                     raise WeightsError(f"{path} was not loaded: it unpacks to more than {MAX_GROWTH} times its size")
-                grows = any(
-                    _GROWING_CALLS.search(archive.read(entry)) for entry in entries if entry.filename.endswith(".pkl")
-                )
-    if grows:
-        raise WeightsError(f"{path} was not loaded: it contains objects other than tensors (bytes); save a plain state dict")
+                pickles = [archive.read(entry) for entry in entries if entry.filename.endswith(".pkl")]
+        if any(map(_GROWING_CALLS.search, pickles)):
+            raise WeightsError(f"{path} was not loaded: it contains objects other than tensors (bytes); save a state dict")
 
 
 def _unwrap(content: Any, key: str | None, path: Path) -> tuple[State, dict[str, str]]:
@@ -139,10 +130,8 @@ def _unwrap(content: Any, key: str | None, path: Path) -> tuple[State, dict[str,
         raise WeightsError(f"{path} has no weights {key!r}; it has {', '.join(map(str, levels))}")
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise WeightsError(
-            f"{path} contains no weights: found {listed(content)}; expected a state dict, or one below "
-            f"{' / '.join(WRAPPER_KEYS[:3])}.{likely_content(content)}"
-        )
+        found = f"found {listed(content)}; expected a state dict.{likely_content(content)}"
+        raise WeightsError(f"{path} contains no weights: {found}")
     return tensors, metadata
 
 

@@ -16,11 +16,7 @@ def own_names(state: Mapping[str, Tensor]) -> State:
 
 
 def published_names(state: Mapping[str, Tensor], convention: str = "basicsr") -> State:
-    """Undo `own_names`: return a network's tensors as the code that published it expects them.
-
-    Args:
-        convention: The names of an RRDBNet's tensors, one of RRDBNET_NAMES.
-    """
+    """Undo `own_names`: return a network's tensors as published, an RRDBNet's by a convention in RRDBNET_NAMES."""
     state = dict(state)
     for network in ALL_OPTIONS:
         state = network.published_names(state, convention)
