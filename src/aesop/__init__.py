@@ -7,11 +7,16 @@ __version__ = "0.1.0"
 __all__ = ["AESOPLoss", "AutoEncoder", "RRDBNet", "__version__"]
 
 if TYPE_CHECKING:
-    from aesop.archs import AutoEncoder, RRDBNet
+    from aesop.archs.autoencoder import AutoEncoder
+    from aesop.archs.rrdbnet import RRDBNet
     from aesop.losses.aesop import AESOPLoss
 else:
     # Importing these imports PyTorch, which takes seconds: `aesop --version` and shell completion must not wait for it.
-    _DEFINED_IN = {"AESOPLoss": "aesop.losses.aesop", "AutoEncoder": "aesop.archs", "RRDBNet": "aesop.archs"}
+    _DEFINED_IN = {
+        "AESOPLoss": "aesop.losses.aesop",
+        "AutoEncoder": "aesop.archs.autoencoder",
+        "RRDBNet": "aesop.archs.rrdbnet",
+    }
 
     def __getattr__(name: str) -> Any:
         """Import a public class when it is first used (PEP 562)."""

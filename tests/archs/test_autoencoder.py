@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from aesop.archs import AutoEncoder, ProbabilisticAutoEncoder, RRDBNet, build_network
-from aesop.archs.autoencoder import BicubicAutoEncoder
+from aesop.archs import build_network
+from aesop.archs.autoencoder import AutoEncoder, BicubicAutoEncoder, ProbabilisticAutoEncoder
 from aesop.archs.msrresnet import MSRResNet
+from aesop.archs.rrdbnet import RRDBNet
 from aesop.archs.spsr import SPSRNet
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import load_into

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from aesop.archs import RRDBNet
+from aesop.archs.rrdbnet import RRDBNet
 
 
 def lively(net: nn.Module, seed: int = 0) -> nn.Module:

@@ -10,7 +10,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from aesop.archs import AutoEncoder, build_network
+from aesop.archs import build_network
+from aesop.archs.autoencoder import AutoEncoder
 from aesop.commands.test import test
 from aesop.data.measured_pairs import MeasuredPairs
 from aesop.evaluation.measure import averages, measure

@@ -12,7 +12,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from aesop.archs import AutoEncoder, RRDBNet, build_network
+from aesop.archs import build_network
+from aesop.archs.autoencoder import AutoEncoder
+from aesop.archs.rrdbnet import RRDBNet
 from aesop.commands.test import test
 from aesop.evaluation import comparison_page
 from aesop.evaluation.comparison_page import LARGEST_SIDE, MOST_IMAGES, MOST_PIXELS, plan_views
@@ -340,8 +342,11 @@ def test_results_of_one_name_are_refused():
     [
         (None, r"path\.compare_with: weight file .*second\.safetensors does not exist"),
         ({**GENERATOR, "scale": 2}, r"path\.compare_with: .*second\.safetensors enlarges 2 times and the tested network 4"),
-        (AUTOENCODER, r"path\.compare_with: .*second\.safetensors is an auto-encoder .*give a generator's weights"),
-        (DISCRIMINATOR, r"path\.compare_with: .*second\.safetensors is a discriminator .*give the net_g file"),
+        (AUTOENCODER, r"path\.compare_with: .*second\.safetensors contains a AutoEncoder.*, not a generator: give"),
+        (
+            DISCRIMINATOR,
+            r"path\.compare_with: .*second\.safetensors contains a UNetDisc.*, not a generator: give the net_g file",
+        ),
     ],
 )
 def test_models_that_cannot_be_compared_are_refused_first(root, monkeypatch, options, message):

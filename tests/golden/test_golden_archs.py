@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aesop.archs import AutoEncoder, ProbabilisticAutoEncoder, RRDBNet, build_network
+from aesop.archs import build_network
+from aesop.archs.autoencoder import AutoEncoder, ProbabilisticAutoEncoder
+from aesop.archs.rrdbnet import RRDBNet
 from aesop.archs.vgg import VGGFeatureExtractor
 from aesop.weights.load import load_into
 

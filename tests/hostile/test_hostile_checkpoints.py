@@ -15,12 +15,12 @@ import spandrel
 import torch
 from safetensors.torch import save_file
 
+from aesop.archs import recognise_network
 from aesop.options.config import TestConfig
 from aesop.training.checkpoint import load_state
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import load_network
 from aesop.weights.read import read_state_dict
-from aesop.weights.recognise import recognise
 
 COUNT = int(os.environ.get("AESOP_HOSTILE_CHECKPOINTS", "60"))
 SEED = int(os.environ.get("AESOP_HOSTILE_SEED", "0"))
@@ -92,8 +92,8 @@ def test_pickles_that_grow(tmp_path, name):
 def test_names_and_descriptions_of_endless_networks(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(spandrel.ModelLoader, "__init__", lambda *_: pytest.fail("it would be built to be recognised"))
-        assert recognise({f"layers.{10**9}.x.weight": torch.zeros(3, 3)}) is None
-        assert recognise({"layers.0.x.weight": torch.zeros(20_000, 3)}) is None
+        assert recognise_network({f"layers.{10**9}.x.weight": torch.zeros(3, 3)}) is None
+        assert recognise_network({"layers.0.x.weight": torch.zeros(20_000, 3)}) is None
     state = mutations.weights()
     for network in ({"type": "RRDBNet", "num_block": 10**9}, {"type": "SwinIR", "depths": [16_000]}, {"type": "x" * 10**6}):
         save_file(state, tmp_path / "net.safetensors", {"network": json.dumps(network)})

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Laplace, kl_divergence
 
-from aesop.archs import AutoEncoder, RRDBNet, build_network
+from aesop.archs import build_network
+from aesop.archs.autoencoder import AutoEncoder
+from aesop.archs.rrdbnet import RRDBNet
 from aesop.losses.aesop import AESOPLoss, BottleneckLoss, LaplaceKLLoss, laplace_kl
 from aesop.weights.errors import WeightsError
 from aesop.weights.save import save_weights

@@ -164,15 +164,15 @@ def test_former_names_load(tmp_path, rename, num_block):
 @pytest.mark.parametrize(
     ("names", "says"),
     [
-        (["0.weight", "0.bias", "1.weight", "1.bias"], ", ...). Expected: a generator"),
-        (["features.0.weight", "features.0.bias"], "It is an image classifier (torchvision's VGG, AlexNet or ResNet)"),
-        (["conv1.weight", "bn1.weight", "layer1.0.conv1.weight"], "It is an image classifier"),
+        (["0.weight", "0.bias", "1.weight", "1.bias"], ", and 1 more). Expected: a generator"),
+        (["features.0.weight", "features.0.bias"], "It contains an image classifier (torchvision's VGG, AlexNet or ResNet)"),
+        (["conv1.weight", "bn1.weight", "layer1.0.conv1.weight"], "It contains an image classifier"),
         (["lin0.model.1.weight", "lin1.model.1.weight"], "It contains LPIPS's linear heads"),
-        (["lora_unet_down_blocks_0_to_q.lora_down.weight", "lora_unet_down_blocks_0_to_q.alpha"], "It is a LoRA"),
-        (["unet.down_blocks.0.attentions.0.to_q.lora.down.weight"], "It is a LoRA"),
-        (["conv_in.weight", "down_blocks.0.resnets.0.conv1.weight"], "It is a diffusion model"),
-        (["first_stage_model.a.bias", "model.diffusion_model.input_blocks.0.0.bias"], "It is a diffusion model"),
-        (["0.exp_avg", "0.exp_avg_sq", "0.step"], "It is a training state (of optimisers)"),
+        (["lora_unet_down_blocks_0_to_q.lora_down.weight", "lora_unet_down_blocks_0_to_q.alpha"], "It contains a LoRA"),
+        (["unet.down_blocks.0.attentions.0.to_q.lora.down.weight"], "It contains a LoRA"),
+        (["conv_in.weight", "down_blocks.0.resnets.0.conv1.weight"], "It contains a diffusion model"),
+        (["first_stage_model.a.bias", "model.diffusion_model.input_blocks.0.0.bias"], "It contains a diffusion model"),
+        (["0.exp_avg", "0.exp_avg_sq", "0.step"], "It contains a training state (of optimisers)"),
     ],
 )
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -251,9 +251,9 @@ def test_generators_autoencoders_and_discriminators_are_told_apart(tmp_path):
     assert load_generator(tmp_path / "other.safetensors")[1].arch == "Compact"
     frozen = load_autoencoder(tmp_path / "ae.safetensors")
     assert not any(parameter.requires_grad for parameter in frozen.parameters())
-    with pytest.raises(WeightsError, match=r"ae\.safetensors is an auto-encoder .* give a generator's weights"):
+    with pytest.raises(WeightsError, match=r"ae\.safetensors contains a AutoEncoder_RRDBNet, not a generator: give"):
         load_generator(tmp_path / "ae.safetensors")
-    with pytest.raises(WeightsError, match=r"d\.safetensors is a discriminator \(UNetDiscriminatorSN\), .* the net_g file"):
+    with pytest.raises(WeightsError, match=r"d\.safetensors contains a UNetDiscriminatorSN, not a generator: give"):
         load_generator(tmp_path / "d.safetensors")
     for name, found in (("g", "RRDBNet"), ("other", "Compact"), ("d", "UNetDiscriminatorSN")):
         with pytest.raises(WeightsError, match=rf"{name}\.safetensors contains a {found}, not an auto-encoder"):

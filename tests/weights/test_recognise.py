@@ -6,10 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from aesop.archs import build_network
+from aesop.archs import build_network, recognise_network
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import load_into, load_network
-from aesop.weights.recognise import recognise
 from aesop.weights.tensor_names import published_names
 from checkpoint_kinds import (
     COMPACT,
@@ -33,24 +32,24 @@ def holds(options: object, wanted: object) -> bool:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_generators_are_recognised(scale, channels):
     options = {**GENERATOR, "scale": scale, "num_in_ch": channels, "num_out_ch": channels}
-    assert recognise(build_network(options).state_dict()) == options
+    assert recognise_network(build_network(options).state_dict()) == options
 
 
 @pytest.mark.parametrize(("scale", "num_feat"), [(2, 16), (4, 16), (4, 32), (3, 27), (8, 192)])
 def test_autoencoders_are_recognised_with_and_without_doubled_names(scale, num_feat):
     options = autoencoder_options(scale, num_feat)
     state = build_network(options).state_dict()
-    assert recognise(state) == options
-    assert recognise(published_names(state)) == options
+    assert recognise_network(state) == options
+    assert recognise_network(published_names(state)) == options
     # The short names alone are how a bicubic auto-encoder's file is known.
     short = {name: value for name, value in published_names(state).items() if not name.startswith("encoder.")}
-    assert recognise(short) == {**options, "type": "BicubicDown_RRDBNet"}
+    assert recognise_network(short) == {**options, "type": "BicubicDown_RRDBNet"}
 
 
 @pytest.mark.parametrize(("scale", "num_feat"), [(2, 18), (3, 20), (8, 16)])
 def test_autoencoders_whose_width_was_rounded_up_are_rebuilt_alike(scale, num_feat):
     state = build_network(autoencoder_options(scale, num_feat)).state_dict()
-    again = build_network(recognise(state)).state_dict()
+    again = build_network(recognise_network(state)).state_dict()
     assert {name: value.shape for name, value in again.items()} == {name: value.shape for name, value in state.items()}
 
 
@@ -70,22 +69,22 @@ def test_autoencoders_whose_width_was_rounded_up_are_rebuilt_alike(scale, num_fe
     ids=lambda options: options["type"],
 )
 def test_other_networks_are_recognised(options):
-    assert holds(recognise(build_network(options).state_dict()), options)
+    assert holds(recognise_network(build_network(options).state_dict()), options)
 
 
 def test_what_nobody_knows_is_not_recognised():
-    assert recognise({}) is None
-    assert recognise({"decoder.0.weight": torch.zeros(3, 3, 3, 3)}) is None
-    assert recognise({"conv0_0.weight": torch.zeros(1), "conv0.weight": torch.zeros(1)}) is None
+    assert recognise_network({}) is None
+    assert recognise_network({"decoder.0.weight": torch.zeros(3, 3, 3, 3)}) is None
+    assert recognise_network({"conv0_0.weight": torch.zeros(1), "conv0.weight": torch.zeros(1)}) is None
     state = network().state_dict()
     for name in ("conv_first.weight", "conv_body.weight", "conv_up1.weight", "conv_last.weight"):
-        assert recognise({k: v for k, v in state.items() if k != name}) is None
-        assert recognise({**state, name: torch.zeros(())}) in (None, GENERATOR)
+        assert recognise_network({k: v for k, v in state.items() if k != name}) is None
+        assert recognise_network({**state, name: torch.zeros(())}) in (None, GENERATOR)
 
 
 def test_several_input_images_are_no_unshuffled_one():
     options = {**GENERATOR, "num_in_ch": 24}  # 8 times the output: of no unshuffling
-    assert recognise(build_network(options).state_dict()) == options
+    assert recognise_network(build_network(options).state_dict()) == options
 
 
 def test_without_spandrel_ours_load_and_others_say_what_is_missing(tmp_path, monkeypatch, refused):
@@ -94,12 +93,12 @@ def test_without_spandrel_ours_load_and_others_say_what_is_missing(tmp_path, mon
     save_file(network().state_dict(), tmp_path / "ours.safetensors")
     other = network(COMPACT).state_dict()
     save_file(other, tmp_path / "other.safetensors")
-    spandrel_nets._classes.cache_clear()
+    spandrel_nets.spandrel_classes.cache_clear()
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "spandrel", None)
         assert load_network(tmp_path / "ours.safetensors")[1].arch == "RRDBNet"
         assert "spandrel" in refused(tmp_path / "other.safetensors")
         with pytest.raises(WeightsError, match="do not fit a RRDBNet"):
             load_into(network(), other, "file")
-    spandrel_nets._classes.cache_clear()
+    spandrel_nets.spandrel_classes.cache_clear()
     assert load_network(tmp_path / "other.safetensors")[1].arch == "Compact"

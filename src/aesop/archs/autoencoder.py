@@ -12,8 +12,8 @@ from aesop.archs.network_options import NetworkOptions, State
 from aesop.archs.rrdbnet import RRDB, STEPS, RRDBNet, scaled_kaiming_
 from aesop.system.option_types import Options, Positive
 
-# The smallest num_feat with which the encoder keeps three colours: at scale 4 it has num_feat / 16 channels before the
-# unshuffle, and a convolution to fewer than 3 channels loses one of them even in a flat area.
+# The smallest num_feat with which the encoder keeps three colours at scale 4: it has num_feat / 16 channels before the
+# unshuffle, and a convolution to fewer than 3 loses a colour even in a flat area.
 NARROWEST_IN_COLOUR = 48
 # Published files contain every encoder tensor a second time under these names (`AutoEncoder_RRDBNet`'s attributes).
 PUBLISHED_ALIASES = {"conv_first.": "encoder.0.", "body.": "encoder.2.", "conv_last.": "encoder.3."}
@@ -23,19 +23,8 @@ class AutoEncoder(nn.Module):
     """HR image (N, 3, H, W) in [0, 1] -> its fidelity-oriented estimate of the same shape, not clamped.
 
     Encoder: two 3x3 convolutions without an activation in between, pixel-unshuffle to 1/scale, two RRDBs, two 3x3
-    convolutions to a 3-channel bottleneck of LR size. Decoder: any network that maps an LR image to `scale` times its
-    size. At scale 4 an RRDBNet decoder makes this the published `AutoEncoder_RRDBNet`; an MSRResNet decoder with the default
-    widths makes it `AutoEncoder_MSRResNet`.
-
-    The published code has scale 4 only, with num_feat / 16 channels in the first convolutions. At the other scales we use
-    max(3, ceil(num_feat / scale**2)) channels, so that the encoder keeps all three colours even at scale 8.
-
-    Args:
-        decoder: LR (N, 3, H/scale, W/scale) -> (N, 3, H, W).
-        num_feat, num_grow_ch: Widths of the encoder's RRDBs.
-
-    Raises:
-        ValueError: The scale is not supported, or (in forward) the sides are not multiples of the scale.
+    convolutions to a 3-channel bottleneck of LR size, which the decoder enlarges. At the published scale 4 the first
+    convolutions have num_feat / 16 channels, at other scales max(3, ceil(num_feat / scale**2)): no colour is lost.
     """
 
     channels_last_on_cpu = False
@@ -53,8 +42,7 @@ class AutoEncoder(nn.Module):
         self.decoder = decoder
         first = [nn.Conv2d(3, width, 3, 1, 1), nn.Conv2d(width, width, 3, 1, 1)]
         last = [nn.Conv2d(feat, feat, 3, 1, 1), nn.Conv2d(feat, 3, 3, 1, 1)]
-        for conv in (*first, *last):
-            scaled_kaiming_(conv, 0.1)
+        scaled_kaiming_(nn.Sequential(*first, *last))
         self.encoder = nn.Sequential(
             nn.Sequential(*first),
             nn.Sequential(*(nn.PixelUnshuffle(step) for step in STEPS[scale])),
@@ -66,8 +54,8 @@ class AutoEncoder(nn.Module):
         """HR (N, 3, H, W) -> bottleneck (N, 3, H/scale, W/scale)."""
         if x.shape[-2] % self.scale or x.shape[-1] % self.scale:
             raise ValueError(
-                f"AutoEncoder: image sides must be multiples of the scale {self.scale}, found "
-                f"{x.shape[-2]}x{x.shape[-1]}; crop the images (mod_crop) or change gt_size"
+                f"image sides must be multiples of the scale {self.scale}, found {x.shape[-2]}x{x.shape[-1]}; crop the "
+                "images (mod_crop) or change gt_size"
             )
         return self.encoder(x)
 
@@ -78,11 +66,10 @@ class AutoEncoder(nn.Module):
 
 
 class BicubicAutoEncoder(AutoEncoder):
-    """The ablation without a learned encoder (published `BicubicDown_RRDBNet`): the bottleneck is the bicubic LR image.
+    """The ablation whose bottleneck is the antialiased bicubic LR image (a = -1/2, like Pillow's), of sides rounded down.
 
-    The kernel is antialiased with a = -1/2, like Pillow's. The sides of the bottleneck, and with them those of the output,
-    are rounded down to whole LR pixels. As in the published code, the state keeps the unused encoder's tensors, but only as
-    `conv_first.*`, `body.*` and `conv_last.*`. Files are recognised by the missing `encoder.*`.
+    As in the published code, the state keeps the unused encoder's tensors, but only as `conv_first.*`, `body.*` and
+    `conv_last.*`. Files are recognised by the missing `encoder.*`.
     """
 
     def __init__(self, decoder: nn.Module, scale: int = 4, num_feat: int = 64, num_grow_ch: int = 32):
@@ -98,16 +85,9 @@ class BicubicAutoEncoder(AutoEncoder):
 
 
 class ProbabilisticAutoEncoder(AutoEncoder):
-    """The auto-encoder that also predicts a per-pixel uncertainty (published `ProbabilisticAutoEncoder_RRDBNet`).
+    """The auto-encoder that also predicts a per-pixel uncertainty, from the trunk of its decoder, an RRDBNet of scale 4.
 
-    A second branch on the decoder's trunk predicts half the scale of a Laplacian around the image. As in the published code
-    its output is not constrained; LaplaceKLLoss keeps it positive.
-
-    Args:
-        decoder: An RRDBNet of scale 4.
-
-    Raises:
-        ValueError: The decoder or the scale is another one.
+    It is half the scale of a Laplacian around the image. As published, nothing but LaplaceKLLoss keeps it positive.
     """
 
     decoder: RRDBNet
@@ -115,10 +95,7 @@ class ProbabilisticAutoEncoder(AutoEncoder):
     def __init__(self, decoder: nn.Module, scale: int = 4, num_feat: int = 64, num_grow_ch: int = 32):
         if not isinstance(decoder, RRDBNet) or scale != 4 or decoder.scale != 4:
             found = f"{type(decoder).__name__} of scale {getattr(decoder, 'scale', 'unknown')}, and scale {scale}"
-            raise ValueError(
-                f"ProbabilisticAutoEncoder: the decoder must be an RRDBNet of scale 4, found {found}; use an AutoEncoder "
-                "for other decoders"
-            )
+            raise ValueError(f"the decoder must be an RRDBNet of scale 4, found {found}; use an AutoEncoder for others")
         super().__init__(decoder, scale, num_feat, num_grow_ch)
         upsampling = [(nn.Upsample(scale_factor=2), nn.Conv2d(3, 3, 3, 1, 1), nn.LeakyReLU(0.2)) for _ in range(2)]
         self.sigma_branch = nn.Sequential(
@@ -169,7 +146,12 @@ class AutoEncoderOptions(NetworkOptions):
     @classmethod
     def build(cls, type_name: str, arguments: Mapping[str, Any]) -> AutoEncoder:
         variants = {"BicubicDown_RRDBNet": BicubicAutoEncoder, "ProbabilisticAutoEncoder_RRDBNet": ProbabilisticAutoEncoder}
-        return _build(variants.get(type_name, AutoEncoder), **arguments)
+        widths = {"num_feat": 64, "num_grow_ch": 32}
+        if isinstance(decoder := arguments["dec_opt"], RRDBNet):  # the encoder is as wide by default
+            widths = {name: getattr(decoder, name) for name in widths}
+        given = arguments.get("enc_opt") or {}
+        widths |= {name: given[name] for name in widths if given.get(name) is not None}
+        return variants.get(type_name, AutoEncoder)(decoder, arguments.get("scale", 4), **widths)
 
     @classmethod
     def recognise(cls, state: State) -> dict[str, Any]:
@@ -184,8 +166,7 @@ class AutoEncoderOptions(NetworkOptions):
         }
         return {
             "type": next(name for name, fits in variants.items() if fits),
-            # The unshuffle makes scale**2 channels of one. At scales other than 4 the width of the blocks is num_feat
-            # rounded up to a multiple of that.
+            # The unshuffle makes scale**2 channels of one; the width of the blocks is num_feat rounded up to their multiple.
             "scale": isqrt(block.shape[1] // colours.shape[0]),
             "enc_opt": {"num_feat": block.shape[1], "num_grow_ch": block.shape[0]},
         }
@@ -198,24 +179,12 @@ class AutoEncoderOptions(NetworkOptions):
 
     @classmethod
     def published_names(cls, state: State, convention: str) -> State:
-        decoder = {name: value for name, value in state.items() if name.startswith("decoder.")}
-        if not decoder:
+        def below(part: str, prefix: str) -> State:
+            return {prefix + k.removeprefix(part): value for k, value in state.items() if k.startswith(part)}
+
+        names = below("decoder.", "decoder.")
+        if not names:
             return state
-        encoder = {name: value for name, value in state.items() if name.startswith("encoder.")}
-        aliases = {
-            alias + name.removeprefix(part): value
-            for alias, part in PUBLISHED_ALIASES.items()
-            for name, value in encoder.items()
-            if name.startswith(part)
-        }
-        return decoder | aliases | encoder | state  # the published order
-
-
-def _build(
-    cls: type[AutoEncoder], dec_opt: nn.Module, enc_opt: Mapping[str, Any] | None = None, scale: int = 4
-) -> AutoEncoder:
-    """Build an auto-encoder. By default the encoder is as wide as an RRDBNet decoder, and 64/32 wide with another one."""
-    followed = dec_opt if isinstance(dec_opt, RRDBNet) else None
-    widths = {name: getattr(followed, name, default) for name, default in (("num_feat", 64), ("num_grow_ch", 32))}
-    widths |= {name: value for name, value in (enc_opt or {}).items() if name in widths and value is not None}
-    return cls(dec_opt, scale, **widths)
+        for alias, part in PUBLISHED_ALIASES.items():
+            names |= below(part, alias)
+        return names | state  # the published order

@@ -1,6 +1,7 @@
 """Discriminators: VGG style (ESRGAN; fixed input size) and UNet with spectral norm (Real-ESRGAN; per pixel)."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from math import isqrt
 from typing import Any, Literal
 
@@ -12,33 +13,21 @@ from torch.nn.utils import spectral_norm
 from aesop.archs.network_options import NetworkOptions, State
 from aesop.system.option_types import Positive
 
-INPUT_SIZES = (128, 192, 256)
-
 
 def unrounded(layer: nn.Conv2d | nn.Linear, x: Tensor) -> Tensor:
     """Run the last layer in the precision of its weights, even under autocast.
 
-    A relativistic loss does not keep the outputs near 0. They reached 50 after 2500 steps, where bfloat16 has a resolution
-    of 0.25.
+    A relativistic loss does not keep the outputs near 0: after 2500 steps they reached 50, where bfloat16 rounds to 0.25.
     """
-    if x.dtype == layer.weight.dtype:
-        return layer(x)
     with torch.autocast(x.device.type, enabled=False):
         return layer(x.to(layer.weight.dtype))
 
 
 class VGGStyleDiscriminator(nn.Module):
-    """Image (N, num_in_ch, S, S) in [0, 1] -> one logit (N, 1), for S = 128, 192 or 256.
-
-    conv0_0 has a bias and no batch norm; a `bn` follows every other convolution. Five stages halve S = 128 and 192 to 4 and
-    6 pixels, six halve S = 256 to 4. In training with several processes SyncBatchNorm replaces BatchNorm (the published 256
-    variant always has it); the state names are the same.
-    """
+    """Image (N, num_in_ch, S, S) in [0, 1] -> one logit (N, 1), for S = 128, 192 or 256."""
 
     def __init__(self, input_size: int, num_in_ch: int = 3, num_feat: int = 64):
         super().__init__()
-        if input_size not in INPUT_SIZES:
-            raise ValueError(f"VGGStyleDiscriminator: input_size must be one of {INPUT_SIZES}, found {input_size}")
         self.input_size = input_size
         self.num_stages = 6 if input_size == 256 else 5
         width_in = num_in_ch
@@ -50,16 +39,14 @@ class VGGStyleDiscriminator(nn.Module):
             self.add_module(f"conv{i}_1", nn.Conv2d(width, width, 4, 2, 1, bias=False))
             self.add_module(f"bn{i}_1", nn.BatchNorm2d(width))
             width_in = width
-        last_side = input_size // 2**self.num_stages
-        self.linear1 = nn.Linear(width_in * last_side**2, 100)
+        self.linear1 = nn.Linear(width_in * (input_size // 2**self.num_stages) ** 2, 100)
         self.linear2 = nn.Linear(100, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-2:] != (self.input_size, self.input_size):
             raise ValueError(
-                f"VGGStyleDiscriminator{self.input_size} takes {self.input_size}x{self.input_size} images, found "
-                f"{x.shape[-2]}x{x.shape[-1]}: set datasets.train.gt_size to {self.input_size}, or network_d.type to "
-                "the variant of your gt_size (128, 192, 256) or to UNetDiscriminatorSN (multiples of 8)"
+                f"this discriminator takes {self.input_size}x{self.input_size} images, found {x.shape[-2]}x{x.shape[-1]}: "
+                f"set datasets.train.gt_size to {self.input_size}, or network_d.type to UNetDiscriminatorSN (multiples of 8)"
             )
         for i in range(self.num_stages):
             for j in (0, 1):
@@ -76,34 +63,27 @@ class UNetDiscriminatorSN(nn.Module):
     def __init__(self, num_in_ch: int = 3, num_feat: int = 64, skip_connection: bool = True):
         super().__init__()
         self.skip_connection = skip_connection
-        nf = num_feat
-        self.conv0 = nn.Conv2d(num_in_ch, nf, 3, 1, 1)
-        self.conv1 = spectral_norm(nn.Conv2d(nf, nf * 2, 4, 2, 1, bias=False))
-        self.conv2 = spectral_norm(nn.Conv2d(nf * 2, nf * 4, 4, 2, 1, bias=False))
-        self.conv3 = spectral_norm(nn.Conv2d(nf * 4, nf * 8, 4, 2, 1, bias=False))
-        self.conv4 = spectral_norm(nn.Conv2d(nf * 8, nf * 4, 3, 1, 1, bias=False))
-        self.conv5 = spectral_norm(nn.Conv2d(nf * 4, nf * 2, 3, 1, 1, bias=False))
-        self.conv6 = spectral_norm(nn.Conv2d(nf * 2, nf, 3, 1, 1, bias=False))
-        self.conv7 = spectral_norm(nn.Conv2d(nf, nf, 3, 1, 1, bias=False))
-        self.conv8 = spectral_norm(nn.Conv2d(nf, nf, 3, 1, 1, bias=False))
-        self.conv9 = nn.Conv2d(nf, 1, 3, 1, 1)
+        self.conv0 = nn.Conv2d(num_in_ch, num_feat, 3, 1, 1)
+        widths = [num_feat * factor for factor in (1, 2, 4, 8, 4, 2, 1, 1, 1)]
+        for k, (width_in, width) in enumerate(pairwise(widths), 1):
+            kernel, stride = (4, 2) if k <= 3 else (3, 1)
+            self.add_module(f"conv{k}", spectral_norm(nn.Conv2d(width_in, width, kernel, stride, 1, bias=False)))
+        self.conv9 = nn.Conv2d(num_feat, 1, 3, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-2] % 8 or x.shape[-1] % 8:
-            raise ValueError(
-                f"UNetDiscriminatorSN takes images whose sides are multiples of 8, found {x.shape[-2]}x{x.shape[-1]}: "
-                "change datasets.train.gt_size"
-            )
-        down = [F.leaky_relu(self.conv0(x), 0.2)]
-        for conv in (self.conv1, self.conv2, self.conv3):
+            raise ValueError(f"sides must be multiples of 8, found {x.shape[-2]}x{x.shape[-1]}: change the gt_size")
+        convs = [self.get_submodule(f"conv{k}") for k in range(9)]
+        down = [F.leaky_relu(convs[0](x), 0.2)]
+        for conv in convs[1:4]:
             down.append(F.leaky_relu(conv(down[-1]), 0.2))
         up = down.pop()
-        for conv in (self.conv4, self.conv5, self.conv6):
+        for conv in convs[4:7]:
             up = F.interpolate(up, scale_factor=2, mode="bilinear", align_corners=False)
             up = F.leaky_relu(conv(up), 0.2)
             if self.skip_connection:
                 up = up + down.pop()
-        for conv in (self.conv7, self.conv8):
+        for conv in convs[7:]:
             up = F.leaky_relu(conv(up), 0.2)
         return unrounded(self.conv9, up)
 
@@ -128,7 +108,7 @@ class VGGStyleDiscriminatorOptions(NetworkOptions):
         stages = 6 if "conv5_1.weight" in state else 5
         first, last, linear = (state[f"{name}.weight"] for name in ("conv0_0", f"conv{stages - 1}_1", "linear1"))
         size = isqrt(linear.shape[1] // last.shape[0]) * 2**stages
-        if size not in INPUT_SIZES:
+        if size not in (128, 192, 256):
             raise LookupError
         return {"type": f"VGGStyleDiscriminator{size}", "num_in_ch": first.shape[1], "num_feat": first.shape[0]}
 

@@ -1,7 +1,4 @@
-"""MSRResNet: SRResNet (Ledig et al., CVPR 2017) without batch normalisation, ESRGAN's small PSNR network.
-
-State-dict names are BasicSR's.
-"""
+"""MSRResNet: SRResNet (Ledig et al., CVPR 2017) without batch normalisation, with BasicSR's tensor names."""
 
 from math import isqrt
 from typing import Any, Literal
@@ -29,13 +26,7 @@ class ResidualBlock(nn.Module):
 
 
 class MSRResNet(nn.Module):
-    """LR image (N, num_in_ch, H, W) in [0, 1] -> SR image (N, num_out_ch, upscale*H, upscale*W), not clamped.
-
-    The network predicts the difference from the bilinearly upsampled input.
-
-    Raises:
-        ValueError: The upscale is not 2, 3 or 4, or `num_in_ch` does not broadcast to `num_out_ch`.
-    """
+    """LR image (N, num_in_ch, H, W) in [0, 1] -> SR image (N, num_out_ch, upscale*H, upscale*W), not clamped."""
 
     size_multiple = 1
     channels_last_on_cpu = True
@@ -53,9 +44,7 @@ class MSRResNet(nn.Module):
             self.add_module(f"upconv{k + 1}", nn.Conv2d(num_feat, num_feat * step**2, 3, 1, 1))
         self.conv_hr = nn.Conv2d(num_feat, num_feat, 3, 1, 1)
         self.conv_last = nn.Conv2d(num_feat, num_out_ch, 3, 1, 1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                scaled_kaiming_(module, 0.1)
+        scaled_kaiming_(self)
 
     def forward(self, x: Tensor) -> Tensor:
         feat = self.body(F.leaky_relu(self.conv_first(x), 0.1))

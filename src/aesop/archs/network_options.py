@@ -1,8 +1,9 @@
 """The base class of every network's options: how a network describes itself to the rest of the package."""
 
+import difflib
 import re
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from torch import Tensor, nn
 
@@ -24,6 +25,14 @@ class NetworkOptions(Options):
     parts: ClassVar[Mapping[str, str]] = {}  # networks inside this one: option -> prefix of their tensors
 
     @classmethod
+    def type_names(cls) -> tuple[str, ...]:
+        return get_args(cls.model_fields["type"].annotation)
+
+    @classmethod
+    def option_names(cls, type_name: str) -> Collection[str]:
+        return cls.model_fields
+
+    @classmethod
     def build(cls, type_name: str, arguments: Mapping[str, Any]) -> nn.Module:
         """Build the network with fresh weights from its options without `type`; `parts` are already networks."""
         return cls.network(**arguments)
@@ -32,8 +41,7 @@ class NetworkOptions(Options):
     def recognise(cls, state: State) -> dict[str, Any]:
         """Return the options of the network that these tensors belong to, without `parts` and what leaves no trace in them.
 
-        Raises:
-            LookupError, ArithmeticError: The tensors belong to another network.
+        For other networks' tensors raise LookupError or ArithmeticError.
         """
         raise NotImplementedError
 
@@ -47,9 +55,18 @@ class NetworkOptions(Options):
         """Undo `own_names`: rename this network's tensors to what the code that published it expects."""
         return state
 
-    @classmethod
-    def option_names(cls, type_name: str) -> Collection[str]:
-        return cls.model_fields
+
+def check_options(type_name: str, options: Collection[str], known: Collection[str]) -> None:
+    """Raise ValueError for an option that a network does not have."""
+    for option in options:
+        if option not in known:
+            raise ValueError(f"{type_name} has no option {option!r}{nearest(option, known)}")
+
+
+def nearest(name: Any, known: Collection[str]) -> str:
+    """Return the end of a message on an unknown name: the nearest known one, and all."""
+    near = difflib.get_close_matches(str(name), known, 1, 0.6)
+    return f"; {f'did you mean {near[0]}? ' if near else ''}Known: {', '.join(known)}"
 
 
 def count_modules(state: Mapping[str, Tensor], prefix: str) -> int:

@@ -20,25 +20,20 @@ INPUT_UNSHUFFLE = {1: 4, 2: 2}
 _LAYERS = {
     "basicsr": ("conv_first", "body.{n}.rdb{k}.conv{j}", "conv_body", "conv_up{u}", "conv_hr", "conv_last"),
     "bsrgan": ("conv_first", "RRDB_trunk.{n}.RDB{k}.conv{j}", "trunk_conv", "upconv{u}", "HRconv", "conv_last"),
-    "old-esrgan": (
-        "model.0",
-        "model.1.sub.{n}.RDB{k}.conv{j}.0",
-        "model.1.sub.{blocks}",
-        "model.{index}",
-        "model.{index}",
-        "model.{index}",
-    ),
+    "old-esrgan": ("model.0", "model.1.sub.{n}.RDB{k}.conv{j}.0", "model.1.sub.{blocks}", *["model.{index}"] * 3),
 }
 RRDBNET_NAMES = tuple(_LAYERS)
 
 
-def scaled_kaiming_(conv: nn.Conv2d, scale: float) -> None:
-    """Initialise with Kaiming normal times `scale`, bias zero (ESRGAN, section 3.1 "smaller initialization")."""
-    nn.init.kaiming_normal_(conv.weight)
-    with torch.no_grad():
-        conv.weight.mul_(scale)
-        if conv.bias is not None:
-            conv.bias.zero_()
+def scaled_kaiming_(module: nn.Module) -> None:
+    """Initialise convolutions with 0.1 times Kaiming normal, bias zero (ESRGAN, section 3.1 "smaller initialization")."""
+    for conv in module.modules():
+        if isinstance(conv, nn.Conv2d):
+            nn.init.kaiming_normal_(conv.weight)
+            with torch.no_grad():
+                conv.weight.mul_(0.1)
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)
 
 
 class ResidualDenseBlock(nn.Module):
@@ -51,8 +46,7 @@ class ResidualDenseBlock(nn.Module):
         self.conv3 = nn.Conv2d(num_feat + 2 * num_grow_ch, num_grow_ch, 3, 1, 1)
         self.conv4 = nn.Conv2d(num_feat + 3 * num_grow_ch, num_grow_ch, 3, 1, 1)
         self.conv5 = nn.Conv2d(num_feat + 4 * num_grow_ch, num_feat, 3, 1, 1)
-        for conv in (self.conv1, self.conv2, self.conv3, self.conv4, self.conv5):
-            scaled_kaiming_(conv, 0.1)
+        scaled_kaiming_(self)
 
     def forward(self, x: Tensor) -> Tensor:
         features = x
@@ -78,14 +72,6 @@ class RRDBNet(nn.Module):
     """LR image (N, num_in_ch, H, W) in [0, 1] -> SR image (N, num_out_ch, scale*H, scale*W), not clamped.
 
     At scales 1 and 2 the rows and columns beyond a multiple of 4 and 2 are dropped, as in the published code.
-
-    Args:
-        unshuffle: False with scale 2 builds BSRGAN's x2 network, which takes the image as it is and has one upsampling step.
-            Scales 3, 4 and 8 never unshuffle.
-        use_checkpoint: Recompute each RRDB in the backward pass: less memory, about a third more time.
-
-    Raises:
-        ValueError: The scale is not 1, 2, 3, 4 or 8, or it is 1 without unshuffle.
     """
 
     channels_last_on_cpu = True
@@ -169,7 +155,7 @@ class RRDBNetOptions(NetworkOptions):
     unshuffle: bool = True
     """At scale 2 feed the x4 trunk with the pixel-unshuffled image; false: BSRGAN's x2 network, with one enlargement."""
     use_checkpoint: bool = False
-    """Recompute each block in the backward pass: less memory, more time."""
+    """Recompute each block in the backward pass: less memory, about a third more time."""
 
     @classmethod
     def recognise(cls, state: State) -> dict[str, Any]:
@@ -194,11 +180,7 @@ class RRDBNetOptions(NetworkOptions):
 
     @classmethod
     def own_names(cls, state: State) -> State:
-        if "RRDB_trunk.0.RDB1.conv1.weight" in state:
-            return _renamed(state, "bsrgan", "basicsr")
-        if "model.1.sub.0.RDB1.conv1.0.weight" in state:
-            return _renamed(state, "old-esrgan", "basicsr")
-        return state
+        return _renamed(_renamed(state, "bsrgan", "basicsr"), "old-esrgan", "basicsr")
 
     @classmethod
     def published_names(cls, state: State, convention: str) -> State:

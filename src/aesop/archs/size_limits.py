@@ -13,11 +13,7 @@ MAX_TENSORS = 20_000
 
 @contextmanager
 def bounded() -> Generator[None]:
-    """Stop the construction of an oversized network before the memory of its next tensor is touched.
-
-    Raises:
-        ValueError: The parameters and buffers registered inside the context exceed the limits.
-    """
+    """Raise ValueError in the construction of an oversized network, before the memory of its next tensor is touched."""
     parameters = tensors = 0
 
     def count(module: nn.Module, name: str, value: Tensor | None) -> None:
@@ -25,14 +21,8 @@ def bounded() -> Generator[None]:
         if value is not None:
             parameters, tensors = parameters + value.numel(), tensors + 1
         if parameters > MAX_PARAMETERS or tensors > MAX_TENSORS:
-            raise ValueError(
-                f"the network has more than {MAX_PARAMETERS / 1e6:g} million parameters or {MAX_TENSORS} tensors; "
-                "use smaller numbers in its options"
-            )
+            limits = f"{MAX_PARAMETERS / 1e6:g} million parameters or {MAX_TENSORS} tensors"
+            raise ValueError(f"the network has more than {limits}; use smaller numbers in its options")
 
-    hooks = register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(count)
-    try:
+    with register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(count):
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()

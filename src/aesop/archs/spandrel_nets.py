@@ -4,7 +4,6 @@ Modules and tensor names are spandrel's, which are the official ones. spandrel i
 asked for, because it and torchvision take seconds to import.
 """
 
-import difflib
 import inspect
 import re
 import warnings
@@ -17,19 +16,12 @@ from pydantic import ConfigDict, model_validator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from aesop.archs.network_options import NetworkOptions, State
+from aesop.archs.network_options import NetworkOptions, State, check_options
 from aesop.archs.rrdbnet import INPUT_UNSHUFFLE
 from aesop.archs.size_limits import bounded
 
-# Names that other projects use for some of these classes.
-OTHER_NAMES = {"SRVGGNetCompact": "Compact"}
-# Networks that take a mask, or faces only.
-_LEFT_OUT = ("LaMa", "GFPGAN", "RestoreFormer")
 # Published options that have no effect on the network.
 WITHOUT_MEANING = {"DRCT": ("compress_ratio", "squeeze_factor", "conv_scale", "overlap_ratio")}
-# No tensor of a known network has a longer side.
-_MAX_SIDE = 16_384
-_PLAIN = (str, int, float, list, tuple, type(None))
 
 
 class SpandrelNetOptions(NetworkOptions):
@@ -37,49 +29,49 @@ class SpandrelNetOptions(NetworkOptions):
 
     model_config = ConfigDict(extra="allow")
     type: str
-    """The class's name: SwinIR, DRCT, HAT, DAT, RGT, ATD, SPAN, RealPLKSR, Compact ... An unknown one is answered with
-    the list."""
+    """The class's name: SwinIR, DRCT, HAT, DAT, RGT, ATD, SPAN, RealPLKSR, Compact ..."""
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        check_options(self.type, self.model_extra or {})
+        check_options(self.type, self.model_extra or {}, self.option_names(self.type))
         return self
 
     @classmethod
     def build(cls, type_name: str, arguments: Mapping[str, Any]) -> nn.Module:
-        """Build the network: a plain spandrel module, except that odd sizes are padded.
+        """Build a spandrel module: image (N, C, H, W) in [0, 1] -> (N, C, scale*H, scale*W), not clamped.
 
-        It maps images (N, C, H, W) in [0, 1] to (N, C, scale*H, scale*W), not clamped. Sizes that the architecture does not
-        take are padded by reflection at the right and bottom and the result is cropped, as in the official test scripts.
-
-        Raises:
-            ValueError: Unknown options, options that make no network, or spandrel cannot be imported.
+        Sizes that it does not take are padded at the right and bottom and the result is cropped, as in the official tests.
         """
-        check_options(type_name, arguments)
         _check_windows(arguments)
-        arguments = {k: v for k, v in arguments.items() if k not in WITHOUT_MEANING.get(type_name, ())}
-        network, architecture = _classes()[type_name]
+        arguments = {name: value for name, value in arguments.items() if name not in WITHOUT_MEANING.get(type_name, ())}
+        network, architecture = spandrel_classes()[type_name]
+        pads_itself = type_name in ("SwinIR", "DRCT")  # to whole windows, as in the published code
         try:
             with warnings.catch_warnings(action="ignore"):
                 net: Any = network(**arguments)
+                # spandrel derives the scale and the sizes that a network takes from its weights.
+                described = None if pads_itself else architecture.load(net.state_dict())
         except Exception as error:  # constructors raise anything
-            raise ValueError(f"{type_name} cannot be built with these options: {type(error).__name__}: {error}") from error
-        if type_name in ("SwinIR", "DRCT"):  # pad to whole windows themselves, as in the published code
+            raise ValueError(
+                f"{type_name} cannot be built with these options, or not recognised again: {type(error).__name__}: {error}"
+            ) from error
+        if described is None:
             net.scale = net.upscale // arguments.get("start_unshuffle", 1)
         else:
-            net = _padded(net, architecture)
-        # Many of these networks unshuffle the input at scales 1 and 2 as RRDBNet does. They pad it themselves; a caller that
-        # cuts it into tiles at multiples of this keeps the same pixels together.
+            net.__class__ = type(network.__name__, (_Padded, network), {"__module__": network.__module__})
+            net.size_requirements, net.scale = described.size_requirements, described.scale
+        # Many unshuffle and pad their input at scales 1 and 2; tiles cut at multiples of this keep the same pixels together.
         net.size_multiple = INPUT_UNSHUFFLE.get(net.scale, 1)
         net.channels_last_on_cpu = False
         return net
 
     @classmethod
     def recognise(cls, state: State) -> dict[str, Any]:
-        # spandrel builds a network with as many blocks as the numbers in the names say, and as wide as the shapes.
-        if any(re.search(r"\d{5}", name) or max(value.shape, default=0) > _MAX_SIDE for name, value in state.items()):
+        # spandrel builds a network with as many blocks as the numbers in the names say, and as wide as the shapes, which in
+        # known networks are all smaller.
+        if any(re.search(r"\d{5}", name) or max(value.shape, default=0) > 16_384 for name, value in state.items()):
             raise LookupError
-        classes = _classes()
+        classes = spandrel_classes()
         import spandrel
 
         try:
@@ -94,7 +86,8 @@ class SpandrelNetOptions(NetworkOptions):
         given = getattr(described.model, "hyperparameters", {})
         known = cls.option_names(name)
         # A file's metadata cannot hold classes of layers, but those are always the defaults.
-        return {"type": name, **{k: v for k, v in given.items() if k in known and isinstance(v, _PLAIN)}}
+        plain = (str, int, float, list, tuple, type(None))
+        return {"type": name, **{k: v for k, v in given.items() if k in known and isinstance(v, plain)}}
 
     @classmethod
     def own_names(cls, state: State) -> State:
@@ -106,25 +99,10 @@ class SpandrelNetOptions(NetworkOptions):
 
     @classmethod
     def option_names(cls, type_name: str) -> Collection[str]:
-        network, _ = _classes().get(type_name, (None, None))
+        network, _ = spandrel_classes().get(type_name, (None, None))
         constructors = [base.__init__ for base in (network, getattr(network, "wraps", None)) if base]
         names = [name for constructor in constructors for name in inspect.signature(constructor).parameters]
-        return [name for name in names if name not in ("self", "options")]
-
-
-def class_names() -> list[str]:
-    return sorted(_classes())
-
-
-def check_options(name: str, options: Mapping[str, Any]) -> None:
-    """Raise ValueError for options that the class's constructor does not take."""
-    known = [*SpandrelNetOptions.option_names(name), *WITHOUT_MEANING.get(name, ())]
-    for option in options:
-        if option not in known:
-            near = difflib.get_close_matches(option, known, 1, 0.6)
-            raise ValueError(
-                f"{name} has no option {option!r}; " + (f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}")
-            )
+        return [*(name for name in names if name not in ("self", "options")), *WITHOUT_MEANING.get(type_name, ())]
 
 
 def _check_windows(options: Mapping[str, Any]) -> None:
@@ -135,34 +113,32 @@ def _check_windows(options: Mapping[str, Any]) -> None:
     )
     if window > 64 or window * side > 16_384:
         raise ValueError(
-            f"window_size {window} with img_size {side} is too large: the limits are 64 for window_size and 16384 for the "
-            "product of both"
+            f"window_size {window} with img_size {side} is too large: use at most 64, and at most 16384 for their product"
         )
 
 
 @cache
-def _classes() -> dict[str, tuple[type[nn.Module], Any]]:
+def spandrel_classes() -> dict[str, tuple[type[nn.Module], Any]]:
     """Class name -> (class, spandrel's architecture)."""
     try:
         import spandrel
     except (ImportError, RuntimeError, OSError) as error:
-        raise ValueError(
-            f"this network needs spandrel, which cannot be imported ({error}); run: pip install --upgrade spandrel "
-            "torchvision (torchvision must fit the installed torch)"
-        ) from error
+        remedy = "run: pip install --upgrade spandrel torchvision (of a version that fits torch)"
+        raise ValueError(f"this network needs spandrel ({error}); {remedy}") from error
     found = {}
+    without = ("LaMa", "GFPGAN", "RestoreFormer")  # they take a mask, or faces only
     for support in spandrel.MAIN_REGISTRY.architectures():
         module = inspect.getmodule(type(support.architecture))
         for name, cls in vars(module).items():
-            if isinstance(cls, type) and issubclass(cls, nn.Module) and name not in _LEFT_OUT:
+            if isinstance(cls, type) and issubclass(cls, nn.Module) and name not in without:
                 found[name] = (cls, support.architecture)
     for name, adapt in (("DRCT", _drct), ("ESRGAN", _esrgan)):
         found[name] = (adapt(found[name][0]), found[name][1])
-    return found | {other: found[name] for other, name in OTHER_NAMES.items()}
+    return found | {"SRVGGNetCompact": found["Compact"]}  # Real-ESRGAN's name
 
 
 def _drct(base: Any) -> type[nn.Module]:
-    """spandrel's DRCT with two features of the published one: padding to whole windows and `use_checkpoint`."""
+    """Add two features of the published DRCT: padding to whole windows and `use_checkpoint`."""
 
     class DRCT(base):
         wraps = base
@@ -190,7 +166,7 @@ def _drct(base: Any) -> type[nn.Module]:
 
 
 def _esrgan(base: Any) -> type[nn.Module]:
-    """spandrel's ESRGAN without its own use of `scale`, which is the trunk's there, not the network's."""
+    """Replace a forward that takes `scale` for the trunk's, not the network's."""
 
     class ESRGAN(base):
         def forward(self, x: Tensor) -> Tensor:
@@ -210,22 +186,6 @@ class _Padded(nn.Module):
         right, bottom = self.size_requirements.get_padding(width, height)
         y = super().forward(pad(x, bottom, right) if right or bottom else x.clone())
         return y[..., : height * self.scale, : width * self.scale]
-
-
-def _padded(net: Any, architecture: Any) -> Any:
-    """Mix `_Padded` into a network; spandrel derives the sizes that it takes, and its scale, from its weights."""
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            described = architecture.load(net.state_dict())
-    except Exception as error:
-        raise ValueError(
-            f"spandrel, and therefore other programs, would not recognise a {type(net).__name__} with these options from "
-            f"its weights ({error})"
-        ) from error
-    cls = type(net)
-    net.__class__ = type(cls.__name__, (_Padded, cls), {"__module__": cls.__module__})
-    net.size_requirements, net.scale = described.size_requirements, described.scale
-    return net
 
 
 def pad(x: Tensor, bottom: int, right: int) -> Tensor:

@@ -1,7 +1,6 @@
 """SPSR's generator (Ma et al., CVPR 2020, section 3.2): RRDBNet with a second branch that super-resolves image gradients.
 
-State-dict names are the published ones. Those of the trunk come from ESRGAN's first release
-(`model.1.sub.0.RDB1.conv1.0.weight`).
+State-dict names are the published ones; the trunk has those of ESRGAN's first release (`model.1.sub.0.RDB1.conv1.0.weight`).
 """
 
 from typing import Annotated, Any, Literal
@@ -23,10 +22,6 @@ PUBLISHED_ALIAS = "HR_conv0_new."
 
 def conv(width_in: int, width_out: int, *activation: nn.Module, kernel: int = 3) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(width_in, width_out, kernel, 1, kernel // 2), *activation)
-
-
-def leaky() -> nn.LeakyReLU:
-    return nn.LeakyReLU(0.2)
 
 
 class ImageGradient(nn.Module):
@@ -51,15 +46,17 @@ class NestedRRDB(nn.Module):
 
     def __init__(self, num_feat: int):
         super().__init__()
-        self.RDB1 = ResidualDenseBlock(num_feat, GROWTH)
-        self.RDB2 = ResidualDenseBlock(num_feat, GROWTH)
-        self.RDB3 = ResidualDenseBlock(num_feat, GROWTH)
-        for block in (self.RDB1, self.RDB2, self.RDB3):
+        for k in (1, 2, 3):
+            block = ResidualDenseBlock(num_feat, GROWTH)
             for name, layer in list(block.named_children()):
                 setattr(block, name, nn.Sequential(layer))
+            self.add_module(f"RDB{k}", block)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.RDB3(self.RDB2(self.RDB1(x))) * 0.2 + x
+        out = x
+        for block in self.children():
+            out = block(out)
+        return out * 0.2 + x
 
 
 class SPSRNet(nn.Module):
@@ -67,13 +64,6 @@ class SPSRNet(nn.Module):
 
     Only the fused image is returned. The published `conv_w`, which computes the SR gradient map, is here only so that
     published files load.
-
-    Args:
-        nf, nb: Width and number of blocks of the trunk; 64 and 23 in the published network.
-        gc: No effect, as in the published code: the growth is always 32.
-
-    Raises:
-        ValueError: There are fewer than 20 blocks, or the upscale is not 2, 3, 4 or 8.
     """
 
     size_multiple = 1
@@ -87,8 +77,8 @@ class SPSRNet(nn.Module):
             raise ValueError(f"SPSRNet: upscale {upscale} does not exist; use one of {list(STEPS)}")
 
         def enlarging() -> list[nn.Module]:
-            steps = [(nn.Upsample(scale_factor=step), *conv(nf, nf, leaky())) for step in STEPS[upscale]]
-            return [*(layer for step in steps for layer in step), *conv(nf, nf, leaky())]
+            steps = [(nn.Upsample(scale_factor=step), *conv(nf, nf, nn.LeakyReLU(0.2))) for step in STEPS[upscale]]
+            return [*(layer for step in steps for layer in step), *conv(nf, nf, nn.LeakyReLU(0.2))]
 
         self.scale = upscale
         self.HR_conv1_new = conv(nf, nf)
@@ -104,11 +94,9 @@ class SPSRNet(nn.Module):
         self.conv_w = conv(nf, out_nc, kernel=1)
         self.f_concat = conv(2 * nf, nf)
         self.f_block = NestedRRDB(2 * nf)
-        self.f_HR_conv0 = conv(nf, nf, leaky())
+        self.f_HR_conv0 = conv(nf, nf, nn.LeakyReLU(0.2))
         self.f_HR_conv1 = conv(nf, out_nc)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                scaled_kaiming_(module, 0.1)
+        scaled_kaiming_(self)
 
     def forward(self, x: Tensor) -> Tensor:
         feat = start = self.model[0](x)

@@ -6,42 +6,28 @@ from torch import Tensor, nn
 
 CONVS_PER_STAGE = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 WIDTHS = (64, 128, 256, 512, 512)
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def layer_names(vgg_type: str) -> list[str]:
     """Return `conv1_1, relu1_1, conv1_2, relu1_2, pool1, ...` in the order of torchvision's `features`."""
     names = []
     for stage, count in enumerate(CONVS_PER_STAGE[vgg_type], 1):
-        for k in range(1, count + 1):
-            names += [f"conv{stage}_{k}", f"relu{stage}_{k}"]
-        names.append(f"pool{stage}")
+        names += [f"{kind}{stage}_{k}" for k in range(1, count + 1) for kind in ("conv", "relu")] + [f"pool{stage}"]
     return names
 
 
 class VGGFeatureExtractor(nn.Module):
     """RGB image (N, 3, H, W) in [0, 1] -> {layer name: features}; the weights are frozen.
 
-    State-dict names are torchvision's (`features.N.weight`). Layers after the last one named are not built.
-
-    Args:
-        use_input_norm: Normalise with ImageNet's mean and standard deviation.
-        range_norm: Map an input in [-1, 1] to [0, 1] first.
-
-    Raises:
-        ValueError: The trunk or a layer name is unknown.
+    State-dict names are torchvision's (`features.N.weight`). Layers after the last one named are not built. `use_input_norm`
+    normalises with ImageNet's mean and standard deviation, `range_norm` first maps an input in [-1, 1] to [0, 1].
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self,
-        layer_name_list: list[str],
-        vgg_type: str = "vgg19",
-        use_input_norm: bool = True,
-        range_norm: bool = False,
+        self, layer_name_list: list[str], vgg_type: str = "vgg19", use_input_norm: bool = True, range_norm: bool = False
     ):
         super().__init__()
         if vgg_type not in CONVS_PER_STAGE:
@@ -63,8 +49,8 @@ class VGGFeatureExtractor(nn.Module):
                 width_in = width
             else:
                 self.features.append(nn.ReLU() if name.startswith("relu") else nn.MaxPool2d(2, 2))
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor((0.485, 0.456, 0.406)).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor((0.229, 0.224, 0.225)).view(1, 3, 1, 1), persistent=False)
         self.eval().requires_grad_(False)
 
     def load_trunk(self, state: dict[str, Tensor]) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from aesop.archs import AutoEncoder, AutoEncoderOptions, build_network
+from aesop.archs import build_network
+from aesop.archs.autoencoder import AutoEncoder, AutoEncoderOptions
 from aesop.images.resize import imresize, mod_crop
 from aesop.images.tensors import to_array, to_tensor
 from aesop.inference.tiling import upscale_image

@@ -10,7 +10,7 @@ import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from aesop.archs import AutoEncoder, ProbabilisticAutoEncoder
+from aesop.archs.autoencoder import AutoEncoder, ProbabilisticAutoEncoder
 from aesop.losses.loss_term import LossOptions, Reduction
 from aesop.losses.pixel import PixelLoss, weighted_reduce
 from aesop.system.distributed import World

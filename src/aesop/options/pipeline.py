@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aesop.archs import AUTOENCODERS
-from aesop.archs.autoencoder import NARROWEST_IN_COLOUR
+from aesop.archs.autoencoder import NARROWEST_IN_COLOUR, AutoEncoderOptions
 from aesop.options.config import DEFAULT_SCALE, STAGES, TrainConfig
 from aesop.options.error_messages import ConfigError, Lines, shown
 from aesop.options.read import apply_overrides, build_config
@@ -99,7 +98,7 @@ def _with_weights(stage: str, raw: Mapping[str, Any], weights: Mapping[str, str]
     start = {"autoencoder": "pretrain_network_decoder", "adversarial": "pretrain_network_g"}.get(stage)
     if start and isinstance(path, dict):
         path[start] = weights["psnr"]
-    if stage == "autoencoder" and not (isinstance(network, dict) and str(network.get("type")) in AUTOENCODERS):
+    if stage == "autoencoder" and not (isinstance(network, dict) and network.get("type") in AutoEncoderOptions.type_names()):
         raw["network_g"] = {"type": "AutoEncoder_RRDBNet", "dec_opt": network}  # the decoder is the PSNR net
         features = network.get("num_feat") if isinstance(network, dict) else None
         if raw.get("scale", DEFAULT_SCALE) == 4 and isinstance(features, int) and features < NARROWEST_IN_COLOUR:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from aesop.archs import AutoEncoder
+from aesop.archs.autoencoder import AutoEncoder
 from aesop.training.stage import Scalars, Stage, StepImages
 
 

@@ -5,8 +5,8 @@ import logging
 import torch
 from torch import nn
 
-from aesop.archs import AutoEncoder, build_network
-from aesop.archs.autoencoder import NARROWEST_IN_COLOUR
+from aesop.archs import build_network
+from aesop.archs.autoencoder import NARROWEST_IN_COLOUR, AutoEncoder
 from aesop.losses import build_losses
 from aesop.options.config import PathOptions, TrainConfig
 from aesop.system.distributed import World

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from aesop.archs import State
+from aesop.system.wording import first_few
 from aesop.weights.errors import WeightsError
 
 # Keys under which checkpoints keep their weights, best first: averaged weights win.
@@ -30,28 +31,20 @@ _BEGINNINGS = (
     (rb"[\t\n\r -~]+\Z", "is text, not weights: give a .safetensors file, or a .pth that PyTorch saved"),
 )
 # How tensor names begin in files that contain none of our networks.
-_OTHER_FILES = (
-    (
-        r"optimizers|schedulers|param_groups|\d+\.exp_avg",
-        "It is a training state (of optimisers), not a network: give the net_g file of the same iteration.",
-    ),
-    (
-        r"(features|classifier)\.\d+\.|layer1\.0\.conv1\.",
-        "It is an image classifier (torchvision's VGG, AlexNet or ResNet): put it into a folder that AESOP_WEIGHTS names; "
-        "losses and metrics find it there.",
-    ),
-    (r"lin\d\.model\.", "It contains LPIPS's linear heads: put it into a folder that AESOP_WEIGHTS names."),
-    (r"lora_|.*\.lora[._]", "It is a LoRA, an addition to a diffusion model."),
-    (r"(unet\.|model\.diffusion_model\.)?(down_blocks|input_blocks|transformer_blocks)\.", "It is a diffusion model."),
-)
+_OTHER_FILES = {
+    r"optimizers|schedulers|param_groups|\d+\.exp_avg": "a training state (of optimisers): give the net_g file beside it",
+    r"(features|classifier)\.\d+\.|layer1\.0\.conv1\.": "an image classifier (torchvision's VGG, AlexNet or ResNet), "
+    "which losses and metrics find in a folder that AESOP_WEIGHTS names",
+    r"lin\d\.model\.": "LPIPS's linear heads, which LPIPS finds in a folder that AESOP_WEIGHTS names",
+    r"lora_|.*\.lora[._]": "a LoRA, an addition to a diffusion model",
+    r"(unet\.|model\.diffusion_model\.)?(down_blocks|input_blocks|transformer_blocks)\.": "a diffusion model",
+}
 # PyTorch's safe unpickler allows these calls, which make many bytes out of a few.
 _GROWING_CALLS = re.compile(rb"c(__builtin__|builtins)\nbytearray\n|c_codecs\nencode\n")
 
 
 def read_state_dict(path: str | os.PathLike, key: str | None = None) -> tuple[State, dict[str, str]]:
     """Read a weight file's tensors, with the names in the file, and its metadata (empty for other projects' `.pth` files).
-
-    The content decides which format it is, not the file's name.
 
     Args:
         key: Which weights of a checkpoint to take (`params`, `params_ema`); default: the averaged ones if there are any. A
@@ -68,40 +61,36 @@ def read_state_dict(path: str | os.PathLike, key: str | None = None) -> tuple[St
     try:
         with path.open("rb") as file:
             head = file.read(512)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error}") from error
-    for beginning, reason in _BEGINNINGS:
-        if re.match(beginning, head):
-            raise WeightsError(f"{path} {reason}")
-    # A safetensors file starts with eight bytes of length, then JSON.
-    state, metadata = _read_safetensors(path) if head[8:9] == b"{" else _unwrap(_read_pickle(path), key, path)
+        for beginning, reason in _BEGINNINGS:
+            if re.match(beginning, head):
+                raise WeightsError(f"{path} {reason}")
+        if head[8:9] == b"{":  # a safetensors file starts with eight bytes of length, then JSON
+            with safe_open(path, framework="pt") as content:
+                state = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+                metadata = content.metadata() or {}
+        else:
+            state, metadata = _unwrap(_read_pickle(path), key, path)
+    except WeightsError:
+        raise
+    except Exception as error:  # damaged files raise anything
+        brief = re.split(r"\n|\. ", str(error) or type(error).__name__, maxsplit=1)[0][:200]
+        raise WeightsError(
+            f"{path} is not a readable weight file, neither safetensors nor a state dict of PyTorch ({brief}): is it "
+            "complete? Copy or download it again"
+        ) from error
     odd = [name for name, value in state.items() if value.layout != torch.strided or value.is_quantized or value.is_meta]
     if odd:
-        raise WeightsError(
-            f"{path} has tensors that are sparse, quantised or without data ({first_names(odd)}): save dense tensors"
-        )
+        raise WeightsError(f"{path} has sparse, quantised or empty (meta) tensors ({listed(odd)}): save dense tensors")
     if sum(value.numel() * value.element_size() for value in state.values()) > MAX_GROWTH * path.stat().st_size:
         raise WeightsError(f"{path} was not loaded: its tensors claim more than {MAX_GROWTH} times the file's size")
     return state, metadata
 
 
-def _read_safetensors(path: Path) -> tuple[State, dict[str, str]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except Exception as error:  # damaged files raise anything
-        raise WeightsError(
-            f"{path} is not a readable safetensors file ({_brief(error)}): is it complete? Copy or download it again"
-        ) from error
-
-
 def _read_pickle(path: Path) -> Any:
+    _refuse_bomb(path)
     try:
-        _refuse_bomb(path)
         with path.open("rb") as file:  # given a path, some versions of PyTorch look at its ending
             return torch.load(file, map_location="cpu", weights_only=True)
-    except WeightsError:
-        raise
     except pickle.UnpicklingError as error:
         # PyTorch's message advises to switch its safety off; pass on only the name of the object.
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
@@ -110,32 +99,20 @@ def _read_pickle(path: Path) -> Any:
             f"{path} was not loaded: it {content}. Only tensors are read, because anything else could run code; use a "
             "safetensors file, or ask its author for a plain state dict"
         ) from error
-    except Exception as error:  # damaged files raise anything
-        raise WeightsError(
-            f"{path} is not a readable weight file, neither safetensors nor a state dict of PyTorch ({_brief(error)}): is "
-            "it complete? Copy or download it again"
-        ) from error
 
 
 def _refuse_bomb(path: Path) -> None:
     """Raise WeightsError for a pickle that needs far more memory than the size of its file."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if content[:4] != b"PK\3\4":
-            grows = _GROWING_CALLS.search(content)
-        else:
+        pickles: list[Any] = [content]
+        if content[:4] == b"PK\3\4":
             with zipfile.ZipFile(file) as archive:
                 entries = archive.infolist()
                 if sum(entry.file_size for entry in entries) > MAX_GROWTH * len(content):
                     raise WeightsError(f"{path} was not loaded: it unpacks to more than {MAX_GROWTH} times its size")
-                grows = any(
-                    _GROWING_CALLS.search(archive.read(entry)) for entry in entries if entry.filename.endswith(".pkl")
-                )
-    if grows:
-        raise WeightsError(f"{path} was not loaded: it contains objects other than tensors (bytes); save a plain state dict")
-
-
-def _brief(error: Exception) -> str:
-    return re.split(r"\n|\. ", str(error) or type(error).__name__, maxsplit=1)[0][:200]
+                pickles = [archive.read(entry) for entry in entries if entry.filename.endswith(".pkl")]
+        if any(map(_GROWING_CALLS.search, pickles)):
+            raise WeightsError(f"{path} was not loaded: it contains objects other than tensors (bytes); save a state dict")
 
 
 def _unwrap(content: Any, key: str | None, path: Path) -> tuple[State, dict[str, str]]:
@@ -153,19 +130,16 @@ def _unwrap(content: Any, key: str | None, path: Path) -> tuple[State, dict[str,
         raise WeightsError(f"{path} has no weights {key!r}; it has {', '.join(map(str, levels))}")
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise WeightsError(
-            f"{path} contains no weights: found {first_names(content)}; expected a state dict, or one below "
-            f"{' / '.join(WRAPPER_KEYS[:3])}.{likely_content(content)}"
-        )
+        found = f"found {listed(content)}; expected a state dict.{likely_content(content)}"
+        raise WeightsError(f"{path} contains no weights: {found}")
     return tensors, metadata
 
 
-def first_names(names: Collection) -> str:
-    """Return the first three names for a message."""
-    shown = [str(name) for name in names]
-    return ", ".join(shown[:3]) + (", ..." if shown[3:] else "") if shown else "nothing"
+def listed(names: Collection) -> str:
+    return first_few([str(name) for name in names], separator=", ") or "nothing"
 
 
 def likely_content(names: Collection) -> str:
     """Return a sentence on what a file with these tensor names is, "" if unknown."""
-    return next((f" {what}" for start, what in _OTHER_FILES if any(re.match(start, str(name)) for name in names)), "")
+    kinds = (kind for start, kind in _OTHER_FILES.items() if any(re.match(start, str(name)) for name in names))
+    return next((f" It contains {kind}." for kind in kinds), "")

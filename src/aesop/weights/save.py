@@ -13,11 +13,7 @@ from aesop.system.files import replacing
 
 
 def save_weights(path: str | os.PathLike, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file. With the network's options as JSON in `metadata["network"]` the file describes itself.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
+    """Write a safetensors file. With the network's options as JSON in `metadata["network"]` the file describes itself."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     with replacing(path) as temporary:
         try:
