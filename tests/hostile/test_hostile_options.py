@@ -9,8 +9,7 @@ import sandbox
 import yaml
 from attempts import command
 
-from aesop import archs
-from aesop.archs import build_network
+from aesop.archs import build_network, size_limits
 from aesop.options.config import TestConfig
 from aesop.options.error_messages import ConfigError
 from aesop.options.read import build_config, load_config
@@ -101,8 +100,8 @@ def test_networks_of_absurd_size(network, named):
     ],
 )
 def test_networks_that_grow_beyond_bounds_are_not_built(network, monkeypatch):
-    monkeypatch.setattr(archs, "MAX_TENSORS", 1000)
-    monkeypatch.setattr(archs, "MAX_PARAMETERS", 30_000_000)
+    monkeypatch.setattr(size_limits, "MAX_TENSORS", 1000)
+    monkeypatch.setattr(size_limits, "MAX_PARAMETERS", 30_000_000)
     with pytest.raises(ValueError, match="million parameters"):
         build_network(network)
 

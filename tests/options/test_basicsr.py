@@ -89,7 +89,7 @@ def test_a_colon_in_a_name_does_not_reach_the_file_system(real):
         ("datasets.train.dataroot_lq=lr", r"datasets.train.dataroot_lq: LR images are made by the degradation"),
         (
             "datasets.train.type=PairedImageDataset",
-            r"degradation: a degradation section and .* RealESRGANDataset require each other",
+            r"degradation: a degradation section .* RealESRGANDataset require each other",
         ),
         ("datasets.train.type=SingleImageDataset", r"type: SingleImageDataset is for tests"),
         ("blur_sigma=wide", r"degradation.blur_sigma"),

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from aesop.options.losses import PixelOptions
 from pydantic import ValidationError
 
+from aesop.losses.pixel import PixelOptions
 from aesop.options.config import TestConfig, TrainConfig, fill_in_defaults
 from aesop.options.error_messages import ConfigError
 from aesop.options.read import (

@@ -42,7 +42,7 @@ val:
         "line 12: train.totl_iter: unknown option; did you mean total_iter?",
         "line 14: train.optim_g.lr: .*greater than 0, found 0",
         "line 16: train.scheduler.milestones: .*valid list, found 5",
-        "line 17: train.warp: unknown option; known: total_iter, .*gan_opt",
+        "line 17: train.warp: unknown option; known: pixel_opt, .*total_iter",
         "line 20: val.metrics.psnr.crop_bordr: unknown option; did you mean crop_border?",
     ):
         assert any(re.match(expected, fault) for fault in found), (expected, found)

@@ -18,6 +18,8 @@ from aesop.system.option_types import Options, Weight
 from aesop.weights.errors import WeightsError, option_context
 from aesop.weights.load import load_autoencoder
 
+AesopType = Literal["AutoEncoderLoss", "AutoEncoderBottleneckLoss", "ProbabilisticAutoEncoderReverseKLDivergenceLoss"]
+
 
 class AutoencoderLoad(Options):
     path: str
@@ -30,9 +32,7 @@ class AesopOptions(LossOptions):
     log_name: ClassVar[str] = "aesop"
     sharpened_by: ClassVar[str | None] = "aesop_gt_usm"
 
-    type: Literal["AutoEncoderLoss", "AutoEncoderBottleneckLoss", "ProbabilisticAutoEncoderReverseKLDivergenceLoss"] = (
-        "AutoEncoderLoss"
-    )
+    type: AesopType = "AutoEncoderLoss"
     """AESOP; or one of the paper's ablations: the distance of the bottlenecks, or the divergence of the Laplace
     distributions that a probabilistic auto-encoder predicts."""
     loss_weight: Weight = 1.0
@@ -86,30 +86,25 @@ def load_for_scale(path: str | PathLike, scale: int | None, key: str | None = No
 
 
 class FrozenAutoEncoderLoss(nn.Module):
-    """A loss around an auto-encoder. The auto-encoder is frozen here and stays in eval mode.
+    """A loss around an auto-encoder, which is frozen here and stays in eval mode.
 
     The auto-encoder runs in float32 under autocast too, because the loss is a small difference of large numbers. (Near
     convergence, bf16 gradients had a cosine of 0.76 or less with float32's; see docs/decisions.md.)
 
     Shapes: `loss(sr, hr) -> scalar` for sr, hr (N, 3, H, W) in [0, 1], H and W multiples of the AE's scale. No gradient
     reaches hr.
-
-    Raises:
-        ValueError: for inputs that are not two such batches of one shape.
     """
 
-    def __init__(self, autoencoder: nn.Module):
+    def __init__(self, autoencoder: nn.Module, criterion: str = "l1", reduction: str = "mean"):
         super().__init__()
+        if criterion not in ("l1", "l2"):
+            raise ValueError(f"{type(self).__name__}: criterion must be l1 or l2, found {criterion!r}")
+        self.pixel = PixelLoss(criterion, reduction)
         self.autoencoder = autoencoder.eval().requires_grad_(False)
 
     @classmethod
     def from_pretrained(cls, path: str | PathLike, scale: int | None = None, **options) -> Self:
-        """The loss with the auto-encoder of a weight file: ours, or a published `.pth`.
-
-        Args:
-            scale: refuse an auto-encoder of another scale.
-            options: passed to the constructor.
-        """
+        """The loss with the auto-encoder of a weight file, which must have the scale given, with constructor options."""
         if path is None:
             raise ValueError(f"{cls.__name__}.from_pretrained: give the auto-encoder's weight file, found None")
         return cls(load_for_scale(path, scale), **options)
@@ -130,7 +125,6 @@ class FrozenAutoEncoderLoss(nn.Module):
             return self.distance(sr, hr, weight)
 
     def distance(self, sr: Tensor, hr: Tensor, weight: Tensor | None) -> Tensor:
-        """The loss of two batches of the same type; hr carries no gradient."""
         raise NotImplementedError
 
 
@@ -158,62 +152,36 @@ class AESOPLoss(FrozenAutoEncoderLoss):
         as_loss_map: bool = False,
         range_guard: str = "none",
     ):
-        if criterion not in ("l1", "l2"):
-            raise ValueError(f"AESOPLoss: criterion must be l1 or l2, found {criterion!r}")
         if range_guard not in ("none", "clamp", "normalize"):
             raise ValueError(f"AESOPLoss: range_guard must be none, clamp or normalize, found {range_guard!r}")
-        super().__init__(autoencoder)
-        self.pixel = PixelLoss(criterion, reduction)
-        self.as_loss_map = as_loss_map
-        self.range_guard = range_guard
+        super().__init__(autoencoder, criterion, reduction)
+        self.as_loss_map, self.range_guard = as_loss_map, range_guard
 
     def distance(self, sr: Tensor, hr: Tensor, weight: Tensor | None) -> Tensor:
-        excess = offset = 0.0
-        span: float | Tensor = 1.0
-        ae_sr, ae_hr = sr, hr
+        excess, span, ae_sr, ae_hr = 0.0, 1.0, sr, hr
         if self.range_guard == "clamp":
             # Not sr.clamp(0, 1): newer versions of PyTorch give it a zero gradient at exactly 0 and 1.
             ae_sr = torch.where((sr < 0) | (sr > 1), sr.detach().clamp(0, 1), sr)
             excess = (sr - ae_sr).abs()
         elif self.range_guard == "normalize":
-            offset, top = (bound.detach().view(-1, 1, 1, 1) for bound in _bounds(sr))
-            span = top - offset
-            ae_sr, ae_hr = (sr - offset) / span, (hr - offset) / span
+            low = sr.detach().amin((1, 2, 3), keepdim=True).clamp(max=0)
+            span = sr.detach().amax((1, 2, 3), keepdim=True).clamp(min=1) - low
+            ae_sr, ae_hr = (sr - low) / span, (hr - low) / span
         with torch.no_grad():
             target = self.autoencoder(ae_hr)
         estimate = self.autoencoder(ae_sr)
         if self.as_loss_map:
             loss_map = (estimate - target).abs() * span + excess
             return self.pixel(sr, hr, loss_map if weight is None else loss_map * weight)
-        loss_map = self.pixel.distance(estimate * span, target * span) + excess
-        return weighted_reduce(loss_map, weight, self.pixel.reduction)
-
-
-def _bounds(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Per image, the smallest interval that contains its values and [0, 1]."""
-    flat = images.flatten(1)
-    return flat.amin(1).clamp(max=0), flat.amax(1).clamp(min=1)
+        return weighted_reduce(self.pixel.distance(estimate * span, target * span) + excess, weight, self.pixel.reduction)
 
 
 class BottleneckLoss(FrozenAutoEncoderLoss):
-    """The distance of SR and HR at the bottleneck (published `AutoEncoderBottleneckLoss`). No gradient reaches HR.
-
-    Args:
-        autoencoder: its `encode` maps images (N, 3, H, W) in [0, 1] to bottlenecks. It is frozen here.
-        criterion: `l1` or `l2`.
-        reduction: `mean` or `sum`.
-    """
+    """The distance of SR and HR at the bottleneck (published `AutoEncoderBottleneckLoss`). A weight has its size."""
 
     autoencoder: AutoEncoder
 
-    def __init__(self, autoencoder: AutoEncoder, criterion: str = "l1", reduction: str = "mean"):
-        if criterion not in ("l1", "l2"):
-            raise ValueError(f"BottleneckLoss: criterion must be l1 or l2, found {criterion!r}")
-        super().__init__(autoencoder)
-        self.pixel = PixelLoss(criterion, reduction)
-
     def distance(self, sr: Tensor, hr: Tensor, weight: Tensor | None) -> Tensor:
-        """A weight has the size of the bottleneck."""
         with torch.no_grad():
             target = self.autoencoder.encode(hr)
         return self.pixel(self.autoencoder.encode(sr), target, weight)
@@ -228,13 +196,10 @@ def laplace_kl(p_mean: Tensor, p_scale: Tensor, q_mean: Tensor, q_scale: Tensor)
 
 
 class LaplaceKLLoss(FrozenAutoEncoderLoss):
-    """KL divergence of the Laplacians that a probabilistic AE predicts for SR and HR, averaged. No gradient reaches HR.
+    """KL divergence of the Laplacians that a ProbabilisticAutoEncoder predicts for SR and HR, averaged.
 
     Published as `ProbabilisticAutoEncoderReverseKLDivergenceLoss`. The scale is twice the AE's sigma, clamped at 1e-6.
-
-    Args:
-        autoencoder: a ProbabilisticAutoEncoder. It is frozen here.
-        criterion: `reverse`: KL(SR || HR); `forward`: KL(HR || SR).
+    `criterion`: `reverse` is KL(SR || HR), `forward` KL(HR || SR).
     """
 
     def __init__(self, autoencoder: nn.Module, criterion: str = "reverse"):
@@ -249,7 +214,7 @@ class LaplaceKLLoss(FrozenAutoEncoderLoss):
         self.criterion = criterion
 
     def laplacian(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images -> mean and scale of their Laplacians, both in the images' shape."""
+        """Mean and scale, both in the images' shape."""
         mean, sigma = self.autoencoder(images, return_sigma=True)
         return mean, 2 * sigma.clamp_min(1e-6)
 

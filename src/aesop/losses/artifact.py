@@ -35,8 +35,7 @@ def local_variance(x: Tensor, ksize: int = 7) -> Tensor:
     padded = F.pad(x, (ksize // 2,) * 4, mode="reflect")
     mean = F.avg_pool2d(padded, ksize, 1)
     mean_of_squares = F.avg_pool2d(padded * padded, ksize, 1)
-    n = ksize * ksize
-    return (mean_of_squares - mean * mean) * (n / (n - 1))
+    return (mean_of_squares - mean * mean) * (ksize**2 / (ksize**2 - 1))
 
 
 def artifact_map(hr: Tensor, sr: Tensor, sr_ema: Tensor, ksize: int = 7) -> Tensor:

@@ -46,10 +46,7 @@ class GANOptions(LossOptions):
 class GANLoss(nn.Module):
     """Logits of any shape -> scalar. `is_disc` affects hinge only, whose generator term is -mean(logits).
 
-    Args:
-        gan_type: vanilla (binary cross-entropy), lsgan, wgan, wgan_softplus or hinge.
-        real_label_val, fake_label_val: targets of vanilla and lsgan.
-        mean: logits -> scalar, the mean that the relativistic form compares with (over the logits of all processes).
+    The relativistic form compares with `mean`, over the logits of all processes. GANOptions describes the other arguments.
     """
 
     def __init__(
@@ -62,8 +59,7 @@ class GANLoss(nn.Module):
         super().__init__()
         if gan_type not in get_args(GANType):
             raise ValueError(f"gan_type must be one of {', '.join(get_args(GANType))}, found {gan_type!r}")
-        self.gan_type, self.real_label_val, self.fake_label_val = gan_type, real_label_val, fake_label_val
-        self.mean = mean
+        self.gan_type, self.real_label_val, self.fake_label_val, self.mean = gan_type, real_label_val, fake_label_val, mean
 
     def forward(self, logits: Tensor, target_is_real: bool, is_disc: bool = False) -> Tensor:
         sign = -1.0 if target_is_real else 1.0
@@ -86,10 +82,7 @@ class GANLoss(nn.Module):
         return (self(real - self.mean(fake), False) + self(fake - self.mean(real), True)) / 2
 
     def discriminator(self, real: Tensor, fake: Tensor, relativistic: bool) -> tuple[Tensor, Tensor]:
-        """The discriminator's real and fake terms; it minimises their sum.
-
-        In the relativistic form no gradient flows through the mean of the other side, as published.
-        """
+        """Its real and fake terms. As published, no gradient flows through the mean of the other side."""
         if not relativistic:
             return self(real, True, is_disc=True), self(fake, False, is_disc=True)
         real_term = self(real - self.mean(fake.detach()), True, is_disc=True)

@@ -14,6 +14,7 @@ from aesop.system.option_types import Weight
 from aesop.weights.pretrained import find_pretrained
 
 PUBLISHED_LAYERS = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1.0, "conv4_4": 1.0, "conv5_4": 1.0}
+DISTANCES = {"l1": F.l1_loss, "l2": F.mse_loss, "fro": lambda a, b: torch.linalg.vector_norm(a - b)}
 
 
 class PerceptualOptions(LossOptions):
@@ -40,7 +41,7 @@ class PerceptualOptions(LossOptions):
     """Distance of features: absolute, squared, or the Frobenius norm."""
 
     @property
-    def known_weights(self) -> tuple[str, ...]:
+    def known_weights(self) -> tuple[str, ...]:  # ty: ignore[incompatible-property-override]
         return () if self.vgg_path else (self.vgg_type,)
 
     def build(self, scale: int, world: World) -> "PerceptualLoss":
@@ -51,22 +52,15 @@ class PerceptualOptions(LossOptions):
 
 def gram_matrix(features: Tensor) -> Tensor:
     """(N, C, H, W) -> (N, C, C), divided by C*H*W; in the features' own precision, under autocast too."""
-    n, c, h, w = features.shape
-    flat = features.reshape(n, c, h * w)
+    flat = features.flatten(2)
     with torch.autocast(features.device.type, enabled=False):
-        return flat @ flat.transpose(1, 2) / (c * h * w)
+        return flat @ flat.transpose(1, 2) / features[0].numel()
 
 
 class PerceptualLoss(nn.Module):
     """Weighted distance of VGG features; sr, hr (N, 3, H, W) in [0, 1] -> scalar. No gradient reaches HR.
 
-    Args:
-        layer_weights: layer name (`conv5_4`) -> weight.
-        vgg_type: `vgg19` or `vgg16`.
-        use_input_norm: subtract ImageNet's mean, divide by its standard deviation.
-        range_norm: the images are in [-1, 1].
-        perceptual_weight, style_weight: factors of the feature and of the Gram-matrix distance; 0 skips a part.
-        criterion: `l1`, `l2` (mean squared) or `fro` (Frobenius norm of the difference).
+    The arguments are described in PerceptualOptions. A weight of 0 skips its part.
     """
 
     def __init__(
@@ -80,16 +74,11 @@ class PerceptualLoss(nn.Module):
         criterion: str = "l1",
     ):
         super().__init__()
-        if criterion not in ("l1", "l2", "fro"):
+        if criterion not in DISTANCES:
             raise ValueError(f"PerceptualLoss: criterion must be l1, l2 or fro, found {criterion!r}")
         self.layer_weights = dict(layer_weights)
-        self.perceptual_weight, self.style_weight, self.criterion = perceptual_weight, style_weight, criterion
+        self.perceptual_weight, self.style_weight, self.distance = perceptual_weight, style_weight, DISTANCES[criterion]
         self.vgg = VGGFeatureExtractor(list(layer_weights), vgg_type, use_input_norm, range_norm)
-
-    def distance(self, a: Tensor, b: Tensor) -> Tensor:
-        if self.criterion == "fro":
-            return torch.linalg.vector_norm(a - b)
-        return F.l1_loss(a, b) if self.criterion == "l1" else F.mse_loss(a, b)
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
         with torch.no_grad():

@@ -59,12 +59,7 @@ def weighted_reduce(loss: Tensor, weight: Tensor | None = None, reduction: str =
 
 
 class PixelLoss(nn.Module):
-    """L1, MSE or Charbonnier distance of two images (N, C, H, W).
-
-    Args:
-        criterion: `l1`, `l2` (mean squared error) or `charbonnier` (sqrt(d**2 + eps), as in LapSRN).
-        reduction: `mean` or `sum`.
-    """
+    """Distance of two images (N, C, H, W): l1, l2 (squared) or charbonnier (sqrt(d**2 + eps), as in LapSRN); mean or sum."""
 
     def __init__(self, criterion: str = "l1", reduction: str = "mean", eps: float = 1e-12):
         super().__init__()
@@ -89,10 +84,7 @@ class PixelLoss(nn.Module):
 class LRLoss(PixelLoss):
     """The distance of two images (N, C, H, W) after bicubic downscaling by `scale` (published `LRL1Loss`: l1, scale 4).
 
-    As published, the interpolation has no antialiasing (a = -3/4) and rounds the sides down.
-
-    Args:
-        criterion, reduction: as in PixelLoss. A weight has the size of the downscaled images.
+    As published, the interpolation has no antialiasing (a = -3/4) and rounds the sides down. A weight has the small size.
     """
 
     def __init__(self, scale: int = 4, criterion: str = "l1", reduction: str = "mean"):
@@ -105,10 +97,7 @@ class LRLoss(PixelLoss):
 
 
 class WeightedTVLoss(nn.Module):
-    """Total variation of an image (N, C, H, W): the distances of vertical and of horizontal neighbours (BasicSR).
-
-    The `weight` (N, 1 or C, H, W) of a pair of neighbours stands at its upper or left pixel. `reduction`: mean or sum.
-    """
+    """Distances of neighbours in an image (N, C, H, W), weighted at the upper or left pixel of each pair (BasicSR)."""
 
     def __init__(self, reduction: str = "mean"):
         super().__init__()

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from aesop.archs.spandrel_nets import WITHOUT_MEANING
 from aesop.options.degradation import DegradationOptions
 
 Raw = dict[str, Any]
@@ -47,16 +48,8 @@ MODEL_TYPES: dict[str, tuple[str, dict[str, bool]]] = {
     "RealESRGANModel": ("adversarial", _PLAIN_GAN | _SHARPENED),
     "AesopRealESRGANArtifactsDisModel": ("adversarial", _PLAIN_GAN | _SHARPENED),
 }
-# RRDBNet's former type names and option names.
-_FORMER_RRDBNETS = ("RRDBNet_LEGACY", "RRDB_BSRGANNet")
-_FORMER_RRDBNET_OPTIONS = {
-    "in_nc": "num_in_ch",
-    "out_nc": "num_out_ch",
-    "nf": "num_feat",
-    "nb": "num_block",
-    "gc": "num_grow_ch",
-    "sf": "scale",
-}
+# RRDBNet's former option names.
+_OF_RRDBNET = dict(in_nc="num_in_ch", out_nc="num_out_ch", nf="num_feat", nb="num_block", gc="num_grow_ch", sf="scale")
 # Options that other projects put elsewhere: here -> there.
 _FORMER_PLACES = {
     "train.aesop_opt": ("train.prob_aesop_opt",),
@@ -70,17 +63,16 @@ _FORMER_PLACES = {
 
 
 def from_published(raw: Mapping[str, Any]) -> tuple[Raw, list[str]]:
-    """Raw options in either layout -> (in this project's layout, a note on each option that is ignored).
-
-    Raises:
-        ValueError: for an unknown `model_type`, or two values for gt_size.
-    """
+    """Raw options in either layout -> (in this project's layout, a note on each option that is ignored)."""
     raw = copy.deepcopy(dict(raw))
-    notes = [f"{option} is ignored: {why}" for pattern, why in IGNORED.items() for option in _remove(raw, pattern)]
-    notes += _remove_ineffective(raw.get("network_g"))
-    if isinstance(raw.get("network_g"), dict):
-        raw["network_g"] = _current_rrdbnet(raw["network_g"])
-    discriminator = raw.get("network_d")
+    generator, discriminator = raw.get("network_g"), raw.get("network_d")
+    ignored = dict(IGNORED)
+    if isinstance(generator, dict) and generator.get("type") == "DRCT":
+        ignored |= {f"network_g.{name}": "DRCT accepts it without effect" for name in WITHOUT_MEANING["DRCT"]}
+    notes = [f"{option} is ignored: {why}" for pattern, why in ignored.items() for option in _remove(raw, pattern)]
+    if isinstance(generator, dict) and generator.get("type") in ("RRDBNet_LEGACY", "RRDB_BSRGANNet"):
+        network = raw["network_g"] = {_OF_RRDBNET.get(name, name): value for name, value in generator.items()}
+        network |= {"type": "RRDBNet"} | ({"unshuffle": False} if network.get("scale") == 2 else {})
     if isinstance(discriminator, dict) and discriminator.get("type") == "VGGStyleDiscriminator":
         discriminator["type"] += str(discriminator.pop("input_size", 128))
     for option, places in _FORMER_PLACES.items():
@@ -115,26 +107,6 @@ def _move(source: Any, name: str, target: Any, new_name: str) -> None:
     """Move an option between two sections. A value that the target has already wins."""
     if isinstance(source, dict) and isinstance(target, dict) and name in source:
         target.setdefault(new_name, source.pop(name))
-
-
-def _remove_ineffective(network: Any) -> list[str]:
-    if not isinstance(network, dict) or network.get("type") != "DRCT":
-        return []
-    from aesop.archs.spandrel_nets import WITHOUT_MEANING as WITHOUT_EFFECT
-
-    removed = [name for name in WITHOUT_EFFECT["DRCT"] if name in network]
-    for name in removed:
-        del network[name]
-    return [f"network_g.{name} is ignored: DRCT accepts it without effect" for name in removed]
-
-
-def _current_rrdbnet(network: Raw) -> Raw:
-    if network.get("type") not in _FORMER_RRDBNETS:
-        return network
-    network = {_FORMER_RRDBNET_OPTIONS.get(name, name): value for name, value in network.items()} | {"type": "RRDBNet"}
-    if network.get("scale") == 2:
-        network.setdefault("unshuffle", False)
-    return network
 
 
 def _apply_model_type(raw: Raw, model_type: Any) -> None:

@@ -1,9 +1,8 @@
 """What is wrong with an option file: every fault with its line, its option and the nearest valid name."""
 
 import difflib
-import types
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -14,8 +13,6 @@ from aesop.options.datasets import Datasets, PairedDataset
 
 # Option, as the names from the top of the file down to it -> its line in the file.
 Lines = Mapping[tuple[str, ...], int]
-# What to write in place of a missing section.
-_REMEDIES = {"datasets.train": "; give at least dataroot_gt", "datasets": "; give at least datasets.train.dataroot_gt"}
 
 
 class ConfigError(ValueError):
@@ -30,13 +27,10 @@ class ConfigError(ValueError):
 
 def describe(error: ValidationError, raw: Mapping[str, Any], lines: Lines) -> list[str]:
     """Describe pydantic's errors on raw options, each in one line of text."""
-    found: dict[tuple[str, ...], list[str]] = {}
-    for entry in error.errors():
-        option = _option_of(entry, raw)
-        # pydantic reports a value that fits no type of a union once for each type; the first report suffices.
-        if option not in found:
-            found[option] = list(_describe_one(entry, option, lines))
-    return [fault for faults in found.values() for fault in faults]
+    found: dict[tuple[str, ...], Any] = {}
+    for entry in error.errors():  # a value that fits no type of a union has one for each type; the first suffices
+        found.setdefault(_option_of(entry, raw), entry)
+    return [fault for option, entry in found.items() for fault in _describe_one(entry, option, lines)]
 
 
 def with_lines(faults: str, lines: Lines) -> Iterator[str]:
@@ -75,7 +69,7 @@ def _describe_one(entry: Any, option: tuple[str, ...], lines: Lines) -> Iterator
         text = str(entry["ctx"]["error"])
         yield from (f"{where}: {fault}" for fault in text.splitlines()) if option else with_lines(text, lines)
     elif kind == "missing":
-        yield f"{where}: missing{_REMEDIES.get('.'.join(option), '')}"
+        yield f"{where}: missing" + ("; give at least datasets.train.dataroot_gt" if option[0] == "datasets" else "")
     elif kind == "extra_forbidden":
         known = list(_classes_at(entry["loc"][:-1])[0].model_fields)
         yield f"{where}: unknown option" + (_nearest(option[-1], known) or f"; known: {', '.join(known)}")
@@ -104,8 +98,7 @@ def _classes_at(location: Sequence[int | str]) -> list[type[BaseModel]]:
     """The options classes that may stand at pydantic's location of an error, which names the type taken from a union."""
     classes: list[type[BaseModel]] = [TrainConfig]
     for part in location:
-        fields = [options.model_fields[str(part)] for options in classes if part in options.model_fields]
-        if fields:
+        if fields := [options.model_fields[str(part)] for options in classes if part in options.model_fields]:
             classes = [options for field in fields for options in _classes_in(field.annotation)]
         elif any(issubclass(options, Datasets) for options in classes):
             classes = [PairedDataset]
@@ -118,9 +111,7 @@ def _classes_at(location: Sequence[int | str]) -> list[type[BaseModel]]:
 def _classes_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    if get_origin(annotation) in (Union, types.UnionType, Annotated, dict, list):
-        return [options for argument in get_args(annotation) for options in _classes_in(argument)]
-    return []
+    return [options for argument in get_args(annotation) for options in _classes_in(argument)]
 
 
 def _line_of(option: tuple[str, ...], lines: Lines, nearest: bool = False) -> int | None:

@@ -16,11 +16,7 @@ MAX_VALUES = 5_000
 
 
 def read_yaml(path: str | Path) -> tuple[dict[str, Any], Lines]:
-    """The mapping in a YAML file, and the line of every option in it.
-
-    Raises:
-        ConfigError: for a file that cannot be read, is no valid YAML or no mapping, or gives an option twice.
-    """
+    """The mapping in a YAML file, and the line of every option in it."""
     path = Path(path)
     try:
         with path.open("rb") as file:
@@ -86,17 +82,12 @@ class _Loader(yaml.SafeLoader):
 
 
 def parse_yaml(text: str) -> tuple[Any, yaml.Node | None]:
-    """The value in a YAML text, and its node tree.
-
-    Raises:
-        ValueError: for text that is no YAML, or stands for more than an option file can hold.
-    """
+    """The value in a YAML text, and its node tree. Text that an option file cannot hold is a ValueError."""
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
-        if node is None:
-            return None, None
-        return loader.construct_document(copy.deepcopy(node)), node  # constructing expands `<<` in the node itself
+        # Constructing expands `<<` in the node itself.
+        return (None if node is None else loader.construct_document(copy.deepcopy(node))), node
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except yaml.YAMLError as error:
@@ -123,7 +114,6 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, Mapping):
             former = result.get(name)
             same_type = isinstance(former, Mapping) and value.get("type", former.get("type")) == former.get("type")
-            result[name] = merged(former if same_type else {}, value)
-        else:
-            result[name] = value
+            value = merged(former if same_type else {}, value)
+        result[name] = value
     return result
