@@ -1,7 +1,4 @@
-"""AESOP: the pixel distance after a frozen auto-encoder (Lee et al., CVPR 2025, the definition of L_AESOP).
-
-Two published variants measure at the bottleneck, or between the distributions that a probabilistic auto-encoder predicts.
-"""
+"""AESOP: the pixel distance after a frozen auto-encoder (Lee et al., CVPR 2025, the definition of L_AESOP), and variants."""
 
 from os import PathLike
 from typing import ClassVar, Literal, Self
@@ -33,13 +30,11 @@ class AesopOptions(LossOptions):
     sharpened_by: ClassVar[str | None] = "aesop_gt_usm"
 
     type: AesopType = "AutoEncoderLoss"
-    """AESOP; or one of the paper's ablations: the distance of the bottlenecks, or the divergence of the Laplace
-    distributions that a probabilistic auto-encoder predicts."""
+    """AESOP; or an ablation: the distance of the bottlenecks, or the divergence of predicted Laplace distributions."""
     loss_weight: Weight = 1.0
     """Factor of this loss in the sum."""
     criterion: Literal["l1", "l2", "reverse", "forward"] = "l1"
-    """Distance of AE(SR) and AE(HR): absolute (l1) or squared (l2); direction of the divergence: reverse (KL of SR from HR)
-    or forward."""
+    """Distance of AE(SR) and AE(HR): absolute (l1) or squared (l2); of the divergence: reverse (KL of SR from HR) or forward."""
     reduction: Reduction = "mean"
     """Over pixels, channels and images."""
     as_loss_map: bool = False
@@ -135,8 +130,7 @@ class AESOPLoss(FrozenAutoEncoderLoss):
 
     Args:
         autoencoder: maps images (N, 3, H, W) in [0, 1] to images of the same shape. It is frozen here.
-        criterion: `l1` (published) or `l2`.
-        reduction: `mean` or `sum`.
+        criterion, reduction: `l1` (published) or `l2`; `mean` or `sum`.
         as_loss_map: use |AE(SR) - AE(HR)| as the weight of the pixel loss between SR and HR instead.
         range_guard: how SR values outside [0, 1], which the AE was not trained on, reach it.
             `none`: unchanged (published). `clamp`: the AE gets the clamped SR, and the plain distance of the clipped part is
@@ -203,8 +197,6 @@ class LaplaceKLLoss(FrozenAutoEncoderLoss):
     """
 
     def __init__(self, autoencoder: nn.Module, criterion: str = "reverse"):
-        if criterion not in ("reverse", "forward"):
-            raise ValueError(f"LaplaceKLLoss: criterion must be reverse or forward, found {criterion!r}")
         if not isinstance(autoencoder, ProbabilisticAutoEncoder):
             raise WeightsError(
                 f"LaplaceKLLoss needs a ProbabilisticAutoEncoder, found {type(autoencoder).__name__}: train one with "

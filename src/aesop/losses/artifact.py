@@ -1,10 +1,12 @@
 """The artifact loss of LDL (Liang et al., CVPR 2022, section 3)."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from aesop.losses.loss_term import LossOptions, Reduction
 from aesop.system.distributed import World
@@ -22,8 +24,8 @@ class ArtifactsOptions(LossOptions):
     reduction: Reduction = "mean"
     """Over pixels, channels and images."""
 
-    def build(self, scale: int, world: World) -> "ArtifactLoss":
-        return ArtifactLoss(reduction=self.reduction)
+    def build(self, scale: int, world: World) -> Callable[..., Tensor]:
+        return partial(artifact_loss, reduction=self.reduction)
 
 
 def local_variance(x: Tensor, ksize: int = 7) -> Tensor:
@@ -52,13 +54,7 @@ def artifact_map(hr: Tensor, sr: Tensor, sr_ema: Tensor, ksize: int = 7) -> Tens
     return torch.where(residual < residual_ema, torch.zeros_like(weight), weight)
 
 
-class ArtifactLoss(nn.Module):
+def artifact_loss(sr: Tensor, hr: Tensor, sr_ema: Tensor, ksize: int = 7, reduction: str = "mean") -> Tensor:
     """`L1(w * SR, w * HR)` with w the artifact map; sr, hr, sr_ema (N, 3, H, W) in [0, 1] -> scalar."""
-
-    def __init__(self, ksize: int = 7, reduction: str = "mean"):
-        super().__init__()
-        self.ksize, self.reduction = ksize, reduction
-
-    def forward(self, sr: Tensor, hr: Tensor, sr_ema: Tensor) -> Tensor:
-        weight = artifact_map(hr, sr, sr_ema, self.ksize)
-        return F.l1_loss(weight * sr, weight * hr, reduction=self.reduction)
+    weight = artifact_map(hr, sr, sr_ema, ksize)
+    return F.l1_loss(weight * sr, weight * hr, reduction=reduction)

@@ -83,13 +83,11 @@ class DISTSLoss(nn.Module):
 class L2Pool(nn.Module):
     """Square root of the Hanning-weighted mean of 3x3 squares: (N, C, H, W) -> half the size (DISTS, section 3.1)."""
 
-    window: Tensor
-
     def __init__(self):
         super().__init__()
         window = torch.outer(*[torch.tensor((0.5, 1.0, 0.5))] * 2)
         self.register_buffer("window", (window / window.sum()).view(1, 1, 3, 3), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        window = self.window.expand(x.shape[1], -1, -1, -1)
+        window = self.get_buffer("window").expand(x.shape[1], -1, -1, -1)
         return torch.sqrt(F.conv2d(x.square(), window, stride=2, padding=1, groups=x.shape[1]) + 1e-12)

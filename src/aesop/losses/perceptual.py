@@ -1,7 +1,7 @@
 """Perceptual and style loss on VGG features before the ReLUs (Johnson et al., ECCV 2016; ESRGAN, section 3.3)."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -45,7 +45,7 @@ class PerceptualOptions(LossOptions):
         return () if self.vgg_path else (self.vgg_type,)
 
     def build(self, scale: int, world: World) -> "PerceptualLoss":
-        loss = PerceptualLoss(**self.model_dump(exclude={"type", "vgg_path"}))
+        loss = PerceptualLoss(**self.model_dump())
         loss.vgg.load_trunk(find_pretrained(self.vgg_type, self.vgg_path))
         return loss
 
@@ -60,35 +60,23 @@ def gram_matrix(features: Tensor) -> Tensor:
 class PerceptualLoss(nn.Module):
     """Weighted distance of VGG features; sr, hr (N, 3, H, W) in [0, 1] -> scalar. No gradient reaches HR.
 
-    The arguments are described in PerceptualOptions. A weight of 0 skips its part.
+    The arguments are those of PerceptualOptions. A weight of 0 skips its part.
     """
 
-    def __init__(
-        self,
-        layer_weights: Mapping[str, float],
-        vgg_type: str = "vgg19",
-        use_input_norm: bool = True,
-        range_norm: bool = False,
-        perceptual_weight: float = 1.0,
-        style_weight: float = 0.0,
-        criterion: str = "l1",
-    ):
+    def __init__(self, layer_weights: Mapping[str, float], **options: Any):
         super().__init__()
-        if criterion not in DISTANCES:
-            raise ValueError(f"PerceptualLoss: criterion must be l1, l2 or fro, found {criterion!r}")
-        self.layer_weights = dict(layer_weights)
-        self.perceptual_weight, self.style_weight, self.distance = perceptual_weight, style_weight, DISTANCES[criterion]
-        self.vgg = VGGFeatureExtractor(list(layer_weights), vgg_type, use_input_norm, range_norm)
+        self.options = o = PerceptualOptions(layer_weights=dict(layer_weights), **options)
+        self.vgg = VGGFeatureExtractor(list(layer_weights), o.vgg_type, o.use_input_norm, o.range_norm)
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
         with torch.no_grad():
             target = {name: tap.float() for name, tap in self.vgg(hr).items()}
-        total = sr.new_zeros((), dtype=torch.float32)
+        total, distance = sr.new_zeros((), dtype=torch.float32), DISTANCES[self.options.criterion]
         for name, tap in self.vgg(sr).items():
-            tap, weight = tap.float(), self.layer_weights[name]
-            if self.perceptual_weight > 0:
-                total = total + self.perceptual_weight * weight * self.distance(tap, target[name])
-            if self.style_weight > 0:
-                gram_distance = self.distance(gram_matrix(tap), gram_matrix(target[name]))
-                total = total + self.style_weight * weight * gram_distance
+            tap, weight = tap.float(), self.options.layer_weights[name]
+            if self.options.perceptual_weight > 0:
+                total = total + self.options.perceptual_weight * weight * distance(tap, target[name])
+            if self.options.style_weight > 0:
+                gram_distance = distance(gram_matrix(tap), gram_matrix(target[name]))
+                total = total + self.options.style_weight * weight * gram_distance
         return total

@@ -96,14 +96,8 @@ class LRLoss(PixelLoss):
         return super().distance(*small)
 
 
-class WeightedTVLoss(nn.Module):
+def weighted_tv_loss(sr: Tensor, weight: Tensor, reduction: str = "mean") -> Tensor:
     """Distances of neighbours in an image (N, C, H, W), weighted at the upper or left pixel of each pair (BasicSR)."""
-
-    def __init__(self, reduction: str = "mean"):
-        super().__init__()
-        self.pixel = PixelLoss("l1", reduction)
-
-    def forward(self, sr: Tensor, weight: Tensor) -> Tensor:
-        vertical = self.pixel(sr[..., :-1, :], sr[..., 1:, :], weight[..., :-1, :])
-        horizontal = self.pixel(sr[..., :-1], sr[..., 1:], weight[..., :-1])
-        return vertical + horizontal
+    pixel = PixelLoss("l1", reduction)
+    vertical = pixel(sr[..., :-1, :], sr[..., 1:, :], weight[..., :-1, :])
+    return vertical + pixel(sr[..., :-1], sr[..., 1:], weight[..., :-1])

@@ -1,8 +1,4 @@
-"""Option files of the published AESOP code, of BasicSR, LDL and Real-ESRGAN, translated to this project's layout.
-
-The options have the same names. Some stand in other places there, some are ignored here, and `model_type` names a class of
-that code.
-"""
+"""Option files of the published AESOP code, of BasicSR, LDL and Real-ESRGAN, translated to this project's layout."""
 
 import copy
 import re
@@ -50,15 +46,16 @@ MODEL_TYPES: dict[str, tuple[str, dict[str, bool]]] = {
 }
 # RRDBNet's former option names.
 _OF_RRDBNET = dict(in_nc="num_in_ch", out_nc="num_out_ch", nf="num_feat", nb="num_block", gc="num_grow_ch", sf="scale")
-# Options that other projects put elsewhere: here -> there.
+# Options that other projects put elsewhere: there -> here.
 _FORMER_PLACES = {
-    "train.aesop_opt": ("train.prob_aesop_opt",),
-    "train.artifacts_opt": ("train.ldl_opt",),
-    "train.l1_gt_usm": ("gt_usm", "l1_gt_usm"),
-    "train.percep_gt_usm": ("percep_gt_usm",),
-    "train.gan_gt_usm": ("gan_gt_usm",),
-    "datasets.train.use_flip": ("datasets.train.use_hflip",),
-    "datasets.train.meta_info": ("datasets.train.meta_info_file",),
+    "train.prob_aesop_opt": "train.aesop_opt",
+    "train.ldl_opt": "train.artifacts_opt",
+    "gt_usm": "train.l1_gt_usm",
+    "l1_gt_usm": "train.l1_gt_usm",
+    "percep_gt_usm": "train.percep_gt_usm",
+    "gan_gt_usm": "train.gan_gt_usm",
+    "datasets.train.use_hflip": "datasets.train.use_flip",
+    "datasets.train.meta_info_file": "datasets.train.meta_info",
 }
 
 
@@ -75,21 +72,20 @@ def from_published(raw: Mapping[str, Any]) -> tuple[Raw, list[str]]:
         network |= {"type": "RRDBNet"} | ({"unshuffle": False} if network.get("scale") == 2 else {})
     if isinstance(discriminator, dict) and discriminator.get("type") == "VGGStyleDiscriminator":
         discriminator["type"] += str(discriminator.pop("input_size", 128))
-    for option, places in _FORMER_PLACES.items():
-        *sections, name = option.split(".")
-        for place in places:
-            *former_sections, former_name = place.split(".")
-            _move(_section(raw, *former_sections), former_name, _section(raw, *sections), name)
+    for place, option in _FORMER_PLACES.items():
+        source, target = _section_of(raw, place), _section_of(raw, option)
+        if source is not None and target is not None and (former := place.split(".")[-1]) in source:
+            target.setdefault(option.split(".")[-1], source.pop(former))
     if "model_type" in raw:
         _apply_model_type(raw, raw.pop("model_type"))
     _gather_degradation(raw)
     return raw, notes
 
 
-def _section(raw: Any, *names: str) -> Any:
-    for name in names:
+def _section_of(raw: Any, option: str) -> Raw | None:
+    for name in option.split(".")[:-1]:
         raw = raw.get(name) if isinstance(raw, dict) else None
-    return raw
+    return raw if isinstance(raw, dict) else None
 
 
 def _remove(raw: Any, pattern: str) -> list[str]:
@@ -103,28 +99,20 @@ def _remove(raw: Any, pattern: str) -> list[str]:
     return [f"{child}.{option}" for child in (list(raw) if name == "*" else [name]) for option in _remove(raw[child], rest)]
 
 
-def _move(source: Any, name: str, target: Any, new_name: str) -> None:
-    """Move an option between two sections. A value that the target has already wins."""
-    if isinstance(source, dict) and isinstance(target, dict) and name in source:
-        target.setdefault(new_name, source.pop(name))
-
-
 def _apply_model_type(raw: Raw, model_type: Any) -> None:
     if not isinstance(model_type, str) or model_type not in MODEL_TYPES:
         raise ValueError(f"model_type: {model_type!r} is not supported; known: {', '.join(MODEL_TYPES)}")
     stage, options = MODEL_TYPES[model_type]
     raw.setdefault("stage", stage)
     for option, value in {**options, "ema_warmup": False}.items():
-        *sections, name = option.split(".")
-        section = _section(raw, "train", *sections)
-        if isinstance(section, dict):
-            section.setdefault(name, value)
+        if (section := _section_of(raw, f"train.{option}")) is not None:
+            section.setdefault(option.split(".")[-1], value)
 
 
 def _gather_degradation(raw: Raw) -> None:
     """Real-ESRGAN's options, some at the top and some below datasets.train -> the section `degradation`."""
-    crops = _section(raw, "datasets", "train")
-    if not isinstance(crops, dict):
+    crops = _section_of(raw, "datasets.train.*")
+    if crops is None:
         return
     if "gt_size" in raw:
         size = raw.pop("gt_size")
@@ -133,15 +121,15 @@ def _gather_degradation(raw: Raw) -> None:
     found = [(place, name) for place in (raw, crops) for name in DegradationOptions.model_fields if name in place]
     if found or crops.get("type") == "RealESRGANDataset":
         section = raw.setdefault("degradation", {})
-        for place, name in found:
-            _move(place, name, section, name)
+        for place, name in found if isinstance(section, dict) else []:
+            section.setdefault(name, place.pop(name))
 
 
 def former_places(option: tuple[str, ...]) -> list[tuple[str, ...]]:
     """Where else a published file may have an option, for line numbers."""
     if option[:1] == ("degradation",) and len(option) > 1:
         return [option[1:], ("datasets", "train", *option[1:])]
-    return [tuple(place.split(".")) for place in _FORMER_PLACES.get(".".join(option), ())]
+    return [tuple(there.split(".")) for there, here in _FORMER_PLACES.items() if here == ".".join(option)]
 
 
 def is_placeholder(path: str) -> bool:

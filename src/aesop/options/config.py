@@ -1,7 +1,4 @@
-"""All options of an option file: `TrainConfig` for one training stage, `TestConfig` for `aesop test`.
-
-Option names are BasicSR's. `aesop schema` prints these classes as a JSON schema; read.py reads files into them.
-"""
+"""All options of an option file: `TrainConfig` for one training stage, `TestConfig` for `aesop test`; names are BasicSR's."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -52,8 +49,7 @@ class PathOptions(Options):
     pretrain_network_g: str | None = None
     """Initial weights of the generator (autoencoder stage: of the auto-encoder). `aesop test` measures them."""
     compare_with: str | list[str] | None = None
-    """Weight files of other generators of the same scale. `aesop test` measures them and bicubic alongside this network
-    and finds their architectures from the files."""
+    """Weight files of other generators of the same scale, which `aesop test` measures, and bicubic, with this network."""
     param_key_g: str | None = None
     """Which weights of a `.pth` to load: params_ema or params. Default: the first of these in the file."""
     strict_load_g: bool = True
@@ -117,15 +113,13 @@ class CommonConfig(Options):
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of the networks. Losses, EMA and optimisers always use fp32."""
     deterministic: bool = False
-    """CUDA: use deterministic algorithms only. They are slower, but a resumed training ends bit for bit like an
-    uninterrupted one. CPU trainings always do."""
+    """CUDA: slower, but a resumed training ends bit for bit like an uninterrupted one, as CPU trainings always do."""
     channels_last: bool = False
     """Use the channels-last memory format, which the tensor cores of NVIDIA GPUs prefer."""
     compile: bool = False
     """Compile the networks with torch.compile. This takes about a minute at the start and makes steps faster."""
     cuda_graphs: bool = False
-    """CUDA, one process: record a training step once and replay it, so that the GPU does not wait for Python. The recording
-    keeps its memory. Not yet tested on a GPU."""
+    """CUDA, one process: record a step once and replay it. The recording keeps its memory. Not yet tested on a GPU."""
     network_g: NetworkG
     """The generator (autoencoder stage: the auto-encoder)."""
     network_d: NetworkD | None = None

@@ -62,7 +62,7 @@ def _option_of(entry: Any, raw: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _describe_one(entry: Any, option: tuple[str, ...], lines: Lines) -> Iterator[str]:
-    kind, given = entry["type"], entry.get("input")
+    kind, given = entry["type"], entry["input"]
     line = _line_of(option, lines, nearest=kind == "missing")
     where = f"{f'line {line}' if line else 'option'}: {'.'.join(option)}"
     if kind == "value_error":
@@ -72,12 +72,8 @@ def _describe_one(entry: Any, option: tuple[str, ...], lines: Lines) -> Iterator
         yield f"{where}: missing" + ("; give at least datasets.train.dataroot_gt" if option[0] == "datasets" else "")
     elif kind == "extra_forbidden":
         known = list(_classes_at(entry["loc"][:-1])[0].model_fields)
-        yield f"{where}: unknown option" + (_nearest(option[-1], known) or f"; known: {', '.join(known)}")
-    elif kind in ("union_tag_invalid", "literal_error"):
-        value = given.get("type") if isinstance(given, Mapping) else given
-        expected = str(entry["ctx"].get("expected_tags") or entry["ctx"].get("expected"))
-        names = [name.strip(" '") for name in expected.replace(" or ", ",").split(",")]
-        yield f"{where}: {shown(value)} is none of {expected}{_nearest(value, names)}"
+        near = difflib.get_close_matches(option[-1], known, 1)
+        yield f"{where}: unknown option; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
     elif kind == "union_tag_not_found" and isinstance(given, Mapping):
         classes = _classes_at(entry["loc"])
         names = [name for options in classes for name in get_args(options.model_fields["type"].annotation)]
@@ -87,11 +83,6 @@ def _describe_one(entry: Any, option: tuple[str, ...], lines: Lines) -> Iterator
         yield f"{where}: must hold options (`key: value` lines), found {shown(given)}"
     else:
         yield f"{where}: {entry['msg'][0].lower()}{entry['msg'][1:]}, found {shown(given)}"
-
-
-def _nearest(name: Any, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1, 0.6) if isinstance(name, str) else []
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _classes_at(location: Sequence[int | str]) -> list[type[BaseModel]]:
@@ -116,6 +107,5 @@ def _classes_in(annotation: Any) -> list[type[BaseModel]]:
 
 def _line_of(option: tuple[str, ...], lines: Lines, nearest: bool = False) -> int | None:
     """The line of an option; if the file does not have it, None or, with `nearest`, the line of its innermost section."""
-    line = next((lines[place] for place in (option, *former_places(option)) if place in lines), None)
     sections = [option[:depth] for depth in range(len(option) - 1, 0, -1)] if nearest else []
-    return line or next((lines[section] for section in sections if section in lines), None)
+    return next((lines[place] for place in (option, *former_places(option), *sections) if place in lines), None)

@@ -1,7 +1,4 @@
-"""Pipeline files: the options of the three stages, each starting from the weights of the stages before it.
-
-The PSNR net becomes the auto-encoder's decoder and the GAN's generator. The auto-encoder becomes the AESOP loss.
-"""
+"""Pipeline files: the options of the three stages, each starting from the weights of the stages before it."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -56,9 +53,8 @@ def plan(path: str | Path, overrides: Sequence[str] = ()) -> Steps:
 def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict[str, dict[str, Any]], Lines]:
     """A pipeline file -> (the raw options of each stage, their lines).
 
-    A stage's section below `stages` is merged over the shared options. With `weights: FILE` in it the stage is skipped and
-    FILE takes the place of its weights. The override `train.total_iter=9` changes every stage,
-    `stages.psnr.train.total_iter=9` one.
+    A stage's section below `stages` is merged over the shared options. The override `train.total_iter=9` changes every
+    stage, `stages.psnr.train.total_iter=9` one.
     """
     raw, lines = read_yaml(path)
     shared = [override for override in overrides if not override.startswith("stages.")]

@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,27 +22,19 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], Lines]:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
-        text = data.decode("utf-8")
+        if len(data) > MAX_BYTES:
+            raise ValueError(f"it is larger than {MAX_BYTES // 1000} kB")
+        raw, node = parse_yaml(data.decode())
+        if not isinstance(raw, dict):
+            raise ValueError("it holds no options (expected `key: value` lines)")
     except FileNotFoundError:
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.y*ml")], 1)
         raise ConfigError(f"option file {path} does not exist" + (f"; did you mean {near[0]}?" if near else "")) from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"option file {path} cannot be read: {error}") from error
-    if len(data) > MAX_BYTES:
-        raise ConfigError(f"{path} is larger than {MAX_BYTES // 1000} kB, too large for an option file")
-    try:
-        raw, node = parse_yaml(text)
-    except ValueError as error:
-        raise ConfigError(f"{path} is no valid YAML: {error}") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path} holds no options (expected `key: value` lines)")
-    lines: dict[tuple[str, ...], int] = {}
-    repeated = []
-    for option, line in _lines_below(node):
-        if option in lines:
-            repeated.append(f"line {line}: {'.'.join(option)}")
-        lines[option] = line
-    if repeated:
+    places = list(_lines_below(node))
+    lines, count = dict(places), Counter(option for option, _ in places)
+    if repeated := [f"line {lines[option]}: {'.'.join(option)}" for option in lines if count[option] > 1]:
         raise ConfigError(f"{path} gives options twice:\n  " + "\n  ".join(repeated))
     # Aliases of one anchor become copies, so that an override changes only one of them.
     return merged({}, raw), lines
