@@ -1,17 +1,17 @@
 """AESOP: the pixel distance after a frozen auto-encoder (Lee et al., CVPR 2025, the definition of L_AESOP), and variants."""
 
 from os import PathLike
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 
 from aesop.archs import AutoEncoder, ProbabilisticAutoEncoder
-from aesop.losses.loss_term import LossOptions, Reduction
+from aesop.losses.loss_term import DistanceOptions
 from aesop.losses.pixel import PixelLoss, weighted_reduce
 from aesop.system.distributed import World
-from aesop.system.option_types import Options, Weight
+from aesop.system.option_types import Options
 from aesop.weights.errors import WeightsError, option_context
 from aesop.weights.load import load_autoencoder
 
@@ -25,18 +25,14 @@ class AutoencoderLoad(Options):
     """Which weights of a `.pth`."""
 
 
-class AesopOptions(LossOptions):
+class AesopOptions(DistanceOptions):
     log_name: ClassVar[str] = "aesop"
     sharpened_by: ClassVar[str | None] = "aesop_gt_usm"
 
     type: AesopType = "AutoEncoderLoss"
     """AESOP; or an ablation: the distance of the bottlenecks, or the divergence of predicted Laplace distributions."""
-    loss_weight: Weight = 1.0
-    """Factor of this loss in the sum."""
     criterion: Literal["l1", "l2", "reverse", "forward"] = "l1"
-    """Distance of AE(SR) and AE(HR): absolute (l1) or squared (l2); of the divergence: reverse (KL of SR from HR) or forward."""
-    reduction: Reduction = "mean"
-    """Over pixels, channels and images."""
+    """Distance of AE(SR) and AE(HR): absolute (l1), squared (l2). Divergence: reverse (KL of SR from HR) or forward."""
     as_loss_map: bool = False
     """Weight the pixel loss by |AE(SR) - AE(HR)| instead."""
     range_guard: Literal["none", "clamp", "normalize"] = "none"
@@ -81,13 +77,10 @@ def load_for_scale(path: str | PathLike, scale: int | None, key: str | None = No
 
 
 class FrozenAutoEncoderLoss(nn.Module):
-    """A loss around an auto-encoder, which is frozen here and stays in eval mode.
+    """A loss around an auto-encoder, which is frozen here and stays in eval mode. No gradient reaches hr.
 
-    The auto-encoder runs in float32 under autocast too, because the loss is a small difference of large numbers. (Near
-    convergence, bf16 gradients had a cosine of 0.76 or less with float32's; see docs/decisions.md.)
-
-    Shapes: `loss(sr, hr) -> scalar` for sr, hr (N, 3, H, W) in [0, 1], H and W multiples of the AE's scale. No gradient
-    reaches hr.
+    The auto-encoder runs in float32 under autocast too: the loss is a small difference of large numbers (docs/decisions.md).
+    Shapes: `loss(sr, hr) -> scalar` for sr, hr (N, 3, H, W) in [0, 1], H and W multiples of the AE's scale.
     """
 
     def __init__(self, autoencoder: nn.Module, criterion: str = "l1", reduction: str = "mean"):
@@ -95,7 +88,7 @@ class FrozenAutoEncoderLoss(nn.Module):
         if criterion not in ("l1", "l2"):
             raise ValueError(f"{type(self).__name__}: criterion must be l1 or l2, found {criterion!r}")
         self.pixel = PixelLoss(criterion, reduction)
-        self.autoencoder = autoencoder.eval().requires_grad_(False)
+        self.autoencoder: Any = autoencoder.eval().requires_grad_(False)
 
     @classmethod
     def from_pretrained(cls, path: str | PathLike, scale: int | None = None, **options) -> Self:
@@ -173,8 +166,6 @@ class AESOPLoss(FrozenAutoEncoderLoss):
 class BottleneckLoss(FrozenAutoEncoderLoss):
     """The distance of SR and HR at the bottleneck (published `AutoEncoderBottleneckLoss`). A weight has its size."""
 
-    autoencoder: AutoEncoder
-
     def distance(self, sr: Tensor, hr: Tensor, weight: Tensor | None) -> Tensor:
         with torch.no_grad():
             target = self.autoencoder.encode(hr)
@@ -182,10 +173,7 @@ class BottleneckLoss(FrozenAutoEncoderLoss):
 
 
 def laplace_kl(p_mean: Tensor, p_scale: Tensor, q_mean: Tensor, q_scale: Tensor) -> Tensor:
-    """KL(P || Q) of two Laplacians, elementwise, as published: an upper bound that is exact for equal means.
-
-    The exact divergence multiplies P's scale by exp(-|p_mean - q_mean| / p_scale).
-    """
+    """KL(P || Q) of two Laplacians, elementwise, as published: an upper bound that is exact for equal means."""
     return torch.log(q_scale / p_scale) + (p_scale + (p_mean - q_mean).abs()) / q_scale - 1
 
 

@@ -8,21 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aesop.losses.loss_term import LossOptions, Reduction
+from aesop.losses.loss_term import DistanceOptions
 from aesop.system.distributed import World
-from aesop.system.option_types import Weight
 
 
-class ArtifactsOptions(LossOptions):
+class ArtifactsOptions(DistanceOptions):
     log_name: ClassVar[str] = "artifacts"
     inputs: ClassVar[tuple[str, ...]] = ("sr", "gt", "sr_ema")
 
     type: Literal["L1Loss"] = "L1Loss"
     """The distance of the weighted images."""
-    loss_weight: Weight = 1.0
-    """Factor of this loss in the sum."""
-    reduction: Reduction = "mean"
-    """Over pixels, channels and images."""
 
     def build(self, scale: int, world: World) -> Callable[..., Tensor]:
         return partial(artifact_loss, reduction=self.reduction)

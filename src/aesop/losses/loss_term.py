@@ -7,9 +7,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from aesop.system.distributed import World
-from aesop.system.option_types import Options
-
-Reduction = Literal["mean", "sum"]
+from aesop.system.option_types import Options, Weight
 
 
 class LossOptions(Options):
@@ -29,6 +27,13 @@ class LossOptions(Options):
     def build(self, scale: int, world: World) -> Callable[..., Tensor]:
         """The function of `inputs`. A network that is missing is a FileNotFoundError, one that does not fit a ValueError."""
         raise NotImplementedError
+
+
+class DistanceOptions(LossOptions):
+    loss_weight: Weight = 1.0
+    """Factor of this loss in the sum."""
+    reduction: Literal["mean", "sum"] = "mean"
+    """Over pixels, channels and images."""
 
 
 @dataclass(frozen=True)

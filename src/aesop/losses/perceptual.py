@@ -58,15 +58,12 @@ def gram_matrix(features: Tensor) -> Tensor:
 
 
 class PerceptualLoss(nn.Module):
-    """Weighted distance of VGG features; sr, hr (N, 3, H, W) in [0, 1] -> scalar. No gradient reaches HR.
+    """PerceptualOptions' distance; sr, hr (N, 3, H, W) in [0, 1] -> scalar. No gradient reaches HR."""
 
-    The arguments are those of PerceptualOptions. A weight of 0 skips its part.
-    """
-
-    def __init__(self, layer_weights: Mapping[str, float], **options: Any):
+    def __init__(self, layer_weights: Mapping[str, float], **others: Any):
         super().__init__()
-        self.options = o = PerceptualOptions(layer_weights=dict(layer_weights), **options)
-        self.vgg = VGGFeatureExtractor(list(layer_weights), o.vgg_type, o.use_input_norm, o.range_norm)
+        options = self.options = PerceptualOptions(layer_weights=dict(layer_weights), **others)
+        self.vgg = VGGFeatureExtractor(list(layer_weights), options.vgg_type, options.use_input_norm, options.range_norm)
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
         with torch.no_grad():
@@ -77,6 +74,5 @@ class PerceptualLoss(nn.Module):
             if self.options.perceptual_weight > 0:
                 total = total + self.options.perceptual_weight * weight * distance(tap, target[name])
             if self.options.style_weight > 0:
-                gram_distance = distance(gram_matrix(tap), gram_matrix(target[name]))
-                total = total + self.options.style_weight * weight * gram_distance
+                total = total + self.options.style_weight * weight * distance(gram_matrix(tap), gram_matrix(target[name]))
         return total

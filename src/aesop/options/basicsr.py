@@ -1,7 +1,6 @@
 """Option files of the published AESOP code, of BasicSR, LDL and Real-ESRGAN, translated to this project's layout."""
 
 import copy
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -77,7 +76,14 @@ def from_published(raw: Mapping[str, Any]) -> tuple[Raw, list[str]]:
         if source is not None and target is not None and (former := place.split(".")[-1]) in source:
             target.setdefault(option.split(".")[-1], source.pop(former))
     if "model_type" in raw:
-        _apply_model_type(raw, raw.pop("model_type"))
+        model_type = raw.pop("model_type")
+        if not isinstance(model_type, str) or model_type not in MODEL_TYPES:
+            raise ValueError(f"model_type: {model_type!r} is not supported; known: {', '.join(MODEL_TYPES)}")
+        stage, options = MODEL_TYPES[model_type]
+        raw.setdefault("stage", stage)
+        for option, value in {**options, "ema_warmup": False}.items():
+            if (section := _section_of(raw, f"train.{option}")) is not None:
+                section.setdefault(option.split(".")[-1], value)
     _gather_degradation(raw)
     return raw, notes
 
@@ -97,16 +103,6 @@ def _remove(raw: Any, pattern: str) -> list[str]:
         del raw[name]
         return [name]
     return [f"{child}.{option}" for child in (list(raw) if name == "*" else [name]) for option in _remove(raw[child], rest)]
-
-
-def _apply_model_type(raw: Raw, model_type: Any) -> None:
-    if not isinstance(model_type, str) or model_type not in MODEL_TYPES:
-        raise ValueError(f"model_type: {model_type!r} is not supported; known: {', '.join(MODEL_TYPES)}")
-    stage, options = MODEL_TYPES[model_type]
-    raw.setdefault("stage", stage)
-    for option, value in {**options, "ema_warmup": False}.items():
-        if (section := _section_of(raw, f"train.{option}")) is not None:
-            section.setdefault(option.split(".")[-1], value)
 
 
 def _gather_degradation(raw: Raw) -> None:
@@ -130,8 +126,3 @@ def former_places(option: tuple[str, ...]) -> list[tuple[str, ...]]:
     if option[:1] == ("degradation",) and len(option) > 1:
         return [option[1:], ("datasets", "train", *option[1:])]
     return [tuple(there.split(".")) for there, here in _FORMER_PLACES.items() if here == ".".join(option)]
-
-
-def is_placeholder(path: str) -> bool:
-    """Whether a path is one that published files leave to the user, such as YOUR_HR_PATH."""
-    return re.fullmatch(r"<?YOUR[ _].*", path) is not None

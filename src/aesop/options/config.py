@@ -1,4 +1,4 @@
-"""All options of an option file: `TrainConfig` for one training stage, `TestConfig` for `aesop test`; names are BasicSR's."""
+"""All options of an option file: `TrainConfig` for one training stage, `TestConfig` for `aesop test`."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -77,10 +77,9 @@ class PathOptions(Options):
 
 
 def fill_in_defaults(raw: Any) -> Any:
-    """Raw options -> raw options with the defaults that depend on other options.
+    """Raw options -> raw options with the defaults that depend on other options. What is no mapping is left for the checks.
 
-    The file's scale becomes the scale of the networks and of LRL1Loss. The EMA warms up unless the generator starts from
-    given weights; `ema_warmup: null`, without a default, marks a run that began before this option existed.
+    `ema_warmup: null`, without a default, marks a run that began before this option existed.
     """
     if not isinstance(raw, Mapping):
         return raw

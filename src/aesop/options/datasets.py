@@ -1,10 +1,9 @@
 """Options of the datasets."""
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from aesop.system.option_types import Count, Options, Positive, Side, _name_below
 
@@ -24,7 +23,7 @@ class PairedDataset(Options):
     """Folder(s) of HR images, searched recursively, or packs of them."""
     dataroot_lq: str | list[str] | None = None
     """Folder(s) or packs of LR images; without it LR is made from HR by MATLAB-compatible bicubic."""
-    filename_tmpl: str = "{}"
+    filename_tmpl: Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")] = "{}"
     """LR file name for an HR name, without suffix: `{}x4` pairs img.png with imgx4.png."""
     io_backend: IOBackend = IOBackend()
     """How the images are stored."""
@@ -44,13 +43,6 @@ class PairedDataset(Options):
             if self.io_backend.type == "lmdb" and not root.rstrip("/").endswith(".lmdb"):
                 raise ValueError(f"io_backend lmdb reads folders whose names end in .lmdb, found {root}")
         return self
-
-    @field_validator("filename_tmpl")
-    @classmethod
-    def _one_place(cls, value: str) -> str:
-        if re.fullmatch(r"[^{}]*\{\}[^{}]*", value) is None:
-            raise ValueError(f"must have {{}} once, where the HR name goes (e.g. '{{}}x4'), found {value!r}")
-        return value
 
 
 class TrainDataset(PairedDataset):

@@ -11,7 +11,6 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
 Kernel = Literal["iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso"]
 KERNELS: list[Kernel] = list(get_args(Kernel))
-KERNEL_PROBABILITIES = [0.45, 0.25, 0.12, 0.03, 0.12, 0.03]
 SMALLEST_KERNEL = 7  # that is drawn
 KernelSize = Annotated[int, Field(ge=SMALLEST_KERNEL, le=201)]
 
@@ -23,7 +22,7 @@ class RoundOptions(Options):
     """Largest side of a blur kernel; odd sides from 7 on are drawn."""
     kernel_list: list[Kernel] = KERNELS
     """Families of blur kernels: Gaussian, generalised Gaussian and plateau, each isotropic or anisotropic."""
-    kernel_prob: list[Probability] = KERNEL_PROBABILITIES
+    kernel_prob: list[Probability] = [0.45, 0.25, 0.12, 0.03, 0.12, 0.03]
     """Probability of each family."""
     sinc_prob: Probability = 0.1
     """Probability of a sinc kernel instead."""
@@ -83,10 +82,7 @@ _TwoRounds: Any = create_model("_TwoRounds", __base__=RoundOptions, **_second)
 
 
 class DegradationOptions(_TwoRounds):
-    """Real-ESRGAN's random degradation of HR images into LR images (Wang et al., ICCVW 2021, section 3), in two rounds.
-
-    Published files have the options at the top level and below datasets.train; both are read.
-    """
+    """Real-ESRGAN's random degradation of HR images into LR images in two rounds (Wang et al., ICCVW 2021, section 3)."""
 
     second_blur_prob: Probability = 0.8
     """Probability of a blur in the second round."""

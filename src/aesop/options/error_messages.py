@@ -30,14 +30,18 @@ def describe(error: ValidationError, raw: Mapping[str, Any], lines: Lines) -> li
     found: dict[tuple[str, ...], Any] = {}
     for entry in error.errors():  # a value that fits no type of a union has one for each type; the first suffices
         found.setdefault(_option_of(entry, raw), entry)
-    return [fault for option, entry in found.items() for fault in _describe_one(entry, option, lines)]
+    return with_lines([fault for option, entry in found.items() for fault in _describe_one(entry, option)], lines)
 
 
-def with_lines(faults: str, lines: Lines) -> Iterator[str]:
-    """Prefix each fault, a line of text that begins with its option, with the option's line in the file."""
-    for fault in faults.splitlines():
-        line = _line_of(tuple(fault.partition(":")[0].split(".")), lines, nearest=True)
-        yield f"line {line}: {fault}" if line else fault
+def with_lines(faults: Sequence[str], lines: Lines) -> list[str]:
+    """Prefix each fault, which begins with its option, with the line of the option or else of its innermost section."""
+    found = []
+    for fault in faults:
+        option = tuple(fault.partition(":")[0].split("."))
+        places = [option, *former_places(option), *(option[:depth] for depth in range(len(option) - 1, 0, -1))]
+        line = next((lines[place] for place in places if place in lines), None)
+        found.append(f"line {line}: {fault}" if line else fault)
+    return found
 
 
 def shown(value: Any) -> str:
@@ -61,13 +65,10 @@ def _option_of(entry: Any, raw: Mapping[str, Any]) -> tuple[str, ...]:
     return (*option, "type") if entry["type"] == "union_tag_invalid" else tuple(option)
 
 
-def _describe_one(entry: Any, option: tuple[str, ...], lines: Lines) -> Iterator[str]:
-    kind, given = entry["type"], entry["input"]
-    line = _line_of(option, lines, nearest=kind == "missing")
-    where = f"{f'line {line}' if line else 'option'}: {'.'.join(option)}"
+def _describe_one(entry: Any, option: tuple[str, ...]) -> Iterator[str]:
+    kind, given, where = entry["type"], entry["input"], ".".join(option)
     if kind == "value_error":
-        text = str(entry["ctx"]["error"])
-        yield from (f"{where}: {fault}" for fault in text.splitlines()) if option else with_lines(text, lines)
+        yield from (f"{where}: {fault}" if where else fault for fault in str(entry["ctx"]["error"]).splitlines())
     elif kind == "missing":
         yield f"{where}: missing" + ("; give at least datasets.train.dataroot_gt" if option[0] == "datasets" else "")
     elif kind == "extra_forbidden":
@@ -75,10 +76,9 @@ def _describe_one(entry: Any, option: tuple[str, ...], lines: Lines) -> Iterator
         near = difflib.get_close_matches(option[-1], known, 1)
         yield f"{where}: unknown option; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
     elif kind == "union_tag_not_found" and isinstance(given, Mapping):
-        classes = _classes_at(entry["loc"])
-        names = [name for options in classes for name in get_args(options.model_fields["type"].annotation)]
-        others = " and spandrel's (SwinIR, DRCT ...)" if SpandrelNetOptions in classes else ""
-        yield f"{where}.type: missing; known: {', '.join(names)}{others}"
+        types = [get_args(options.model_fields["type"].annotation) for options in _classes_at(entry["loc"])]
+        names = [name for known in types for name in known or ("spandrel's (SwinIR, DRCT ...)",)]
+        yield f"{where}.type: missing; known: {', '.join(names)}"
     elif kind in ("union_tag_not_found", "model_type", "model_attributes_type", "dict_type"):
         yield f"{where}: must hold options (`key: value` lines), found {shown(given)}"
     else:
@@ -103,9 +103,3 @@ def _classes_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [options for argument in get_args(annotation) for options in _classes_in(argument)]
-
-
-def _line_of(option: tuple[str, ...], lines: Lines, nearest: bool = False) -> int | None:
-    """The line of an option; if the file does not have it, None or, with `nearest`, the line of its innermost section."""
-    sections = [option[:depth] for depth in range(len(option) - 1, 0, -1)] if nearest else []
-    return next((lines[place] for place in (option, *former_places(option), *sections) if place in lines), None)

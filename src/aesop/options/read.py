@@ -15,10 +15,7 @@ Checked = tuple[TrainConfig | TestConfig, list[str]]
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Checked:
-    """An option file with overrides -> (its options, notes on ignored options). With a `train` section it is a training.
-
-    A ConfigError lists every fault with its line and the nearest valid name.
-    """
+    """An option file with overrides -> (its options, notes on ignored options). With a `train` section it is a training."""
     raw, lines = read_yaml(path)
     if isinstance(raw.get("stages"), Mapping):
         raise ConfigError(f"{path} describes several stages: run it with `aesop pipeline {path}`")
@@ -65,7 +62,7 @@ def build_config(raw: Mapping[str, Any], source: str, lines: Lines | None = None
     except ValidationError as error:
         faults = describe(error, options, lines)
     except ValueError as error:
-        faults = list(with_lines(str(error), lines))
+        faults = with_lines(str(error).splitlines(), lines)
     raise ConfigError(source, faults) from None
 
 

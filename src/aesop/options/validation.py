@@ -19,12 +19,9 @@ class MetricOptions(Options):
     """aepsnr: weight file of the auto-encoder. Default in a training: the auto-encoder of the AESOP loss."""
 
 
-SMALLEST_TILE = 32  # as for `aesop upscale`
-
-
 def _tile(side: int) -> int:
-    if 0 < side < SMALLEST_TILE:
-        raise ValueError(f"0 (whole images) or at least {SMALLEST_TILE}")
+    if 0 < side < 32:  # as for `aesop upscale`
+        raise ValueError("0 (whole images) or at least 32")
     return side
 
 
