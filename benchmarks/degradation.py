@@ -147,7 +147,7 @@ def measure_degradation(device: torch.device, repeats: int) -> dict[str, dict[st
 
 def measure_kernels(repeats: int) -> dict[str, float]:
     """Return the time for the kernels of a batch on the CPU, in ms, and the largest difference between both methods."""
-    rounds = (OPTIONS.first_round, OPTIONS.second_round)
+    rounds = (OPTIONS, OPTIONS.second_round)
     drawn = [sample_blur_kernels(BATCH, options, batch_generator(0, number)) for number, options in enumerate(rounds, 1)]
     drawn.append(sample_final_kernels(BATCH, OPTIONS.final_sinc_prob, GRID, batch_generator(0, 3)))
     cpu, result = torch.device("cpu"), {}

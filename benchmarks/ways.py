@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from aesop.archs import AutoEncoder, build_network
 from aesop.archs.rrdbnet import ResidualDenseBlock
-from aesop.losses.artifact import ArtifactLoss
+from aesop.losses.artifact import artifact_loss
 from aesop.system.device import autocast, pick_device, synchronise
 from record import described, write
 from training_step import AUTOENCODER, RRDB, unfolded_artifact_map
@@ -85,7 +85,7 @@ def unfolded(gt: Tensor, other: Tensor) -> None:
 
 def filtered(gt: Tensor, other: Tensor) -> None:
     sr = other.clone().requires_grad_()
-    ArtifactLoss()(sr, gt, other * 0.9).backward()
+    artifact_loss(sr, gt, other * 0.9).backward()
 
 
 def apart(autoencoder: nn.Module, gt: Tensor, other: Tensor) -> None:

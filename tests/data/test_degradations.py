@@ -70,7 +70,7 @@ def sinc(size, cutoff, grid=21):
 
 
 def blur_kernels(n, seed=0, **changed):
-    return sample_blur_kernels(n, DegradationOptions(**changed).first_round, generator(seed))
+    return sample_blur_kernels(n, DegradationOptions(**changed), generator(seed))
 
 
 def check_share(happened, probability: float, n: int | None = None) -> None:

@@ -6,10 +6,10 @@ import torch
 
 from aesop.archs import build_network
 from aesop.losses.aesop import AESOPLoss, BottleneckLoss, LaplaceKLLoss
-from aesop.losses.artifact import ArtifactLoss, artifact_map, local_variance
+from aesop.losses.artifact import artifact_loss, artifact_map, local_variance
 from aesop.losses.gan import GANLoss
 from aesop.losses.perceptual import PerceptualLoss
-from aesop.losses.pixel import PIXEL_CRITERIA, LRLoss, PixelLoss, WeightedTVLoss
+from aesop.losses.pixel import PIXEL_CRITERIA, LRLoss, PixelLoss, weighted_tv_loss
 
 
 def pixel(case, weight=None, **inputs):
@@ -23,7 +23,7 @@ def lr_space(case, x, gt):
 
 
 def total_variation(case, x, gt, weight):
-    return case["args"]["loss_weight"] * WeightedTVLoss()(x, weight)
+    return case["args"]["loss_weight"] * weighted_tv_loss(x, weight)
 
 
 def behind_autoencoder(loss):
@@ -61,7 +61,7 @@ def maps(case, **x):
         return local_variance(x["residual"], ksize)
     if case["callable"] == "get_refined_artifact_map":
         return artifact_map(x["img_gt"], x["img_output"], x["img_ema"], ksize)
-    return ArtifactLoss(ksize)(x["img_output"], x["img_gt"], x["img_ema"])
+    return artifact_loss(x["img_output"], x["img_gt"], x["img_ema"], ksize)
 
 
 HANDLERS = {

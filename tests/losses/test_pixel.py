@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aesop.losses.pixel import LRLoss, PixelLoss, WeightedTVLoss
+from aesop.losses.pixel import LRLoss, PixelLoss, weighted_tv_loss
 
 
 def images(*shape: int, seed: int = 0) -> Tensor:
@@ -54,10 +54,10 @@ def test_total_variation_of_a_ramp_is_its_slopes_whatever_the_weight():
     rows, columns = torch.arange(6.0)[:, None], torch.arange(8.0)
     ramp = (0.5 * rows - 0.25 * columns).expand(2, 3, 6, 8)
     weight = images(1, 1, 6, 8)[0].float()
-    assert WeightedTVLoss()(ramp, weight).item() == pytest.approx(0.75, rel=1e-5)
+    assert weighted_tv_loss(ramp, weight).item() == pytest.approx(0.75, rel=1e-5)
     vertical, horizontal = weight[..., :-1, :].sum(), weight[..., :-1].sum()
     expected = 2 * 3 * (0.5 * vertical + 0.25 * horizontal).item()
-    assert WeightedTVLoss("sum")(ramp, weight).item() == pytest.approx(expected, rel=1e-5)
+    assert weighted_tv_loss(ramp, weight, "sum").item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_total_variation_weights_a_pair_at_its_upper_or_left_pixel():
@@ -66,11 +66,11 @@ def test_total_variation_weights_a_pair_at_its_upper_or_left_pixel():
     for (row, column), expected in {(2, 2): 2, (1, 2): 1, (2, 1): 1, (3, 2): 0, (2, 3): 0}.items():
         weight = torch.zeros(1, 1, 4, 5)
         weight[..., row, column] = 1
-        assert WeightedTVLoss("sum")(image, weight).item() == expected, (row, column)
+        assert weighted_tv_loss(image, weight, "sum").item() == expected, (row, column)
 
 
 def test_wrong_options_are_refused():
     with pytest.raises(ValueError, match="criterion must be l1, l2 or charbonnier, found 'l3'"):
         LRLoss(criterion="l3")
     with pytest.raises(ValueError, match="reduction must be mean or sum, found 'none'"):
-        WeightedTVLoss("none")
+        PixelLoss(reduction="none")

@@ -74,13 +74,13 @@ def test_weights_skip_a_stage_and_are_handed_on(write, tmp_path):
         (
             "  psnr:\n    train: {total_iter: 5, pixel_opt: {type: L1Loss}}\n",
             "",
-            "stages.psnr is missing; give its options, or `weights: FILE` to skip it",
+            "stages.psnr holds None; give its options, or `weights: FILE` to skip it",
         ),
         ("  psnr:\n", "  pnsr:\n", "unknown stage pnsr; the stages are psnr, autoencoder, adversarial, in that order"),
         (
             "    train: {total_iter: 5, pixel_opt: {type: L1Loss}}",
             "    5",
-            "stages.psnr must be a mapping of options, found 5",
+            "stages.psnr holds 5; give its options, or `weights: FILE` to skip it",
         ),
         (
             "    train: {total_iter: 5, pixel_opt: {type: L1Loss}}",

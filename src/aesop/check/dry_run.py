@@ -1,5 +1,6 @@
 """`--dry-run`: what a training or test would read, build and write, and what it lacks, before it starts."""
 
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,6 @@ from aesop.data.degradation.degrader import Degrader
 from aesop.data.find_pairs import Single
 from aesop.data.measured_pairs import MeasuredPairs
 from aesop.metrics.build import check_metrics, without_reference
-from aesop.options.basicsr import is_placeholder
 from aesop.options.config import CommonConfig, TestConfig, TrainConfig
 from aesop.options.datasets import PairedDataset, TrainDataset
 from aesop.system.device import pick_device
@@ -97,7 +97,8 @@ def missing_roots(section: str, data: PairedDataset) -> list[str]:
 
 
 def _missing(option: str, path: str) -> str:
-    return f"{option}: {path} {'has to be filled in' if is_placeholder(path) else 'does not exist'}"
+    # Published files leave such a path to the user.
+    return f"{option}: {path} {'has to be filled in' if re.match('<?YOUR[ _]', path) else 'does not exist'}"
 
 
 def _weights(config: TrainConfig | TestConfig) -> list[tuple[str, str]]:

@@ -53,8 +53,8 @@ def build_losses(
     options: LossTerms, scale: int = 4, world: World | None = None, ready: Mapping[str, Callable[..., Tensor]] = {}
 ) -> dict[str, Callable[..., Tensor]]:
     """The losses of a training by the names of their options: those in `ready`, the others by `LossOptions.build`."""
-    wanted = {name: loss for name, loss in options.losses().items() if name not in ready}
-    return {**ready, **{name: loss.build(scale, world or World()) for name, loss in wanted.items()}}
+    built = {name: loss.build(scale, world or World()) for name, loss in options.losses().items() if name not in ready}
+    return {**ready, **built}
 
 
 def loss_terms(options: LossTerms, losses: Mapping[str, Callable[..., Tensor]], prefix: str) -> dict[str, LossTerm]:
@@ -63,5 +63,5 @@ def loss_terms(options: LossTerms, losses: Mapping[str, Callable[..., Tensor]], 
     for name, loss in options.losses().items():
         sharpened = loss.sharpened_by is not None and getattr(options, loss.sharpened_by)
         inputs = tuple("gt_usm" if sharpened and image == "gt" else image for image in loss.inputs)
-        terms[name] = LossTerm(prefix + loss.log_name, loss.weight, inputs, losses[name])
+        terms[name] = LossTerm(prefix + loss.log_name, getattr(loss, "loss_weight", 1.0), inputs, losses[name])
     return terms

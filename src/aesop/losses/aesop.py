@@ -1,22 +1,21 @@
-"""AESOP: the pixel distance after a frozen auto-encoder (Lee et al., CVPR 2025, the definition of L_AESOP).
-
-Two published variants measure at the bottleneck, or between the distributions that a probabilistic auto-encoder predicts.
-"""
+"""AESOP: the pixel distance after a frozen auto-encoder (Lee et al., CVPR 2025, the definition of L_AESOP), and variants."""
 
 from os import PathLike
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 
 from aesop.archs.autoencoder import AutoEncoder, ProbabilisticAutoEncoder
-from aesop.losses.loss_term import LossOptions, Reduction
+from aesop.losses.loss_term import DistanceOptions
 from aesop.losses.pixel import PixelLoss, weighted_reduce
 from aesop.system.distributed import World
-from aesop.system.option_types import Options, Weight
+from aesop.system.option_types import Options
 from aesop.weights.errors import WeightsError, option_context
 from aesop.weights.load import load_autoencoder
+
+AesopType = Literal["AutoEncoderLoss", "AutoEncoderBottleneckLoss", "ProbabilisticAutoEncoderReverseKLDivergenceLoss"]
 
 
 class AutoencoderLoad(Options):
@@ -26,22 +25,14 @@ class AutoencoderLoad(Options):
     """Which weights of a `.pth`."""
 
 
-class AesopOptions(LossOptions):
+class AesopOptions(DistanceOptions):
     log_name: ClassVar[str] = "aesop"
     sharpened_by: ClassVar[str | None] = "aesop_gt_usm"
 
-    type: Literal["AutoEncoderLoss", "AutoEncoderBottleneckLoss", "ProbabilisticAutoEncoderReverseKLDivergenceLoss"] = (
-        "AutoEncoderLoss"
-    )
-    """AESOP; or one of the paper's ablations: the distance of the bottlenecks, or the divergence of the Laplace
-    distributions that a probabilistic auto-encoder predicts."""
-    loss_weight: Weight = 1.0
-    """Factor of this loss in the sum."""
+    type: AesopType = "AutoEncoderLoss"
+    """AESOP; or an ablation: the distance of the bottlenecks, or the divergence of predicted Laplace distributions."""
     criterion: Literal["l1", "l2", "reverse", "forward"] = "l1"
-    """Distance of AE(SR) and AE(HR): absolute (l1) or squared (l2); direction of the divergence: reverse (KL of SR from HR)
-    or forward."""
-    reduction: Reduction = "mean"
-    """Over pixels, channels and images."""
+    """Distance of AE(SR) and AE(HR): absolute (l1), squared (l2). Divergence: reverse (KL of SR from HR) or forward."""
     as_loss_map: bool = False
     """Weight the pixel loss by |AE(SR) - AE(HR)| instead."""
     range_guard: Literal["none", "clamp", "normalize"] = "none"
@@ -86,30 +77,22 @@ def load_for_scale(path: str | PathLike, scale: int | None, key: str | None = No
 
 
 class FrozenAutoEncoderLoss(nn.Module):
-    """A loss around an auto-encoder. The auto-encoder is frozen here and stays in eval mode.
+    """A loss around an auto-encoder, which is frozen here and stays in eval mode. No gradient reaches hr.
 
-    The auto-encoder runs in float32 under autocast too, because the loss is a small difference of large numbers. (Near
-    convergence, bf16 gradients had a cosine of 0.76 or less with float32's; see docs/decisions.md.)
-
-    Shapes: `loss(sr, hr) -> scalar` for sr, hr (N, 3, H, W) in [0, 1], H and W multiples of the AE's scale. No gradient
-    reaches hr.
-
-    Raises:
-        ValueError: for inputs that are not two such batches of one shape.
+    The auto-encoder runs in float32 under autocast too: the loss is a small difference of large numbers (docs/decisions.md).
+    Shapes: `loss(sr, hr) -> scalar` for sr, hr (N, 3, H, W) in [0, 1], H and W multiples of the AE's scale.
     """
 
-    def __init__(self, autoencoder: nn.Module):
+    def __init__(self, autoencoder: nn.Module, criterion: str = "l1", reduction: str = "mean"):
         super().__init__()
-        self.autoencoder = autoencoder.eval().requires_grad_(False)
+        if criterion not in ("l1", "l2"):
+            raise ValueError(f"{type(self).__name__}: criterion must be l1 or l2, found {criterion!r}")
+        self.pixel = PixelLoss(criterion, reduction)
+        self.autoencoder: Any = autoencoder.eval().requires_grad_(False)
 
     @classmethod
     def from_pretrained(cls, path: str | PathLike, scale: int | None = None, **options) -> Self:
-        """The loss with the auto-encoder of a weight file: ours, or a published `.pth`.
-
-        Args:
-            scale: refuse an auto-encoder of another scale.
-            options: passed to the constructor.
-        """
+        """The loss with the auto-encoder of a weight file, which must have the scale given, with constructor options."""
         if path is None:
             raise ValueError(f"{cls.__name__}.from_pretrained: give the auto-encoder's weight file, found None")
         return cls(load_for_scale(path, scale), **options)
@@ -130,7 +113,6 @@ class FrozenAutoEncoderLoss(nn.Module):
             return self.distance(sr, hr, weight)
 
     def distance(self, sr: Tensor, hr: Tensor, weight: Tensor | None) -> Tensor:
-        """The loss of two batches of the same type; hr carries no gradient."""
         raise NotImplementedError
 
 
@@ -141,8 +123,7 @@ class AESOPLoss(FrozenAutoEncoderLoss):
 
     Args:
         autoencoder: maps images (N, 3, H, W) in [0, 1] to images of the same shape. It is frozen here.
-        criterion: `l1` (published) or `l2`.
-        reduction: `mean` or `sum`.
+        criterion, reduction: `l1` (published) or `l2`; `mean` or `sum`.
         as_loss_map: use |AE(SR) - AE(HR)| as the weight of the pixel loss between SR and HR instead.
         range_guard: how SR values outside [0, 1], which the AE was not trained on, reach it.
             `none`: unchanged (published). `clamp`: the AE gets the clamped SR, and the plain distance of the clipped part is
@@ -158,88 +139,52 @@ class AESOPLoss(FrozenAutoEncoderLoss):
         as_loss_map: bool = False,
         range_guard: str = "none",
     ):
-        if criterion not in ("l1", "l2"):
-            raise ValueError(f"AESOPLoss: criterion must be l1 or l2, found {criterion!r}")
         if range_guard not in ("none", "clamp", "normalize"):
             raise ValueError(f"AESOPLoss: range_guard must be none, clamp or normalize, found {range_guard!r}")
-        super().__init__(autoencoder)
-        self.pixel = PixelLoss(criterion, reduction)
-        self.as_loss_map = as_loss_map
-        self.range_guard = range_guard
+        super().__init__(autoencoder, criterion, reduction)
+        self.as_loss_map, self.range_guard = as_loss_map, range_guard
 
     def distance(self, sr: Tensor, hr: Tensor, weight: Tensor | None) -> Tensor:
-        excess = offset = 0.0
-        span: float | Tensor = 1.0
-        ae_sr, ae_hr = sr, hr
+        excess, span, ae_sr, ae_hr = 0.0, 1.0, sr, hr
         if self.range_guard == "clamp":
             # Not sr.clamp(0, 1): newer versions of PyTorch give it a zero gradient at exactly 0 and 1.
             ae_sr = torch.where((sr < 0) | (sr > 1), sr.detach().clamp(0, 1), sr)
             excess = (sr - ae_sr).abs()
         elif self.range_guard == "normalize":
-            offset, top = (bound.detach().view(-1, 1, 1, 1) for bound in _bounds(sr))
-            span = top - offset
-            ae_sr, ae_hr = (sr - offset) / span, (hr - offset) / span
+            low = sr.detach().amin((1, 2, 3), keepdim=True).clamp(max=0)
+            span = sr.detach().amax((1, 2, 3), keepdim=True).clamp(min=1) - low
+            ae_sr, ae_hr = (sr - low) / span, (hr - low) / span
         with torch.no_grad():
             target = self.autoencoder(ae_hr)
         estimate = self.autoencoder(ae_sr)
         if self.as_loss_map:
             loss_map = (estimate - target).abs() * span + excess
             return self.pixel(sr, hr, loss_map if weight is None else loss_map * weight)
-        loss_map = self.pixel.distance(estimate * span, target * span) + excess
-        return weighted_reduce(loss_map, weight, self.pixel.reduction)
-
-
-def _bounds(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Per image, the smallest interval that contains its values and [0, 1]."""
-    flat = images.flatten(1)
-    return flat.amin(1).clamp(max=0), flat.amax(1).clamp(min=1)
+        return weighted_reduce(self.pixel.distance(estimate * span, target * span) + excess, weight, self.pixel.reduction)
 
 
 class BottleneckLoss(FrozenAutoEncoderLoss):
-    """The distance of SR and HR at the bottleneck (published `AutoEncoderBottleneckLoss`). No gradient reaches HR.
-
-    Args:
-        autoencoder: its `encode` maps images (N, 3, H, W) in [0, 1] to bottlenecks. It is frozen here.
-        criterion: `l1` or `l2`.
-        reduction: `mean` or `sum`.
-    """
-
-    autoencoder: AutoEncoder
-
-    def __init__(self, autoencoder: AutoEncoder, criterion: str = "l1", reduction: str = "mean"):
-        if criterion not in ("l1", "l2"):
-            raise ValueError(f"BottleneckLoss: criterion must be l1 or l2, found {criterion!r}")
-        super().__init__(autoencoder)
-        self.pixel = PixelLoss(criterion, reduction)
+    """The distance of SR and HR at the bottleneck (published `AutoEncoderBottleneckLoss`). A weight has its size."""
 
     def distance(self, sr: Tensor, hr: Tensor, weight: Tensor | None) -> Tensor:
-        """A weight has the size of the bottleneck."""
         with torch.no_grad():
             target = self.autoencoder.encode(hr)
         return self.pixel(self.autoencoder.encode(sr), target, weight)
 
 
 def laplace_kl(p_mean: Tensor, p_scale: Tensor, q_mean: Tensor, q_scale: Tensor) -> Tensor:
-    """KL(P || Q) of two Laplacians, elementwise, as published: an upper bound that is exact for equal means.
-
-    The exact divergence multiplies P's scale by exp(-|p_mean - q_mean| / p_scale).
-    """
+    """KL(P || Q) of two Laplacians, elementwise, as published: an upper bound that is exact for equal means."""
     return torch.log(q_scale / p_scale) + (p_scale + (p_mean - q_mean).abs()) / q_scale - 1
 
 
 class LaplaceKLLoss(FrozenAutoEncoderLoss):
-    """KL divergence of the Laplacians that a probabilistic AE predicts for SR and HR, averaged. No gradient reaches HR.
+    """KL divergence of the Laplacians that a ProbabilisticAutoEncoder predicts for SR and HR, averaged.
 
     Published as `ProbabilisticAutoEncoderReverseKLDivergenceLoss`. The scale is twice the AE's sigma, clamped at 1e-6.
-
-    Args:
-        autoencoder: a ProbabilisticAutoEncoder. It is frozen here.
-        criterion: `reverse`: KL(SR || HR); `forward`: KL(HR || SR).
+    `criterion`: `reverse` is KL(SR || HR), `forward` KL(HR || SR).
     """
 
     def __init__(self, autoencoder: nn.Module, criterion: str = "reverse"):
-        if criterion not in ("reverse", "forward"):
-            raise ValueError(f"LaplaceKLLoss: criterion must be reverse or forward, found {criterion!r}")
         if not isinstance(autoencoder, ProbabilisticAutoEncoder):
             raise WeightsError(
                 f"LaplaceKLLoss needs a ProbabilisticAutoEncoder, found {type(autoencoder).__name__}: train one with "
@@ -249,7 +194,7 @@ class LaplaceKLLoss(FrozenAutoEncoderLoss):
         self.criterion = criterion
 
     def laplacian(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images -> mean and scale of their Laplacians, both in the images' shape."""
+        """Mean and scale, both in the images' shape."""
         mean, sigma = self.autoencoder(images, return_sigma=True)
         return mean, 2 * sigma.clamp_min(1e-6)
 

@@ -1,29 +1,26 @@
 """The artifact loss of LDL (Liang et al., CVPR 2022, section 3)."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from aesop.losses.loss_term import LossOptions, Reduction
+from aesop.losses.loss_term import DistanceOptions
 from aesop.system.distributed import World
-from aesop.system.option_types import Weight
 
 
-class ArtifactsOptions(LossOptions):
+class ArtifactsOptions(DistanceOptions):
     log_name: ClassVar[str] = "artifacts"
     inputs: ClassVar[tuple[str, ...]] = ("sr", "gt", "sr_ema")
 
     type: Literal["L1Loss"] = "L1Loss"
     """The distance of the weighted images."""
-    loss_weight: Weight = 1.0
-    """Factor of this loss in the sum."""
-    reduction: Reduction = "mean"
-    """Over pixels, channels and images."""
 
-    def build(self, scale: int, world: World) -> "ArtifactLoss":
-        return ArtifactLoss(reduction=self.reduction)
+    def build(self, scale: int, world: World) -> Callable[..., Tensor]:
+        return partial(artifact_loss, reduction=self.reduction)
 
 
 def local_variance(x: Tensor, ksize: int = 7) -> Tensor:
@@ -35,8 +32,7 @@ def local_variance(x: Tensor, ksize: int = 7) -> Tensor:
     padded = F.pad(x, (ksize // 2,) * 4, mode="reflect")
     mean = F.avg_pool2d(padded, ksize, 1)
     mean_of_squares = F.avg_pool2d(padded * padded, ksize, 1)
-    n = ksize * ksize
-    return (mean_of_squares - mean * mean) * (n / (n - 1))
+    return (mean_of_squares - mean * mean) * (ksize**2 / (ksize**2 - 1))
 
 
 def artifact_map(hr: Tensor, sr: Tensor, sr_ema: Tensor, ksize: int = 7) -> Tensor:
@@ -53,13 +49,7 @@ def artifact_map(hr: Tensor, sr: Tensor, sr_ema: Tensor, ksize: int = 7) -> Tens
     return torch.where(residual < residual_ema, torch.zeros_like(weight), weight)
 
 
-class ArtifactLoss(nn.Module):
+def artifact_loss(sr: Tensor, hr: Tensor, sr_ema: Tensor, ksize: int = 7, reduction: str = "mean") -> Tensor:
     """`L1(w * SR, w * HR)` with w the artifact map; sr, hr, sr_ema (N, 3, H, W) in [0, 1] -> scalar."""
-
-    def __init__(self, ksize: int = 7, reduction: str = "mean"):
-        super().__init__()
-        self.ksize, self.reduction = ksize, reduction
-
-    def forward(self, sr: Tensor, hr: Tensor, sr_ema: Tensor) -> Tensor:
-        weight = artifact_map(hr, sr, sr_ema, self.ksize)
-        return F.l1_loss(weight * sr, weight * hr, reduction=self.reduction)
+    weight = artifact_map(hr, sr, sr_ema, ksize)
+    return F.l1_loss(weight * sr, weight * hr, reduction=reduction)

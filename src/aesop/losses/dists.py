@@ -1,7 +1,6 @@
 """DISTS, the similarity of deep structure and texture, as a loss (Ding et al., 2020). The metric is metrics/dists.py."""
 
 from collections.abc import Iterator
-from os import PathLike
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -17,15 +16,12 @@ from aesop.weights.pretrained import find_pretrained
 
 class DISTSOptions(LossOptions):
     log_name: ClassVar[str] = "dists"
+    known_weights: ClassVar[tuple[str, ...]] = ("vgg16", "dists")
 
     type: Literal["DISTSLoss"] = "DISTSLoss"
     """The loss's name."""
     loss_weight: Weight = 1.0
     """Factor of this loss in the sum."""
-
-    @property
-    def known_weights(self) -> tuple[str, ...]:
-        return ("vgg16", "dists")
 
     def build(self, scale: int, world: World) -> "DISTSLoss":
         return DISTSLoss.from_weights()
@@ -53,18 +49,13 @@ class DISTSLoss(nn.Module):
         self.eval().requires_grad_(False)
 
     @classmethod
-    def from_weights(cls, trunk: str | PathLike | None = None, heads: str | PathLike | None = None) -> Self:
-        """With the weights at the given paths, or else those that `find_pretrained` finds."""
+    def from_weights(cls) -> Self:
         loss = cls()
-        loss.load_weights(find_pretrained("vgg16", trunk), find_pretrained("dists", heads))
+        loss.load_weights(find_pretrained("vgg16"), find_pretrained("dists"))
         return loss
 
     def load_weights(self, trunk: dict[str, Tensor], heads: dict[str, Tensor]) -> None:
-        """Take torchvision's VGG16 (`features.N.weight`) and the DISTS package's `alpha` and `beta`.
-
-        Raises:
-            ValueError: one of them is something else.
-        """
+        """Take torchvision's VGG16 (`features.N.weight`) and the DISTS package's `alpha` and `beta`."""
         self.trunk.load_trunk(trunk)
         for name, own in (("alpha", self.alpha), ("beta", self.beta)):
             if name not in heads or heads[name].shape != own.shape:
@@ -92,13 +83,11 @@ class DISTSLoss(nn.Module):
 class L2Pool(nn.Module):
     """Square root of the Hanning-weighted mean of 3x3 squares: (N, C, H, W) -> half the size (DISTS, section 3.1)."""
 
-    window: Tensor
-
     def __init__(self):
         super().__init__()
         window = torch.outer(*[torch.tensor((0.5, 1.0, 0.5))] * 2)
         self.register_buffer("window", (window / window.sum()).view(1, 1, 3, 3), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        window = self.window.expand(x.shape[1], -1, -1, -1)
+        window = self.get_buffer("window").expand(x.shape[1], -1, -1, -1)
         return torch.sqrt(F.conv2d(x.square(), window, stride=2, padding=1, groups=x.shape[1]) + 1e-12)

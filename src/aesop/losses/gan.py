@@ -1,18 +1,17 @@
 """GAN losses on logits, plain and relativistic average (ESRGAN, section 3.2)."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from aesop.losses.loss_term import LossOptions
 from aesop.system.distributed import World, mean_of_all
 from aesop.system.option_types import Weight
-
-GANType = Literal["vanilla", "lsgan", "wgan", "wgan_softplus", "hinge"]
 
 
 class GANOptions(LossOptions):
@@ -20,7 +19,7 @@ class GANOptions(LossOptions):
 
     type: Literal["GANLoss"] = "GANLoss"
     """The loss's published name."""
-    gan_type: GANType = "vanilla"
+    gan_type: Literal["vanilla", "lsgan", "wgan", "wgan_softplus", "hinge"] = "vanilla"
     """The objective; vanilla is binary cross-entropy."""
     real_label_val: float = 1.0
     """Target of real images (vanilla, lsgan)."""
@@ -43,29 +42,17 @@ class GANOptions(LossOptions):
         return GANLoss(self.gan_type, self.real_label_val, self.fake_label_val, partial(mean_of_all, world))
 
 
-class GANLoss(nn.Module):
-    """Logits of any shape -> scalar. `is_disc` affects hinge only, whose generator term is -mean(logits).
+@dataclass
+class GANLoss:
+    """Logits of any shape -> scalar. `is_disc` affects hinge only, whose generator term is -mean(logits)."""
 
-    Args:
-        gan_type: vanilla (binary cross-entropy), lsgan, wgan, wgan_softplus or hinge.
-        real_label_val, fake_label_val: targets of vanilla and lsgan.
-        mean: logits -> scalar, the mean that the relativistic form compares with (over the logits of all processes).
-    """
+    gan_type: str = "vanilla"
+    real_label_val: float = 1.0
+    fake_label_val: float = 0.0
+    mean: Callable[[Tensor], Tensor] = torch.mean
+    """What the relativistic form compares with, over the logits of all processes."""
 
-    def __init__(
-        self,
-        gan_type: str = "vanilla",
-        real_label_val: float = 1.0,
-        fake_label_val: float = 0.0,
-        mean: Callable[[Tensor], Tensor] = torch.mean,
-    ):
-        super().__init__()
-        if gan_type not in get_args(GANType):
-            raise ValueError(f"gan_type must be one of {', '.join(get_args(GANType))}, found {gan_type!r}")
-        self.gan_type, self.real_label_val, self.fake_label_val = gan_type, real_label_val, fake_label_val
-        self.mean = mean
-
-    def forward(self, logits: Tensor, target_is_real: bool, is_disc: bool = False) -> Tensor:
+    def __call__(self, logits: Tensor, target_is_real: bool, is_disc: bool = False) -> Tensor:
         sign = -1.0 if target_is_real else 1.0
         if self.gan_type == "wgan":
             return sign * logits.mean()
@@ -86,10 +73,7 @@ class GANLoss(nn.Module):
         return (self(real - self.mean(fake), False) + self(fake - self.mean(real), True)) / 2
 
     def discriminator(self, real: Tensor, fake: Tensor, relativistic: bool) -> tuple[Tensor, Tensor]:
-        """The discriminator's real and fake terms; it minimises their sum.
-
-        In the relativistic form no gradient flows through the mean of the other side, as published.
-        """
+        """Its real and fake terms. As published, no gradient flows through the mean of the other side."""
         if not relativistic:
             return self(real, True, is_disc=True), self(fake, False, is_disc=True)
         real_term = self(real - self.mean(fake.detach()), True, is_disc=True)

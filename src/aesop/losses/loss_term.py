@@ -7,9 +7,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from aesop.system.distributed import World
-from aesop.system.option_types import Options
-
-Reduction = Literal["mean", "sum"]
+from aesop.system.option_types import Options, Weight
 
 
 class LossOptions(Options):
@@ -23,23 +21,19 @@ class LossOptions(Options):
     """What it compares, by the names in `training.stage.StepImages`."""
     sharpened_by: ClassVar[str | None] = None
     """The `*_gt_usm` option that makes it compare with the sharpened HR instead of `gt`."""
-
-    @property
-    def weight(self) -> float:
-        return getattr(self, "loss_weight", 1.0)
-
-    @property
-    def known_weights(self) -> tuple[str, ...]:
-        """The pretrained networks that it needs, by their names in `weights.pretrained`."""
-        return ()
+    known_weights: ClassVar[tuple[str, ...]] = ()
+    """The pretrained networks that it needs, by their names in `weights.pretrained`."""
 
     def build(self, scale: int, world: World) -> Callable[..., Tensor]:
-        """The function of `inputs`; an `nn.Module` where it holds a network.
-
-        Raises:
-            ValueError, FileNotFoundError: a network that it needs is missing or does not fit.
-        """
+        """The function of `inputs`. A network that is missing is a FileNotFoundError, one that does not fit a ValueError."""
         raise NotImplementedError
+
+
+class DistanceOptions(LossOptions):
+    loss_weight: Weight = 1.0
+    """Factor of this loss in the sum."""
+    reduction: Literal["mean", "sum"] = "mean"
+    """Over pixels, channels and images."""
 
 
 @dataclass(frozen=True)

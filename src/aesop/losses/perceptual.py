@@ -1,7 +1,7 @@
 """Perceptual and style loss on VGG features before the ReLUs (Johnson et al., ECCV 2016; ESRGAN, section 3.3)."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from aesop.system.option_types import Weight
 from aesop.weights.pretrained import find_pretrained
 
 PUBLISHED_LAYERS = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1.0, "conv4_4": 1.0, "conv5_4": 1.0}
+DISTANCES = {"l1": F.l1_loss, "l2": F.mse_loss, "fro": lambda a, b: torch.linalg.vector_norm(a - b)}
 
 
 class PerceptualOptions(LossOptions):
@@ -40,66 +41,38 @@ class PerceptualOptions(LossOptions):
     """Distance of features: absolute, squared, or the Frobenius norm."""
 
     @property
-    def known_weights(self) -> tuple[str, ...]:
+    def known_weights(self) -> tuple[str, ...]:  # ty: ignore[incompatible-property-override]
         return () if self.vgg_path else (self.vgg_type,)
 
     def build(self, scale: int, world: World) -> "PerceptualLoss":
-        loss = PerceptualLoss(**self.model_dump(exclude={"type", "vgg_path"}))
+        loss = PerceptualLoss(**self.model_dump())
         loss.vgg.load_trunk(find_pretrained(self.vgg_type, self.vgg_path))
         return loss
 
 
 def gram_matrix(features: Tensor) -> Tensor:
     """(N, C, H, W) -> (N, C, C), divided by C*H*W; in the features' own precision, under autocast too."""
-    n, c, h, w = features.shape
-    flat = features.reshape(n, c, h * w)
+    flat = features.flatten(2)
     with torch.autocast(features.device.type, enabled=False):
-        return flat @ flat.transpose(1, 2) / (c * h * w)
+        return flat @ flat.transpose(1, 2) / features[0].numel()
 
 
 class PerceptualLoss(nn.Module):
-    """Weighted distance of VGG features; sr, hr (N, 3, H, W) in [0, 1] -> scalar. No gradient reaches HR.
+    """PerceptualOptions' distance; sr, hr (N, 3, H, W) in [0, 1] -> scalar. No gradient reaches HR."""
 
-    Args:
-        layer_weights: layer name (`conv5_4`) -> weight.
-        vgg_type: `vgg19` or `vgg16`.
-        use_input_norm: subtract ImageNet's mean, divide by its standard deviation.
-        range_norm: the images are in [-1, 1].
-        perceptual_weight, style_weight: factors of the feature and of the Gram-matrix distance; 0 skips a part.
-        criterion: `l1`, `l2` (mean squared) or `fro` (Frobenius norm of the difference).
-    """
-
-    def __init__(
-        self,
-        layer_weights: Mapping[str, float],
-        vgg_type: str = "vgg19",
-        use_input_norm: bool = True,
-        range_norm: bool = False,
-        perceptual_weight: float = 1.0,
-        style_weight: float = 0.0,
-        criterion: str = "l1",
-    ):
+    def __init__(self, layer_weights: Mapping[str, float], **others: Any):
         super().__init__()
-        if criterion not in ("l1", "l2", "fro"):
-            raise ValueError(f"PerceptualLoss: criterion must be l1, l2 or fro, found {criterion!r}")
-        self.layer_weights = dict(layer_weights)
-        self.perceptual_weight, self.style_weight, self.criterion = perceptual_weight, style_weight, criterion
-        self.vgg = VGGFeatureExtractor(list(layer_weights), vgg_type, use_input_norm, range_norm)
-
-    def distance(self, a: Tensor, b: Tensor) -> Tensor:
-        if self.criterion == "fro":
-            return torch.linalg.vector_norm(a - b)
-        return F.l1_loss(a, b) if self.criterion == "l1" else F.mse_loss(a, b)
+        options = self.options = PerceptualOptions(layer_weights=dict(layer_weights), **others)
+        self.vgg = VGGFeatureExtractor(list(layer_weights), options.vgg_type, options.use_input_norm, options.range_norm)
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
         with torch.no_grad():
             target = {name: tap.float() for name, tap in self.vgg(hr).items()}
-        total = sr.new_zeros((), dtype=torch.float32)
+        total, distance = sr.new_zeros((), dtype=torch.float32), DISTANCES[self.options.criterion]
         for name, tap in self.vgg(sr).items():
-            tap, weight = tap.float(), self.layer_weights[name]
-            if self.perceptual_weight > 0:
-                total = total + self.perceptual_weight * weight * self.distance(tap, target[name])
-            if self.style_weight > 0:
-                gram_distance = self.distance(gram_matrix(tap), gram_matrix(target[name]))
-                total = total + self.style_weight * weight * gram_distance
+            tap, weight = tap.float(), self.options.layer_weights[name]
+            if self.options.perceptual_weight > 0:
+                total = total + self.options.perceptual_weight * weight * distance(tap, target[name])
+            if self.options.style_weight > 0:
+                total = total + self.options.style_weight * weight * distance(gram_matrix(tap), gram_matrix(target[name]))
         return total

@@ -7,15 +7,14 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from aesop.losses.loss_term import LossOptions, Reduction
+from aesop.losses.loss_term import DistanceOptions
 from aesop.system.distributed import World
-from aesop.system.option_types import Weight
 
 # The published option names of the pixel losses -> our criterion.
 PIXEL_CRITERIA = {"L1Loss": "l1", "MSELoss": "l2", "CharbonnierLoss": "charbonnier"}
 
 
-class PixelOptions(LossOptions):
+class PixelOptions(DistanceOptions):
     log_name: ClassVar[str] = "pix"
     stages: ClassVar[tuple[str, ...]] = ("psnr", "autoencoder", "adversarial")
     sharpened_by: ClassVar[str | None] = "l1_gt_usm"
@@ -24,10 +23,6 @@ class PixelOptions(LossOptions):
     """The distance. CharbonnierLoss is L1 smoothed at zero; LRL1Loss is L1 after downscaling both images."""
     scale: Annotated[int, Field(ge=2)] | None = None
     """LRL1Loss: the factor by which the images are downscaled; default: the file's `scale`."""
-    loss_weight: Weight = 1.0
-    """Factor of this loss in the sum."""
-    reduction: Reduction = "mean"
-    """Over pixels, channels and images."""
 
     def build(self, scale: int, world: World) -> "PixelLoss":
         if self.type == "LRL1Loss":
@@ -48,10 +43,7 @@ class SigmaBranchOptions(PixelOptions):
 
 
 def weighted_reduce(loss: Tensor, weight: Tensor | None = None, reduction: str = "mean") -> Tensor:
-    """Reduce a loss map (N, C, H, W); `weight` (N, 1 or C, H, W) multiplies it first.
-
-    A weighted mean divides by the sum of the weights (as BasicSR does), not by the number of elements.
-    """
+    """Reduce a loss map (N, C, H, W) times `weight` (N, 1 or C, H, W), by whose sum a mean is divided, as BasicSR does."""
     if weight is None:
         return loss.mean() if reduction == "mean" else loss.sum()
     weighted = (loss * weight).sum()
@@ -59,12 +51,7 @@ def weighted_reduce(loss: Tensor, weight: Tensor | None = None, reduction: str =
 
 
 class PixelLoss(nn.Module):
-    """L1, MSE or Charbonnier distance of two images (N, C, H, W).
-
-    Args:
-        criterion: `l1`, `l2` (mean squared error) or `charbonnier` (sqrt(d**2 + eps), as in LapSRN).
-        reduction: `mean` or `sum`.
-    """
+    """Distance of two images (N, C, H, W): l1, l2 (squared) or charbonnier (sqrt(d**2 + eps), as in LapSRN); mean or sum."""
 
     def __init__(self, criterion: str = "l1", reduction: str = "mean", eps: float = 1e-12):
         super().__init__()
@@ -87,13 +74,7 @@ class PixelLoss(nn.Module):
 
 
 class LRLoss(PixelLoss):
-    """The distance of two images (N, C, H, W) after bicubic downscaling by `scale` (published `LRL1Loss`: l1, scale 4).
-
-    As published, the interpolation has no antialiasing (a = -3/4) and rounds the sides down.
-
-    Args:
-        criterion, reduction: as in PixelLoss. A weight has the size of the downscaled images.
-    """
+    """PixelLoss after bicubic downscaling, as published without antialiasing (a = -3/4) and with sides rounded down."""
 
     def __init__(self, scale: int = 4, criterion: str = "l1", reduction: str = "mean"):
         super().__init__(criterion, reduction)
@@ -104,17 +85,8 @@ class LRLoss(PixelLoss):
         return super().distance(*small)
 
 
-class WeightedTVLoss(nn.Module):
-    """Total variation of an image (N, C, H, W): the distances of vertical and of horizontal neighbours (BasicSR).
-
-    The `weight` (N, 1 or C, H, W) of a pair of neighbours stands at its upper or left pixel. `reduction`: mean or sum.
-    """
-
-    def __init__(self, reduction: str = "mean"):
-        super().__init__()
-        self.pixel = PixelLoss("l1", reduction)
-
-    def forward(self, sr: Tensor, weight: Tensor) -> Tensor:
-        vertical = self.pixel(sr[..., :-1, :], sr[..., 1:, :], weight[..., :-1, :])
-        horizontal = self.pixel(sr[..., :-1], sr[..., 1:], weight[..., :-1])
-        return vertical + horizontal
+def weighted_tv_loss(sr: Tensor, weight: Tensor, reduction: str = "mean") -> Tensor:
+    """Distances of neighbours in an image (N, C, H, W), weighted at the upper or left pixel of each pair (BasicSR)."""
+    pixel = PixelLoss("l1", reduction)
+    vertical = pixel(sr[..., :-1, :], sr[..., 1:, :], weight[..., :-1, :])
+    return vertical + pixel(sr[..., :-1], sr[..., 1:], weight[..., :-1])

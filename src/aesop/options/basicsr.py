@@ -1,14 +1,10 @@
-"""Option files of the published AESOP code, of BasicSR, LDL and Real-ESRGAN, translated to this project's layout.
-
-The options have the same names. Some stand in other places there, some are ignored here, and `model_type` names a class of
-that code.
-"""
+"""Option files of the published AESOP code, of BasicSR, LDL and Real-ESRGAN, translated to this project's layout."""
 
 import copy
-import re
 from collections.abc import Mapping
 from typing import Any
 
+from aesop.archs.spandrel_nets import WITHOUT_MEANING
 from aesop.options.degradation import DegradationOptions
 
 Raw = dict[str, Any]
@@ -47,57 +43,55 @@ MODEL_TYPES: dict[str, tuple[str, dict[str, bool]]] = {
     "RealESRGANModel": ("adversarial", _PLAIN_GAN | _SHARPENED),
     "AesopRealESRGANArtifactsDisModel": ("adversarial", _PLAIN_GAN | _SHARPENED),
 }
-# RRDBNet's former type names and option names.
-_FORMER_RRDBNETS = ("RRDBNet_LEGACY", "RRDB_BSRGANNet")
-_FORMER_RRDBNET_OPTIONS = {
-    "in_nc": "num_in_ch",
-    "out_nc": "num_out_ch",
-    "nf": "num_feat",
-    "nb": "num_block",
-    "gc": "num_grow_ch",
-    "sf": "scale",
-}
-# Options that other projects put elsewhere: here -> there.
+# RRDBNet's former option names.
+_OF_RRDBNET = dict(in_nc="num_in_ch", out_nc="num_out_ch", nf="num_feat", nb="num_block", gc="num_grow_ch", sf="scale")
+# Options that other projects put elsewhere: there -> here.
 _FORMER_PLACES = {
-    "train.aesop_opt": ("train.prob_aesop_opt",),
-    "train.artifacts_opt": ("train.ldl_opt",),
-    "train.l1_gt_usm": ("gt_usm", "l1_gt_usm"),
-    "train.percep_gt_usm": ("percep_gt_usm",),
-    "train.gan_gt_usm": ("gan_gt_usm",),
-    "datasets.train.use_flip": ("datasets.train.use_hflip",),
-    "datasets.train.meta_info": ("datasets.train.meta_info_file",),
+    "train.prob_aesop_opt": "train.aesop_opt",
+    "train.ldl_opt": "train.artifacts_opt",
+    "gt_usm": "train.l1_gt_usm",
+    "l1_gt_usm": "train.l1_gt_usm",
+    "percep_gt_usm": "train.percep_gt_usm",
+    "gan_gt_usm": "train.gan_gt_usm",
+    "datasets.train.use_hflip": "datasets.train.use_flip",
+    "datasets.train.meta_info_file": "datasets.train.meta_info",
 }
 
 
 def from_published(raw: Mapping[str, Any]) -> tuple[Raw, list[str]]:
-    """Raw options in either layout -> (in this project's layout, a note on each option that is ignored).
-
-    Raises:
-        ValueError: for an unknown `model_type`, or two values for gt_size.
-    """
+    """Raw options in either layout -> (in this project's layout, a note on each option that is ignored)."""
     raw = copy.deepcopy(dict(raw))
-    notes = [f"{option} is ignored: {why}" for pattern, why in IGNORED.items() for option in _remove(raw, pattern)]
-    notes += _remove_ineffective(raw.get("network_g"))
-    if isinstance(raw.get("network_g"), dict):
-        raw["network_g"] = _current_rrdbnet(raw["network_g"])
-    discriminator = raw.get("network_d")
+    generator, discriminator = raw.get("network_g"), raw.get("network_d")
+    ignored = dict(IGNORED)
+    if isinstance(generator, dict) and generator.get("type") == "DRCT":
+        ignored |= {f"network_g.{name}": "DRCT accepts it without effect" for name in WITHOUT_MEANING["DRCT"]}
+    notes = [f"{option} is ignored: {why}" for pattern, why in ignored.items() for option in _remove(raw, pattern)]
+    if isinstance(generator, dict) and generator.get("type") in ("RRDBNet_LEGACY", "RRDB_BSRGANNet"):
+        network = raw["network_g"] = {_OF_RRDBNET.get(name, name): value for name, value in generator.items()}
+        network |= {"type": "RRDBNet"} | ({"unshuffle": False} if network.get("scale") == 2 else {})
     if isinstance(discriminator, dict) and discriminator.get("type") == "VGGStyleDiscriminator":
         discriminator["type"] += str(discriminator.pop("input_size", 128))
-    for option, places in _FORMER_PLACES.items():
-        *sections, name = option.split(".")
-        for place in places:
-            *former_sections, former_name = place.split(".")
-            _move(_section(raw, *former_sections), former_name, _section(raw, *sections), name)
+    for place, option in _FORMER_PLACES.items():
+        source, target = _section_of(raw, place), _section_of(raw, option)
+        if source is not None and target is not None and (former := place.split(".")[-1]) in source:
+            target.setdefault(option.split(".")[-1], source.pop(former))
     if "model_type" in raw:
-        _apply_model_type(raw, raw.pop("model_type"))
+        model_type = raw.pop("model_type")
+        if not isinstance(model_type, str) or model_type not in MODEL_TYPES:
+            raise ValueError(f"model_type: {model_type!r} is not supported; known: {', '.join(MODEL_TYPES)}")
+        stage, options = MODEL_TYPES[model_type]
+        raw.setdefault("stage", stage)
+        for option, value in {**options, "ema_warmup": False}.items():
+            if (section := _section_of(raw, f"train.{option}")) is not None:
+                section.setdefault(option.split(".")[-1], value)
     _gather_degradation(raw)
     return raw, notes
 
 
-def _section(raw: Any, *names: str) -> Any:
-    for name in names:
+def _section_of(raw: Any, option: str) -> Raw | None:
+    for name in option.split(".")[:-1]:
         raw = raw.get(name) if isinstance(raw, dict) else None
-    return raw
+    return raw if isinstance(raw, dict) else None
 
 
 def _remove(raw: Any, pattern: str) -> list[str]:
@@ -111,48 +105,10 @@ def _remove(raw: Any, pattern: str) -> list[str]:
     return [f"{child}.{option}" for child in (list(raw) if name == "*" else [name]) for option in _remove(raw[child], rest)]
 
 
-def _move(source: Any, name: str, target: Any, new_name: str) -> None:
-    """Move an option between two sections. A value that the target has already wins."""
-    if isinstance(source, dict) and isinstance(target, dict) and name in source:
-        target.setdefault(new_name, source.pop(name))
-
-
-def _remove_ineffective(network: Any) -> list[str]:
-    if not isinstance(network, dict) or network.get("type") != "DRCT":
-        return []
-    from aesop.archs.spandrel_nets import WITHOUT_MEANING as WITHOUT_EFFECT
-
-    removed = [name for name in WITHOUT_EFFECT["DRCT"] if name in network]
-    for name in removed:
-        del network[name]
-    return [f"network_g.{name} is ignored: DRCT accepts it without effect" for name in removed]
-
-
-def _current_rrdbnet(network: Raw) -> Raw:
-    if network.get("type") not in _FORMER_RRDBNETS:
-        return network
-    network = {_FORMER_RRDBNET_OPTIONS.get(name, name): value for name, value in network.items()} | {"type": "RRDBNet"}
-    if network.get("scale") == 2:
-        network.setdefault("unshuffle", False)
-    return network
-
-
-def _apply_model_type(raw: Raw, model_type: Any) -> None:
-    if not isinstance(model_type, str) or model_type not in MODEL_TYPES:
-        raise ValueError(f"model_type: {model_type!r} is not supported; known: {', '.join(MODEL_TYPES)}")
-    stage, options = MODEL_TYPES[model_type]
-    raw.setdefault("stage", stage)
-    for option, value in {**options, "ema_warmup": False}.items():
-        *sections, name = option.split(".")
-        section = _section(raw, "train", *sections)
-        if isinstance(section, dict):
-            section.setdefault(name, value)
-
-
 def _gather_degradation(raw: Raw) -> None:
     """Real-ESRGAN's options, some at the top and some below datasets.train -> the section `degradation`."""
-    crops = _section(raw, "datasets", "train")
-    if not isinstance(crops, dict):
+    crops = _section_of(raw, "datasets.train.*")
+    if crops is None:
         return
     if "gt_size" in raw:
         size = raw.pop("gt_size")
@@ -161,17 +117,12 @@ def _gather_degradation(raw: Raw) -> None:
     found = [(place, name) for place in (raw, crops) for name in DegradationOptions.model_fields if name in place]
     if found or crops.get("type") == "RealESRGANDataset":
         section = raw.setdefault("degradation", {})
-        for place, name in found:
-            _move(place, name, section, name)
+        for place, name in found if isinstance(section, dict) else []:
+            section.setdefault(name, place.pop(name))
 
 
 def former_places(option: tuple[str, ...]) -> list[tuple[str, ...]]:
     """Where else a published file may have an option, for line numbers."""
     if option[:1] == ("degradation",) and len(option) > 1:
         return [option[1:], ("datasets", "train", *option[1:])]
-    return [tuple(place.split(".")) for place in _FORMER_PLACES.get(".".join(option), ())]
-
-
-def is_placeholder(path: str) -> bool:
-    """Whether a path is one that published files leave to the user, such as YOUR_HR_PATH."""
-    return re.fullmatch(r"<?YOUR[ _].*", path) is not None
+    return [tuple(there.split(".")) for there, here in _FORMER_PLACES.items() if here == ".".join(option)]

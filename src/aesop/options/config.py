@@ -1,7 +1,4 @@
-"""All options of an option file: `TrainConfig` for one training stage, `TestConfig` for `aesop test`.
-
-Option names are BasicSR's. `aesop schema` prints these classes as a JSON schema; read.py reads files into them.
-"""
+"""All options of an option file: `TrainConfig` for one training stage, `TestConfig` for `aesop test`."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -41,8 +38,7 @@ class LoggerOptions(Options):
     keep_states: Positive = 2
     """Number of resumable states to keep on disk. All weights are kept."""
     on_failed_save: Literal["continue", "stop"] = "continue"
-    """What to do when a checkpoint cannot be written, for example on a full disk: continue until the next one is due, or
-    stop. Earlier states stay in both cases. The last checkpoint of a run and a checkpoint after a signal always stop."""
+    """Whether the run goes on when a checkpoint cannot be written. The last one, or one after a signal, always stops it."""
     use_tb_logger: bool = True
     """Write TensorBoard events."""
     wandb: WandbOptions | None = None
@@ -53,8 +49,7 @@ class PathOptions(Options):
     pretrain_network_g: str | None = None
     """Initial weights of the generator (autoencoder stage: of the auto-encoder). `aesop test` measures them."""
     compare_with: str | list[str] | None = None
-    """Weight files of other generators of the same scale. `aesop test` measures them and bicubic alongside this network
-    and finds their architectures from the files."""
+    """Weight files of other generators of the same scale, which `aesop test` measures, and bicubic, with this network."""
     param_key_g: str | None = None
     """Which weights of a `.pth` to load: params_ema or params. Default: the first of these in the file."""
     strict_load_g: bool = True
@@ -81,6 +76,26 @@ class PathOptions(Options):
     """Tests write to <results_root>/<name>."""
 
 
+def fill_in_defaults(raw: Any) -> Any:
+    """Raw options -> raw options with the defaults that depend on other options. What is no mapping is left for the checks.
+
+    `ema_warmup: null`, without a default, marks a run that began before this option existed.
+    """
+    if not isinstance(raw, Mapping):
+        return raw
+    raw = dict(raw)
+    scale, train, path = raw.get("scale", DEFAULT_SCALE), raw.get("train"), raw.get("path")
+    if isinstance(train, Mapping):
+        warms_up = not isinstance(path, Mapping) or path.get("pretrain_network_g") is None
+        train = raw["train"] = {"ema_warmup": warms_up, **train}
+        pixel = train.get("pixel_opt")
+        if isinstance(pixel, Mapping) and pixel.get("type") == "LRL1Loss":
+            train["pixel_opt"] = {**pixel, "scale": pixel.get("scale") or scale}
+    if "network_g" in raw and scale in get_args(Scale):
+        raw["network_g"] = with_scale(raw["network_g"], scale)
+    return raw
+
+
 class CommonConfig(Options):
     """The options that trainings and tests have in common."""
 
@@ -97,15 +112,13 @@ class CommonConfig(Options):
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of the networks. Losses, EMA and optimisers always use fp32."""
     deterministic: bool = False
-    """CUDA: use deterministic algorithms only. They are slower, but a resumed training ends bit for bit like an
-    uninterrupted one. CPU trainings always do."""
+    """CUDA: slower, but a resumed training ends bit for bit like an uninterrupted one, as CPU trainings always do."""
     channels_last: bool = False
     """Use the channels-last memory format, which the tensor cores of NVIDIA GPUs prefer."""
     compile: bool = False
     """Compile the networks with torch.compile. This takes about a minute at the start and makes steps faster."""
     cuda_graphs: bool = False
-    """CUDA, one process: record a training step once and replay it, so that the GPU does not wait for Python. The recording
-    keeps its memory. Not yet tested on a GPU."""
+    """CUDA, one process: record a step once and replay it. The recording keeps its memory. Not yet tested on a GPU."""
     network_g: NetworkG
     """The generator (autoencoder stage: the auto-encoder)."""
     network_d: NetworkD | None = None
@@ -121,10 +134,7 @@ class CommonConfig(Options):
     logger: LoggerOptions = LoggerOptions()
     """Progress lines, checkpoints, TensorBoard and Weights & Biases."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_in(cls, raw: Any) -> Any:
-        return fill_in_defaults(raw) if isinstance(raw, Mapping) else raw
+    _fill_in = model_validator(mode="before")(fill_in_defaults)
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
@@ -139,10 +149,10 @@ class CommonConfig(Options):
                 check_network_numbers(network.model_dump() if network else {})
             except ValueError as error:
                 yield f"{option}: {error}"
-        networks: list[tuple[str, Any]] = [("network_g", self.network_g)]
+        networks: dict[str, Any] = {"network_g": self.network_g}
         if isinstance(self.network_g, AutoEncoderOptions):
-            networks.append(("network_g.dec_opt", self.network_g.dec_opt))
-        for where, network in networks:
+            networks["network_g.dec_opt"] = self.network_g.dec_opt
+        for where, network in networks.items():
             option = scale_option(network.type)
             if option is None and self.scale != 1:
                 yield f"{where}.type: {network.type} keeps the size, which differs from the file's scale {self.scale}"
@@ -150,13 +160,7 @@ class CommonConfig(Options):
                 yield f"{where}.{option}: {given} differs from the file's scale {self.scale}"
 
     def derive(self, changes: Mapping[str, Any]) -> Self:
-        """A new configuration with other values, by dotted path, checked like an option file.
-
-        `config.derive({"name": "short", "train.total_iter": 3, "train.aesop_opt": None})`
-
-        Raises:
-            ValueError: if the changed options are not valid together.
-        """
+        """Other values, checked like an option file: `config.derive({"name": "x", "train.aesop_opt": None})`."""
         raw = self.model_dump()
         for option, value in changes.items():
             set_option(raw, option, value)
@@ -165,17 +169,16 @@ class CommonConfig(Options):
     @property
     def run_folder(self) -> Path:
         """The output folder of a training."""
-        return Path(self.path.experiments_root).expanduser() / self._folder_name
+        return self._folder_below(self.path.experiments_root)
 
     @property
     def results_folder(self) -> Path:
         """The output folder of a test."""
-        return Path(self.path.results_root).expanduser() / self._folder_name
+        return self._folder_below(self.path.results_root)
 
-    @property
-    def _folder_name(self) -> str:
-        """The name without characters that some file systems do not allow: one published file's name has a colon."""
-        return re.sub(r'[<>:"|?*\\]', "_", self.name)
+    def _folder_below(self, root: str) -> Path:
+        # Some file systems do not allow these characters, and one published file's name has a colon.
+        return Path(root).expanduser() / re.sub(r'[<>:"|?*\\]', "_", self.name)
 
     def to_yaml(self) -> str:
         """The resolved options as an option file that reads back to the same configuration."""
@@ -208,8 +211,7 @@ class TrainConfig(CommonConfig):
     def _faults(self) -> Iterator[str]:
         yield from super()._faults()
         yield from self._stage_faults()
-        yield from self._batch_faults()
-        yield from self._degradation_faults()
+        yield from self._crop_faults()
         yield from self._start_faults()
 
     def _stage_faults(self) -> Iterator[str]:
@@ -237,14 +239,16 @@ class TrainConfig(CommonConfig):
         if best is not None and best not in self.val.metrics:
             yield f"val.best_metric: {best!r} is not in val.metrics ({', '.join(self.val.metrics)})"
 
-    def _batch_faults(self) -> Iterator[str]:
-        train, batch, size = self.train, self.datasets.train.batch_size_per_gpu, self.datasets.train.gt_size
+    def _crop_faults(self) -> Iterator[str]:
+        """How crops, batches, scale and degradation fit together."""
+        train, crops, degradation = self.train, self.datasets.train, self.degradation
+        batch, size = crops.batch_size_per_gpu, crops.gt_size
         if size % self.scale:
             yield f"datasets.train.gt_size: {size} is no multiple of the scale {self.scale}"
         if self.stage == "adversarial" and self.network_d is not None and not self.network_d.takes_crops_of(size):
             yield (
-                f"network_d.type: {self.network_d.type} does not take crops of gt_size {size}; change "
-                "datasets.train.gt_size, or use UNetDiscriminatorSN, which takes any multiple of 8"
+                f"network_d.type: {self.network_d.type} does not take crops of datasets.train.gt_size {size}; change it, or "
+                "use UNetDiscriminatorSN, which takes any multiple of 8"
             )
         sharpened = [name for name, value in train if name.endswith("_gt_usm") and value]
         if sharpened and size < SMALLEST_SHARPENED:
@@ -254,26 +258,16 @@ class TrainConfig(CommonConfig):
         pixel_losses = (train.pixel_opt, train.pixel_at_LR_opt, train.aesop_opt)
         if train.accumulate > 1 and any(loss and loss.reduction == "sum" for loss in pixel_losses):
             yield "train.accumulate: the parts of a batch are averaged, which does not go with reduction: sum"
-
-    def _degradation_faults(self) -> Iterator[str]:
-        crops, degradation = self.datasets.train, self.degradation
         if (crops.type == "RealESRGANDataset") != (degradation is not None):
-            yield (
-                "degradation: a degradation section and datasets.train.type: RealESRGANDataset require each other "
-                "(`degradation: {}` takes Real-ESRGAN's values)"
-            )
-        if degradation is None:
-            return
-        if crops.dataroot_lq is not None:
+            yield "degradation: a degradation section (or {}) and datasets.train.type RealESRGANDataset require each other"
+        if degradation and crops.dataroot_lq is not None:
             yield "datasets.train.dataroot_lq: LR images are made by the degradation; leave it out"
-        side, queue, batch = degradation.crop_pad_size, degradation.queue_size, crops.batch_size_per_gpu
-        if side < crops.gt_size or side % self.scale:
-            yield f"degradation.crop_pad_size: {side} must be a multiple of the scale, and at least gt_size {crops.gt_size}"
-        if queue % batch:
-            yield f"degradation.queue_size: {queue} is no multiple of the batch_size_per_gpu {batch}"
+        if degradation and ((side := degradation.crop_pad_size) < size or side % self.scale):
+            yield f"degradation.crop_pad_size: {side} must be a multiple of the scale, and at least gt_size {size}"
+        if degradation and degradation.queue_size % batch:
+            yield f"degradation.queue_size: {degradation.queue_size} is no multiple of the batch_size_per_gpu {batch}"
 
     def _start_faults(self) -> Iterator[str]:
-        """Weights that a stage needs from the stages before it."""
         path, aesop = self.path, self.train.aesop_opt
         otherwise = "give its weights, run `aesop pipeline`, or set path.from_scratch: true to train without"
         has_start = path.pretrain_network_g or path.resume_state or path.from_scratch
@@ -282,10 +276,7 @@ class TrainConfig(CommonConfig):
         if self.stage == "adversarial" and not has_start:
             yield f"path.pretrain_network_g: the adversarial stage starts from a trained PSNR net; {otherwise}"
         if self.stage == "adversarial" and aesop is not None and aesop.autoencoder_load is None:
-            yield (
-                "train.aesop_opt.autoencoder_load: give the weights of a trained auto-encoder, e.g. autoencoder_load: "
-                "{path: autoencoder.safetensors} (the autoencoder stage makes them)"
-            )
+            yield "train.aesop_opt.autoencoder_load: give a trained auto-encoder, e.g. {path: autoencoder.safetensors}"
 
 
 class OptionFile(CommonConfig):
@@ -293,25 +284,6 @@ class OptionFile(CommonConfig):
 
     train: TrainOptions | None = None
     """Losses, optimisers and length of a training. A test has none."""
-
-
-def fill_in_defaults(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Raw options -> raw options with the defaults that depend on other options.
-
-    The file's scale becomes the scale of the networks and of LRL1Loss. The EMA warms up unless the generator starts from
-    given weights; `ema_warmup: null`, without a default, marks a run that began before this option existed.
-    """
-    raw = dict(raw)
-    scale, train, path = raw.get("scale", DEFAULT_SCALE), raw.get("train"), raw.get("path")
-    if isinstance(train, Mapping):
-        warms_up = not isinstance(path, Mapping) or path.get("pretrain_network_g") is None
-        train = raw["train"] = {"ema_warmup": warms_up, **train}
-        pixel = train.get("pixel_opt")
-        if isinstance(pixel, Mapping) and pixel.get("type") == "LRL1Loss":
-            train["pixel_opt"] = {**pixel, "scale": pixel.get("scale") or scale}
-    if "network_g" in raw and scale in get_args(Scale):
-        raw["network_g"] = with_scale(raw["network_g"], scale)
-    return raw
 
 
 def set_option(raw: dict[str, Any], option: str, value: Any) -> None:

@@ -1,18 +1,16 @@
 """Options of the datasets."""
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from aesop.system.option_types import Count, Options, Positive, Side, _name_below
 
 
 class IOBackend(Options):
     type: Literal["disk", "lmdb"] = "disk"
-    """`disk`: image files in folders, or decoded images in packs NAME.pack (`aesop prepare pack`). `lmdb`: LMDB folders
-    NAME.lmdb of BasicSR's layout."""
+    """`disk`: folders of images, or packs NAME.pack (`aesop prepare pack`). `lmdb`: LMDB folders NAME.lmdb as BasicSR's."""
 
 
 class PairedDataset(Options):
@@ -25,7 +23,7 @@ class PairedDataset(Options):
     """Folder(s) of HR images, searched recursively, or packs of them."""
     dataroot_lq: str | list[str] | None = None
     """Folder(s) or packs of LR images; without it LR is made from HR by MATLAB-compatible bicubic."""
-    filename_tmpl: str = "{}"
+    filename_tmpl: Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")] = "{}"
     """LR file name for an HR name, without suffix: `{}x4` pairs img.png with imgx4.png."""
     io_backend: IOBackend = IOBackend()
     """How the images are stored."""
@@ -40,19 +38,11 @@ class PairedDataset(Options):
                 raise ValueError("a SingleImageDataset has dataroot_lq, the network's input, and no dataroot_gt")
         elif self.dataroot_gt is None:
             raise ValueError("dataroot_gt is missing; without HR images use type: SingleImageDataset")
-        if self.io_backend.type == "lmdb":
-            for given in (self.dataroot_gt or [], self.dataroot_lq or []):
-                for root in [given] if isinstance(given, str) else given:
-                    if not root.rstrip("/").endswith(".lmdb"):
-                        raise ValueError(f"io_backend lmdb reads folders whose names end in .lmdb, found {root}")
+        given = (self.dataroot_gt or [], self.dataroot_lq or [])
+        for root in [root for roots in given for root in ([roots] if isinstance(roots, str) else roots)]:
+            if self.io_backend.type == "lmdb" and not root.rstrip("/").endswith(".lmdb"):
+                raise ValueError(f"io_backend lmdb reads folders whose names end in .lmdb, found {root}")
         return self
-
-    @field_validator("filename_tmpl")
-    @classmethod
-    def _one_place(cls, value: str) -> str:
-        if re.fullmatch(r"[^{}]*\{\}[^{}]*", value) is None:
-            raise ValueError(f"must have {{}} once, where the HR name goes (e.g. '{{}}x4'), found {value!r}")
-        return value
 
 
 class TrainDataset(PairedDataset):
@@ -69,8 +59,7 @@ class TrainDataset(PairedDataset):
     num_worker_per_gpu: Annotated[Count, Field(le=256)] = 4
     """Loader processes per process; 0 loads in the training process. Never changes the samples."""
     bad_images: Literal["stop", "skip"] = "stop"
-    """What to do about an image that is too small or cannot be read: `stop` and name it, or `skip` it with a warning. Stops
-    by default, so that images are never skipped silently."""
+    """What to do about an image that is too small or cannot be read: `stop` and name it, or `skip` it with a warning."""
     cache: bool = False
     """Keep decoded images in memory, in each loader process: for small datasets."""
     _refused: ClassVar[dict[str, str]] = {"SingleImageDataset": "tests"}
@@ -87,19 +76,17 @@ class Datasets(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _names(cls, data: Any) -> Any:
-        if isinstance(data, Mapping):
-            names = [str(name) for name in data]
-            wrong = [name for name in names if name != "train" and not name.startswith(("val", "test"))]
-            if wrong:
-                raise ValueError(f"unknown section {', '.join(wrong)}: use train, val..., or test...")
-            for name in names:  # results are saved under it
-                _name_below(name)
-            # `datasets.test_3=null` on the command line leaves out a dataset of the file.
-            data = {name: section for name, section in data.items() if section is not None}
-        return data
+        if not isinstance(data, Mapping):
+            return data
+        for name in map(str, data):
+            if name != "train" and not name.startswith(("val", "test")):
+                raise ValueError(f"unknown section {name}: use train, val..., or test...")
+            _name_below(name)  # results are saved under it
+        # `datasets.test_3=null` on the command line leaves out a dataset of the file.
+        return {name: section for name, section in data.items() if section is not None}
 
     def measured(self, prefix: str) -> dict[str, PairedDataset]:
-        """Return the datasets to validate (`val`) or test (`test`) on."""
+        """The datasets to validate (`val`) or test (`test`) on."""
         return {name: data for name, data in (self.__pydantic_extra__ or {}).items() if name.startswith(prefix)}
 
 

@@ -1,9 +1,8 @@
 """What is wrong with an option file: every fault with its line, its option and the nearest valid name."""
 
 import difflib
-import types
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -14,8 +13,6 @@ from aesop.options.datasets import Datasets, PairedDataset
 
 # Option, as the names from the top of the file down to it -> its line in the file.
 Lines = Mapping[tuple[str, ...], int]
-# What to write in place of a missing section.
-_REMEDIES = {"datasets.train": "; give at least dataroot_gt", "datasets": "; give at least datasets.train.dataroot_gt"}
 
 
 class ConfigError(ValueError):
@@ -30,20 +27,21 @@ class ConfigError(ValueError):
 
 def describe(error: ValidationError, raw: Mapping[str, Any], lines: Lines) -> list[str]:
     """Describe pydantic's errors on raw options, each in one line of text."""
-    found: dict[tuple[str, ...], list[str]] = {}
-    for entry in error.errors():
-        option = _option_of(entry, raw)
-        # pydantic reports a value that fits no type of a union once for each type; the first report suffices.
-        if option not in found:
-            found[option] = list(_describe_one(entry, option, lines))
-    return [fault for faults in found.values() for fault in faults]
+    found: dict[tuple[str, ...], Any] = {}
+    for entry in error.errors():  # a value that fits no type of a union has one for each type; the first suffices
+        found.setdefault(_option_of(entry, raw), entry)
+    return with_lines([fault for option, entry in found.items() for fault in _describe_one(entry, option)], lines)
 
 
-def with_lines(faults: str, lines: Lines) -> Iterator[str]:
-    """Prefix each fault, a line of text that begins with its option, with the option's line in the file."""
-    for fault in faults.splitlines():
-        line = _line_of(tuple(fault.partition(":")[0].split(".")), lines, nearest=True)
-        yield f"line {line}: {fault}" if line else fault
+def with_lines(faults: Sequence[str], lines: Lines) -> list[str]:
+    """Prefix each fault, which begins with its option, with the line of the option or else of its innermost section."""
+    found = []
+    for fault in faults:
+        option = tuple(fault.partition(":")[0].split("."))
+        places = [option, *former_places(option), *(option[:depth] for depth in range(len(option) - 1, 0, -1))]
+        line = next((lines[place] for place in places if place in lines), None)
+        found.append(f"line {line}: {fault}" if line else fault)
+    return found
 
 
 def shown(value: Any) -> str:
@@ -67,45 +65,31 @@ def _option_of(entry: Any, raw: Mapping[str, Any]) -> tuple[str, ...]:
     return (*option, "type") if entry["type"] == "union_tag_invalid" else tuple(option)
 
 
-def _describe_one(entry: Any, option: tuple[str, ...], lines: Lines) -> Iterator[str]:
-    kind, given = entry["type"], entry.get("input")
-    line = _line_of(option, lines, nearest=kind == "missing")
-    where = f"{f'line {line}' if line else 'option'}: {'.'.join(option)}"
+def _describe_one(entry: Any, option: tuple[str, ...]) -> Iterator[str]:
+    kind, given, where = entry["type"], entry["input"], ".".join(option)
     if kind == "value_error":
-        text = str(entry["ctx"]["error"])
-        yield from (f"{where}: {fault}" for fault in text.splitlines()) if option else with_lines(text, lines)
+        yield from (f"{where}: {fault}" if where else fault for fault in str(entry["ctx"]["error"]).splitlines())
     elif kind == "missing":
-        yield f"{where}: missing{_REMEDIES.get('.'.join(option), '')}"
+        yield f"{where}: missing" + ("; give at least datasets.train.dataroot_gt" if option[0] == "datasets" else "")
     elif kind == "extra_forbidden":
         known = list(_classes_at(entry["loc"][:-1])[0].model_fields)
-        yield f"{where}: unknown option" + (_nearest(option[-1], known) or f"; known: {', '.join(known)}")
-    elif kind in ("union_tag_invalid", "literal_error"):
-        value = given.get("type") if isinstance(given, Mapping) else given
-        expected = str(entry["ctx"].get("expected_tags") or entry["ctx"].get("expected"))
-        names = [name.strip(" '") for name in expected.replace(" or ", ",").split(",")]
-        yield f"{where}: {shown(value)} is none of {expected}{_nearest(value, names)}"
+        near = difflib.get_close_matches(option[-1], known, 1)
+        yield f"{where}: unknown option; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
     elif kind == "union_tag_not_found" and isinstance(given, Mapping):
-        classes = _classes_at(entry["loc"])
-        names = [name for options in classes for name in get_args(options.model_fields["type"].annotation)]
-        others = " and spandrel's (SwinIR, DRCT ...)" if SpandrelNetOptions in classes else ""
-        yield f"{where}.type: missing; known: {', '.join(names)}{others}"
+        types = [get_args(options.model_fields["type"].annotation) for options in _classes_at(entry["loc"])]
+        names = [name for known in types for name in known or ("spandrel's (SwinIR, DRCT ...)",)]
+        yield f"{where}.type: missing; known: {', '.join(names)}"
     elif kind in ("union_tag_not_found", "model_type", "model_attributes_type", "dict_type"):
         yield f"{where}: must hold options (`key: value` lines), found {shown(given)}"
     else:
         yield f"{where}: {entry['msg'][0].lower()}{entry['msg'][1:]}, found {shown(given)}"
 
 
-def _nearest(name: Any, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1, 0.6) if isinstance(name, str) else []
-    return f"; did you mean {near[0]}?" if near else ""
-
-
 def _classes_at(location: Sequence[int | str]) -> list[type[BaseModel]]:
     """The options classes that may stand at pydantic's location of an error, which names the type taken from a union."""
     classes: list[type[BaseModel]] = [TrainConfig]
     for part in location:
-        fields = [options.model_fields[str(part)] for options in classes if part in options.model_fields]
-        if fields:
+        if fields := [options.model_fields[str(part)] for options in classes if part in options.model_fields]:
             classes = [options for field in fields for options in _classes_in(field.annotation)]
         elif any(issubclass(options, Datasets) for options in classes):
             classes = [PairedDataset]
@@ -118,13 +102,4 @@ def _classes_at(location: Sequence[int | str]) -> list[type[BaseModel]]:
 def _classes_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    if get_origin(annotation) in (Union, types.UnionType, Annotated, dict, list):
-        return [options for argument in get_args(annotation) for options in _classes_in(argument)]
-    return []
-
-
-def _line_of(option: tuple[str, ...], lines: Lines, nearest: bool = False) -> int | None:
-    """The line of an option; if the file does not have it, None or, with `nearest`, the line of its innermost section."""
-    line = next((lines[place] for place in (option, *former_places(option)) if place in lines), None)
-    sections = [option[:depth] for depth in range(len(option) - 1, 0, -1)] if nearest else []
-    return line or next((lines[section] for section in sections if section in lines), None)
+    return [options for argument in get_args(annotation) for options in _classes_in(argument)]

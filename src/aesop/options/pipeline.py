@@ -1,7 +1,4 @@
-"""Pipeline files: the options of the three stages, each starting from the weights of the stages before it.
-
-The PSNR net becomes the auto-encoder's decoder and the GAN's generator. The auto-encoder becomes the AESOP loss.
-"""
+"""Pipeline files: the options of the three stages, each starting from the weights of the stages before it."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -19,11 +16,7 @@ Steps = dict[str, TrainConfig | Path]
 
 
 def plan(path: str | Path, overrides: Sequence[str] = ()) -> Steps:
-    """Stage -> its options with the weights of earlier stages filled in, or the weight file that replaces the stage.
-
-    Raises:
-        ConfigError: listing the faults of all stages.
-    """
+    """Stage -> its options with the weights of earlier stages filled in, or the weight file that replaces the stage."""
     raw, lines = load_pipeline(path, overrides)
     steps: Steps = {}
     weights: dict[str, str] = {}
@@ -37,8 +30,10 @@ def plan(path: str | Path, overrides: Sequence[str] = ()) -> Steps:
                 found[f"stages.{stage}.weights: {given} does not exist"] = [stage]
             continue
         options["name"] = f"{options.get('name', Path(path).stem)}/{number}_{stage}"
+        _fill_in_weights(stage, options, weights)
+        own_lines = {option[2:]: line for option, line in lines.items() if option[:2] == ("stages", stage)}
         try:
-            step, notes = build_config(_with_weights(stage, options, weights), str(path), _lines_of_stage(lines, stage))
+            step, notes = build_config(options, str(path), {**lines, **own_lines})
             if not isinstance(step, TrainConfig):
                 raise ConfigError(str(path), [f"stages.{stage}.train: missing; give at least total_iter and the losses"])
         except ConfigError as error:
@@ -57,9 +52,8 @@ def plan(path: str | Path, overrides: Sequence[str] = ()) -> Steps:
 def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict[str, dict[str, Any]], Lines]:
     """A pipeline file -> (the raw options of each stage, their lines).
 
-    A stage's section below `stages` is merged over the shared options. With `weights: FILE` in it the stage is skipped and
-    FILE takes the place of its weights. The override `train.total_iter=9` changes every stage,
-    `stages.psnr.train.total_iter=9` one.
+    A stage's section below `stages` is merged over the shared options. The override `train.total_iter=9` changes every
+    stage, `stages.psnr.train.total_iter=9` one.
     """
     raw, lines = read_yaml(path)
     shared = [override for override in overrides if not override.startswith("stages.")]
@@ -72,29 +66,17 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict
     options: dict[str, dict[str, Any]] = {}
     for stage in STAGES:
         own = stages.get(stage)
-        if own is None:
-            raise ConfigError(f"{path}: stages.{stage} is missing; give its options, or `weights: FILE` to skip it")
         if not isinstance(own, Mapping):
-            raise ConfigError(f"{path}: stages.{stage} must be a mapping of options, found {shown(own)}")
-        if "weights" in own:
-            options[stage] = {"weights": own["weights"]}
-        else:
-            options[stage] = merged(raw, own) | {"stage": stage}
-            apply_overrides(options[stage], shared)
+            raise ConfigError(f"{path}: stages.{stage} holds {shown(own)}; give its options, or `weights: FILE` to skip it")
+        options[stage] = merged(raw, own) | {"stage": stage}
+        apply_overrides(options[stage], shared)
     return options, lines
 
 
-def _lines_of_stage(lines: Lines, stage: str) -> Lines:
-    own = {option[2:]: line for option, line in lines.items() if option[:2] == ("stages", stage)}
-    return {**lines, **own}
-
-
-def _with_weights(stage: str, raw: Mapping[str, Any], weights: Mapping[str, str]) -> dict[str, Any]:
-    """A stage's raw options with what the stages before it made. Sections of a wrong type are left for the checks."""
-    raw = merged({}, raw)
-    if raw.get("path") is None:
-        raw["path"] = {}
-    path, network, train = raw["path"], raw.get("network_g"), raw.get("train")
+def _fill_in_weights(stage: str, raw: dict[str, Any], weights: Mapping[str, str]) -> None:
+    """Fill in what the stages before this one made. Sections of a wrong type are left for the checks."""
+    path = raw["path"] = {} if raw.get("path") is None else raw["path"]
+    network, train = raw.get("network_g"), raw.get("train")
     start = {"autoencoder": "pretrain_network_decoder", "adversarial": "pretrain_network_g"}.get(stage)
     if start and isinstance(path, dict):
         path[start] = weights["psnr"]
@@ -105,4 +87,3 @@ def _with_weights(stage: str, raw: Mapping[str, Any], weights: Mapping[str, str]
             raw["network_g"]["enc_opt"] = {"num_feat": NARROWEST_IN_COLOUR}
     if stage == "adversarial" and isinstance(train, dict) and isinstance(train.get("aesop_opt"), dict):
         train["aesop_opt"]["autoencoder_load"] = {"path": weights["autoencoder"]}
-    return raw

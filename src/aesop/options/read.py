@@ -1,7 +1,6 @@
 """Option files -> checked options, with `key.path=value` overrides."""
 
 from collections.abc import Mapping, Sequence
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,11 @@ from aesop.options.config import TestConfig, TrainConfig, fill_in_defaults, set_
 from aesop.options.error_messages import ConfigError, Lines, describe, shown, with_lines
 from aesop.options.yaml_file import parse_yaml, read_yaml
 
-# Options that files of earlier versions lack, with the value that stands for their former behaviour.
-FORMER_BEHAVIOUR: dict[str, Any] = {"train.ema_warmup": None}  # no warm-up
+Checked = tuple[TrainConfig | TestConfig, list[str]]
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> tuple[TrainConfig | TestConfig, list[str]]:
-    """An option file with overrides -> (its options, notes on ignored options). With a `train` section it is a training.
-
-    Raises:
-        ConfigError: listing every fault with its line and the nearest valid name.
-    """
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Checked:
+    """An option file with overrides -> (its options, notes on ignored options). With a `train` section it is a training."""
     raw, lines = read_yaml(path)
     if isinstance(raw.get("stages"), Mapping):
         raise ConfigError(f"{path} describes several stages: run it with `aesop pipeline {path}`")
@@ -33,10 +27,7 @@ def load_train_config(path: str | Path, overrides: Sequence[str] = ()) -> tuple[
     """`load_config` for a file that must describe a training."""
     config, notes = load_config(path, overrides)
     if not isinstance(config, TrainConfig):
-        raise ConfigError(
-            f"{path} has no train section: add one to train (see configs/psnr_rrdb.yml), or measure weights with "
-            f"`aesop test {path}`"
-        )
+        raise ConfigError(f"{path} has no train section: add one to train it, or measure weights with `aesop test {path}`")
     return config, notes
 
 
@@ -58,43 +49,35 @@ def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> None:
             raise ConfigError(f"override {shown(override)}: the value is no valid YAML") from error
 
 
-def build_config(
-    raw: Mapping[str, Any], source: str, lines: Lines | None = None
-) -> tuple[TrainConfig | TestConfig, list[str]]:
+def build_config(raw: Mapping[str, Any], source: str, lines: Lines | None = None) -> Checked:
     """Check raw options. See `load_config`; `lines` gives the faults their line numbers."""
+    lines = lines or {}
     try:
         options, notes = from_published(raw)
         options = fill_in_defaults(options)
-        if options.get("train") is None:
-            options.pop("train", None)
-            return TestConfig.model_validate(options), notes
-        return TrainConfig.model_validate(options), notes
+        if options.get("train") is not None:
+            return TrainConfig.model_validate(options), notes
+        options.pop("train", None)
+        return TestConfig.model_validate(options), notes
     except ValidationError as error:
-        faults = describe(error, options, lines or {})
+        faults = describe(error, options, lines)
     except ValueError as error:
-        faults = list(with_lines(str(error), lines or {}))
+        faults = with_lines(str(error).splitlines(), lines)
     raise ConfigError(source, faults) from None
 
 
 def recorded_config(yaml_text: str, source: str = "the recorded options") -> TrainConfig:
-    """The options that a run recorded in its weight files (metadata `config`), possibly by an earlier version.
-
-    Raises:
-        ConfigError: if this version cannot read them.
-    """
+    """The options that a run, possibly of an earlier version, recorded in its weight files (metadata `config`)."""
     try:
         raw, _ = parse_yaml(yaml_text)
-        for option, former in FORMER_BEHAVIOUR.items():
-            section, _, name = option.rpartition(".")
-            raw[section].setdefault(name, former)
+        raw["train"].setdefault("ema_warmup", None)  # versions without this option had no warm-up
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ConfigError(f"{source} does not record the options of a training") from error
     config, _ = build_config(raw, source)
-    assert isinstance(config, TrainConfig)  # its train section is in FORMER_BEHAVIOUR
+    assert isinstance(config, TrainConfig)
     return config
 
 
 def with_former_behaviour(config: TrainConfig, recorded: TrainConfig) -> TrainConfig:
     """`config` as a run continues that recorded its options as `recorded`: new options keep their former behaviour."""
-    former = {option: value for option, value in FORMER_BEHAVIOUR.items() if attrgetter(option)(recorded) == value}
-    return config.derive(former) if former else config
+    return config.derive({"train.ema_warmup": None}) if recorded.train.ema_warmup is None else config

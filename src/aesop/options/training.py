@@ -37,13 +37,11 @@ class SchedulerOptions(Options):
 
     @model_validator(mode="after")
     def _lengths(self) -> Self:
-        if self.type == "CosineAnnealingRestartLR":
-            if not self.periods:
-                raise ValueError("CosineAnnealingRestartLR needs periods, e.g. periods: [300000]")
-            if len(self.restart_weights) != len(self.periods):
-                raise ValueError("restart_weights and periods must be equally long")
-        elif len(self.restart_weights) != len(self.restarts):
-            raise ValueError("restart_weights and restarts must be equally long")
+        of_weights = "periods" if self.type == "CosineAnnealingRestartLR" else "restarts"
+        if of_weights == "periods" and not self.periods:
+            raise ValueError("CosineAnnealingRestartLR needs periods, e.g. periods: [300000]")
+        if len(self.restart_weights) != len(getattr(self, of_weights)):
+            raise ValueError(f"restart_weights and {of_weights} must be equally long")
         return self
 
 
@@ -59,19 +57,16 @@ class TrainOptions(LossTerms):
     scheduler: SchedulerOptions = SchedulerOptions()
     """The learning rate over time, for all optimizers."""
     max_skipped: Positive = 10
-    """A step with NaN or infinite losses or gradients is skipped. After this many consecutive skipped steps the run rolls
-    back to its newest good state and continues with other samples."""
+    """Steps with NaN or infinity are skipped. After this many in a row the run rolls back to its newest good state."""
     max_rollbacks: Count = 3
     """How often the run may roll back to the same state before it stops."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay of the averaged generator, which is the one saved for use; 0: no averaging."""
     ema_warmup: bool | None = None
-    """Limit the decay to (1 + i) / (10 + i) in iteration i, so that the average soon forgets the initial weights.
-    Default: true, but false where path.pretrain_network_g is given and for published files (model_type). A run started
-    by a version without this option continues without warm-up."""
+    """Limit the decay to (1 + i) / (10 + i) in iteration i, so that the average soon forgets the initial weights. Default:
+    true, but false with path.pretrain_network_g, for published files (model_type) and for runs begun without this option."""
     accumulate: Positive = 1
-    """Split each batch into this many parts and accumulate their gradients. Needs less memory and makes the same step,
-    except for batch statistics (BatchNorm, the relativistic GAN's means), which see one part at a time."""
+    """Parts of a batch whose gradients are accumulated: less memory, the same step but for batch statistics of the parts."""
     gradient_compression: Literal["none", "bf16"] = "none"
     """Several processes: exchange gradients unchanged, or as bfloat16 (half the bytes, 8 bits of precision)."""
     freeze_decoder: Count = 0
@@ -81,5 +76,4 @@ class TrainOptions(LossTerms):
     net_d_init_iters: Count = 0
     """adversarial: train only the discriminator up to this iteration."""
     net_d_published_passes: bool = False
-    """adversarial: repeat the published step's unused discriminator pass. It only changes buffers: BatchNorm's running
-    statistics, which training never reads, or one more power iteration of spectral norm."""
+    """adversarial: repeat the published step's unused discriminator pass, which changes only buffers of its norms."""

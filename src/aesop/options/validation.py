@@ -9,7 +9,7 @@ from aesop.system.option_types import Count, Options, _name_below
 
 class MetricOptions(Options):
     type: str | None = None
-    """psnr, ssim, lpips, lpips_vgg, dists, aepsnr, lrpsnr or niqe. The extra `iqa` adds musiq, maniqa, clipiqa, and
+    """psnr, ssim, lpips, lpips_vgg, dists, aepsnr, lrpsnr or niqe; with the extra `iqa` also musiq, maniqa, clipiqa, and
     pyiqa:NAME for any metric of pyiqa. Published names (calculate_psnr_pytorch) work too. Default: the entry's name."""
     crop_border: Count | None = None
     """Border to leave out, in HR pixels. Default: as usual for the metric."""
@@ -19,12 +19,9 @@ class MetricOptions(Options):
     """aepsnr: weight file of the auto-encoder. Default in a training: the auto-encoder of the AESOP loss."""
 
 
-SMALLEST_TILE = 32  # as for `aesop upscale`
-
-
 def _tile(side: int) -> int:
-    if 0 < side < SMALLEST_TILE:
-        raise ValueError(f"0 (whole images) or at least {SMALLEST_TILE}")
+    if 0 < side < 32:  # as for `aesop upscale`
+        raise ValueError("0 (whole images) or at least 32")
     return side
 
 
@@ -40,8 +37,7 @@ class ValOptions(Options):
     metrics: dict[str, MetricOptions] = {"psnr": MetricOptions()}
     """Metrics of validation and of `aesop test`: name -> options, `{}` for the usual ones."""
     tile: Annotated[Count, AfterValidator(_tile)] = 0
-    """Process large images in tiles of this side, in LR pixels: less memory, slightly different results. 0, as published:
-    whole images."""
+    """Side of the tiles of large images, in LR pixels: less memory, slightly different results. 0, as published: none."""
     page: bool = False
     """`aesop test` also writes <results>/page.html, with this network, bicubic and `path.compare_with` side by side."""
     best_metric: str | None = None

@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,36 +17,24 @@ MAX_VALUES = 5_000
 
 
 def read_yaml(path: str | Path) -> tuple[dict[str, Any], Lines]:
-    """The mapping in a YAML file, and the line of every option in it.
-
-    Raises:
-        ConfigError: for a file that cannot be read, is no valid YAML or no mapping, or gives an option twice.
-    """
+    """The mapping in a YAML file, and the line of every option in it."""
     path = Path(path)
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
-        text = data.decode("utf-8")
+        if len(data) > MAX_BYTES:
+            raise ValueError(f"it is larger than {MAX_BYTES // 1000} kB")
+        raw, node = parse_yaml(data.decode())
+        if not isinstance(raw, dict):
+            raise ValueError("it holds no options (expected `key: value` lines)")
     except FileNotFoundError:
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.y*ml")], 1)
         raise ConfigError(f"option file {path} does not exist" + (f"; did you mean {near[0]}?" if near else "")) from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"option file {path} cannot be read: {error}") from error
-    if len(data) > MAX_BYTES:
-        raise ConfigError(f"{path} is larger than {MAX_BYTES // 1000} kB, too large for an option file")
-    try:
-        raw, node = parse_yaml(text)
-    except ValueError as error:
-        raise ConfigError(f"{path} is no valid YAML: {error}") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path} holds no options (expected `key: value` lines)")
-    lines: dict[tuple[str, ...], int] = {}
-    repeated = []
-    for option, line in _lines_below(node):
-        if option in lines:
-            repeated.append(f"line {line}: {'.'.join(option)}")
-        lines[option] = line
-    if repeated:
+    places = list(_lines_below(node))
+    lines, count = dict(places), Counter(option for option, _ in places)
+    if repeated := [f"line {lines[option]}: {'.'.join(option)}" for option in lines if count[option] > 1]:
         raise ConfigError(f"{path} gives options twice:\n  " + "\n  ".join(repeated))
     # Aliases of one anchor become copies, so that an override changes only one of them.
     return merged({}, raw), lines
@@ -86,17 +75,12 @@ class _Loader(yaml.SafeLoader):
 
 
 def parse_yaml(text: str) -> tuple[Any, yaml.Node | None]:
-    """The value in a YAML text, and its node tree.
-
-    Raises:
-        ValueError: for text that is no YAML, or stands for more than an option file can hold.
-    """
+    """The value in a YAML text, and its node tree. Text that an option file cannot hold is a ValueError."""
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
-        if node is None:
-            return None, None
-        return loader.construct_document(copy.deepcopy(node)), node  # constructing expands `<<` in the node itself
+        # Constructing expands `<<` in the node itself.
+        return (None if node is None else loader.construct_document(copy.deepcopy(node))), node
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except yaml.YAMLError as error:
@@ -123,7 +107,6 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, Mapping):
             former = result.get(name)
             same_type = isinstance(former, Mapping) and value.get("type", former.get("type")) == former.get("type")
-            result[name] = merged(former if same_type else {}, value)
-        else:
-            result[name] = value
+            value = merged(former if same_type else {}, value)
+        result[name] = value
     return result

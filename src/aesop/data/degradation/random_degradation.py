@@ -97,7 +97,7 @@ def batch_generator(seed: int, iteration: int, rank: int = 0) -> Generator:
 def draw(options: DegradationOptions, n: int, generator: Generator) -> Draw:
     """Draw the degradation of a batch of n images. How far the generator advances depends on n alone."""
     return Draw(
-        first=_draw_round(options.first_round, 1.0, n, generator),
+        first=_draw_round(options, 1.0, n, generator),
         second=_draw_round(options.second_round, options.second_blur_prob, n, generator),
         final_blur=sample_final_kernels(n, options.final_sinc_prob, options.blur_kernel_size2, generator),
         final_mode=MODES[_choose((1, 1, 1), generator)],
