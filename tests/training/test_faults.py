@@ -558,7 +558,7 @@ def test_a_validation_that_fails_at_the_end_is_made_up_for(photos, tmp_path, mon
 def test_a_step_that_does_not_fit_names_what_needs_less(photos, tmp_path, monkeypatch):
     raw = small("psnr", photos, tmp_path, 4)
     raw["datasets"]["train"]["batch_size_per_gpu"] = 4
-    monkeypatch.setattr(PSNRStage, "enlarge", lambda *_: torch.empty(10**15))
+    monkeypatch.setattr(PSNRStage, "make_image", lambda *_: torch.empty(10**15))
     with pytest.raises(MemoryError) as caught:
         run(raw)
     text = str(caught.value)
@@ -573,7 +573,7 @@ def test_another_error_of_pytorch_stays_what_it_is(photos, tmp_path, monkeypatch
     def fail(*_):
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(PSNRStage, "enlarge", fail)
+    monkeypatch.setattr(PSNRStage, "make_image", fail)
     with pytest.raises(RuntimeError, match="something else"):
         run(small("psnr", photos, tmp_path, 4))
 

@@ -6,6 +6,7 @@ kills a process that takes too much memory.
 
 import json
 import logging
+import re
 import statistics
 import time
 import warnings
@@ -17,10 +18,9 @@ from logging.handlers import BufferingHandler
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from pydantic import BaseModel
 from torch import Tensor
 
 from aesop.archs import build_network
@@ -40,31 +40,21 @@ from aesop.weights.save import save_weights
 
 SECONDS = 30.0
 MAX_STEPS = 10
-SomeOptions = TypeVar("SomeOptions", bound=BaseModel)
 
 
 @dataclass(frozen=True)
 class Estimate:
     """What one iteration of a training costs."""
 
-    computing: float
-    """Seconds of computation per step."""
-    loading: float
-    """Seconds per batch when the loader does nothing else."""
-    workers: int
-    """Loader processes."""
-    images: int
-    """Images per measured step. Times are scaled to the whole batch."""
-    memory: int | None
-    """Peak in bytes; None if unknown, or if a whole batch takes too long to measure."""
-    model: int
-    """Bytes of a weight file."""
-    state: int
-    """Bytes of a resumable state."""
-    parts: dict[str, float] = field(default_factory=dict)
-    """Seconds of each part of a step, measured alone."""
-    said: tuple[str, ...] = ()
-    """Warnings that the training logged, such as options that do not work on this machine."""
+    computing: float  # seconds of computation per step
+    loading: float  # seconds per batch when the loader does nothing else
+    workers: int  # loader processes
+    images: int  # images per measured step; times are scaled to the whole batch
+    memory: int | None  # peak in bytes; None if unknown, or if a whole batch takes too long to measure
+    model: int  # bytes of a weight file
+    state: int  # bytes of a resumable state
+    parts: dict[str, float] = field(default_factory=dict)  # seconds of each part of a step, measured alone
+    said: tuple[str, ...] = ()  # warnings that the training logged, such as options that do not work on this machine
 
     @property
     def seconds(self) -> float:
@@ -82,21 +72,23 @@ def estimate(
 ) -> tuple[Estimate, list[str]]:
     """Measure a training stage, and list the options whose missing weight files were replaced. Leaves no files behind.
 
-    Args:
-        autoencoder: Network options of an auto-encoder that is still to be trained; default: the published one.
-        seconds: How long to make steps, at least one.
-        with_parts: Then measure the parts of a step, for the same time.
+    Raises what stops the training; MemoryError if the system kills the process, as it does when memory runs out.
 
-    Raises:
-        MemoryError, ValueError, OSError, RuntimeError: The training cannot run.
+    Args:
+        autoencoder: network options of an auto-encoder that is still to be trained; default: the published one.
+        seconds: how long to make steps, at least one.
+        with_parts: then measure the parts of a step, for the same time.
     """
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, ProcessPoolExecutor(1, get_context("spawn"), _collect_warnings) as process:
         runnable, replaced = with_stand_ins(config, Path(folder), autoencoder)
-        with ProcessPoolExecutor(1, get_context("spawn"), _collect_warnings) as process:
-            try:
-                return process.submit(_short_run, runnable, seconds, with_parts).result(), replaced
-            except BrokenProcessPool:
-                raise MemoryError("the system killed the process, as it does when memory runs out") from None
+        try:
+            return process.submit(_short_run, runnable, seconds, with_parts).result(), replaced
+        except BrokenProcessPool:
+            raise MemoryError("the system killed the process, as it does when memory runs out") from None
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise MemoryError(str(error).splitlines()[0]) from None
+            raise
 
 
 def with_stand_ins(
@@ -131,30 +123,18 @@ _logged = BufferingHandler(capacity=10_000)
 
 def _collect_warnings() -> None:
     """Collect log lines instead of printing them."""
-    _logged.setLevel(logging.WARNING)
     logging.getLogger("aesop").addHandler(_logged)
-    logging.getLogger("aesop").propagate = False
     warnings.simplefilter("ignore")  # PyTorch's, about more loader processes than cores: doctor reports that
 
 
 def _short_run(config: TrainConfig, seconds: float, with_parts: bool = False) -> Estimate:
-    try:
-        with algorithms(config.deterministic):
-            return _measure(config, seconds, with_parts)
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise MemoryError(str(error).splitlines()[0]) from None
-        raise
-
-
-def _measure(config: TrainConfig, seconds: float, with_parts: bool) -> Estimate:
     crops, device, graphs = config.datasets.train, pick_device(config.device), config.cuda_graphs
     batch, workers, least = crops.batch_size_per_gpu, crops.num_worker_per_gpu, config.train.accumulate
     before = _peak_memory(device, graphs)
-    stage = build_stage(config, World(device=device))
-    step = accelerate(stage, config.channels_last, config.compile, graphs)
-    last = config.train.total_iter + 10_000
-    with batches(training_images(config), crops, 1, last, pin_memory=device.type == "cuda") as source:
+    loader = batches(training_images(config), crops, 1, config.train.total_iter + 10_000, pin_memory=device.type == "cuda")
+    with algorithms(config.deterministic), loader as source:
+        stage = build_stage(config, World(device=device))
+        step = accelerate(stage, config.channels_last, config.compile, graphs)
         loading = _loading_time(source, workers, seconds / 10)
         steps = _Steps(config, stage, step, source)
         steps.warm_up(least)
@@ -168,15 +148,16 @@ def _measure(config: TrainConfig, seconds: float, with_parts: bool) -> Estimate:
             times.append(steps.time_one(images))
         memory = _peak_memory(device, graphs) - before if images == batch else 0
         parts = time_parts(stage, *steps.images(images), seconds) if with_parts else {}
-    trained = sum(_size(net) for name, net in stage.networks.items() if name != "net_g_ema")
+    sizes = {name: sum(t.nbytes for t in net.state_dict().values()) for name, net in stage.networks.items()}
+    trained = sum(size for name, size in sizes.items() if name != "net_g_ema")
     return Estimate(
         computing=statistics.median(times[1:] or times) * batch / images,
         loading=loading,
         workers=workers,
         images=images,
         memory=memory or None,
-        model=_size(stage.network_for_use),
-        state=sum(map(_size, stage.networks.values())) + 2 * trained,  # Adam keeps two moments
+        model=sizes["net_g"],
+        state=sum(sizes.values()) + 2 * trained,  # Adam keeps two moments
         parts={name: spent * batch / images for name, spent in parts.items()},
         said=tuple(dict.fromkeys(record.getMessage() for record in _logged.buffer)),
     )
@@ -225,10 +206,6 @@ def _loading_time(source: Iterator[Batch], workers: int, seconds: float) -> floa
     return (time.perf_counter() - begun) / count
 
 
-def _size(net: torch.nn.Module) -> int:
-    return sum(tensor.nbytes for tensor in net.state_dict().values())
-
-
 def _peak_memory(device: torch.device, cuda_graphs: bool) -> int:
     """Peak memory of this process in bytes; 0 if unknown."""
     if device.type == "cuda":
@@ -236,9 +213,7 @@ def _peak_memory(device: torch.device, cuda_graphs: bool) -> int:
         return torch.cuda.max_memory_reserved(device) if cuda_graphs else torch.cuda.max_memory_allocated(device)
     if device.type == "mps":
         return torch.mps.driver_allocated_memory()
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return 0
     # Not getrusage: its peak includes that of the parent process.
-    found = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-    return int(found[0]) * 1024 if found else 0
+    status = Path("/proc/self/status")
+    peak = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.is_file() else None
+    return int(peak[1]) * 1024 if peak else 0

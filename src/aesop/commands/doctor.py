@@ -24,7 +24,7 @@ from rich.progress import track
 from rich.text import Text
 
 import aesop
-from aesop.check.dry_run import dry_run_test, dry_run_training, missing_roots
+from aesop.check.dry_run import dry_run_report, missing_roots
 from aesop.check.image_audit import OTHERWISE, Audit, Item, audit
 from aesop.check.time_and_memory import Estimate, estimate
 from aesop.metrics import METRICS
@@ -202,11 +202,9 @@ def configuration(steps: Steps, part: str) -> Iterator[Finding]:
         if isinstance(step, Path):
             yield Finding("ok", part, f"{name}weights", f"{step}, instead of a training")
             continue
+        lines, faults = dry_run_report(step, made, images=False)
         if isinstance(step, TrainConfig):
-            lines, faults = dry_run_training(step, made, images=False)
             made.append(step.final_model)
-        else:
-            lines, faults = dry_run_test(step, images=False)
         for line in lines:
             about, colon, text = line.strip().partition(": ")
             if colon and not text.endswith("(MISSING)"):

@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 
 from aesop.system.distributed import barrier
-from aesop.training.checkpoint import Checkpoints, set_newer_aside, state_to_use
+from aesop.training.checkpoint import Checkpoints, newest_state, set_newer_aside
 from aesop.training.run_logger import RunLogger
 from aesop.training.skipped_steps import Diverged, report_fault
 
@@ -15,15 +15,13 @@ def roll_back(fault: Diverged, checkpoints: Checkpoints, logger: RunLogger, roll
     """Load the newest good state. Other samples follow from `Progress.rollbacks`.
 
     Args:
-        rollbacks: number of rollbacks to each state, by its iteration; updated here.
-
-    Raises:
-        FloatingPointError: there is no good state, or the run rolled back to it `train.max_rollbacks` times.
+        rollbacks: number of rollbacks to each state, by its iteration; updated here. More than `train.max_rollbacks` raise
+            FloatingPointError.
     """
     config, world, progress, folder = checkpoints.config, checkpoints.world, checkpoints.progress, checkpoints.folder
     most, count = config.train.max_rollbacks, progress.rollbacks + 1
     advice = "Lower train.optim_g.lr" + (", or set precision: fp32" if config.precision == "bf16" else "")
-    source = state_to_use(folder, world, good=True)
+    source = newest_state(folder / "state", world, good=True)
     if source is None:
         if progress.iteration == config.train.total_iter:
             checkpoints.save(must=True)  # do not lose a whole run for its last steps

@@ -2,7 +2,6 @@
 
 import logging
 from collections import Counter
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,13 +14,13 @@ from aesop.system.distributed import World, agreed_signal, average_scalars, broa
 from aesop.system.signals import Interrupted, Signals
 from aesop.training.acceleration import accelerate
 from aesop.training.build_stage import build_stage
-from aesop.training.checkpoint import Checkpoints, as_begun, state_to_continue, states
+from aesop.training.checkpoint import Checkpoints, as_begun, newest_state, states
 from aesop.training.out_of_memory import memory_explained
 from aesop.training.progress import step_seed
 from aesop.training.rollback import roll_back
 from aesop.training.run_logger import RunLogger, describe_run, log_to_file
 from aesop.training.skipped_steps import Diverged, SkippedSteps
-from aesop.training.training_images import image_names, training_images
+from aesop.training.training_images import training_images
 from aesop.training.validation import Validation
 
 log = logging.getLogger("aesop")
@@ -54,7 +53,9 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
         )
     with log_to_file(folder, world), algorithms(config.deterministic):
         # Load: networks, losses and optimizers, the state to continue from, images.
-        source = state_to_continue(config, resume, world)
+        source = newest_state(folder / "state", world) if resume else None
+        if source is None and config.path.resume_state:
+            source = Path(config.path.resume_state)
         config = as_begun(config, source)
         stage = build_stage(config, world)
         step = accelerate(stage, config.channels_last, config.compile, config.cuda_graphs)
@@ -64,7 +65,7 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
         progress = checkpoints.start(source)
         broadcast_state(world, stage.networks.values())
         images = training_images(config)
-        describe_run(config, stage, world, len(images.pairs))
+        describe_run(config, stage, len(images.pairs))
         with RunLogger(config, world, progress.iteration + 1) as logger, Signals() as signals:
             logger.write_figures(progress.iteration, validation.run_if_due(progress))  # if it failed before --resume
             if not world.is_main:
@@ -75,8 +76,7 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
                 seed = images.seed = progress.seed(config.manual_seed)
                 if degrader is not None:
                     degrader.seed = seed
-                names = partial(image_names, images, crops.batch_size_per_gpu, world)
-                skipped = SkippedSteps(world, progress, names, config.train.max_skipped, folder)
+                skipped = SkippedSteps(config, world, progress, images)
                 try:
                     with batches(images, crops, first, total, world.rank, world.size, world.device.type == "cuda") as loader:
                         for iteration in range(first, total + 1):
