@@ -390,7 +390,7 @@ def test_a_short_run_measures_and_leaves_nothing_behind(sets, monkeypatch):
     encoder = {"type": "AutoEncoder_RRDBNet", "scale": 4, "dec_opt": TINY}
     measured, missing = estimate(load_config(path)[0], encoder, seconds=0.5)
     assert sorted(sets.rglob("*")) == before
-    assert missing == ["path.pretrain_network_g", "train.aesop_opt.autoencoder_load", "train.perceptual_opt (vgg19)"]
+    assert missing == ["path.pretrain_network_g", "train.aesop_opt.autoencoder_load", "train.perceptual_opt.vgg_path"]
     assert 0 < measured.computing < 60
     assert 0 < measured.loading < 10
     assert measured.seconds == measured.computing + measured.loading  # no workers

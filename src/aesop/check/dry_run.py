@@ -3,7 +3,6 @@
 from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from aesop.archs import build_network
 from aesop.data.degradation.degrader import Degrader
@@ -18,14 +17,10 @@ from aesop.training.training_images import training_images
 from aesop.weights.pretrained import find_file
 
 
-class Report(NamedTuple):
-    lines: list[str]
-    """What would happen."""
-    faults: list[str]
-
-
-def dry_run_report(config: TrainConfig | TestConfig, made: Collection[Path] = (), images: bool = True) -> Report:
-    """Describe a training or test without running it or writing anything.
+def dry_run_report(
+    config: TrainConfig | TestConfig, made: Collection[Path] = (), images: bool = True
+) -> tuple[list[str], list[str]]:
+    """What a training or test would do, and the faults in its way, without running it or writing anything.
 
     Args:
         made: files that earlier stages of a pipeline will have written by then.
@@ -53,7 +48,7 @@ def dry_run_report(config: TrainConfig | TestConfig, made: Collection[Path] = ()
     lines.append("would read:")
     without_network = not training and not config.path.pretrain_network_g
     absent = [("path.pretrain_network_g", "(not given)")] if without_network else []
-    for option, file in [*absent, *_weights(config)]:
+    for option, file in [*absent, *weight_files(config)]:
         if Path(file) in made:
             state = "made by an earlier stage"
         elif Path(file).expanduser().is_file():
@@ -76,12 +71,12 @@ def dry_run_report(config: TrainConfig | TestConfig, made: Collection[Path] = ()
             metrics = without_reference(metrics)
         faults += check_metrics(metrics, has_autoencoder=training is not None and training.train.aesop_opt is not None)
     written = [f"{config.run_folder}/", str(training.final_model)] if training else [f"{config.results_folder}/"]
-    return Report([*lines, "would write:", *(f"  {path}" for path in written)], faults)
+    return [*lines, "would write:", *(f"  {path}" for path in written)], faults
 
 
 def check_inputs(config: TrainConfig | TestConfig, source: object) -> None:
     """Raise ValueError naming every folder and weight file in the options that does not exist."""
-    missing = [_missing(option, file) for option, file in _weights(config) if not Path(file).expanduser().is_file()]
+    missing = [_missing(option, file) for option, file in weight_files(config) if not Path(file).expanduser().is_file()]
     missing += [fault for section, data in _sets(config).items() for fault in missing_roots(section, data)]
     if missing:
         raise ValueError(
@@ -114,7 +109,7 @@ def _collected(faults: list[str], prefix: str = "") -> Generator[None]:
         faults.append(f"{prefix}{error}")
 
 
-def _weights(config: TrainConfig | TestConfig) -> list[tuple[str, str]]:
+def weight_files(config: TrainConfig | TestConfig) -> list[tuple[str, str]]:
     """The weight files that a training starts from or a test measures, each with its option."""
     path = config.path
     files = [("path.pretrain_network_g", path.pretrain_network_g)]

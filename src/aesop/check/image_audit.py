@@ -1,11 +1,13 @@
 """Checking the images of a dataset: each is decoded, measured and hashed. `aesop doctor` reports the result."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
+from rich.console import Console
+from rich.progress import track
 
 from aesop.data.find_pairs import Pair, Single, find_singles, match_images, select_listed
 from aesop.images.errors import ImageError
@@ -50,19 +52,11 @@ class Audit:
     unused: list[ImageFile]  # LR images without HR
 
 
-def audit(
-    data: PairedDataset,
-    section: str,
-    scale: int,
-    compare: bool = True,
-    at_most: int | None = None,
-    track: Callable[[Iterable[Item], int], Iterable[Item]] = lambda items, total: items,
-) -> Audit:
+def audit(data: PairedDataset, section: str, scale: int, compare: bool = True, at_most: int | None = None) -> Audit:
     """Check all images of a dataset, or `at_most` of them, evenly spread; ValueError if the images cannot be listed.
 
     Args:
         compare: compare LR images with the bicubic of HR. Images that a degradation made have nothing to compare with.
-        track: shows progress; takes the items as they come, and their number.
     """
     missing: list[str] = []
     unused: list[ImageFile] = []
@@ -74,8 +68,11 @@ def audit(
             pairs = select_listed(pairs, data.meta_info)
     count = min(len(pairs), at_most or len(pairs))
     chosen = [pairs[place * len(pairs) // count] for place in range(count)]
+    console = Console(stderr=True)
     with ThreadPoolExecutor(usable_cores()) as threads:
-        items = list(track(threads.map(lambda pair: look(pair, scale, compare), chosen), count))
+        coming = threads.map(lambda pair: look(pair, scale, compare), chosen)
+        hidden = not console.is_terminal
+        items = list(track(coming, f"datasets.{section}", count, console=console, transient=True, disable=hidden))
     return Audit(items, len(pairs), missing, unused)
 
 

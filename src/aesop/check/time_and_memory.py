@@ -25,15 +25,17 @@ from torch import Tensor
 
 from aesop.archs import build_network
 from aesop.archs.vgg import VGGFeatureExtractor
+from aesop.check.dry_run import weight_files
 from aesop.data.degradation.degrader import Degrader
 from aesop.data.loader import Batch, batches, to_device
 from aesop.options.config import TrainConfig
 from aesop.system.device import algorithms, is_out_of_memory, pick_device, synchronise
 from aesop.system.distributed import World
 from aesop.training.acceleration import accelerate
+from aesop.training.adversarial_stage import AdversarialStage
 from aesop.training.build_stage import build_stage
-from aesop.training.stage import Stage
-from aesop.training.step_timing import time_parts
+from aesop.training.ema import update_ema
+from aesop.training.stage import Mean, Stage, StepImages
 from aesop.training.training_images import training_images
 from aesop.weights.pretrained import has_pretrained
 from aesop.weights.save import save_weights
@@ -96,25 +98,21 @@ def with_stand_ins(
 ) -> tuple[TrainConfig, list[str]]:
     """Replace missing weight files by untrained weights of the same size; returns the options that named them as well."""
     aesop, percep = config.train.aesop_opt, config.train.perceptual_opt
-    changes: dict[str, Any] = {"path.resume_state": None, "path.from_scratch": True}
-    replaced = []
-    for option in ("pretrain_network_g", "pretrain_network_d", "pretrain_network_decoder"):
-        file = getattr(config.path, option)
-        if file and not Path(file).is_file():
-            changes[f"path.{option}"] = None
-            replaced.append(f"path.{option}")
-    if aesop and aesop.autoencoder_load and not Path(aesop.autoencoder_load.path).is_file():
+    replaced = [option for option, file in weight_files(config) if not Path(file).expanduser().is_file()]
+    changes: dict[str, Any] = {option: None for option in replaced if option.startswith("path.")}
+    changes |= {"path.resume_state": None, "path.from_scratch": True}
+    if aesop and "train.aesop_opt.autoencoder_load" in replaced:
         kind = "ProbabilisticAutoEncoder_RRDBNet" if aesop.type.startswith("Probabilistic") else "AutoEncoder_RRDBNet"
         options = autoencoder or {"type": kind, "scale": config.scale, "dec_opt": {"type": "RRDBNet"}}
         file = folder / "autoencoder.safetensors"
         save_weights(file, build_network(options).state_dict(), {"network": json.dumps(options)})
         changes["train.aesop_opt.autoencoder_load.path"] = str(file)
-        replaced.append("train.aesop_opt.autoencoder_load")
-    if percep and not (Path(percep.vgg_path).is_file() if percep.vgg_path else has_pretrained(percep.vgg_type)):
+    if percep and not percep.vgg_path and not has_pretrained(percep.vgg_type):
+        replaced.append("train.perceptual_opt.vgg_path")
+    if percep and "train.perceptual_opt.vgg_path" in replaced:
         file = folder / "vgg.safetensors"
         save_weights(file, VGGFeatureExtractor(list(percep.layer_weights), percep.vgg_type).state_dict(), {})
         changes["train.perceptual_opt.vgg_path"] = str(file)
-        replaced.append(f"train.perceptual_opt ({percep.vgg_type})")
     return config.derive(changes), replaced
 
 
@@ -204,6 +202,53 @@ def _loading_time(source: Iterator[Batch], workers: int, seconds: float) -> floa
         next(source)
         count += 1
     return (time.perf_counter() - begun) / count
+
+
+def _parts_of_step(stage: Stage, lq: Tensor, gt: Tensor) -> dict[str, Callable[[], Tensor | None]]:
+    """The parts of a step on LR (N, 3, h, w) and HR (N, 3, H, W) images in [0, 1] on the device.
+
+    Each returns the scalar to go backward from, if there is one. A loss includes the networks that it alone needs: the
+    averaged generator, the discriminator.
+    """
+    batch = {"lq": lq, "gt": gt, "gt_usm": gt}
+    images = StepImages(batch, stage.make_image)
+    _ = images["sr"]
+    made = {name: image.detach().requires_grad_(name not in batch) for name, image in images.items()}
+    parts: dict[str, Callable[[], Tensor | None]] = {"net_g": lambda: StepImages(batch, stage.make_image)["sr"].mean()}
+    for term in stage.terms.values():
+        parts[term.name] = lambda term=term: stage.weighted_loss(term, StepImages(made, stage.make_image))
+    if isinstance(stage, AdversarialStage):
+        stage.net_d.requires_grad_(False)  # as in the generator's part of a step
+
+        def discriminator() -> Tensor:
+            stage.net_d.requires_grad_(True)
+            return stage.discriminator_loss(made["sr"].detach(), gt, Mean(1))
+
+        parts["net_d"] = discriminator
+
+    def update() -> None:
+        for optimizer in stage.optimizers.values():
+            optimizer.step()
+        if stage.net_g_ema is not None:
+            update_ema(stage.net_g_ema, stage.net_g, decay=0.999)
+
+    return parts | {"optimizers, EMA": update}
+
+
+def time_parts(stage: Stage, lq: Tensor, gt: Tensor, seconds: float) -> dict[str, float]:
+    """Seconds of each part, forward and backward: the fastest of the runs after the first, within about `seconds` in all."""
+    parts, found = _parts_of_step(stage, lq, gt), {}
+    for name, part in parts.items():
+        times: list[float] = []
+        while len(times) < 2 or sum(times) < seconds / len(parts):
+            synchronise(stage.world.device)
+            begun = time.perf_counter()
+            if (scalar := part()) is not None:
+                scalar.backward()
+            synchronise(stage.world.device)
+            times.append(time.perf_counter() - begun)
+        found[name] = min(times[1:])
+    return found
 
 
 def _peak_memory(device: torch.device, cuda_graphs: bool) -> int:

@@ -13,18 +13,13 @@ from aesop.options.config import PathOptions, TrainConfig
 from aesop.system.distributed import World
 from aesop.training.adversarial_stage import AdversarialStage
 from aesop.training.autoencoder_stage import AutoEncoderStage
-from aesop.training.psnr_stage import PSNRStage
 from aesop.training.stage import Stage
 from aesop.weights.errors import option_context
 from aesop.weights.load import load_into
 from aesop.weights.read import read_state_dict
 
 log = logging.getLogger("aesop")
-STAGES: dict[str, Callable[..., Stage]] = {
-    "psnr": PSNRStage,
-    "autoencoder": AutoEncoderStage,
-    "adversarial": AdversarialStage,
-}
+STAGES: dict[str, Callable[..., Stage]] = {"psnr": Stage, "autoencoder": AutoEncoderStage, "adversarial": AdversarialStage}
 
 
 def build_stage(config: TrainConfig, world: World) -> Stage:

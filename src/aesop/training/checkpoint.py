@@ -220,10 +220,7 @@ def as_begun(config: TrainConfig, source: Path | None) -> TrainConfig:
     """The configuration with the former behaviour of options that are newer than the run to continue."""
     if source is None:
         return config
-    try:
-        _, written = read_state_dict(source / "net_g.safetensors")
-    except WeightsError:
-        return config  # loading the state reports the damage
+    _, written = read_state_dict(source / "net_g.safetensors")
     return with_former_behaviour(config, recorded_config(written.get("config", ""), str(source)))
 
 

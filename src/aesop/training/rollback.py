@@ -4,9 +4,11 @@ import logging
 from collections import Counter
 
 from aesop.system.distributed import barrier
+from aesop.system.files import append_line
 from aesop.training.checkpoint import Checkpoints, newest_state, set_newer_aside
+from aesop.training.full_disk import write_or_log
 from aesop.training.run_logger import RunLogger
-from aesop.training.skipped_steps import Diverged, report_fault
+from aesop.training.skipped_steps import Diverged
 
 log = logging.getLogger("aesop")
 
@@ -14,9 +16,7 @@ log = logging.getLogger("aesop")
 def roll_back(fault: Diverged, checkpoints: Checkpoints, logger: RunLogger, rollbacks: Counter[int]) -> None:
     """Load the newest good state. Other samples follow from `Progress.rollbacks`.
 
-    Args:
-        rollbacks: number of rollbacks to each state, by its iteration; updated here. More than `train.max_rollbacks` raise
-            FloatingPointError.
+    `rollbacks` counts them by the iteration of the state; more than `train.max_rollbacks` raise FloatingPointError.
     """
     config, world, progress, folder = checkpoints.config, checkpoints.world, checkpoints.progress, checkpoints.folder
     most, count = config.train.max_rollbacks, progress.rollbacks + 1
@@ -39,4 +39,5 @@ def roll_back(fault: Diverged, checkpoints: Checkpoints, logger: RunLogger, roll
     if world.is_main:
         set_newer_aside(folder / "state", iteration)
         log.warning("%s; rolling back to iteration %d and continuing with other samples", fault, iteration)
-        report_fault(folder, {"iter": iteration, "went_back": str(fault)})
+        row = {"iter": iteration, "went_back": str(fault)}
+        write_or_log("faults.jsonl could not be written", append_line, folder / "faults.jsonl", row)

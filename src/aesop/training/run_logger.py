@@ -8,7 +8,7 @@ import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from aesop.options.config import TrainConfig
 from aesop.system.distributed import World
@@ -58,11 +58,7 @@ def describe_run(config: TrainConfig, stage: Stage, images: int) -> None:
 
 
 class RunLogger:
-    """Writes losses and figures of the main process to the log, scalars.jsonl, TensorBoard and Weights & Biases.
-
-    Args:
-        first: the first iteration of this start of the run.
-    """
+    """Writes losses and figures to the log, scalars.jsonl, TensorBoard and Weights & Biases, from iteration `first` on."""
 
     def __init__(self, config: TrainConfig, world: World, first: int):
         self.config, self.world, self.folder = config, world, config.run_folder
@@ -101,17 +97,15 @@ class RunLogger:
         finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
         failure = f"the figures of iteration {iteration} could not be written"
         write_or_log(failure, append_line, self.lines, {"iter": iteration, **finite})
-        if self.tensorboard is not None:
+        for name, value in figures.items() if self.tensorboard is not None else ():
             failure = "TensorBoard gets no more figures until --resume"
-            if not write_or_log(failure, self._write_tensorboard, iteration, figures):
+            if not write_or_log(failure, self.tensorboard.add_scalar, name, value, iteration):
                 self._close_tensorboard()
+                break
         if self.wandb is not None:
             self.wandb.log(dict(figures), step=iteration)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._close_tensorboard()
         if self.wandb is not None:
             self.wandb.finish()
@@ -120,10 +114,6 @@ class RunLogger:
         from torch.utils.tensorboard import SummaryWriter
 
         self.tensorboard = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.first)
-
-    def _write_tensorboard(self, iteration: int, figures: Mapping[str, float]) -> None:
-        for name, value in figures.items():
-            self.tensorboard.add_scalar(name, value, iteration)
 
     def _close_tensorboard(self) -> None:
         writer, self.tensorboard = self.tensorboard, None

@@ -2,7 +2,6 @@
 
 import logging
 import math
-from pathlib import Path
 
 from torch import Tensor
 
@@ -59,7 +58,7 @@ class SkippedSteps:
         if self.world.is_main:
             log.warning("%s: skipping the step (%d skipped so far)", fault, self.progress.skipped)
             row = {"iter": iteration, "skipped": losses or ["gradient"], "images": images}
-            report_fault(self.config.run_folder, row)
+            write_or_log("faults.jsonl could not be written", append_line, self.config.run_folder / "faults.jsonl", row)
         return fault
 
     def _names(self, iteration: int) -> list[str]:
@@ -67,8 +66,3 @@ class SkippedSteps:
         batch, images = self.config.datasets.train.batch_size_per_gpu, self.images
         (samples,) = StepSampler(iteration, iteration, batch, self.world.rank, self.world.size)
         return [images.pairs[image_number(images.seed, k, len(images.pairs))].name for k in samples]
-
-
-def report_fault(folder: Path, fault: dict) -> None:
-    """Add a line to faults.jsonl."""
-    write_or_log("faults.jsonl could not be written", append_line, folder / "faults.jsonl", fault)

@@ -1,4 +1,4 @@
-"""What the three stages share: the generator and its average, losses, optimizers, and the training step."""
+"""The psnr stage, and what all stages share: the generator and its average, losses, optimizers, the training step."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
@@ -53,8 +53,7 @@ class Mean:
 class Stage:
     """Owns the networks, losses and optimizers of one stage and makes its steps. As it is, the psnr stage's.
 
-    Args:
-        losses: by the names of their options; default: built from `train`.
+    `losses` are given by the names of their options; by default they are built from `train`.
     """
 
     log_prefix: ClassVar[str] = "l_"
@@ -68,20 +67,18 @@ class Stage:
         losses: Losses | None = None,
     ):
         self.options, self.world, self.precision = train, world or World(), precision
-        device = self.world.device
-        self.net_g = synchronised(self.world, net_g).to(device).train()
+        self.net_g = synchronised(self.world, net_g).to(self.world.device).train()
         self.net_g_ema = copy.deepcopy(self.net_g).eval().requires_grad_(False) if train.ema_decay > 0 else None
-        self.network_for_use = self.net_g if self.net_g_ema is None else self.net_g_ema
-        """The network to validate and publish: the average, where there is one."""
+        # The networks that a checkpoint holds, and the one to validate and publish.
         self.networks = {"net_g": self.net_g} | ({"net_g_ema": self.net_g_ema} if self.net_g_ema is not None else {})
-        """The networks that a checkpoint holds, by the names of their files."""
+        self.network_for_use = self.net_g if self.net_g_ema is None else self.net_g_ema
         self.optimizers = {"optimizer_g": make_optimizer(train.optim_g, self.net_g)}
         losses = build_losses(train, world=self.world) if losses is None else losses
         self.terms = loss_terms(train, losses, self.log_prefix)
         for term in self.terms.values():
             if isinstance(term.loss, nn.Module):
-                term.loss.to(device)
-        self.skipped = torch.zeros((), device=device)  # 1 where the last step skipped an update
+                term.loss.to(self.world.device)
+        self.skipped = torch.zeros((), device=self.world.device)  # 1 where the last step skipped an update
 
     @property
     def wants_sharpened(self) -> bool:
@@ -104,10 +101,8 @@ class Stage:
         If a network's losses or gradients are NaN or infinite, it keeps its weights and moments, all networks keep their
         BatchNorm statistics, and `skipped` is 1 on every process. The average is still updated.
 
-        Args:
-            gt_usm: the sharpened HR; default: sharpened here, where a loss compares with it.
-
-        Returns the losses and the discriminator's outputs, on the device. Nothing here waits for the device.
+        HR is sharpened here unless `gt_usm` is given. Returns the losses and the discriminator's outputs, on the device.
+        Nothing here waits for the device.
         """
         if gt_usm is None:
             gt_usm = usm_sharpen(gt) if self.wants_sharpened else gt
@@ -139,7 +134,6 @@ class Stage:
             yield StepImages({name: parts[k] for name, parts in chunks.items()}, self.make_image)
 
     def make_image(self, name: str, images: StepImages) -> Tensor:
-        """Make one of the images that losses ask for."""
         if name != "sr":
             raise KeyError(f"{type(self).__name__} makes no image {name!r}")
         lq, gt = images["lq"], images["gt"]

@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -66,7 +67,7 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
         broadcast_state(world, stage.networks.values())
         images = training_images(config)
         describe_run(config, stage, len(images.pairs))
-        with RunLogger(config, world, progress.iteration + 1) as logger, Signals() as signals:
+        with closing(RunLogger(config, world, progress.iteration + 1)) as logger, Signals() as signals:
             logger.write_figures(progress.iteration, validation.run_if_due(progress))  # if it failed before --resume
             if not world.is_main:
                 log.setLevel(logging.WARNING)  # each process warns about its own images and loaders
@@ -86,7 +87,7 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
 
                             # Step.
                             rate = stage.set_learning_rate(iteration)
-                            with memory_explained(config, stage):
+                            with memory_explained(config, world.device):
                                 gt = to_device(batch["gt"], world.device)
                                 lq, gt = degrader(gt, iteration) if degrader else (to_device(batch["lq"], world.device), gt)
                                 torch.manual_seed(step_seed(seed, iteration, world.rank))

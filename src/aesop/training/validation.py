@@ -33,18 +33,15 @@ class Validation:
         self.metrics = make_metrics(config.val.metrics, config.scale, world.device, autoencoder) if self.sets else {}
 
     def run_if_due(self, progress: Progress) -> dict[str, float]:
-        """`run`, if the iteration needs a validation that has not been made; else no figures."""
-        val, iteration = self.config.val, progress.iteration
-        if not self.sets or progress.validated >= iteration or iteration < val.val_start_iter:
-            return {}
-        return self.run(progress) if iteration % val.val_freq == 0 or iteration == self.config.train.total_iter else {}
-
-    def run(self, progress: Progress) -> dict[str, float]:
-        """Figures named <section>/<metric>, the same in all processes, which share the images.
+        """Figures named <section>/<metric>, the same in all processes, which share the images; none if none are due.
 
         The first section that has the best metric decides which weights are the best.
         """
         config, device, iteration = self.config, self.world.device, progress.iteration
+        if not self.sets or progress.validated >= iteration or iteration < config.val.val_start_iter:
+            return {}
+        if iteration % config.val.val_freq and iteration != config.train.total_iter:
+            return {}
         figures: dict[str, float] = {}
         net = self.stage.network_for_use.eval()
         for section, pairs in self.sets.items():
