@@ -8,23 +8,21 @@ from aesop.archs import build_network
 from aesop.data.degradation.degrader import Degrader
 from aesop.data.find_pairs import Single
 from aesop.data.measured_pairs import MeasuredPairs
+from aesop.data.training_crops import training_crops
 from aesop.metrics.build import check_metrics, without_reference
 from aesop.options.basicsr import is_placeholder
 from aesop.options.config import TestConfig, TrainConfig
 from aesop.options.datasets import PairedDataset, TrainDataset
 from aesop.system.device import pick_device
-from aesop.training.training_images import training_images
 from aesop.weights.pretrained import find_file
 
 
 def dry_run_report(
     config: TrainConfig | TestConfig, made: Collection[Path] = (), images: bool = True
 ) -> tuple[list[str], list[str]]:
-    """What a training or test would do, and the faults in its way, without running it or writing anything.
+    """What a training or test would do, and the faults in its way. It runs and writes nothing.
 
-    Args:
-        made: files that earlier stages of a pipeline will have written by then.
-        images: also look at the data sets. `aesop doctor` does this itself, in more detail.
+    `made` are files that earlier stages of a pipeline will have written by then. Without `images` it skips the data sets.
     """
     lines: list[str] = []
     faults: list[str] = []
@@ -58,9 +56,9 @@ def dry_run_report(
             faults.append(_missing(option, file))
         lines.append(f"  {option}: {file} ({state})")
     losses = training.train.losses() if training else {}
-    for option, name in ((option, name) for option, loss in losses.items() for name in loss.known_weights):
+    for option, name in [(option, name) for option, loss in losses.items() for name in loss.known_weights]:
+        lines.append(f"  train.{option}: {name} (MISSING)")
         with _collected(faults, f"train.{option}: "):
-            lines.append(f"  train.{option}: {name} (MISSING)")
             find_file(name)
             lines[-1] = f"  train.{option}: {name} (found)"
     with _collected(faults):
@@ -87,13 +85,11 @@ def check_inputs(config: TrainConfig | TestConfig, source: object) -> None:
 
 def missing_roots(section: str, data: PairedDataset) -> list[str]:
     """A fault for each folder of a data set that does not exist."""
-    roots = {"dataroot_gt": data.dataroot_gt or [], "dataroot_lq": data.dataroot_lq or []}
-    return [
-        _missing(f"datasets.{section}.{option}", root)
-        for option, given in roots.items()
-        for root in ([given] if isinstance(given, str) else given)
-        if not Path(root).expanduser().exists()
+    options = {f"datasets.{section}.dataroot_gt": data.dataroot_gt, f"datasets.{section}.dataroot_lq": data.dataroot_lq}
+    roots = [
+        (option, root) for option, given in options.items() for root in ([given] if isinstance(given, str) else given or [])
     ]
+    return [_missing(option, root) for option, root in roots if not Path(root).expanduser().exists()]
 
 
 def _missing(option: str, path: str) -> str:
@@ -102,7 +98,6 @@ def _missing(option: str, path: str) -> str:
 
 @contextmanager
 def _collected(faults: list[str], prefix: str = "") -> Generator[None]:
-    """Add an error to the faults."""
     try:
         yield
     except (ValueError, FileNotFoundError) as error:
@@ -137,7 +132,7 @@ def _sets(config: TrainConfig | TestConfig) -> dict[str, PairedDataset]:
 def _describe_set(config: TrainConfig | TestConfig, section: str, data: PairedDataset) -> str:
     """How many images a data set has, and where its LR images come from."""
     trained_on = isinstance(config, TrainConfig) and isinstance(data, TrainDataset)
-    pairs = training_images(config).pairs if trained_on else MeasuredPairs(data, section, config.scale).pairs
+    pairs = training_crops(config).pairs if trained_on else MeasuredPairs(data, section, config.scale).pairs
     if isinstance(pairs[0], Single):
         origin = "inputs without HR"
     elif trained_on and config.degradation:

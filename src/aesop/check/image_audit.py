@@ -53,11 +53,7 @@ class Audit:
 
 
 def audit(data: PairedDataset, section: str, scale: int, compare: bool = True, at_most: int | None = None) -> Audit:
-    """Check all images of a dataset, or `at_most` of them, evenly spread; ValueError if the images cannot be listed.
-
-    Args:
-        compare: compare LR images with the bicubic of HR. Images that a degradation made have nothing to compare with.
-    """
+    """Check all images of a dataset, or `at_most` of them, evenly spread; `compare` LR images with the bicubic of HR."""
     missing: list[str] = []
     unused: list[ImageFile] = []
     if data.type == "SingleImageDataset":
@@ -68,24 +64,21 @@ def audit(data: PairedDataset, section: str, scale: int, compare: bool = True, a
             pairs = select_listed(pairs, data.meta_info)
     count = min(len(pairs), at_most or len(pairs))
     chosen = [pairs[place * len(pairs) // count] for place in range(count)]
-    console = Console(stderr=True)
     with ThreadPoolExecutor(usable_cores()) as threads:
         coming = threads.map(lambda pair: look(pair, scale, compare), chosen)
-        hidden = not console.is_terminal
-        items = list(track(coming, f"datasets.{section}", count, console=console, transient=True, disable=hidden))
+        items = list(track(coming, f"datasets.{section}", count, console=Console(stderr=True), transient=True))
     return Audit(items, len(pairs), missing, unused)
 
 
 def look(pair: Pair | Single, scale: int, compare: bool = True) -> Item:
     """Decode a pair's images and check whether they match."""
-    item, images = Item(pair), []
-    for file in (pair.gt, pair.lq):
+    item, images = Item(pair), dict[str, Array]()
+    for kind, file in (("hr", pair.gt), ("lr", pair.lq)):
         try:
-            images.append(file.read_uint8() if file else None)
+            images |= {kind: file.read_uint8()} if file else {}
         except ImageError as error:
             item.unreadable.append(str(error))
-            images.append(None)
-    hr, lr = images
+    hr, lr = images.get("hr"), images.get("lr")
     image = lr if isinstance(pair, Single) else hr
     if image is not None:
         item.size = (image.shape[1], image.shape[0])

@@ -28,6 +28,7 @@ from aesop.archs.vgg import VGGFeatureExtractor
 from aesop.check.dry_run import weight_files
 from aesop.data.degradation.degrader import Degrader
 from aesop.data.loader import Batch, batches, to_device
+from aesop.data.training_crops import training_crops
 from aesop.options.config import TrainConfig
 from aesop.system.device import algorithms, is_out_of_memory, pick_device, synchronise
 from aesop.system.distributed import World
@@ -36,11 +37,9 @@ from aesop.training.adversarial_stage import AdversarialStage
 from aesop.training.build_stage import build_stage
 from aesop.training.ema import update_ema
 from aesop.training.stage import Mean, Stage, StepImages
-from aesop.training.training_images import training_images
 from aesop.weights.pretrained import has_pretrained
 from aesop.weights.save import save_weights
 
-SECONDS = 30.0
 MAX_STEPS = 10
 
 
@@ -70,16 +69,12 @@ class Estimate:
 
 
 def estimate(
-    config: TrainConfig, autoencoder: Mapping[str, Any] | None = None, seconds: float = SECONDS, with_parts: bool = False
+    config: TrainConfig, autoencoder: Mapping[str, Any] | None = None, seconds: float = 30.0, with_parts: bool = False
 ) -> tuple[Estimate, list[str]]:
-    """Measure a training stage, and list the options whose missing weight files were replaced. Leaves no files behind.
+    """Measure a training stage for about `seconds`, and `with_parts` the parts of a step for as long again.
 
-    Raises what stops the training; MemoryError if the system kills the process, as it does when memory runs out.
-
-    Args:
-        autoencoder: network options of an auto-encoder that is still to be trained; default: the published one.
-        seconds: how long to make steps, at least one.
-        with_parts: then measure the parts of a step, for the same time.
+    Also returns the options whose missing weight files were replaced. `autoencoder` are the network options of one that is
+    still to be trained, by default the published one. Raises whatever stops the training.
     """
     with TemporaryDirectory() as folder, ProcessPoolExecutor(1, get_context("spawn"), _collect_warnings) as process:
         runnable, replaced = with_stand_ins(config, Path(folder), autoencoder)
@@ -129,18 +124,21 @@ def _short_run(config: TrainConfig, seconds: float, with_parts: bool = False) ->
     crops, device, graphs = config.datasets.train, pick_device(config.device), config.cuda_graphs
     batch, workers, least = crops.batch_size_per_gpu, crops.num_worker_per_gpu, config.train.accumulate
     before = _peak_memory(device, graphs)
-    loader = batches(training_images(config), crops, 1, config.train.total_iter + 10_000, pin_memory=device.type == "cuda")
+    loader = batches(training_crops(config), crops, 1, config.train.total_iter + 10_000, pin_memory=device.type == "cuda")
     with algorithms(config.deterministic), loader as source:
         stage = build_stage(config, World(device=device))
         step = accelerate(stage, config.channels_last, config.compile, graphs)
         loading = _loading_time(source, workers, seconds / 10)
         steps = _Steps(config, stage, step, source)
-        steps.warm_up(least)
+        # CUDA graphs are recorded after a step that compiles and one that warms up.
+        warm_up = range(3 * config.train.net_d_iters if graphs and device.type == "cuda" else int(config.compile))
+        for _ in warm_up:
+            steps.time_one(least)
         first = steps.time_one(least)  # one image in each part of the batch
         # A CPU may take minutes for a whole batch, and its time is about proportional to the number of images.
         images = least if device.type == "cpu" and first * batch / least > seconds else batch
-        if images > least:
-            steps.warm_up(images)
+        for _ in warm_up if images > least else ():
+            steps.time_one(images)
         times = [steps.time_one(images)]
         while sum(times) < seconds and len(times) <= MAX_STEPS:
             times.append(steps.time_one(images))
@@ -184,13 +182,6 @@ class _Steps:
         self.step(*self.images(count), iteration)
         synchronise(self.device)
         return time.perf_counter() - begun
-
-    def warm_up(self, count: int) -> None:
-        """Make the steps that compile or record for this number of images."""
-        # CUDA graphs are recorded after a step that compiles and one that warms up.
-        graphs = self.config.cuda_graphs and self.device.type == "cuda"
-        for _ in range(3 * self.config.train.net_d_iters if graphs else int(self.config.compile)):
-            self.time_one(count)
 
 
 def _loading_time(source: Iterator[Batch], workers: int, seconds: float) -> float:

@@ -43,7 +43,6 @@ def build_stage(config: TrainConfig, world: World) -> Stage:
 
 
 def _start_from(path: PathOptions, which: str, net: nn.Module) -> None:
-    """Load `path.pretrain_network_<which>`, where it is given."""
     file = getattr(path, f"pretrain_network_{which}")
     if file:
         with option_context(f"path.pretrain_network_{which}"):

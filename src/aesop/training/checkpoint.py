@@ -75,11 +75,9 @@ class Checkpoints:
             raise WeightsError(f"{file}: {error}") from error
 
     def save(self, must: bool) -> None:
-        """Write weights and state. Where that fails, the former state stays and the run goes on, unless it `must` succeed.
+        """Write weights and state; Diverged if a network has NaN or infinite weights.
 
-        Raises:
-            Diverged: a network has NaN or infinite weights. Nothing is written.
-            OSError: writing failed, and it must not or `logger.on_failed_save` is `stop`.
+        Where writing fails, the former state stays and the run goes on, except with `must` or `logger.on_failed_save: stop`.
         """
         refuse_broken_weights(self.stage, self.progress.iteration)
         temporary = self.folder / "state" / f".{self.progress.iteration:08d}.tmp"
@@ -198,8 +196,7 @@ def states(folder: Path) -> list[Path]:
 def newest_state(folder: Path, world: World, good: bool = False) -> Path | None:
     """The newest intact state that the main process finds, or None; WeightsError if there are only damaged ones.
 
-    Args:
-        good: pass over states that were saved while steps were skipped, and over damaged ones.
+    `good` passes over states that were saved while steps were skipped, and raises no error.
     """
     found, damaged = None, []
     for candidate in reversed(states(folder)) if world.is_main else ():
@@ -225,17 +222,14 @@ def as_begun(config: TrainConfig, source: Path | None) -> TrainConfig:
 
 
 def load_state(folder: Path, stage: Stage, config: TrainConfig) -> Progress:
-    """Fill the stage in place from a state folder.
-
-    Raises:
-        WeightsError: it is incomplete or damaged (one bit is enough), or belongs to another stage or network.
-    """
+    """Fill the stage in place from a state folder; WeightsError if one bit is wrong or it is another stage or network's."""
     saved = _read_verified(folder)
     if saved["stage"] != config.stage:
         raise WeightsError(f"{folder} belongs to the stage {saved['stage']}, but this file trains {config.stage}")
-    read = {name: read_state_dict(folder / f"{name}.safetensors")[0] for name in (*stage.networks, *stage.optimizers)}
+    files = {name: folder / f"{name}.safetensors" for name in (*stage.networks, *stage.optimizers)}
+    read = {name: read_state_dict(file)[0] for name, file in files.items()}
     for name, net in stage.networks.items():
-        load_into(net, read[name], str(folder / f"{name}.safetensors"))
+        load_into(net, read[name], str(files[name]))
     for name, optimizer in stage.optimizers.items():
         restore_moments(optimizer, read[name])
     saved.setdefault("validated", saved["iteration"])  # states of earlier versions lack it

@@ -19,7 +19,7 @@ def roll_back(fault: Diverged, checkpoints: Checkpoints, logger: RunLogger, roll
     `rollbacks` counts them by the iteration of the state; more than `train.max_rollbacks` raise FloatingPointError.
     """
     config, world, progress, folder = checkpoints.config, checkpoints.world, checkpoints.progress, checkpoints.folder
-    most, count = config.train.max_rollbacks, progress.rollbacks + 1
+    count = progress.rollbacks + 1
     advice = "Lower train.optim_g.lr" + (", or set precision: fp32" if config.precision == "bf16" else "")
     source = newest_state(folder / "state", world, good=True)
     if source is None:
@@ -27,10 +27,9 @@ def roll_back(fault: Diverged, checkpoints: Checkpoints, logger: RunLogger, roll
             checkpoints.save(must=True)  # do not lose a whole run for its last steps
         raise FloatingPointError(f"{fault}; there is no good state to roll back to. {advice}") from fault
     iteration = int(source.name)
-    if rollbacks[iteration] == most:
-        raise FloatingPointError(
-            f"{fault}; the run already rolled back to iteration {iteration} {most} times. {advice}, then --resume"
-        ) from fault
+    if rollbacks[iteration] == config.train.max_rollbacks:
+        often = f"the run already rolled back to iteration {iteration} {rollbacks[iteration]} times"
+        raise FloatingPointError(f"{fault}; {often}. {advice}, then --resume") from fault
     rollbacks[iteration] += 1
     checkpoints.load(source)
     progress.rollbacks = count

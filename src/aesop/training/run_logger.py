@@ -20,11 +20,6 @@ from aesop.training.stage import Stage
 log = logging.getLogger("aesop")
 
 
-class _LogFile(logging.FileHandler):
-    def handleError(self, record: logging.LogRecord) -> None:
-        """On a full disk print no traceback for each record: the terminal shows the record anyway."""
-
-
 @contextmanager
 def log_to_file(folder: Path, world: World) -> Generator[None]:
     """Copy the log of the main process to train.log; the others log errors only."""
@@ -32,8 +27,9 @@ def log_to_file(folder: Path, world: World) -> Generator[None]:
     log.setLevel(logging.INFO if world.is_main else logging.ERROR)
     if world.is_main:
         folder.mkdir(parents=True, exist_ok=True)
-    handler = _LogFile(folder / "train.log", encoding="utf-8") if world.is_main else logging.NullHandler()
+    handler = logging.FileHandler(folder / "train.log", encoding="utf-8") if world.is_main else logging.NullHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.handleError = lambda record: None  # a full disk costs lines of the file; the terminal shows them anyway
     log.addHandler(handler)
     try:
         yield
@@ -48,7 +44,6 @@ def log_to_file(folder: Path, world: World) -> Generator[None]:
 
 
 def describe_run(config: TrainConfig, stage: Stage, images: int) -> None:
-    """Log what is about to be trained."""
     crops, networks = config.datasets.train, [(name, net) for name, net in stage.networks.items() if name != "net_g_ema"]
     sizes = ", ".join(f"{name} {sum(p.numel() for p in net.parameters()) / 1e6:.3f} M" for name, net in networks)
     log.info(

@@ -50,7 +50,10 @@ class SkippedSteps:
 
     def _report(self, iteration: int, scalars: dict[str, Tensor]) -> str:
         bad = [name for name, value in scalars.items() if not math.isfinite(value.item())]
-        found = gathered(self.world, [(bad, self._names(iteration))])
+        batch, pairs = self.config.datasets.train.batch_size_per_gpu, self.images.pairs
+        (samples,) = StepSampler(iteration, iteration, batch, self.world.rank, self.world.size)
+        loaded = [pairs[image_number(self.images.seed, sample, len(pairs))].name for sample in samples]
+        found = gathered(self.world, [(bad, loaded)])
         losses = sorted({name for names, _ in found for name in names})
         # One process spoils the gradients of all: name the images of the processes with a bad loss.
         images = [name for names, seen in found for name in seen if names or not losses]
@@ -60,9 +63,3 @@ class SkippedSteps:
             row = {"iter": iteration, "skipped": losses or ["gradient"], "images": images}
             write_or_log("faults.jsonl could not be written", append_line, self.config.run_folder / "faults.jsonl", row)
         return fault
-
-    def _names(self, iteration: int) -> list[str]:
-        """The names of the images that this process loads for an iteration."""
-        batch, images = self.config.datasets.train.batch_size_per_gpu, self.images
-        (samples,) = StepSampler(iteration, iteration, batch, self.world.rank, self.world.size)
-        return [images.pairs[image_number(images.seed, k, len(images.pairs))].name for k in samples]

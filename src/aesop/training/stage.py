@@ -19,7 +19,7 @@ from aesop.training.optimizers import make_optimizer, step_unless_broken
 
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
 Scalars = dict[str, Tensor]
-Losses = Mapping[str, Callable[..., Tensor]]
+Losses = Mapping[str, Callable[..., Tensor]] | None
 
 
 class StepImages(dict[str, Tensor]):
@@ -64,7 +64,7 @@ class Stage:
         net_g: nn.Module,
         world: World | None = None,
         precision: str = "fp32",
-        losses: Losses | None = None,
+        losses: Losses = None,
     ):
         self.options, self.world, self.precision = train, world or World(), precision
         self.net_g = synchronised(self.world, net_g).to(self.world.device).train()
@@ -119,7 +119,6 @@ class Stage:
         return scalars
 
     def update_networks(self, batch: Mapping[str, Tensor], iteration: int) -> Scalars:
-        """Forward, backward and update of everything that the stage trains."""
         scalars = Mean(self.options.accumulate)
         self.optimizers["optimizer_g"].zero_grad()
         for images in self.parts(batch):
@@ -163,7 +162,6 @@ class Stage:
             return term.weight * term.loss(*inputs)
 
     def update(self, name: str, net: nn.Module, scalars: Mean) -> None:
-        """The optimizer's step, unless a loss or gradient is NaN or infinite."""
         gradients = [p.grad for p in net.parameters() if p.grad is not None]
         # 0 * NaN and 0 * inf are NaN: a bad loss of one process reaches all processes with the gradients.
         gradients[0].add_(0 * torch.stack(list(scalars.values.values())).sum())

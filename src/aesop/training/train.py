@@ -9,6 +9,7 @@ import torch
 
 from aesop.data.degradation.degrader import Degrader
 from aesop.data.loader import batches, to_device
+from aesop.data.training_crops import training_crops
 from aesop.options.config import TrainConfig
 from aesop.system.device import algorithms
 from aesop.system.distributed import World, agreed_signal, average_scalars, broadcast_state, init_distributed
@@ -21,7 +22,6 @@ from aesop.training.progress import step_seed
 from aesop.training.rollback import roll_back
 from aesop.training.run_logger import RunLogger, describe_run, log_to_file
 from aesop.training.skipped_steps import Diverged, SkippedSteps
-from aesop.training.training_images import training_images
 from aesop.training.validation import Validation
 
 log = logging.getLogger("aesop")
@@ -30,12 +30,9 @@ log = logging.getLogger("aesop")
 def train(config: TrainConfig, resume: bool = False, world: World | None = None) -> Path:
     """Run one stage to its end; returns the weight file for use.
 
-    Writes into <experiments_root>/<name>: config.yml, train.log, scalars.jsonl (one line per print), models/, state/,
-    visualization/ and tensorboard/.
-
-    Args:
-        resume: continue from the newest state; start from the beginning where there is none.
-        world: the processes that train together; default: those that torchrun started, or this one alone.
+    Writes config.yml, train.log, scalars.jsonl (a line per print), models/, state/, visualization/ and tensorboard/ into
+    <experiments_root>/<name>. With `resume` it continues from the newest state, or from the beginning where there is none.
+    By default the processes that torchrun started train together, or this one alone.
 
     Raises:
         ValueError: wrong options, weights or images; before the first step where possible.
@@ -65,7 +62,7 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
         checkpoints = Checkpoints(config, world, stage, degrader)
         progress = checkpoints.start(source)
         broadcast_state(world, stage.networks.values())
-        images = training_images(config)
+        images = training_crops(config)
         describe_run(config, stage, len(images.pairs))
         with closing(RunLogger(config, world, progress.iteration + 1)) as logger, Signals() as signals:
             logger.write_figures(progress.iteration, validation.run_if_due(progress))  # if it failed before --resume
@@ -121,6 +118,5 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
                                 raise Interrupted(number, iteration)
                 except Diverged as fault:
                     roll_back(fault, checkpoints, logger, rollbacks)
-        if world.is_main:
-            log.info("finished %s: %s", config.name, config.final_model)
+        log.info("finished %s: %s", config.name, config.final_model)
     return config.final_model

@@ -6,7 +6,6 @@ from functools import partial
 from aesop.data.measured_pairs import MeasuredPairs
 from aesop.evaluation.measure import averages, image_saver, measure
 from aesop.evaluation.methods import predict
-from aesop.losses.aesop import FrozenAutoEncoderLoss
 from aesop.metrics.build import check_sizes, is_better, make_metrics
 from aesop.options.config import TrainConfig
 from aesop.system.distributed import World
@@ -28,15 +27,12 @@ class Validation:
         self.sets = {name: MeasuredPairs(data, name, config.scale) for name, data in sections.items()}
         self.best_metric = config.val.best_metric or next(iter(config.val.metrics), "")
         check_sizes(config.val.metrics, self.sets.values(), config.scale, config.stage == "autoencoder")
-        aesop = stage.terms["aesop_opt"].loss if "aesop_opt" in stage.terms else None
-        autoencoder = aesop.autoencoder if isinstance(aesop, FrozenAutoEncoderLoss) else None
+        aesop = stage.terms.get("aesop_opt")
+        autoencoder = getattr(aesop.loss, "autoencoder", None) if aesop else None
         self.metrics = make_metrics(config.val.metrics, config.scale, world.device, autoencoder) if self.sets else {}
 
     def run_if_due(self, progress: Progress) -> dict[str, float]:
-        """Figures named <section>/<metric>, the same in all processes, which share the images; none if none are due.
-
-        The first section that has the best metric decides which weights are the best.
-        """
+        """Figures named <section>/<metric>, the same in all processes, which share the images; none if none are due."""
         config, device, iteration = self.config, self.world.device, progress.iteration
         if not self.sets or progress.validated >= iteration or iteration < config.val.val_start_iter:
             return {}
@@ -54,6 +50,7 @@ class Validation:
                 ))  # fmt: skip
             figures |= {f"{section}/{name}": value for name, value in mean.items()}
             log.info("validation %s: %s", pairs.name, "  ".join(f"{k} {v:.4f}" for k, v in mean.items()))
+        # The first section that has the best metric decides.
         decisive = [value for name, value in figures.items() if name.partition("/")[2] == self.best_metric]
         if decisive:
             self._keep_best(progress, decisive[0])
