@@ -52,7 +52,7 @@ def flops(net: nn.Module, images: Tensor) -> int:
 
 
 def count(name: str) -> Recipe:
-    """Count a step of PSNRStage or AdversarialStage.
+    """Count a step of Stage or AdversarialStage.
 
     A backward pass costs one forward pass for the inputs and one for the weights.
     """

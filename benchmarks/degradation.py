@@ -55,7 +55,6 @@ from aesop.options.read import build_config
 from aesop.system.device import pick_device
 from aesop.system.distributed import World
 from aesop.training.adversarial_stage import AdversarialStage
-from aesop.training.psnr_stage import PSNRStage
 from aesop.training.stage import Stage
 from record import described, write
 
@@ -234,7 +233,7 @@ def make_stage(config: Any, world: World) -> Stage:
     network = config.network_g.model_dump()
     net_g = build_network(network)
     if config.stage == "psnr":
-        return PSNRStage(config.train, net_g, world)
+        return Stage(config.train, net_g, world)
     autoencoder = build_network({"type": "AutoEncoder_RRDBNet", "scale": SCALE, "dec_opt": network})
     perceptual = PerceptualLoss(config.train.perceptual_opt.layer_weights)
     ready = {"aesop_opt": AESOPLoss(autoencoder), "perceptual_opt": perceptual}

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from aesop.archs import AutoEncoder, build_network
 from aesop.archs.vgg import VGGFeatureExtractor
+from aesop.check.time_and_memory import time_parts
 from aesop.losses import build_losses
 from aesop.losses.aesop import AESOPLoss
 from aesop.losses.gan import GANLoss
@@ -40,7 +41,6 @@ from aesop.training.acceleration import accelerate
 from aesop.training.adversarial_stage import AdversarialStage
 from aesop.training.autoencoder_stage import AutoEncoderStage
 from aesop.training.stage import Stage
-from aesop.training.step_timing import time_parts
 from checkout import PublishedCode
 from record import described, write
 

@@ -150,7 +150,7 @@ def train(
     dry_run: DryRun = False,
 ) -> None:
     """Train one stage: psnr, autoencoder or adversarial. To train on several devices, start it with torchrun."""
-    from aesop.check.dry_run import check_inputs, dry_run_training
+    from aesop.check.dry_run import check_inputs, dry_run_report
     from aesop.options.read import load_train_config
     from aesop.training.train import train
 
@@ -158,7 +158,7 @@ def train(
     options, notes = load_train_config(file, changes)
     _print_notes(notes)
     if dry_run:
-        lines, faults = dry_run_training(options)
+        lines, faults = dry_run_report(options)
         _show(options.to_yaml().splitlines() + lines, faults)
     else:
         check_inputs(options, file)
@@ -190,7 +190,7 @@ def pipeline(
 @reported
 def test(config: ConfigFile = None, overrides: Overrides = None, opt: PublishedForm = None, dry_run: DryRun = False) -> None:
     """Measure weights on test sets. Prints a table and writes CSV and JSON files with one row per image."""
-    from aesop.check.dry_run import check_inputs, dry_run_test
+    from aesop.check.dry_run import check_inputs, dry_run_report
     from aesop.commands.test import test
     from aesop.options.read import load_test_config
 
@@ -198,7 +198,7 @@ def test(config: ConfigFile = None, overrides: Overrides = None, opt: PublishedF
     options, notes = load_test_config(file, changes)
     _print_notes(notes)
     if dry_run:
-        lines, faults = dry_run_test(options)
+        lines, faults = dry_run_report(options)
         _show(options.to_yaml().splitlines() + lines, faults)
     else:
         check_inputs(options, file)

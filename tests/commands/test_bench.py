@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
+from aesop.check.time_and_memory import time_parts
 from aesop.options.read import build_config
 from aesop.system.distributed import World
 from aesop.training.build_stage import build_stage
-from aesop.training.step_timing import time_parts
 from test_cli import options, run, smooth, write_options, write_rgb
 
 

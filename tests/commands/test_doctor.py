@@ -390,7 +390,7 @@ def test_a_short_run_measures_and_leaves_nothing_behind(sets, monkeypatch):
     encoder = {"type": "AutoEncoder_RRDBNet", "scale": 4, "dec_opt": TINY}
     measured, missing = estimate(load_config(path)[0], encoder, seconds=0.5)
     assert sorted(sets.rglob("*")) == before
-    assert missing == ["path.pretrain_network_g", "train.aesop_opt.autoencoder_load", "train.perceptual_opt (vgg19)"]
+    assert missing == ["path.pretrain_network_g", "train.aesop_opt.autoencoder_load", "train.perceptual_opt.vgg_path"]
     assert 0 < measured.computing < 60
     assert 0 < measured.loading < 10
     assert measured.seconds == measured.computing + measured.loading  # no workers
@@ -409,6 +409,10 @@ def killed(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def too_large(*_: object) -> torch.Tensor:
+    return torch.empty(10**15)
+
+
 def test_a_process_that_the_system_ends_wanted_too_much_memory(sets, monkeypatch):
     monkeypatch.setattr(estimating, "_short_run", killed)
     path = options(sets, datasets__train__batch_size_per_gpu=6, train__accumulate=2)
@@ -418,10 +422,9 @@ def test_a_process_that_the_system_ends_wanted_too_much_memory(sets, monkeypatch
 
 
 def test_memory_that_cannot_be_had_is_told_as_such(sets, monkeypatch):
-    config = load_config(options(sets))[0]
-    monkeypatch.setattr(estimating._Steps, "time_one", lambda *_: torch.empty(10**15))
+    monkeypatch.setattr(estimating, "_short_run", too_large)
     with pytest.raises(MemoryError, match="allocate memory"):
-        estimating._short_run(config, 1.0)
+        estimate(load_config(options(sets))[0])
 
 
 def test_a_machine_too_slow_for_a_batch_measures_a_part_of_it(sets, monkeypatch):

@@ -35,7 +35,6 @@ from aesop.training import checkpoint, validation
 from aesop.training import train as training
 from aesop.training.build_stage import build_stage
 from aesop.training.checkpoint import refuse_broken_weights
-from aesop.training.psnr_stage import PSNRStage
 from aesop.training.stage import Stage
 
 
@@ -113,7 +112,6 @@ class _NoGradient(torch.autograd.Function):
 
 def test_a_gradient_of_nan_under_a_finite_loss_is_skipped_too(photos, tmp_path):
     stage = stage_of("psnr", photos, tmp_path)
-    assert isinstance(stage, PSNRStage)
     term, before = stage.terms["pixel_opt"], content(stage)
     stage.terms["pixel_opt"] = replace(term, loss=lambda sr, gt: term.loss(_NoGradient.apply(sr), gt))
     scalars = stage.step(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32), 1)
@@ -125,7 +123,6 @@ def test_a_gradient_of_nan_under_a_finite_loss_is_skipped_too(photos, tmp_path):
 
 def test_an_infinite_loss_with_a_finite_gradient_is_skipped_too(photos, tmp_path):
     stage = stage_of("psnr", photos, tmp_path)
-    assert isinstance(stage, PSNRStage)
     term, before = stage.terms["pixel_opt"], content(stage)
     stage.terms["pixel_opt"] = replace(term, loss=lambda sr, gt: term.loss(sr, gt) + float("inf"))
     stage.step(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32), 1)
@@ -558,7 +555,7 @@ def test_a_validation_that_fails_at_the_end_is_made_up_for(photos, tmp_path, mon
 def test_a_step_that_does_not_fit_names_what_needs_less(photos, tmp_path, monkeypatch):
     raw = small("psnr", photos, tmp_path, 4)
     raw["datasets"]["train"]["batch_size_per_gpu"] = 4
-    monkeypatch.setattr(PSNRStage, "enlarge", lambda *_: torch.empty(10**15))
+    monkeypatch.setattr(Stage, "make_image", lambda *_: torch.empty(10**15))
     with pytest.raises(MemoryError) as caught:
         run(raw)
     text = str(caught.value)
@@ -573,7 +570,7 @@ def test_another_error_of_pytorch_stays_what_it_is(photos, tmp_path, monkeypatch
     def fail(*_):
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(PSNRStage, "enlarge", fail)
+    monkeypatch.setattr(Stage, "make_image", fail)
     with pytest.raises(RuntimeError, match="something else"):
         run(small("psnr", photos, tmp_path, 4))
 

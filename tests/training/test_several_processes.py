@@ -43,7 +43,6 @@ from aesop.training.autoencoder_stage import AutoEncoderStage
 from aesop.training.build_stage import build_stage
 from aesop.training.checkpoint import states
 from aesop.training.progress import Progress
-from aesop.training.psnr_stage import PSNRStage
 from aesop.training.stage import Stage
 from aesop.training.validation import Validation
 
@@ -83,10 +82,10 @@ def make_stage(case: str, world: World) -> Stage:
         net = nn.Sequential(
             nn.Conv2d(3, 6, 3, 1, 1, bias=False), nn.BatchNorm2d(6), nn.Conv2d(6, 3, 3, 1, 1), nn.Upsample(scale_factor=4)
         )
-        return PSNRStage(TrainOptions(**common, pixel_opt={}), net, world)
+        return Stage(TrainOptions(**common, pixel_opt={}), net, world)
     net = build_network(AUTOENCODER if case == "autoencoder" else RRDB)
     if case == "psnr":
-        return PSNRStage(TrainOptions(**common, pixel_opt={}), net, world)
+        return Stage(TrainOptions(**common, pixel_opt={}), net, world)
     if case == "autoencoder":
         return AutoEncoderStage(TrainOptions(**common, pixel_opt={}, pixel_at_LR_opt={}), net, world)
     discriminator, losses = GANS[case]
@@ -164,7 +163,7 @@ def validate(world: World, photos: Path, root: Path) -> dict:
     raw["val"] |= {"save_img": True, "metrics": {"psnr": {}, "ssim": {}}}
     config, _ = build_config(raw, "test")
     stage, progress = build_stage(config, world), Progress(iteration=2)
-    figures = Validation(config, stage, world).run(progress)
+    figures = Validation(config, stage, world).run_if_due(progress)
     assert stage.net_g.training
     return {"figures": figures, "best": progress.best}
 

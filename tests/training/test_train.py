@@ -29,7 +29,7 @@ from aesop.training.autoencoder_stage import AutoEncoderStage
 from aesop.training.checkpoint import _checksum_of
 from aesop.training.ema import ema_decay
 from aesop.training.progress import step_seed
-from aesop.training.psnr_stage import PSNRStage
+from aesop.training.stage import Stage
 from aesop.training.train import train
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import load_network
@@ -132,13 +132,13 @@ def test_resume_on_cuda(deterministic, photos, tmp_path):
 
 
 def test_deterministic_algorithms_are_chosen_for_a_run_only(photos, tmp_path, monkeypatch):
-    seen, step = [], PSNRStage.step
+    seen, step = [], Stage.step
 
     def look(self, *arguments):
         seen.append(torch.are_deterministic_algorithms_enabled())
         return step(self, *arguments)
 
-    monkeypatch.setattr(PSNRStage, "step", look)
+    monkeypatch.setattr(Stage, "step", look)
     for name, chosen in (("usual", False), ("strict", True)):
         run(options("psnr", photos, tmp_path, 1, name) | {"deterministic": chosen})
         assert not torch.are_deterministic_algorithms_enabled()
@@ -224,7 +224,7 @@ def test_lr_space_loss_takes_the_files_scale(photos, tmp_path):
     raw = options("psnr", photos, tmp_path, 1) | {"scale": 2, "network_g": RRDB | {"scale": 2}}
     raw["train"]["pixel_opt"] = {"type": "LRL1Loss"}
     config, _ = build_config(raw, "test")
-    stage = PSNRStage(config.train, build_network(config.network_g.model_dump()))
+    stage = Stage(config.train, build_network(config.network_g.model_dump()))
     lq, gt = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 16, 16)
     with torch.no_grad():
         sr = stage.net_g(lq)
@@ -263,7 +263,7 @@ def test_each_usm_option_moves_its_own_losses_only(chosen):
 
 def test_averaged_generator_gets_the_statistics_of_batch_norm():
     net = nn.Sequential(nn.Conv2d(3, 3, 3, 1, 1), nn.BatchNorm2d(3), nn.Upsample(scale_factor=4))
-    stage = PSNRStage(TrainOptions(total_iter=1, pixel_opt={"type": "L1Loss"}), net)
+    stage = Stage(TrainOptions(total_iter=1, pixel_opt={"type": "L1Loss"}), net)
     stage.step(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32), 1)
     assert stage.net_g_ema is not None
     assert torch.equal(stage.net_g_ema[1].running_mean, stage.net_g[1].running_mean)
@@ -281,7 +281,7 @@ def test_the_average_is_the_closed_form_of_its_decays():
     torch.manual_seed(0)
     net = build_network({**RRDB, "scale": 4})
     train = {"total_iter": 3, "pixel_opt": {}, "optim_g": {"lr": 1e-2}, "ema_decay": 0.2, "ema_warmup": True}
-    stage = PSNRStage(TrainOptions.model_validate(train), net)
+    stage = Stage(TrainOptions.model_validate(train), net)
     expected = net.conv_first.weight.detach().clone()
     for iteration, decay in ((1, 2 / 11), (2, 0.2), (3, 0.2)):
         stage.step(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32), iteration)
@@ -391,10 +391,10 @@ def test_state_of_another_stage_is_refused(photos, tmp_path):
         run(options("autoencoder", photos, tmp_path, 4), resume=True)
 
 
-@pytest.mark.parametrize("kind", [PSNRStage, AutoEncoderStage])
+@pytest.mark.parametrize("kind", [Stage, AutoEncoderStage])
 def test_accumulation_gives_the_same_step(kind):
     torch.manual_seed(0)
-    net = build_network(RRDB if kind is PSNRStage else AUTOENCODER)
+    net = build_network(RRDB if kind is Stage else AUTOENCODER)
     lq, gt = torch.rand(4, 3, 8, 8), torch.rand(4, 3, 32, 32)
     results = []
     for parts in (1, 2):
@@ -443,7 +443,7 @@ def test_each_network_runs_as_often_as_the_mathematics_needs(artifacts):
 
 
 def test_bf16_runs_and_keeps_weights_and_losses_in_fp32():
-    stage = PSNRStage(TrainOptions(total_iter=1, pixel_opt={}), build_network(RRDB), precision="bf16")
+    stage = Stage(TrainOptions(total_iter=1, pixel_opt={}), build_network(RRDB), precision="bf16")
     scalars = stage.step(torch.rand(1, 3, 4, 4), torch.rand(1, 3, 16, 16), 1)
     assert scalars["l_pix"].dtype == torch.float32
     assert all(p.dtype == torch.float32 for p in stage.net_g.parameters())

@@ -1,12 +1,13 @@
 """Checking the images of a dataset: each is decoded, measured and hashed. `aesop doctor` reports the result."""
 
 import hashlib
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
+from rich.console import Console
+from rich.progress import track
 
 from aesop.data.find_pairs import Pair, Single, find_singles, match_images, select_listed
 from aesop.images.errors import ImageError
@@ -32,26 +33,13 @@ class Item:
     """What was found about an image, or a pair of images."""
 
     pair: Pair | Single
-    unreadable: list[str] = field(default_factory=list)
-    """A sentence for each image that cannot be decoded."""
-    mismatch: str | None = None
-    """Why HR and LR do not match each other, or the scale."""
-    size: tuple[int, int] | None = None
-    """(width, height) of HR; of a Single, of LR."""
-    ratio: float | None = None
-    """HR's width in widths of LR, if the heights have the same ratio."""
-    difference: float | None = None
-    """Difference from LR made by our bicubic, in grey levels; None if it was not compared."""
-    channels: str | None = None
-    """What is wrong with LR's colours."""
-    digest: bytes = b""
-    """Hash of the decoded pixels."""
-    seconds: float = 0.0
-    """Time of one core for decoding."""
-
-    @property
-    def megapixels(self) -> float:
-        return self.size[0] * self.size[1] / 1e6 if self.size else 0.0
+    unreadable: list[str] = field(default_factory=list)  # a sentence for each image that cannot be decoded
+    mismatch: str | None = None  # why HR and LR do not match each other, or the scale
+    size: tuple[int, int] | None = None  # (width, height) of HR; of a Single, of LR
+    ratio: float | None = None  # HR's width in widths of LR, if the heights have the same ratio
+    difference: float | None = None  # from LR made by our bicubic, in grey levels; None if it was not compared
+    channels: str | None = None  # what is wrong with LR's colours
+    digest: bytes = b""  # hash of the decoded pixels
 
 
 @dataclass
@@ -59,60 +47,38 @@ class Audit:
     """What was found about a dataset's images."""
 
     items: list[Item]
-    found: int
-    """Number of images in the dataset; `items` may be a sample of them."""
-    missing: list[str]
-    """A sentence for each HR image without LR."""
-    unused: list[ImageFile]
-    """LR images without HR."""
+    found: int  # number of images in the dataset; `items` may be a sample of them
+    missing: list[str]  # a sentence for each HR image without LR
+    unused: list[ImageFile]  # LR images without HR
 
 
-def audit(
-    data: PairedDataset,
-    section: str,
-    scale: int,
-    compare: bool = True,
-    at_most: int | None = None,
-    track: Callable[[Iterable[Item], int], Iterable[Item]] = lambda items, total: items,
-) -> Audit:
-    """Check all images of a dataset, or `at_most` of them, evenly spread.
-
-    Args:
-        compare: compare LR images with the bicubic of HR. Images that a degradation made have nothing to compare with.
-        track: shows progress; takes the items as they come, and their number.
-
-    Raises:
-        ValueError: a folder does not exist or holds no image, or two images share a name.
-    """
-    pairs, missing, unused = _find(data, section)
-    chosen = pairs
-    if at_most is not None and len(pairs) > at_most:
-        chosen = [pairs[place * len(pairs) // at_most] for place in range(at_most)]
+def audit(data: PairedDataset, section: str, scale: int, compare: bool = True, at_most: int | None = None) -> Audit:
+    """Check all images of a dataset, or `at_most` of them, evenly spread; `compare` LR images with the bicubic of HR."""
+    missing: list[str] = []
+    unused: list[ImageFile] = []
+    if data.type == "SingleImageDataset":
+        pairs: Sequence[Pair | Single] = find_singles(data, section)
+    else:
+        pairs, missing, unused = match_images(data, section)
+        if isinstance(data, TrainDataset):
+            pairs = select_listed(pairs, data.meta_info)
+    count = min(len(pairs), at_most or len(pairs))
+    chosen = [pairs[place * len(pairs) // count] for place in range(count)]
     with ThreadPoolExecutor(usable_cores()) as threads:
         coming = threads.map(lambda pair: look(pair, scale, compare), chosen)
-        try:
-            items = list(track(coming, len(chosen)))
-        finally:  # an interrupted audit does not decode the rest
-            threads.shutdown(cancel_futures=True)
+        items = list(track(coming, f"datasets.{section}", count, console=Console(stderr=True), transient=True))
     return Audit(items, len(pairs), missing, unused)
-
-
-def _find(data: PairedDataset, section: str) -> tuple[Sequence[Pair | Single], list[str], list[ImageFile]]:
-    if data.type == "SingleImageDataset":
-        return find_singles(data, section), [], []
-    pairs, missing, unused = match_images(data, section)
-    if isinstance(data, TrainDataset):
-        listed = {pair.name for pair in select_listed(pairs, data.meta_info)}
-        pairs = [pair for pair in pairs if pair.name in listed]
-    return pairs, missing, unused
 
 
 def look(pair: Pair | Single, scale: int, compare: bool = True) -> Item:
     """Decode a pair's images and check whether they match."""
-    item = Item(pair)
-    begun = time.thread_time()
-    hr, lr = (_read(image, item) if image is not None else None for image in (pair.gt, pair.lq))
-    item.seconds = time.thread_time() - begun
+    item, images = Item(pair), dict[str, Array]()
+    for kind, file in (("hr", pair.gt), ("lr", pair.lq)):
+        try:
+            images |= {kind: file.read_uint8()} if file else {}
+        except ImageError as error:
+            item.unreadable.append(str(error))
+    hr, lr = images.get("hr"), images.get("lr")
     image = lr if isinstance(pair, Single) else hr
     if image is not None:
         item.size = (image.shape[1], image.shape[0])
@@ -120,14 +86,6 @@ def look(pair: Pair | Single, scale: int, compare: bool = True) -> Item:
     if isinstance(pair, Pair) and hr is not None and not item.unreadable:
         _compare(item, pair, hr, lr, scale, compare)
     return item
-
-
-def _read(image: ImageFile, item: Item) -> Array | None:
-    try:
-        return image.read_uint8()
-    except ImageError as error:
-        item.unreadable.append(str(error))
-        return None
 
 
 def _compare(item: Item, pair: Pair, hr: Array, lr: Array | None, scale: int, compare: bool) -> None:

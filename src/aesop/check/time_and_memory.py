@@ -6,6 +6,7 @@ kills a process that takes too much memory.
 
 import json
 import logging
+import re
 import statistics
 import time
 import warnings
@@ -17,54 +18,44 @@ from logging.handlers import BufferingHandler
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from pydantic import BaseModel
 from torch import Tensor
 
 from aesop.archs import build_network
 from aesop.archs.vgg import VGGFeatureExtractor
+from aesop.check.dry_run import weight_files
 from aesop.data.degradation.degrader import Degrader
 from aesop.data.loader import Batch, batches, to_device
+from aesop.data.training_crops import training_crops
 from aesop.options.config import TrainConfig
 from aesop.system.device import algorithms, is_out_of_memory, pick_device, synchronise
 from aesop.system.distributed import World
 from aesop.training.acceleration import accelerate
+from aesop.training.adversarial_stage import AdversarialStage
 from aesop.training.build_stage import build_stage
-from aesop.training.stage import Stage
-from aesop.training.step_timing import time_parts
-from aesop.training.training_images import training_images
+from aesop.training.ema import update_ema
+from aesop.training.stage import Mean, Stage, StepImages
 from aesop.weights.pretrained import has_pretrained
 from aesop.weights.save import save_weights
 
-SECONDS = 30.0
 MAX_STEPS = 10
-SomeOptions = TypeVar("SomeOptions", bound=BaseModel)
 
 
 @dataclass(frozen=True)
 class Estimate:
     """What one iteration of a training costs."""
 
-    computing: float
-    """Seconds of computation per step."""
-    loading: float
-    """Seconds per batch when the loader does nothing else."""
-    workers: int
-    """Loader processes."""
-    images: int
-    """Images per measured step. Times are scaled to the whole batch."""
-    memory: int | None
-    """Peak in bytes; None if unknown, or if a whole batch takes too long to measure."""
-    model: int
-    """Bytes of a weight file."""
-    state: int
-    """Bytes of a resumable state."""
-    parts: dict[str, float] = field(default_factory=dict)
-    """Seconds of each part of a step, measured alone."""
-    said: tuple[str, ...] = ()
-    """Warnings that the training logged, such as options that do not work on this machine."""
+    computing: float  # seconds of computation per step
+    loading: float  # seconds per batch when the loader does nothing else
+    workers: int  # loader processes
+    images: int  # images per measured step; times are scaled to the whole batch
+    memory: int | None  # peak in bytes; None if unknown, or if a whole batch takes too long to measure
+    model: int  # bytes of a weight file
+    state: int  # bytes of a resumable state
+    parts: dict[str, float] = field(default_factory=dict)  # seconds of each part of a step, measured alone
+    said: tuple[str, ...] = ()  # warnings that the training logged, such as options that do not work on this machine
 
     @property
     def seconds(self) -> float:
@@ -78,25 +69,23 @@ class Estimate:
 
 
 def estimate(
-    config: TrainConfig, autoencoder: Mapping[str, Any] | None = None, seconds: float = SECONDS, with_parts: bool = False
+    config: TrainConfig, autoencoder: Mapping[str, Any] | None = None, seconds: float = 30.0, with_parts: bool = False
 ) -> tuple[Estimate, list[str]]:
-    """Measure a training stage, and list the options whose missing weight files were replaced. Leaves no files behind.
+    """Measure a training stage for about `seconds`, and `with_parts` the parts of a step for as long again.
 
-    Args:
-        autoencoder: Network options of an auto-encoder that is still to be trained; default: the published one.
-        seconds: How long to make steps, at least one.
-        with_parts: Then measure the parts of a step, for the same time.
-
-    Raises:
-        MemoryError, ValueError, OSError, RuntimeError: The training cannot run.
+    Also returns the options whose missing weight files were replaced. `autoencoder` are the network options of one that is
+    still to be trained, by default the published one. Raises whatever stops the training.
     """
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, ProcessPoolExecutor(1, get_context("spawn"), _collect_warnings) as process:
         runnable, replaced = with_stand_ins(config, Path(folder), autoencoder)
-        with ProcessPoolExecutor(1, get_context("spawn"), _collect_warnings) as process:
-            try:
-                return process.submit(_short_run, runnable, seconds, with_parts).result(), replaced
-            except BrokenProcessPool:
-                raise MemoryError("the system killed the process, as it does when memory runs out") from None
+        try:
+            return process.submit(_short_run, runnable, seconds, with_parts).result(), replaced
+        except BrokenProcessPool:
+            raise MemoryError("the system killed the process, as it does when memory runs out") from None
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise MemoryError(str(error).splitlines()[0]) from None
+            raise
 
 
 def with_stand_ins(
@@ -104,25 +93,21 @@ def with_stand_ins(
 ) -> tuple[TrainConfig, list[str]]:
     """Replace missing weight files by untrained weights of the same size; returns the options that named them as well."""
     aesop, percep = config.train.aesop_opt, config.train.perceptual_opt
-    changes: dict[str, Any] = {"path.resume_state": None, "path.from_scratch": True}
-    replaced = []
-    for option in ("pretrain_network_g", "pretrain_network_d", "pretrain_network_decoder"):
-        file = getattr(config.path, option)
-        if file and not Path(file).is_file():
-            changes[f"path.{option}"] = None
-            replaced.append(f"path.{option}")
-    if aesop and aesop.autoencoder_load and not Path(aesop.autoencoder_load.path).is_file():
+    replaced = [option for option, file in weight_files(config) if not Path(file).expanduser().is_file()]
+    changes: dict[str, Any] = {option: None for option in replaced if option.startswith("path.")}
+    changes |= {"path.resume_state": None, "path.from_scratch": True}
+    if aesop and "train.aesop_opt.autoencoder_load" in replaced:
         kind = "ProbabilisticAutoEncoder_RRDBNet" if aesop.type.startswith("Probabilistic") else "AutoEncoder_RRDBNet"
         options = autoencoder or {"type": kind, "scale": config.scale, "dec_opt": {"type": "RRDBNet"}}
         file = folder / "autoencoder.safetensors"
         save_weights(file, build_network(options).state_dict(), {"network": json.dumps(options)})
         changes["train.aesop_opt.autoencoder_load.path"] = str(file)
-        replaced.append("train.aesop_opt.autoencoder_load")
-    if percep and not (Path(percep.vgg_path).is_file() if percep.vgg_path else has_pretrained(percep.vgg_type)):
+    if percep and not percep.vgg_path and not has_pretrained(percep.vgg_type):
+        replaced.append("train.perceptual_opt.vgg_path")
+    if percep and "train.perceptual_opt.vgg_path" in replaced:
         file = folder / "vgg.safetensors"
         save_weights(file, VGGFeatureExtractor(list(percep.layer_weights), percep.vgg_type).state_dict(), {})
         changes["train.perceptual_opt.vgg_path"] = str(file)
-        replaced.append(f"train.perceptual_opt ({percep.vgg_type})")
     return config.derive(changes), replaced
 
 
@@ -131,52 +116,44 @@ _logged = BufferingHandler(capacity=10_000)
 
 def _collect_warnings() -> None:
     """Collect log lines instead of printing them."""
-    _logged.setLevel(logging.WARNING)
     logging.getLogger("aesop").addHandler(_logged)
-    logging.getLogger("aesop").propagate = False
     warnings.simplefilter("ignore")  # PyTorch's, about more loader processes than cores: doctor reports that
 
 
 def _short_run(config: TrainConfig, seconds: float, with_parts: bool = False) -> Estimate:
-    try:
-        with algorithms(config.deterministic):
-            return _measure(config, seconds, with_parts)
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise MemoryError(str(error).splitlines()[0]) from None
-        raise
-
-
-def _measure(config: TrainConfig, seconds: float, with_parts: bool) -> Estimate:
     crops, device, graphs = config.datasets.train, pick_device(config.device), config.cuda_graphs
     batch, workers, least = crops.batch_size_per_gpu, crops.num_worker_per_gpu, config.train.accumulate
     before = _peak_memory(device, graphs)
-    stage = build_stage(config, World(device=device))
-    step = accelerate(stage, config.channels_last, config.compile, graphs)
-    last = config.train.total_iter + 10_000
-    with batches(training_images(config), crops, 1, last, pin_memory=device.type == "cuda") as source:
+    loader = batches(training_crops(config), crops, 1, config.train.total_iter + 10_000, pin_memory=device.type == "cuda")
+    with algorithms(config.deterministic), loader as source:
+        stage = build_stage(config, World(device=device))
+        step = accelerate(stage, config.channels_last, config.compile, graphs)
         loading = _loading_time(source, workers, seconds / 10)
         steps = _Steps(config, stage, step, source)
-        steps.warm_up(least)
+        # CUDA graphs are recorded after a step that compiles and one that warms up.
+        warm_up = range(3 * config.train.net_d_iters if graphs and device.type == "cuda" else int(config.compile))
+        for _ in warm_up:
+            steps.time_one(least)
         first = steps.time_one(least)  # one image in each part of the batch
         # A CPU may take minutes for a whole batch, and its time is about proportional to the number of images.
         images = least if device.type == "cpu" and first * batch / least > seconds else batch
-        if images > least:
-            steps.warm_up(images)
+        for _ in warm_up if images > least else ():
+            steps.time_one(images)
         times = [steps.time_one(images)]
         while sum(times) < seconds and len(times) <= MAX_STEPS:
             times.append(steps.time_one(images))
         memory = _peak_memory(device, graphs) - before if images == batch else 0
         parts = time_parts(stage, *steps.images(images), seconds) if with_parts else {}
-    trained = sum(_size(net) for name, net in stage.networks.items() if name != "net_g_ema")
+    sizes = {name: sum(t.nbytes for t in net.state_dict().values()) for name, net in stage.networks.items()}
+    trained = sum(size for name, size in sizes.items() if name != "net_g_ema")
     return Estimate(
         computing=statistics.median(times[1:] or times) * batch / images,
         loading=loading,
         workers=workers,
         images=images,
         memory=memory or None,
-        model=_size(stage.network_for_use),
-        state=sum(map(_size, stage.networks.values())) + 2 * trained,  # Adam keeps two moments
+        model=sizes["net_g"],
+        state=sum(sizes.values()) + 2 * trained,  # Adam keeps two moments
         parts={name: spent * batch / images for name, spent in parts.items()},
         said=tuple(dict.fromkeys(record.getMessage() for record in _logged.buffer)),
     )
@@ -206,13 +183,6 @@ class _Steps:
         synchronise(self.device)
         return time.perf_counter() - begun
 
-    def warm_up(self, count: int) -> None:
-        """Make the steps that compile or record for this number of images."""
-        # CUDA graphs are recorded after a step that compiles and one that warms up.
-        graphs = self.config.cuda_graphs and self.device.type == "cuda"
-        for _ in range(3 * self.config.train.net_d_iters if graphs else int(self.config.compile)):
-            self.time_one(count)
-
 
 def _loading_time(source: Iterator[Batch], workers: int, seconds: float) -> float:
     """Seconds per batch while nothing else runs, without the start-up and the batches loaded during it."""
@@ -225,8 +195,51 @@ def _loading_time(source: Iterator[Batch], workers: int, seconds: float) -> floa
     return (time.perf_counter() - begun) / count
 
 
-def _size(net: torch.nn.Module) -> int:
-    return sum(tensor.nbytes for tensor in net.state_dict().values())
+def _parts_of_step(stage: Stage, lq: Tensor, gt: Tensor) -> dict[str, Callable[[], Tensor | None]]:
+    """The parts of a step on LR (N, 3, h, w) and HR (N, 3, H, W) images in [0, 1] on the device.
+
+    Each returns the scalar to go backward from, if there is one. A loss includes the networks that it alone needs: the
+    averaged generator, the discriminator.
+    """
+    batch = {"lq": lq, "gt": gt, "gt_usm": gt}
+    images = StepImages(batch, stage.make_image)
+    _ = images["sr"]
+    made = {name: image.detach().requires_grad_(name not in batch) for name, image in images.items()}
+    parts: dict[str, Callable[[], Tensor | None]] = {"net_g": lambda: StepImages(batch, stage.make_image)["sr"].mean()}
+    for term in stage.terms.values():
+        parts[term.name] = lambda term=term: stage.weighted_loss(term, StepImages(made, stage.make_image))
+    if isinstance(stage, AdversarialStage):
+        stage.net_d.requires_grad_(False)  # as in the generator's part of a step
+
+        def discriminator() -> Tensor:
+            stage.net_d.requires_grad_(True)
+            return stage.discriminator_loss(made["sr"].detach(), gt, Mean(1))
+
+        parts["net_d"] = discriminator
+
+    def update() -> None:
+        for optimizer in stage.optimizers.values():
+            optimizer.step()
+        if stage.net_g_ema is not None:
+            update_ema(stage.net_g_ema, stage.net_g, decay=0.999)
+
+    return parts | {"optimizers, EMA": update}
+
+
+def time_parts(stage: Stage, lq: Tensor, gt: Tensor, seconds: float) -> dict[str, float]:
+    """Seconds of each part, forward and backward: the fastest of the runs after the first, within about `seconds` in all."""
+    parts, found = _parts_of_step(stage, lq, gt), {}
+    for name, part in parts.items():
+        times: list[float] = []
+        while len(times) < 2 or sum(times) < seconds / len(parts):
+            synchronise(stage.world.device)
+            begun = time.perf_counter()
+            if (scalar := part()) is not None:
+                scalar.backward()
+            synchronise(stage.world.device)
+            times.append(time.perf_counter() - begun)
+        found[name] = min(times[1:])
+    return found
 
 
 def _peak_memory(device: torch.device, cuda_graphs: bool) -> int:
@@ -236,9 +249,7 @@ def _peak_memory(device: torch.device, cuda_graphs: bool) -> int:
         return torch.cuda.max_memory_reserved(device) if cuda_graphs else torch.cuda.max_memory_allocated(device)
     if device.type == "mps":
         return torch.mps.driver_allocated_memory()
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return 0
     # Not getrusage: its peak includes that of the parent process.
-    found = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-    return int(found[0]) * 1024 if found else 0
+    status = Path("/proc/self/status")
+    peak = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.is_file() else None
+    return int(peak[1]) * 1024 if peak else 0

@@ -8,9 +8,8 @@ import math
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
@@ -20,11 +19,10 @@ import cv2
 import PIL
 import torch
 from rich.console import Console
-from rich.progress import track
 from rich.text import Text
 
 import aesop
-from aesop.check.dry_run import dry_run_test, dry_run_training, missing_roots
+from aesop.check.dry_run import dry_run_report, missing_roots
 from aesop.check.image_audit import OTHERWISE, Audit, Item, audit
 from aesop.check.time_and_memory import Estimate, estimate
 from aesop.metrics import METRICS
@@ -202,11 +200,9 @@ def configuration(steps: Steps, part: str) -> Iterator[Finding]:
         if isinstance(step, Path):
             yield Finding("ok", part, f"{name}weights", f"{step}, instead of a training")
             continue
+        lines, faults = dry_run_report(step, made, images=False)
         if isinstance(step, TrainConfig):
-            lines, faults = dry_run_training(step, made, images=False)
             made.append(step.final_model)
-        else:
-            lines, faults = dry_run_test(step, images=False)
         for line in lines:
             about, colon, text = line.strip().partition(": ")
             if colon and not text.endswith("(MISSING)"):
@@ -256,7 +252,7 @@ def data(steps: Steps, at_most: int | None = None) -> Iterator[Finding]:
                     yield from (Finding(mark, part, "folder", text) for text in missing)
                     continue
                 try:
-                    audits[part] = audit(options, section, config.scale, compare, at_most, partial(_progress, part))
+                    audits[part] = audit(options, section, config.scale, compare, at_most)
                 except ValueError as error:
                     yield Finding("fault", part, "folder", str(error))
             if part in audits:
@@ -274,11 +270,6 @@ def _sections(config: TrainConfig | TestConfig) -> Iterator[tuple[str, PairedDat
     if isinstance(config, TrainConfig):
         yield "train", config.datasets.train
     yield from (config.datasets.measured("val") | config.datasets.measured("test")).items()
-
-
-def _progress(part: str, items: Iterable[Item], total: int) -> Iterable[Item]:
-    console = Console(stderr=True)
-    return track(items, part, total, console=console, transient=True, disable=not console.is_terminal)
 
 
 def images(part: str, config: TrainConfig | TestConfig, options: PairedDataset, looked: Audit) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from aesop.check.dry_run import dry_run_training
+from aesop.check.dry_run import dry_run_report
 from aesop.options.config import TrainConfig
 from aesop.options.pipeline import Steps
 from aesop.options.read import recorded_config, with_former_behaviour
@@ -29,7 +29,7 @@ def dry_run_pipeline(steps: Steps) -> tuple[dict[str, list[str]], list[str]]:
         if isinstance(step, Path):
             described[stage] = [f"skipped, uses {step}"]
             continue
-        described[stage], found = dry_run_training(step, made)
+        described[stage], found = dry_run_report(step, made)
         faults += [f"{stage}: {fault}" for fault in found]
         made.append(step.final_model)
     return described, list(dict.fromkeys(faults))

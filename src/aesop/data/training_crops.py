@@ -16,6 +16,7 @@ from aesop.data.find_pairs import Pair, find_training_pairs
 from aesop.data.sampler import image_number
 from aesop.images.errors import ImageError
 from aesop.images.resize import lr_crop
+from aesop.options.config import TrainConfig
 from aesop.options.datasets import TrainDataset
 from aesop.system.wording import first_few
 
@@ -89,6 +90,13 @@ class HRCrops(Dataset):
         top, left = (int(draw.integers(0, max(0, side - self.side), endpoint=True)) for side in (height, width))
         image = np.pad(image[top : top + self.side, left : left + self.side], missing, mode="reflect")
         return {"gt": _as_tensor(image)}
+
+
+def training_crops(config: TrainConfig) -> TrainingCrops | HRCrops:
+    """The samples of a training."""
+    if config.degradation is not None:
+        return HRCrops(config.datasets.train, config.degradation.crop_pad_size, config.manual_seed)
+    return TrainingCrops(config.datasets.train, config.scale, config.manual_seed)
 
 
 def augment(image: Array, hflip: bool, vflip: bool, transpose: bool) -> Array:

@@ -17,7 +17,7 @@ from aesop.system.distributed import World, gathered, share_of
 
 Row = dict[str, str | float]
 """{"image": name, metric: value, ...}"""
-SaveImage = Callable[[str, np.ndarray], None]
+SaveImage = Callable[[str, np.ndarray], object]
 """Receives (name, SR)."""
 
 

@@ -4,7 +4,7 @@
 """
 
 import logging
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -26,13 +26,17 @@ def accelerate(
     if cuda_graphs and stage.world.device.type != "cuda":
         log.warning("cuda_graphs is ignored: it needs CUDA, but this is %s", stage.world.device)
         cuda_graphs = False
-    if channels_last:
-        for net in all_networks(stage):
+    networks = list(stage.networks.values())
+    for term in stage.terms.values():  # the frozen networks inside losses
+        if isinstance(term.loss, nn.Module):
+            networks += [part for part in term.loss.children() if any(True for _ in part.parameters())]
+    compiler = Compiler("reduce-overhead" if cuda_graphs else "default")
+    for net in networks:
+        if channels_last:
             net.to(memory_format=torch.channels_last)
-    if compile or cuda_graphs:
-        compiler = Compiler("reduce-overhead" if cuda_graphs else "default")
-        for net in all_networks(stage):
-            for part in parts_to_compile(net):
+        if compile or cuda_graphs:
+            # RRDBs share one compilation, which takes seconds instead of minutes.
+            for part in [module for module in net.modules() if isinstance(module, RRDB)] or [net]:
                 part.forward = compiler.compiled(part.forward)
     if not cuda_graphs:
         return stage.step
@@ -56,23 +60,10 @@ def for_any_size(config: TrainConfig) -> Generator[None]:
         torch.backends.cudnn.benchmark = benchmark
 
 
-def all_networks(stage: Stage) -> Iterator[nn.Module]:
-    """The trained networks, and the frozen ones inside losses."""
-    yield from stage.networks.values()
-    for term in stage.terms.values():
-        if isinstance(term.loss, nn.Module):
-            yield from (part for part in term.loss.children() if any(True for _ in part.parameters()))
-
-
-def parts_to_compile(net: nn.Module) -> list[nn.Module]:
-    """A network's RRDBs, which share one compilation (seconds instead of minutes), or else the whole network."""
-    return [module for module in net.modules() if isinstance(module, RRDB)] or [net]
-
-
 class Compiler:
     """Compiles forward passes at their first call. After a failure all of them run in eager mode."""
 
-    def __init__(self, mode: str = "default") -> None:
+    def __init__(self, mode: str) -> None:
         self.mode, self.failed = mode, False
 
     def compiled(self, eager: Callable[..., Any]) -> Callable[..., Any]:

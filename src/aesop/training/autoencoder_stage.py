@@ -15,15 +15,11 @@ class AutoEncoderStage(Stage):
     """
 
     net_g: AutoEncoder
-    # It reproduces its input, so that `l1_gt_usm` has no effect.
-    wants_sharpened = False
-
-    def trains_decoder(self, iteration: int) -> bool:
-        return self.options.freeze_decoder < iteration
+    wants_sharpened = False  # it reproduces its input, so that `l1_gt_usm` has no effect
 
     def update_networks(self, batch: Mapping[str, Tensor], iteration: int) -> Scalars:
         # A frozen decoder gets no gradients, and the optimizer ignores parameters without one.
-        self.net_g.decoder.requires_grad_(self.trains_decoder(iteration))
+        self.net_g.decoder.requires_grad_(self.options.freeze_decoder < iteration)
         return super().update_networks(batch, iteration)
 
     def make_image(self, name: str, images: StepImages) -> Tensor:

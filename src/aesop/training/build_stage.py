@@ -1,6 +1,7 @@
 """The stage that an option file describes."""
 
 import logging
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -12,13 +13,13 @@ from aesop.options.config import PathOptions, TrainConfig
 from aesop.system.distributed import World
 from aesop.training.adversarial_stage import AdversarialStage
 from aesop.training.autoencoder_stage import AutoEncoderStage
-from aesop.training.psnr_stage import PSNRStage
 from aesop.training.stage import Stage
 from aesop.weights.errors import option_context
 from aesop.weights.load import load_into
 from aesop.weights.read import read_state_dict
 
 log = logging.getLogger("aesop")
+STAGES: dict[str, Callable[..., Stage]] = {"psnr": Stage, "autoencoder": AutoEncoderStage, "adversarial": AdversarialStage}
 
 
 def build_stage(config: TrainConfig, world: World) -> Stage:
@@ -29,25 +30,19 @@ def build_stage(config: TrainConfig, world: World) -> Stage:
         _start_from(config.path, "decoder", net_g.decoder)
         if net_g.colour_channels < 3:
             log.warning(
-                "network_g: this encoder has only %d channels for 3 colours and loses one; set network_g.enc_opt.num_feat "
-                "to at least %d",
-                net_g.colour_channels,
-                NARROWEST_IN_COLOUR,
+                f"network_g: this encoder has only {net_g.colour_channels} channels for 3 colours and loses one; set "
+                f"network_g.enc_opt.num_feat to at least {NARROWEST_IN_COLOUR}"
             )
     _start_from(config.path, "g", net_g)
-    if config.stage != "adversarial":
-        kind = AutoEncoderStage if config.stage == "autoencoder" else PSNRStage
-        losses = build_losses(config.train, config.scale, world)
-        return kind(config.train, net_g, world, config.precision, losses)
-    assert config.network_d is not None, "the options are checked for it"
-    net_d = build_network(config.network_d.model_dump())
-    _start_from(config.path, "d", net_d)
+    networks = [net_g]
+    if config.stage == "adversarial" and config.network_d is not None:
+        networks.append(build_network(config.network_d.model_dump()))
+        _start_from(config.path, "d", networks[-1])
     losses = build_losses(config.train, config.scale, world)
-    return AdversarialStage(config.train, net_g, net_d, world, config.precision, losses)
+    return STAGES[config.stage](config.train, *networks, world=world, precision=config.precision, losses=losses)
 
 
 def _start_from(path: PathOptions, which: str, net: nn.Module) -> None:
-    """Load `path.pretrain_network_<which>`, where it is given."""
     file = getattr(path, f"pretrain_network_{which}")
     if file:
         with option_context(f"path.pretrain_network_{which}"):

@@ -8,28 +8,21 @@ import torch
 from aesop.options.config import TrainConfig
 from aesop.system.device import is_out_of_memory, memory_of
 from aesop.system.wording import readable
-from aesop.training.stage import Stage
 
 
 @contextmanager
-def memory_explained(config: TrainConfig, stage: Stage) -> Generator[None]:
+def memory_explained(config: TrainConfig, device: torch.device) -> Generator[None]:
     """Replace PyTorch's error by a MemoryError that names the options that need less memory."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        device, crops = stage.world.device, config.datasets.train
-        fixed = sum(t.nbytes for net in stage.networks.values() for t in net.state_dict().values())
-        # A gradient and Adam's two moments for each trained weight.
-        fixed += 3 * sum(p.nbytes for name, net in stage.networks.items() if name != "net_g_ema" for p in net.parameters())
-        images, total = crops.batch_size_per_gpu // config.train.accumulate, memory_of(device)
-        share = f"; each image needs more than {readable((total - fixed) / images)}" if total and total > fixed else ""
-        size = f" ({readable(total)})" if total else ""
+        crops, total = config.datasets.train, memory_of(device)
         raise MemoryError(
-            f"out of memory on {device}{size} in a step of {images} images of {crops.gt_size} px. Networks, gradients and "
-            f"optimizers take {readable(fixed)}{share}. These options need less memory: {less_memory(config)}. "
-            "`aesop doctor CONFIG` measures it"
+            f"out of memory on {device}{f' ({readable(total)})' if total else ''} in a step of "
+            f"{crops.batch_size_per_gpu // config.train.accumulate} images of {crops.gt_size} px. These options need less "
+            f"memory: {less_memory(config)}. `aesop doctor CONFIG` measures it"
         ) from error
 
 

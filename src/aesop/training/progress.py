@@ -10,16 +10,11 @@ class Progress:
     """The content of state.json. Everything random follows from the seed and the iteration."""
 
     iteration: int = 0
-    best: dict[str, float] = field(default_factory=dict)
-    """Best figure so far, by metric name."""
-    skipped: int = 0
-    """Number of steps skipped so far."""
-    in_a_row: int = 0
-    """Number of consecutive skipped steps up to this iteration."""
-    rollbacks: int = 0
-    """Number of rollbacks so far."""
-    validated: int = 0
-    """The last iteration that was validated."""
+    best: dict[str, float] = field(default_factory=dict)  # best figure so far, by metric name
+    skipped: int = 0  # number of steps skipped so far
+    in_a_row: int = 0  # number of consecutive skipped steps up to this iteration
+    rollbacks: int = 0  # number of rollbacks so far
+    validated: int = 0  # the last iteration that was validated
 
     def seed(self, manual_seed: int) -> int:
         """The seed of samples and degradations. It changes with each rollback, so that the same steps do not fail again."""

@@ -8,9 +8,9 @@ import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from aesop.options.config import TrainConfig, WandbOptions
+from aesop.options.config import TrainConfig
 from aesop.system.distributed import World
 from aesop.system.files import append_line, replacing
 from aesop.system.wording import duration
@@ -20,11 +20,6 @@ from aesop.training.stage import Stage
 log = logging.getLogger("aesop")
 
 
-class _LogFile(logging.FileHandler):
-    def handleError(self, record: logging.LogRecord) -> None:
-        """On a full disk print no traceback for each record: the terminal shows the record anyway."""
-
-
 @contextmanager
 def log_to_file(folder: Path, world: World) -> Generator[None]:
     """Copy the log of the main process to train.log; the others log errors only."""
@@ -32,15 +27,15 @@ def log_to_file(folder: Path, world: World) -> Generator[None]:
     log.setLevel(logging.INFO if world.is_main else logging.ERROR)
     if world.is_main:
         folder.mkdir(parents=True, exist_ok=True)
-    handler = _LogFile(folder / "train.log", encoding="utf-8") if world.is_main else logging.NullHandler()
+    handler = logging.FileHandler(folder / "train.log", encoding="utf-8") if world.is_main else logging.NullHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.handleError = lambda record: None  # a full disk costs lines of the file; the terminal shows them anyway
     log.addHandler(handler)
     try:
         yield
     except BaseException:
         # The traceback goes into the file only; the command line shows the message.
-        record = log.makeRecord(log.name, logging.ERROR, __file__, 0, "stopped by an error", (), sys.exc_info())
-        handler.handle(record)
+        handler.handle(log.makeRecord(log.name, logging.ERROR, __file__, 0, "stopped by an error", (), sys.exc_info()))
         raise
     finally:
         log.removeHandler(handler)
@@ -48,37 +43,27 @@ def log_to_file(folder: Path, world: World) -> Generator[None]:
         write_or_log("the end of train.log could not be written", handler.close)
 
 
-def describe_run(config: TrainConfig, stage: Stage, world: World, images: int) -> None:
-    """Log what is about to be trained."""
-    if not world.is_main:
-        return
+def describe_run(config: TrainConfig, stage: Stage, images: int) -> None:
     crops, networks = config.datasets.train, [(name, net) for name, net in stage.networks.items() if name != "net_g_ema"]
     sizes = ", ".join(f"{name} {sum(p.numel() for p in net.parameters()) / 1e6:.3f} M" for name, net in networks)
     log.info(
-        "%s: stage %s on %s (%s), %d images, batch %d x %d px, %s parameters",
-        config.name, config.stage, world.device, config.precision, images, crops.batch_size_per_gpu * world.size,
-        crops.gt_size, sizes,
-    )  # fmt: skip
+        f"{config.name}: stage {config.stage} on {stage.world.device} ({config.precision}), {images} images, batch "
+        f"{crops.batch_size_per_gpu * stage.world.size} x {crops.gt_size} px, {sizes} parameters"
+    )
 
 
 class RunLogger:
-    """Writes losses and figures of the main process to the log, scalars.jsonl, TensorBoard and Weights & Biases.
-
-    Args:
-        first: the first iteration of this start of the run.
-    """
+    """Writes losses and figures to the log, scalars.jsonl, TensorBoard and Weights & Biases, from iteration `first` on."""
 
     def __init__(self, config: TrainConfig, world: World, first: int):
         self.config, self.world, self.folder = config, world, config.run_folder
         self.lines = self.folder / "scalars.jsonl"
         self.tensorboard: Any = None
-        self.wandb: Any = None
+        self.wandb = _start_wandb(config) if world.is_main else None
         if world.is_main:
             with replacing(self.folder / "config.yml") as temporary:
                 temporary.write_text(config.to_yaml(), encoding="utf-8")
             _drop_lines(self.folder / "faults.jsonl", first, having="skipped")
-            if (options := config.logger.wandb) and options.project:
-                self.wandb = _start_wandb(config, options)
         self.restart(first)
 
     def restart(self, first: int) -> None:
@@ -92,15 +77,13 @@ class RunLogger:
 
     def write(self, iteration: int, rate: float, losses: Mapping[str, float]) -> None:
         """A line of progress, and the losses."""
-        if not self.world.is_main:
-            return
         total, batch = self.config.train.total_iter, self.config.datasets.train.batch_size_per_gpu * self.world.size
         seconds = (time.perf_counter() - self.begun) / (iteration - self.first + 1)
+        named = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
         log.info(
-            "[%s] %d/%d  %s  lr %.3g  %.1f img/s  %s left",
-            self.config.name, iteration, total, "  ".join(f"{name} {value:.4g}" for name, value in losses.items()), rate,
-            batch / seconds, duration((total - iteration) * seconds),
-        )  # fmt: skip
+            f"[{self.config.name}] {iteration}/{total}  {named}  lr {rate:.3g}  {batch / seconds:.1f} img/s  "
+            f"{duration((total - iteration) * seconds)} left"
+        )
         self.write_figures(iteration, {"lr": rate, **losses})
 
     def write_figures(self, iteration: int, figures: Mapping[str, float]) -> None:
@@ -109,17 +92,15 @@ class RunLogger:
         finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
         failure = f"the figures of iteration {iteration} could not be written"
         write_or_log(failure, append_line, self.lines, {"iter": iteration, **finite})
-        if self.tensorboard is not None:
+        for name, value in figures.items() if self.tensorboard is not None else ():
             failure = "TensorBoard gets no more figures until --resume"
-            if not write_or_log(failure, self._write_tensorboard, iteration, figures):
+            if not write_or_log(failure, self.tensorboard.add_scalar, name, value, iteration):
                 self._close_tensorboard()
+                break
         if self.wandb is not None:
             self.wandb.log(dict(figures), step=iteration)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._close_tensorboard()
         if self.wandb is not None:
             self.wandb.finish()
@@ -128,10 +109,6 @@ class RunLogger:
         from torch.utils.tensorboard import SummaryWriter
 
         self.tensorboard = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.first)
-
-    def _write_tensorboard(self, iteration: int, figures: Mapping[str, float]) -> None:
-        for name, value in figures.items():
-            self.tensorboard.add_scalar(name, value, iteration)
 
     def _close_tensorboard(self) -> None:
         writer, self.tensorboard = self.tensorboard, None
@@ -143,20 +120,17 @@ def _drop_lines(path: Path, first: int, having: str = "iter") -> None:
     """Drop the lines about iterations from `first` on that have the key `having`, and incomplete lines."""
     if path.is_file():
         lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
-        rows = [json.loads(line) for line in lines]
-        kept = [line for line, row in zip(lines, rows, strict=True) if row["iter"] < first or having not in row]
+        kept = [line for line in lines if (row := json.loads(line))["iter"] < first or having not in row]
         with replacing(path) as temporary:
             temporary.write_text("".join(kept), encoding="utf-8")
 
 
-def _start_wandb(config: TrainConfig, options: WandbOptions) -> Any:
+def _start_wandb(config: TrainConfig) -> Any:
+    if (options := config.logger.wandb) is None or not options.project:
+        return None
     try:
         import wandb  # ty: ignore[import-not-found]
     except ImportError:
-        raise ValueError(
-            'logger.wandb: Weights & Biases is not installed; pip install "aesop-sr[wandb]", or remove logger.wandb'
-        ) from None
-    return wandb.init(
-        project=options.project, id=options.resume_id, resume="allow", name=config.name,
-        dir=str(config.run_folder), config=config.model_dump(mode="json"),
-    )  # fmt: skip
+        raise ValueError('logger.wandb: Weights & Biases is missing; pip install "aesop-sr[wandb]", or remove it') from None
+    run = {"name": config.name, "dir": str(config.run_folder), "config": config.model_dump(mode="json")}
+    return wandb.init(project=options.project, id=options.resume_id, resume="allow", **run)

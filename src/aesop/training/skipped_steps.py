@@ -2,12 +2,12 @@
 
 import logging
 import math
-from collections.abc import Callable
-from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from aesop.data.sampler import StepSampler, image_number
+from aesop.data.training_crops import HRCrops, TrainingCrops
+from aesop.options.config import TrainConfig
 from aesop.system.distributed import AGREE_EVERY, World, gathered
 from aesop.system.files import append_line
 from aesop.training.full_disk import write_or_log
@@ -24,15 +24,10 @@ class SkippedSteps:
     """Counts skipped steps. Each one becomes a line of faults.jsonl with its iteration, bad losses and images.
 
     It reads the device only every AGREE_EVERY iterations, so that the other steps need not wait for the device.
-
-    Args:
-        images: iteration -> the names of the images that this process loads for it.
-        limit: number of consecutive skipped steps that raises Diverged.
-        folder: of the run.
     """
 
-    def __init__(self, world: World, progress: Progress, images: Callable[[int], list[str]], limit: int, folder: Path):
-        self.world, self.progress, self.images, self.limit, self.folder = world, progress, images, limit, folder
+    def __init__(self, config: TrainConfig, world: World, progress: Progress, images: TrainingCrops | HRCrops):
+        self.config, self.world, self.progress, self.images = config, world, progress, images
         self.pending: list[tuple[int, Tensor, dict[str, Tensor]]] = []
 
     def add(self, iteration: int, skipped: Tensor, scalars: dict[str, Tensor]) -> None:
@@ -41,36 +36,30 @@ class SkippedSteps:
             self.check()
 
     def check(self) -> None:
-        """Count the skipped steps since the last check. All processes reach the same result.
-
-        Raises:
-            Diverged: `limit` consecutive steps were skipped.
-        """
-        if not self.pending:
-            return
+        """Count the skipped steps since the last check, the same in all processes; Diverged if there are too many."""
         pending, self.pending = self.pending, []
-        flags = torch.stack([skipped for _, skipped, _ in pending]).tolist()
-        for (iteration, _, scalars), flag in zip(pending, flags, strict=True):
-            self.progress.in_a_row = self.progress.in_a_row + 1 if flag else 0
-            if flag:
-                self.progress.skipped += 1
-                fault = self._report(iteration, scalars)
-                if self.progress.in_a_row >= self.limit:
-                    raise Diverged(f"{self.limit} consecutive steps were skipped, the last one because {fault}")
+        for iteration, skipped, scalars in pending:
+            if not skipped:
+                self.progress.in_a_row = 0
+                continue
+            self.progress.in_a_row += 1
+            self.progress.skipped += 1
+            fault = self._report(iteration, scalars)
+            if self.progress.in_a_row >= self.config.train.max_skipped:
+                raise Diverged(f"{self.progress.in_a_row} consecutive steps were skipped, the last one because {fault}")
 
     def _report(self, iteration: int, scalars: dict[str, Tensor]) -> str:
         bad = [name for name, value in scalars.items() if not math.isfinite(value.item())]
-        found = gathered(self.world, [(bad, self.images(iteration))])
+        batch, pairs = self.config.datasets.train.batch_size_per_gpu, self.images.pairs
+        (samples,) = StepSampler(iteration, iteration, batch, self.world.rank, self.world.size)
+        loaded = [pairs[image_number(self.images.seed, sample, len(pairs))].name for sample in samples]
+        found = gathered(self.world, [(bad, loaded)])
         losses = sorted({name for names, _ in found for name in names})
         # One process spoils the gradients of all: name the images of the processes with a bad loss.
         images = [name for names, seen in found for name in seen if names or not losses]
         fault = f"{', '.join(losses) or 'a gradient'} is NaN or infinite at iteration {iteration}, with {', '.join(images)}"
         if self.world.is_main:
             log.warning("%s: skipping the step (%d skipped so far)", fault, self.progress.skipped)
-            report_fault(self.folder, {"iter": iteration, "skipped": losses or ["gradient"], "images": images})
+            row = {"iter": iteration, "skipped": losses or ["gradient"], "images": images}
+            write_or_log("faults.jsonl could not be written", append_line, self.config.run_folder / "faults.jsonl", row)
         return fault
-
-
-def report_fault(folder: Path, fault: dict) -> None:
-    """Add a line to faults.jsonl."""
-    write_or_log("faults.jsonl could not be written", append_line, folder / "faults.jsonl", fault)

@@ -1,4 +1,4 @@
-"""What the three stages share: the generator and its average, losses, optimizers, and the training step."""
+"""The psnr stage, and what all stages share: the generator and its average, losses, optimizers, the training step."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
@@ -17,8 +17,9 @@ from aesop.training.ema import ema_decay, update_ema
 from aesop.training.lr_schedule import learning_rate
 from aesop.training.optimizers import make_optimizer, step_unless_broken
 
+BATCH_NORM = nn.modules.batchnorm._BatchNorm
 Scalars = dict[str, Tensor]
-Losses = Mapping[str, Callable[..., Tensor]]
+Losses = Mapping[str, Callable[..., Tensor]] | None
 
 
 class StepImages(dict[str, Tensor]):
@@ -52,8 +53,7 @@ class Mean:
 class Stage:
     """Owns the networks, losses and optimizers of one stage and makes its steps. As it is, the psnr stage's.
 
-    Args:
-        losses: by the names of their options; default: built from `train`.
+    `losses` are given by the names of their options; by default they are built from `train`.
     """
 
     log_prefix: ClassVar[str] = "l_"
@@ -64,42 +64,33 @@ class Stage:
         net_g: nn.Module,
         world: World | None = None,
         precision: str = "fp32",
-        losses: Losses | None = None,
+        losses: Losses = None,
     ):
         self.options, self.world, self.precision = train, world or World(), precision
-        device = self.world.device
-        self.net_g = synchronised(self.world, net_g).to(device).train()
+        self.net_g = synchronised(self.world, net_g).to(self.world.device).train()
         self.net_g_ema = copy.deepcopy(self.net_g).eval().requires_grad_(False) if train.ema_decay > 0 else None
+        # The networks that a checkpoint holds, and the one to validate and publish.
+        self.networks = {"net_g": self.net_g} | ({"net_g_ema": self.net_g_ema} if self.net_g_ema is not None else {})
+        self.network_for_use = self.net_g if self.net_g_ema is None else self.net_g_ema
         self.optimizers = {"optimizer_g": make_optimizer(train.optim_g, self.net_g)}
         losses = build_losses(train, world=self.world) if losses is None else losses
         self.terms = loss_terms(train, losses, self.log_prefix)
         for term in self.terms.values():
             if isinstance(term.loss, nn.Module):
-                term.loss.to(device)
-        self.skipped = torch.zeros((), device=device)
-        """1 where the last step skipped an update."""
-
-    @property
-    def networks(self) -> dict[str, nn.Module]:
-        """The networks that a checkpoint holds, by the names of their files."""
-        return {"net_g": self.net_g} | ({"net_g_ema": self.net_g_ema} if self.net_g_ema is not None else {})
-
-    @property
-    def network_for_use(self) -> nn.Module:
-        """The network to validate and publish: the average, where there is one."""
-        return self.net_g if self.net_g_ema is None else self.net_g_ema
+                term.loss.to(self.world.device)
+        self.skipped = torch.zeros((), device=self.world.device)  # 1 where the last step skipped an update
 
     @property
     def wants_sharpened(self) -> bool:
         """Whether a loss compares with the sharpened HR."""
-        return any("gt_usm" in term.inputs for term in self.terms.values())
+        return self.options.gan_gt_usm or any("gt_usm" in term.inputs for term in self.terms.values())
 
     def set_learning_rate(self, iteration: int) -> float:
         """Set the rates of all optimizers for this iteration; returns the generator's."""
-        train, rates = self.options, {}
+        train = self.options
+        bases = {"optimizer_g": train.optim_g.lr, "optimizer_d": train.optim_d.lr}
+        rates = {name: learning_rate(train.scheduler, lr, iteration, train.warmup_iter) for name, lr in bases.items()}
         for name, optimizer in self.optimizers.items():
-            base = (train.optim_g if name == "optimizer_g" else train.optim_d).lr
-            rates[name] = learning_rate(train.scheduler, base, iteration, train.warmup_iter)
             for group in optimizer.param_groups:
                 group["lr"] = rates[name]
         return rates["optimizer_g"]
@@ -110,15 +101,14 @@ class Stage:
         If a network's losses or gradients are NaN or infinite, it keeps its weights and moments, all networks keep their
         BatchNorm statistics, and `skipped` is 1 on every process. The average is still updated.
 
-        Args:
-            gt_usm: the sharpened HR; default: sharpened here, where a loss compares with it.
-
-        Returns:
-            The losses and the discriminator's outputs, on the device. Nothing here waits for the device.
+        HR is sharpened here unless `gt_usm` is given. Returns the losses and the discriminator's outputs, on the device.
+        Nothing here waits for the device.
         """
         if gt_usm is None:
             gt_usm = usm_sharpen(gt) if self.wants_sharpened else gt
-        statistics = list(self._batch_norm_statistics())
+        layers = [layer for net in self.networks.values() for layer in net.modules() if isinstance(layer, BATCH_NORM)]
+        # A forward pass alone changes running statistics.
+        statistics = [t for layer in layers for t in (layer.running_mean, layer.running_var) if t is not None]
         before = [tensor.clone() for tensor in statistics]
         self.skipped = torch.zeros_like(self.skipped)
         scalars = self.update_networks({"lq": lq, "gt": gt, "gt_usm": gt_usm}, iteration)
@@ -129,7 +119,6 @@ class Stage:
         return scalars
 
     def update_networks(self, batch: Mapping[str, Tensor], iteration: int) -> Scalars:
-        """Forward, backward and update of everything that the stage trains."""
         scalars = Mean(self.options.accumulate)
         self.optimizers["optimizer_g"].zero_grad()
         for images in self.parts(batch):
@@ -144,13 +133,9 @@ class Stage:
             yield StepImages({name: parts[k] for name, parts in chunks.items()}, self.make_image)
 
     def make_image(self, name: str, images: StepImages) -> Tensor:
-        """Make one of the images that losses ask for."""
-        if name == "sr":
-            return self.enlarge(images["lq"], images["gt"])
-        raise KeyError(f"{type(self).__name__} makes no image {name!r}")
-
-    def enlarge(self, lq: Tensor, gt: Tensor) -> Tensor:
-        """The generator's SR, checked for HR's shape."""
+        if name != "sr":
+            raise KeyError(f"{type(self).__name__} makes no image {name!r}")
+        lq, gt = images["lq"], images["gt"]
         sr = self.run(self.net_g, lq)
         if sr.shape != gt.shape:
             raise ValueError(
@@ -177,17 +162,8 @@ class Stage:
             return term.weight * term.loss(*inputs)
 
     def update(self, name: str, net: nn.Module, scalars: Mean) -> None:
-        """The optimizer's step, unless a loss or gradient is NaN or infinite."""
         gradients = [p.grad for p in net.parameters() if p.grad is not None]
         # 0 * NaN and 0 * inf are NaN: a bad loss of one process reaches all processes with the gradients.
         gradients[0].add_(0 * torch.stack(list(scalars.values.values())).sum())
         average_gradients(self.world, net, self.options.gradient_compression)
         self.skipped = torch.maximum(self.skipped, step_unless_broken(self.optimizers[name], gradients))
-
-    def _batch_norm_statistics(self) -> Iterator[Tensor]:
-        """Running statistics, which a forward pass alone changes."""
-        for net in self.networks.values():
-            for module in net.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
-                    assert module.running_var is not None
-                    yield from (module.running_mean, module.running_var)

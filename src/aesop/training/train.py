@@ -2,26 +2,26 @@
 
 import logging
 from collections import Counter
-from functools import partial
+from contextlib import closing
 from pathlib import Path
 
 import torch
 
 from aesop.data.degradation.degrader import Degrader
 from aesop.data.loader import batches, to_device
+from aesop.data.training_crops import training_crops
 from aesop.options.config import TrainConfig
 from aesop.system.device import algorithms
 from aesop.system.distributed import World, agreed_signal, average_scalars, broadcast_state, init_distributed
 from aesop.system.signals import Interrupted, Signals
 from aesop.training.acceleration import accelerate
 from aesop.training.build_stage import build_stage
-from aesop.training.checkpoint import Checkpoints, as_begun, state_to_continue, states
+from aesop.training.checkpoint import Checkpoints, as_begun, newest_state, states
 from aesop.training.out_of_memory import memory_explained
 from aesop.training.progress import step_seed
 from aesop.training.rollback import roll_back
 from aesop.training.run_logger import RunLogger, describe_run, log_to_file
 from aesop.training.skipped_steps import Diverged, SkippedSteps
-from aesop.training.training_images import image_names, training_images
 from aesop.training.validation import Validation
 
 log = logging.getLogger("aesop")
@@ -30,12 +30,9 @@ log = logging.getLogger("aesop")
 def train(config: TrainConfig, resume: bool = False, world: World | None = None) -> Path:
     """Run one stage to its end; returns the weight file for use.
 
-    Writes into <experiments_root>/<name>: config.yml, train.log, scalars.jsonl (one line per print), models/, state/,
-    visualization/ and tensorboard/.
-
-    Args:
-        resume: continue from the newest state; start from the beginning where there is none.
-        world: the processes that train together; default: those that torchrun started, or this one alone.
+    Writes config.yml, train.log, scalars.jsonl (a line per print), models/, state/, visualization/ and tensorboard/ into
+    <experiments_root>/<name>. With `resume` it continues from the newest state, or from the beginning where there is none.
+    By default the processes that torchrun started train together, or this one alone.
 
     Raises:
         ValueError: wrong options, weights or images; before the first step where possible.
@@ -54,7 +51,9 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
         )
     with log_to_file(folder, world), algorithms(config.deterministic):
         # Load: networks, losses and optimizers, the state to continue from, images.
-        source = state_to_continue(config, resume, world)
+        source = newest_state(folder / "state", world) if resume else None
+        if source is None and config.path.resume_state:
+            source = Path(config.path.resume_state)
         config = as_begun(config, source)
         stage = build_stage(config, world)
         step = accelerate(stage, config.channels_last, config.compile, config.cuda_graphs)
@@ -63,9 +62,9 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
         checkpoints = Checkpoints(config, world, stage, degrader)
         progress = checkpoints.start(source)
         broadcast_state(world, stage.networks.values())
-        images = training_images(config)
-        describe_run(config, stage, world, len(images.pairs))
-        with RunLogger(config, world, progress.iteration + 1) as logger, Signals() as signals:
+        images = training_crops(config)
+        describe_run(config, stage, len(images.pairs))
+        with closing(RunLogger(config, world, progress.iteration + 1)) as logger, Signals() as signals:
             logger.write_figures(progress.iteration, validation.run_if_due(progress))  # if it failed before --resume
             if not world.is_main:
                 log.setLevel(logging.WARNING)  # each process warns about its own images and loaders
@@ -75,8 +74,7 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
                 seed = images.seed = progress.seed(config.manual_seed)
                 if degrader is not None:
                     degrader.seed = seed
-                names = partial(image_names, images, crops.batch_size_per_gpu, world)
-                skipped = SkippedSteps(world, progress, names, config.train.max_skipped, folder)
+                skipped = SkippedSteps(config, world, progress, images)
                 try:
                     with batches(images, crops, first, total, world.rank, world.size, world.device.type == "cuda") as loader:
                         for iteration in range(first, total + 1):
@@ -86,7 +84,7 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
 
                             # Step.
                             rate = stage.set_learning_rate(iteration)
-                            with memory_explained(config, stage):
+                            with memory_explained(config, world.device):
                                 gt = to_device(batch["gt"], world.device)
                                 lq, gt = degrader(gt, iteration) if degrader else (to_device(batch["lq"], world.device), gt)
                                 torch.manual_seed(step_seed(seed, iteration, world.rank))
@@ -120,6 +118,5 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
                                 raise Interrupted(number, iteration)
                 except Diverged as fault:
                     roll_back(fault, checkpoints, logger, rollbacks)
-        if world.is_main:
-            log.info("finished %s: %s", config.name, config.final_model)
+        log.info("finished %s: %s", config.name, config.final_model)
     return config.final_model

@@ -1,15 +1,11 @@
 """Validation during a training, and the best weights."""
 
 import logging
-from collections.abc import Callable
 from functools import partial
-
-import numpy as np
 
 from aesop.data.measured_pairs import MeasuredPairs
 from aesop.evaluation.measure import averages, image_saver, measure
 from aesop.evaluation.methods import predict
-from aesop.losses.aesop import FrozenAutoEncoderLoss
 from aesop.metrics.build import check_sizes, is_better, make_metrics
 from aesop.options.config import TrainConfig
 from aesop.system.distributed import World
@@ -29,38 +25,32 @@ class Validation:
         self.config, self.stage, self.world, self.folder = config, stage, world, config.run_folder
         sections = config.datasets.measured("val") if config.val.val_freq else {}
         self.sets = {name: MeasuredPairs(data, name, config.scale) for name, data in sections.items()}
-        self.best_metric = config.val.best_metric or next(iter(config.val.metrics), None)
+        self.best_metric = config.val.best_metric or next(iter(config.val.metrics), "")
         check_sizes(config.val.metrics, self.sets.values(), config.scale, config.stage == "autoencoder")
-        aesop = stage.terms["aesop_opt"].loss if "aesop_opt" in stage.terms else None
-        autoencoder = aesop.autoencoder if isinstance(aesop, FrozenAutoEncoderLoss) else None
+        aesop = stage.terms.get("aesop_opt")
+        autoencoder = getattr(aesop.loss, "autoencoder", None) if aesop else None
         self.metrics = make_metrics(config.val.metrics, config.scale, world.device, autoencoder) if self.sets else {}
 
     def run_if_due(self, progress: Progress) -> dict[str, float]:
-        """`run`, if the iteration needs a validation that has not been made; else no figures."""
-        val, iteration = self.config.val, progress.iteration
-        if not self.sets or progress.validated >= iteration or iteration < val.val_start_iter:
-            return {}
-        return self.run(progress) if iteration % val.val_freq == 0 or iteration == self.config.train.total_iter else {}
-
-    def run(self, progress: Progress) -> dict[str, float]:
-        """Figures named <section>/<metric>, the same in all processes, which share the images.
-
-        The first section that has the best metric decides which weights are the best.
-        """
+        """Figures named <section>/<metric>, the same in all processes, which share the images; none if none are due."""
         config, device, iteration = self.config, self.world.device, progress.iteration
+        if not self.sets or progress.validated >= iteration or iteration < config.val.val_start_iter:
+            return {}
+        if iteration % config.val.val_freq and iteration != config.train.total_iter:
+            return {}
         figures: dict[str, float] = {}
         net = self.stage.network_for_use.eval()
         for section, pairs in self.sets.items():
-            images = self.folder / "visualization" / f"{iteration:08d}" / section
-            saver = partial(_save_or_log, image_saver(images, config.val.suffix)) if config.val.save_img else None
+            save = image_saver(self.folder / "visualization" / f"{iteration:08d}" / section, config.val.suffix)
+            saver = partial(write_or_log, "an image of the validation could not be written", save)
             with for_any_size(config):
-                rows = measure(
+                mean = averages(measure(
                     lambda lq, gt: predict(net, lq, gt, config.scale, device, config.precision, config.val.tile),
-                    pairs, self.metrics, device, saver, self.world,
-                )  # fmt: skip
-            mean = averages(rows)
+                    pairs, self.metrics, device, saver if config.val.save_img else None, self.world,
+                ))  # fmt: skip
             figures |= {f"{section}/{name}": value for name, value in mean.items()}
             log.info("validation %s: %s", pairs.name, "  ".join(f"{k} {v:.4f}" for k, v in mean.items()))
+        # The first section that has the best metric decides.
         decisive = [value for name, value in figures.items() if name.partition("/")[2] == self.best_metric]
         if decisive:
             self._keep_best(progress, decisive[0])
@@ -71,7 +61,6 @@ class Validation:
 
     def _keep_best(self, progress: Progress, value: float) -> None:
         metric = self.best_metric
-        assert metric is not None
         if not is_better(self.config.val.metrics, metric, value, progress.best.get(metric)):
             return
         path = self.folder / "models" / "net_g_best.safetensors"
@@ -80,7 +69,3 @@ class Validation:
             return
         progress.best[metric] = value
         log.info("best %s so far: %.4f (models/net_g_best.safetensors)", metric, value)
-
-
-def _save_or_log(save: Callable[[str, np.ndarray], None], name: str, image: np.ndarray) -> None:
-    write_or_log(f"the image of {name} could not be written", save, name, image)
