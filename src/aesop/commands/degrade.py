@@ -140,8 +140,8 @@ def examples(image: Image, options: DegradationOptions, scale: int, count: int, 
         Figure(_middle(hr, side, scale), "HR", hr_notes, zoom),
         Figure(_middle(to_array(sharpened[0]), side, scale), "HR sharpened", sharpened_notes, zoom),
         *(
-            Figure(_middle(to_array(lr), side // scale, 1), f"LR {k}", steps, zoom * scale)
-            for k, (lr, steps) in enumerate(zip(lq, drawn, strict=True), 1)
+            Figure(_middle(to_array(lr), side // scale, 1), f"LR {k}", draw.describe(), zoom * scale)
+            for k, (lr, draw) in enumerate(zip(lq, drawn, strict=True), 1)
         ),
     ]
 
@@ -189,10 +189,10 @@ def write_set(
         numbered = list(enumerate(images))
         for number, image in track(numbered, "degrading", console=console, disable=not console.is_terminal):
             hr = mod_crop(image.read_uint8(), scale)
-            lq, (steps,) = degrade(usm_sharpen(to_tensor(hr)[None]), options, scale, batch_generator(seed, number))
+            lq, (draw,) = degrade(usm_sharpen(to_tensor(hr)[None]), options, scale, batch_generator(seed, number))
             write_image(temporary / "HR" / f"{image.stem}.png", hr)
             write_image(temporary / "LR" / f"{image.stem}.png", to_array(lq[0]))
-            record["images"][image.stem] = steps
+            record["images"][image.stem] = draw.describe()
         (temporary / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

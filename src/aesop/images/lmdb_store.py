@@ -36,13 +36,18 @@ class LMDBImage(ImageFile):
 def list_lmdb(folder: Path) -> list[LMDBImage]:
     """List the images that meta_info.txt names, in its order."""
     try:
-        lines = (folder / "meta_info.txt").read_text(encoding="utf-8").splitlines()
+        names = names_in(folder / "meta_info.txt")
     except (OSError, UnicodeDecodeError) as error:
         raise ImageError(f"{folder}/meta_info.txt cannot be read ({error}): an LMDB folder needs it") from error
-    names = [name for name in (line.split(" (")[0].strip() for line in lines) if name]
     if outside := [name for name in names if not is_name_below(name)]:
         raise ImageError(f"{folder}/meta_info.txt names {outside[0]!r}, which is not below the folder: correct the name")
     return [LMDBImage(folder / name, name, folder) for name in names]
+
+
+def names_in(meta_info: Path) -> list[str]:
+    """Read the image names of a list: one per line, with or without BasicSR's ` (size)` after it."""
+    lines = meta_info.read_text(encoding="utf-8").splitlines()
+    return [name for name in (line.split(" (")[0].strip() for line in lines) if name]
 
 
 _environments: dict[Path, Any] = {}
@@ -53,8 +58,7 @@ def _close_all() -> None:
         _environments.popitem()[1].close()
 
 
-# LMDB forbids using an environment across a fork. Loader processes open their own.
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # LMDB forbids using an environment across a fork; loader processes open their own
     os.register_at_fork(before=_close_all)
 
 

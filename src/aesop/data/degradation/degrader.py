@@ -16,9 +16,6 @@ class Degrader:
     """Sharpens and degrades the HR crops of a batch, cuts them to gt_size and exchanges the pairs with the pool's.
 
     A batch is a pure function of (seed, iteration, rank) and of the pool, which is saved with the training state.
-
-    Raises:
-        ValueError: crop_pad_size is too small for the blur kernels and resizing.
     """
 
     def __init__(self, config: TrainConfig, rank: int):
@@ -42,11 +39,7 @@ class Degrader:
         return self.pool.state_dict() if self.pool is not None else {}
 
     def load_state_dict(self, state: Mapping[str, Tensor], device: torch.device | str) -> None:
-        """Continue with the pairs of `state_dict`; with `{}` the pool starts empty.
-
-        Raises:
-            ValueError: the pairs do not fit gt_size, queue_size or batch_size_per_gpu.
-        """
+        """Continue with the pairs of `state_dict`. Raise ValueError if they do not fit the options."""
         if state and (saved := state["gt"].shape[-1]) != self.gt_size:
             raise ValueError(
                 f"the saved pairs have gt_size {saved}, but this file sets {self.gt_size}: resume with the former options"
@@ -63,7 +56,5 @@ def smallest_image(options: DegradationOptions, scale: int) -> int:
 def check_crop(options: DegradationOptions, scale: int) -> None:
     """Raise ValueError if crops of crop_pad_size cannot be degraded."""
     if options.crop_pad_size < (smallest := smallest_image(options, scale)):
-        raise ValueError(
-            f"degradation.crop_pad_size: with these kernels and resize_range it must be at least {smallest}, found "
-            f"{options.crop_pad_size}"
-        )
+        limit = f"with these kernels and resize_range it must be at least {smallest}"
+        raise ValueError(f"degradation.crop_pad_size: {limit}, found {options.crop_pad_size}")

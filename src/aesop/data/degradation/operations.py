@@ -78,8 +78,7 @@ def poisson_noise(images: Tensor, scale: Tensor, gray: Tensor, generator: Genera
 
 def _per_image(values: Tensor, images: Tensor) -> Tensor:
     """Reshape (N,) to (N, 1, 1, 1) with the images' device and, unless bool, their type."""
-    values = values.to(images.device) if values.dtype == torch.bool else values.to(images)
-    return values.view(-1, 1, 1, 1)
+    return values.to(images.device, None if values.dtype == torch.bool else images.dtype).view(-1, 1, 1, 1)
 
 
 def resize(images: Tensor, mode: str, factor: float | None = None, size: tuple[int, int] | None = None) -> Tensor:

@@ -60,31 +60,17 @@ class Draw:
     """Whether the second JPEG comes after the final resizing and sinc, or before."""
     noise_seed: int
 
-    def describe(self) -> list[dict[str, str]]:
-        """Describe the steps of each image in their order: {name: what was done}."""
-        described = []
-        parts = zip(_describe(self.first, 1), _describe(self.second, 2), self.final_blur.describe(), strict=True)
-        for first, second, sinc in parts:
-            resize = {"resize 3": f"to the final size, {self.final_mode}", "blur 3": sinc}
-            jpeg = {"jpeg 2": second.pop("jpeg 2")}
-            described.append(first | second | (resize | jpeg if self.jpeg_last else jpeg | resize))
-        return described
-
-
-def _describe(step: Round, number: int) -> list[dict[str, str]]:
-    blurs = step.blur.describe() if step.blur else ["none"] * len(step.quality)
-    factor = f"by {step.factor:.2f}{' of the final size' if number == 2 else ''}, {step.mode}"
-    unit = "sigma" if step.noise == "gaussian" else "scale"
-    values = zip(blurs, step.strength.tolist(), step.gray.tolist(), step.quality.tolist(), strict=True)
-    return [
-        {
-            f"blur {number}": blur,
-            f"resize {number}": factor,
-            f"noise {number}": f"{step.noise}, {unit} {strength:.2f}{', gray' if gray else ''}",
-            f"jpeg {number}": f"quality {quality:.0f}",
-        }
-        for blur, strength, gray, quality in values
-    ]
+    def describe(self, i: int = 0) -> dict[str, str]:
+        """Describe the steps of image i in their order: {name: what was done}."""
+        steps = {}
+        for number, step, of in ((1, self.first, ""), (2, self.second, " of the final size")):
+            unit = "sigma" if step.noise == "gaussian" else "scale"
+            steps[f"blur {number}"] = step.blur.describe(i) if step.blur else "none"
+            steps[f"resize {number}"] = f"by {step.factor:.2f}{of}, {step.mode}"
+            steps[f"noise {number}"] = f"{step.noise}, {unit} {step.strength[i]:.2f}{', gray' if step.gray[i] else ''}"
+            steps[f"jpeg {number}"] = f"quality {step.quality[i]:.0f}"
+        last = {"jpeg 2": steps.pop("jpeg 2")} if self.jpeg_last else {}
+        return steps | {"resize 3": f"to the final size, {self.final_mode}", "blur 3": self.final_blur.describe(i)} | last
 
 
 def batch_generator(seed: int, iteration: int, rank: int = 0) -> Generator:
@@ -113,16 +99,10 @@ def _draw_round(options: RoundOptions, blur_prob: float, n: int, generator: Gene
     part = ((1, high), (low, 1), (1, 1))[_choose(options.resize_prob, generator)]
     factor, mode = _one(*part, generator), MODES[_choose((1, 1, 1), generator)]
     noise = "gaussian" if _one(0, 1, generator) < options.gaussian_noise_prob else "poisson"
-    strength = options.noise_range if noise == "gaussian" else options.poisson_scale_range
-    return Round(
-        blur=blur if blurred else None,
-        factor=factor,
-        mode=mode,
-        noise=noise,
-        strength=uniform(n, *strength, generator),
-        gray=uniform(n, 0, 1, generator) < options.gray_noise_prob,
-        quality=uniform(n, *options.jpeg_range, generator),
-    )
+    strength = uniform(n, *(options.noise_range if noise == "gaussian" else options.poisson_scale_range), generator)
+    gray = uniform(n, 0, 1, generator) < options.gray_noise_prob
+    quality = uniform(n, *options.jpeg_range, generator)
+    return Round(blur if blurred else None, factor, mode, noise, strength, gray, quality)
 
 
 def _one(low: float, high: float, generator: Generator) -> float:
@@ -177,7 +157,7 @@ def smallest_side(options: DegradationOptions, scale: int) -> int:
 @torch.no_grad()
 def degrade(
     gt: Tensor, options: DegradationOptions, scale: int, generator: Generator, per_sample: bool = False
-) -> tuple[Tensor, list[dict[str, str]]]:
+) -> tuple[Tensor, list[Draw]]:
     """Degrade HR images (N, 3, H, W) in [0, 1], float32, with sides of at least `smallest_side`, multiples of `scale`.
 
     In the published GAN recipe the images are sharpened before.
@@ -187,14 +167,13 @@ def degrade(
         per_sample: draw everything for each image, instead of once for the batch where Real-ESRGAN does so.
 
     Returns:
-        LR images (N, 3, H / scale, W / scale) with 8-bit values k / 255, and the steps of each image in words.
+        LR images (N, 3, H / scale, W / scale) with 8-bit values k / 255, and what was drawn: one draw, or one per sample.
     """
     assert min(gt.shape[-2:]) >= smallest_side(options, scale)
     assert gt.shape[-2] % scale == gt.shape[-1] % scale == 0
     parts = gt.split(1) if per_sample else [gt]
     draws = [draw(options, len(part), generator) for part in parts]
-    lq = torch.cat([apply(part, drawn, options, scale) for part, drawn in zip(parts, draws, strict=True)])
-    return lq, [steps for drawn in draws for steps in drawn.describe()]
+    return torch.cat([apply(part, drawn, options, scale) for part, drawn in zip(parts, draws, strict=True)]), draws
 
 
 def paired_random_crop(
@@ -210,12 +189,9 @@ def paired_random_crop(
     assert gt_size % scale == 0
     n = 1 if per_sample else len(lq)
     tops, lefts = (torch.randint(end - side + 1, (len(lq) // n,), generator=generator).tolist() for end in (height, width))
-    crops = [
-        (
-            hr[..., top * scale : top * scale + gt_size, left * scale : left * scale + gt_size],
-            lr[..., top : top + side, left : left + side],
-        )
-        for hr, lr, top, left in zip(gt.split(n), lq.split(n), tops, lefts, strict=True)
-    ]
-    gts, lqs = zip(*crops, strict=True)
-    return torch.cat(gts), torch.cat(lqs)
+
+    def cut(images: Tensor, factor: int) -> Tensor:
+        parts = zip(images.split(n), tops, lefts, strict=True)
+        return torch.cat([p[..., y * factor :, x * factor :][..., : side * factor, : side * factor] for p, y, x in parts])
+
+    return cut(gt, scale), cut(lq, 1)

@@ -38,18 +38,12 @@ class TrainingPool:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the stored pairs, uint8: {lq, gt}, (len, 3, h, w) and (len, 3, H, W), or {} if the pool is empty."""
-        return {name: images.clone() for name, images in self._images.items()}
+        return self._images
 
     def load_state_dict(self, state: Mapping[str, Tensor], device: torch.device | str = "cpu") -> None:
-        """Restore the pairs of `state_dict` on the training's device.
-
-        Raises:
-            ValueError: the number of pairs exceeds queue_size, or is not a multiple of the batch.
-        """
+        """Continue with the pairs of `state_dict`."""
         held = len(state["lq"]) if state else 0
         if held > self.queue_size or held % self.batch_size:
-            raise ValueError(
-                f"the saved pool holds {held} pairs, which do not fit queue_size {self.queue_size} and batch_size_per_gpu "
-                f"{self.batch_size}: resume with the options it was saved with"
-            )
+            fit = f"queue_size {self.queue_size} and batch_size_per_gpu {self.batch_size}"
+            raise ValueError(f"the saved pool holds {held} pairs, which do not fit {fit}: resume with the former options")
         self._images = {name: images.to(device, copy=True) for name, images in state.items()}
