@@ -21,6 +21,7 @@ from aesop.data.degradation.blur_kernels import (
     sample_final_kernels,
     sinc_kernels,
 )
+from aesop.data.degradation.degrader import TrainingPool
 from aesop.data.degradation.jpeg import jpeg
 from aesop.data.degradation.operations import filter2d, gaussian_noise, poisson_noise, resize, usm_sharpen
 from aesop.data.degradation.random_degradation import (
@@ -31,7 +32,6 @@ from aesop.data.degradation.random_degradation import (
     paired_random_crop,
     smallest_side,
 )
-from aesop.data.degradation.training_pool import TrainingPool
 from aesop.images.read import ImageFile
 from aesop.images.tensors import to_tensor
 from aesop.options.degradation import KERNELS, DegradationOptions
@@ -482,11 +482,11 @@ def test_pool_continues_from_its_state(held):
 
     pool = TrainingPool(12, 3)
     steps(pool, 0, held)
-    saved = {name: images.clone() for name, images in pool.state_dict().items()}
+    saved = {name: images.clone() for name, images in pool.images.items()}
     assert all(images.dtype == torch.uint8 for images in saved.values())
     expected = steps(pool, held, held + 8)
     resumed = TrainingPool(12, 3)
-    resumed.load_state_dict(saved)
+    resumed.load(saved)
     for (lq, gt), (lq_resumed, gt_resumed) in zip(expected, steps(resumed, held, held + 8), strict=True):
         assert torch.equal(lq, lq_resumed)
         assert torch.equal(gt, gt_resumed)
@@ -496,4 +496,4 @@ def test_pool_refuses():
     pool = TrainingPool(12, 3)
     pool.exchange(*numbered(0), generator())
     with pytest.raises(ValueError, match="holds 3 pairs"):
-        TrainingPool(12, 4).load_state_dict(pool.state_dict())
+        TrainingPool(12, 4).load(pool.images)

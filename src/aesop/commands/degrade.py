@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.progress import track
 
 import aesop
-from aesop.data.degradation.degrader import check_crop, smallest_image
+from aesop.data.degradation.degrader import check_crop
 from aesop.data.degradation.operations import usm_sharpen
-from aesop.data.degradation.random_degradation import batch_generator, degrade
+from aesop.data.degradation.random_degradation import batch_generator, degrade, smallest_side
 from aesop.images.errors import ImageError
 from aesop.images.listing import IMAGE_EXTENSIONS, by_name, collect_images
 from aesop.images.read import ImageFile
@@ -218,7 +218,7 @@ def _replacing_set(folder: Path) -> Generator[Path]:
 
 def _check_sizes(images: Sequence[ImageFile], options: DegradationOptions, scale: int) -> None:
     """From the files' headers, so that a small image does not stop a set halfway."""
-    smallest = smallest_image(options, scale)
+    smallest = smallest_side(options, scale)
     sizes = [(image, *image.size()) for image in images]
     small = [f"{image} ({w}x{h})" for image, w, h in sizes if min(w, h) // scale * scale < smallest]
     if small:

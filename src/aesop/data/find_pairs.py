@@ -1,24 +1,17 @@
-"""Finding the HR and LR images of a dataset, and reading a pair.
-
-The functions raise ImageError, naming the option, if a folder is missing or holds no image, if two images share a name, or
-if HR images have no LR image.
-"""
+"""Finding the HR and LR images of a dataset, and reading a pair. Each ImageError names the option."""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-
-import numpy as np
 
 from aesop.images.errors import ImageError
 from aesop.images.listing import by_name, list_images
 from aesop.images.lmdb_store import names_in
 from aesop.images.read import ImageFile
 from aesop.images.resize import mod_crop
+from aesop.images.tensors import ImageArray
 from aesop.options.datasets import PairedDataset
 from aesop.system.wording import first_few
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True)
@@ -31,10 +24,9 @@ class Pair:
 
     @property
     def source(self) -> ImageFile:
-        """The image to name in messages."""
         return self.gt
 
-    def read(self, scale: int) -> tuple[Array, Array | None]:
+    def read(self, scale: int) -> tuple[ImageArray, ImageArray | None]:
         """Read (HR, LR or None), uint8 (H, W, 3). HR is cut to multiples of `scale`."""
         hr = self.gt.read_uint8()
         if min(hr.shape[:2]) < scale:
@@ -50,10 +42,9 @@ class Pair:
         """Raise ImageError unless HR (width, height), cut to multiples of `scale`, is `scale` times LR."""
         width, height = (side - side % scale for side in gt)
         if (width, height) != (lq[0] * scale, lq[1] * scale):
-            raise ImageError(
-                f"{self.gt} ({width}x{height} after cutting to multiples of {scale}) is not {scale} times {self.lq} "
-                f"({lq[0]}x{lq[1]}): wrong partner or wrong scale"
-            )
+            hr = f"{self.gt} ({width}x{height} after cutting to multiples of {scale})"
+            lr = f"{self.lq} ({lq[0]}x{lq[1]})"
+            raise ImageError(f"{hr} is not {scale} times {lr}: wrong partner or wrong scale")
 
 
 @dataclass(frozen=True)
@@ -66,7 +57,6 @@ class Single:
 
     @property
     def source(self) -> ImageFile:
-        """The image to name in messages."""
         return self.lq
 
 
@@ -82,11 +72,9 @@ def find_pairs(options: PairedDataset, section: str) -> list[Pair]:
     """Find all HR images of a dataset, each with its LR image."""
     pairs, missing, _ = match_images(options, section)
     if missing:
-        raise ImageError(
-            f"datasets.{section}: {len(missing)} of {len(pairs)} HR images have no LR image named "
-            f"{options.filename_tmpl!r}: {first_few(missing)}. Set filename_tmpl, or leave out "
-            "dataroot_lq to have LR made from HR"
-        )
+        found = f"{len(missing)} of {len(pairs)} HR images have no LR image named {options.filename_tmpl!r}"
+        advice = "Set filename_tmpl, or leave out dataroot_lq to have LR made from HR"
+        raise ImageError(f"datasets.{section}: {found}: {first_few(missing)}. {advice}")
     return pairs
 
 
@@ -131,10 +119,8 @@ def select_listed(pairs: list[Pair], meta_info: str | None) -> list[Pair]:
         raise ImageError(f"datasets.train.meta_info: {meta_info} names no image")
     known = {pair.gt.name: pair for pair in pairs}
     if unknown := [name for name in names if name not in known]:
-        raise ImageError(
-            f"datasets.train.meta_info: {len(unknown)} of {len(names)} names in {meta_info} are not images below "
-            f"dataroot_gt: {first_few(unknown)}"
-        )
+        found = f"{len(unknown)} of {len(names)} names in {meta_info} are not images below dataroot_gt"
+        raise ImageError(f"datasets.train.meta_info: {found}: {first_few(unknown)}")
     return [known[name] for name in names]
 
 

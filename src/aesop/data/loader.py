@@ -1,4 +1,4 @@
-"""Loader processes that deliver the batches of a training in order. See sampler.py for which samples these are."""
+"""Loader processes that deliver the batches of a training in order."""
 
 import logging
 import multiprocessing
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from aesop.data.sampler import StepSampler
 from aesop.options.datasets import TrainDataset
 
 log = logging.getLogger("aesop")
@@ -22,6 +21,16 @@ MOST_DEATHS = 5
 
 class LoaderDied(ChildProcessError):
     """The system ended loader processes more than `MOST_DEATHS` times."""
+
+
+def sample_numbers(first: int, last: int, batch: int, rank: int = 0, world_size: int = 1) -> Generator[list[int]]:
+    """Yield the numbers of this process's samples for iterations first..last, counted from 1.
+
+    Iteration i consumes samples (i - 1) * B ... i * B - 1, where B is the batch of all processes together.
+    """
+    for iteration in range(first, last + 1):
+        start = ((iteration - 1) * world_size + rank) * batch
+        yield list(range(start, start + batch))
 
 
 def batches(
@@ -44,7 +53,7 @@ def batches(
         for deaths in range(MOST_DEATHS + 1):
             loader = DataLoader(
                 dataset,
-                batch_sampler=StepSampler(due, last, options.batch_size_per_gpu, rank, world_size),
+                batch_sampler=sample_numbers(due, last, options.batch_size_per_gpu, rank, world_size),
                 num_workers=options.num_worker_per_gpu,
                 pin_memory=pin_memory,
                 worker_init_fn=_start_worker,

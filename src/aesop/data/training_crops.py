@@ -1,10 +1,10 @@
 """Random crops for training: aligned pairs of HR and LR, or HR alone where a random degradation makes LR.
 
-A sample is a pure function of (seed, sample number), whichever process loads it. Every epoch of len(pairs) samples visits
-each image once, in an order drawn from (seed, epoch).
+A sample is a pure function of (seed, sample number), whichever process loads it.
 """
 
 import logging
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -12,14 +12,24 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from aesop.data.find_pairs import Pair, find_pairs, select_listed
-from aesop.data.sampler import image_number
 from aesop.images.errors import ImageError
 from aesop.images.resize import lr_crop
+from aesop.images.tensors import ImageArray
 from aesop.options.datasets import TrainDataset
 from aesop.system.wording import first_few
 
 log = logging.getLogger("aesop")
-Array = np.ndarray
+
+
+def image_number(seed: int, sample: int, size: int) -> int:
+    """Return which of `size` images a sample is cropped from. Each epoch visits all images in a random order."""
+    epoch, position = divmod(sample, size)
+    return int(_permutation(seed, epoch, size)[position])
+
+
+@lru_cache(maxsize=2)
+def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
+    return np.random.default_rng((seed, 0, epoch)).permutation(size)
 
 
 class Crops(Dataset):
@@ -31,7 +41,7 @@ class Crops(Dataset):
     def __init__(self, options: TrainDataset, seed: int):
         self.options, self.seed = options, seed
         self.pairs: list[Pair] = []
-        self._decoded: dict[int, tuple[Array, Array | None]] = {}
+        self._decoded: dict[int, tuple[ImageArray, ImageArray | None]] = {}
         found, faults = select_listed(find_pairs(options, "train"), options.meta_info), []
         for pair in found:
             try:
@@ -42,24 +52,19 @@ class Crops(Dataset):
         if faults:
             text = f"{len(faults)} of {len(found)} training images cannot be used: {first_few(faults)}"
             if options.bad_images == "stop" or not self.pairs:
-                raise ImageError(
-                    f"{text}. Remove them, lower datasets.train.gt_size if they are too small, or set "
-                    "datasets.train.bad_images: skip"
-                )
+                advice = "lower datasets.train.gt_size if they are too small, or set datasets.train.bad_images: skip"
+                raise ImageError(f"{text}. Remove them, {advice}")
             log.warning("%s. Training skips them", text)
 
     def _check(self, pair: Pair) -> None:
         """Look at the files' headers, so that a wrong pair does not stop a run after hours."""
         pair.gt.size()
 
-    def _decode(self, pair: Pair) -> tuple[Array, Array | None]:
+    def _decode(self, pair: Pair) -> tuple[ImageArray, ImageArray | None]:
         return pair.gt.read_uint8(), None
 
-    def _read(self, number: int) -> tuple[Array, Array | None]:
-        """Read (HR, LR or None) of a pair. With `bad_images: skip` the next readable pair replaces an unreadable one.
-
-        A file may be damaged behind an intact header, or vanish during the training.
-        """
+    def _read(self, number: int) -> tuple[ImageArray, ImageArray | None]:
+        """Read a pair, or with `bad_images: skip` the next: a file may be damaged behind an intact header, or vanish."""
         for step in range(len(self.pairs)):
             try:
                 return self._decode(self.pairs[(number + step) % len(self.pairs)])
@@ -70,15 +75,15 @@ class Crops(Dataset):
                 log.warning("skipped: %s", error)
         raise ImageError("no training image can be read any more: check that the folders still exist")
 
-    def _draw(self, index: int) -> tuple[Array, Array | None, np.random.Generator]:
-        """Return (HR, LR or None) of a sample's image, and the generator of the sample."""
+    def _draw(self, index: int) -> tuple[ImageArray, ImageArray | None, np.random.Generator]:
+        """Return (HR, LR or None) of a sample, and its generator."""
         number = image_number(self.seed, index, len(self.pairs))
         images = self._decoded.get(number) or self._read(number)
         if self.options.cache:
             self._decoded[number] = images
         return *images, np.random.default_rng((self.seed, 1, index))
 
-    def _draw_orientation(self, draw: np.random.Generator) -> Array:
+    def _draw_orientation(self, draw: np.random.Generator) -> ImageArray:
         """Draw the flags of `augment`."""
         return (draw.random(3) < 0.5) & np.array([self.options.use_flip, self.options.use_rot, self.options.use_rot])
 
@@ -98,7 +103,7 @@ class TrainingCrops(Crops):
         if pair.lq is not None:
             pair.check_sizes((width, height), pair.lq.size(), self.scale)
 
-    def _decode(self, pair: Pair) -> tuple[Array, Array | None]:
+    def _decode(self, pair: Pair) -> tuple[ImageArray, ImageArray | None]:
         hr, lr = pair.read(self.scale)
         height, width = hr.shape[:2]
         if min(height, width) < self.options.gt_size:
@@ -138,7 +143,7 @@ class HRCrops(Crops):
         return {"gt": _as_tensor(image)}
 
 
-def augment(image: Array, hflip: bool, vflip: bool, transpose: bool) -> Array:
+def augment(image: ImageArray, hflip: bool, vflip: bool, transpose: bool) -> ImageArray:
     """Flip (H, W, C) left-right, then up-down, then transpose it, each if asked to. BasicSR's order."""
     if hflip:
         image = image[:, ::-1]
@@ -147,6 +152,6 @@ def augment(image: Array, hflip: bool, vflip: bool, transpose: bool) -> Array:
     return image.swapaxes(0, 1) if transpose else image
 
 
-def _as_tensor(image: Array) -> Tensor:
+def _as_tensor(image: ImageArray) -> Tensor:
     """Copy an array (H, W, C) to a contiguous tensor (C, H, W) of the same type."""
     return torch.from_numpy(image.transpose(2, 0, 1).copy())

@@ -2,9 +2,8 @@
 
 Pillow parses the header: it gives the size before anything is decoded, and the EXIF orientation. OpenCV decodes the pixels:
 it is 2 to 10 times faster on PNG, and reads 16-bit RGB, which Pillow does not. The exception is 8-bit TIFF, which Pillow
-decodes: OpenCV returns some kinds wrong (alpha premultiplied, damaged strips as garbage).
-
-The content decides what a file is, not its extension.
+decodes: OpenCV returns some kinds wrong (alpha premultiplied, damaged strips as garbage). The content decides what a file
+is, not its extension.
 """
 
 import os
@@ -23,11 +22,8 @@ from PIL.ImageFile import ImageFile
 from aesop.images.errors import ImageError
 from aesop.images.tensors import ImageArray
 
-MAX_PIXELS = 200_000_000
-"""A header of a few bytes can claim any size. 200 megapixels of RGB take 600 MB (1.2 GB at 16 bits), and decoding takes up
-to 20 bytes per pixel on top."""
-MAX_JPEG_SCANS = 100
-"""Each scan takes a few bytes of the file and a pass over all pixels. Cameras and editors write about ten."""
+MAX_PIXELS = 200_000_000  # of RGB take 600 MB (1.2 GB at 16 bits), and decoding takes up to 20 bytes per pixel on top
+MAX_JPEG_SCANS = 100  # each takes a few bytes of the file and a pass over all pixels; cameras and editors write about ten
 
 # The readers themselves rather than PIL.Image.open, whose size limit is a process-wide setting.
 _READERS: dict[bytes | tuple[bytes, ...], type[ImageFile]] = {

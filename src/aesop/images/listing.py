@@ -18,9 +18,6 @@ def list_images(folder: str | os.PathLike) -> list[ImageFile]:
 
     Hidden files and folders are left out. The order is natural (`img2` before `img10`), or that of packing in a pack. This
     is the only place that looks at what kind of store a folder is; the images returned know how to read themselves.
-
-    Raises:
-        ImageError: the folder does not exist, is a file or holds no image, or the store is unusable.
     """
     folder = Path(folder)
     if is_pack(folder):
@@ -52,8 +49,7 @@ def _natural_order(image: ImageFile) -> tuple[list[tuple[int, str]], str]:
 def collect_images(inputs: Iterable[str | os.PathLike]) -> list[ImageFile]:
     """Collect image files, and the images of folders and stores, in the given order. An image named twice appears once.
 
-    Raises:
-        ImageError: naming all inputs that do not exist, are not images or hold none, each on a line.
+    An ImageError names all inputs that do not exist, are not images or hold none, each on a line.
     """
     found: list[ImageFile] = []
     faults = []

@@ -20,14 +20,6 @@ KERNEL_WIDTH = 4  # of the cubic kernel, in pixels of the coarser grid
 TIE = 1e-9  # above the rounding error of a sum, so that halves round alike, whatever the order of summation
 
 
-def cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Evaluate Keys' interpolation kernel with a = -1/2 at distances >= 0."""
-    d = distance
-    near = (1.5 * d - 2.5) * d**2 + 1
-    far = ((-0.5 * d + 2.5) * d - 4) * d + 2
-    return np.where(d <= 1, near, np.where(d <= 2, far, 0.0))
-
-
 @lru_cache(maxsize=512)
 def axis_table(size: int, scale: float, antialiasing: bool = True) -> Table:
     """Return the input indices and weights of each pixel of an output axis, (taps, ceil(size * scale))."""
@@ -42,7 +34,9 @@ def _taps(size: int, scale: float, antialiasing: bool = True) -> Table:
     out_size = math.ceil(round(size * scale, 9))  # 50 * 1.1 is slightly above 55
     centre = (np.arange(out_size) + 0.5) / scale - 0.5
     position = np.floor(centre - width / 2) + np.arange(math.ceil(width) + 2)[:, None]
-    weight = cubic(np.abs(centre - position) * stretch)
+    d = np.abs(centre - position) * stretch
+    near, far = (1.5 * d - 2.5) * d**2 + 1, ((-0.5 * d + 2.5) * d - 4) * d + 2
+    weight = np.where(d <= 1, near, np.where(d <= 2, far, 0.0))
     weight /= weight.sum(axis=0)
     used = (weight != 0).any(axis=1)
     return position[used].astype(np.int64), weight[used]
@@ -120,9 +114,8 @@ def lr_crop(hr: NDArray[np.uint8], top: int, left: int, size: int, scale: int) -
         Exactly `imresize(hr, 1 / scale)[top // scale : (top + size) // scale, left // scale : (left + size) // scale]`.
     """
     assert not any(value % scale for value in (*hr.shape[:2], top, left, size))
-    assert size > 0
-    assert 0 <= top <= hr.shape[0] - size
-    assert 0 <= left <= hr.shape[1] - size
+    assert 0 <= top < top + size <= hr.shape[0]
+    assert 0 <= left < left + size <= hr.shape[1]
     offset, weight = _window(scale)
     places = offset + np.arange(size - scale + len(weight))
     rows, columns = (_mirrored(start + places, side) for start, side in ((top, hr.shape[0]), (left, hr.shape[1])))
@@ -147,11 +140,7 @@ def _window(scale: int) -> tuple[int, NDArray[np.float64]]:
 
 
 def mod_crop(image: NDArray[Any], scale: int) -> NDArray[Any]:
-    """Return the top left part of an image (H, W) or (H, W, C) whose sides are multiples of `scale`, as a view.
-
-    Raises:
-        ValueError: a side is below `scale`.
-    """
+    """Return the top left part of an image (H, W) or (H, W, C) whose sides are multiples of `scale`, as a view."""
     height, width = (side - side % scale for side in image.shape[:2])
     if not (height and width):
         raise ValueError(f"an image of {image.shape[0]}x{image.shape[1]} is too small for scale {scale}")

@@ -1,7 +1,7 @@
 """The images that a training loads."""
 
-from aesop.data.sampler import StepSampler, image_number
-from aesop.data.training_crops import HRCrops, TrainingCrops
+from aesop.data.loader import sample_numbers
+from aesop.data.training_crops import HRCrops, TrainingCrops, image_number
 from aesop.options.config import TrainConfig
 from aesop.system.distributed import World
 
@@ -15,5 +15,5 @@ def training_images(config: TrainConfig) -> TrainingCrops | HRCrops:
 
 def image_names(images: TrainingCrops | HRCrops, batch_size: int, world: World, iteration: int) -> list[str]:
     """The names of the images that this process loads for an iteration."""
-    (samples,) = StepSampler(iteration, iteration, batch_size, world.rank, world.size)
+    (samples,) = sample_numbers(iteration, iteration, batch_size, world.rank, world.size)
     return [images.pairs[image_number(images.seed, k, len(images.pairs))].name for k in samples]

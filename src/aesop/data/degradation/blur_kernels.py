@@ -26,19 +26,13 @@ def uniform(n: int, low: float, high: float, generator: Generator) -> Tensor:
 class KernelParameters:
     """Parameters of n kernels, each (n,). A kernel uses those of its kind."""
 
-    kind: Tensor
-    """Index into KINDS."""
-    size: Tensor
-    """Side in pixels, odd. The kernel is zero outside. 1: no blur, whatever the kind."""
-    sigma_x: Tensor
+    kind: Tensor  # index into KINDS
+    size: Tensor  # side in pixels, odd. The kernel is zero outside. 1: no blur, whatever the kind
+    sigma_x: Tensor  # standard deviations along the two axes, in pixels; equal in isotropic families
     sigma_y: Tensor
-    """Standard deviations along the two axes, in pixels; equal in isotropic families."""
-    theta: Tensor
-    """Rotation of the axes in radians."""
-    beta: Tensor
-    """Shape of the generalised and plateau families. 1 is the Gaussian, or 1 / (1 + q)."""
-    cutoff: Tensor
-    """Cutoff of a sinc in radians per pixel."""
+    theta: Tensor  # rotation of the axes in radians
+    beta: Tensor  # shape of the generalised and plateau families. 1 is the Gaussian, or 1 / (1 + q)
+    cutoff: Tensor  # of a sinc, in radians per pixel
 
     def describe(self, i: int) -> str:
         """Describe kernel i, such as `aniso 13 px, sigma 1.20 x 0.35, turned by 40 degrees`."""
@@ -70,16 +64,10 @@ def sample_blur_kernels(n: int, options: RoundOptions, generator: Generator) -> 
     place = uniform(n, 0, 1, generator)
     ranges = (options.betag_range, options.betap_range)
     beta_g, beta_p = (torch.where(below, low + (1 - low) * place, 1 + (high - 1) * place) for low, high in ranges)
+    beta = torch.where(kind // 2 == GENERALIZED, beta_g, torch.where(kind // 2 == PLATEAU, beta_p, 1.0))
     lowest = torch.where(size < 13, math.pi / 3, math.pi / 5)
-    return KernelParameters(
-        kind=kind,
-        size=size,
-        sigma_x=sigma_x,
-        sigma_y=torch.where(kind % 2 == 1, sigma_y, sigma_x),
-        theta=theta,
-        beta=torch.where(kind // 2 == GENERALIZED, beta_g, torch.where(kind // 2 == PLATEAU, beta_p, 1.0)),
-        cutoff=lowest + (math.pi - lowest) * uniform(n, 0, 1, generator),
-    )
+    cutoff = lowest + (math.pi - lowest) * uniform(n, 0, 1, generator)
+    return KernelParameters(kind, size, sigma_x, torch.where(kind % 2 == 1, sigma_y, sigma_x), theta, beta, cutoff)
 
 
 def sample_final_kernels(n: int, sinc_prob: float, largest: int, generator: Generator) -> KernelParameters:

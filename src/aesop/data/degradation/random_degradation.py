@@ -2,9 +2,8 @@
 
 Two rounds of blur, resizing, noise and JPEG are followed by a sinc filter (figure 2 of the paper). `draw` draws all
 parameters on the CPU from one explicit generator, and `apply` applies them. Pixel noise comes from a second generator on the
-images' device, seeded by the draw. No global random state is used, so a batch is a pure function of (options, images,
-generator), or with `batch_generator` of (options, images, seed, iteration, rank). Device types differ in the pixel noise,
-not its distribution.
+images' device, seeded by the draw. So a batch is a pure function of (options, images, generator); device types differ in the
+pixel noise, not its distribution.
 
 As published, the images of a batch share the factors and modes of resizing, the kind of noise, whether there is a second
 blur, the order of the last steps, and the noise field of gray Gaussian noise. Each image has its own kernels, noise
@@ -24,6 +23,7 @@ from torch import Generator, Tensor
 from aesop.data.degradation.blur_kernels import KernelParameters, render, sample_blur_kernels, sample_final_kernels, uniform
 from aesop.data.degradation.jpeg import jpeg
 from aesop.data.degradation.operations import MODES, filter2d, gaussian_noise, poisson_noise, resize
+from aesop.options.config import SMALLEST_SHARPENED
 from aesop.options.degradation import DegradationOptions, RoundOptions
 
 
@@ -31,20 +31,13 @@ from aesop.options.degradation import DegradationOptions, RoundOptions
 class Round:
     """The parameters of one round for N images. Tensors are (N,), on the CPU."""
 
-    blur: KernelParameters | None
-    """None: no blur for the whole batch."""
-    factor: float
-    """Factor of the sides, in the first round from the input's size, in the second from the final size."""
-    mode: str
-    """Mode of resizing."""
-    noise: str
-    """gaussian or poisson."""
-    strength: Tensor
-    """Standard deviation in grey levels (gaussian), or factor of the noise (poisson)."""
-    gray: Tensor
-    """Whether the noise is gray."""
-    quality: Tensor
-    """JPEG quality."""
+    blur: KernelParameters | None  # None: no blur for the whole batch
+    factor: float  # of the sides, in the first round from the input's size, in the second from the final size
+    mode: str  # of resizing
+    noise: str  # gaussian or poisson
+    strength: Tensor  # standard deviation in grey levels (gaussian), or factor of the noise (poisson)
+    gray: Tensor  # whether the noise is gray
+    quality: Tensor  # of JPEG
 
 
 @dataclass(frozen=True)
@@ -54,10 +47,8 @@ class Draw:
     first: Round
     second: Round
     final_blur: KernelParameters
-    final_mode: str
-    """Mode of resizing to the final size."""
-    jpeg_last: bool
-    """Whether the second JPEG comes after the final resizing and sinc, or before."""
+    final_mode: str  # of resizing to the final size
+    jpeg_last: bool  # whether the second JPEG comes after the final resizing and sinc, or before
     noise_seed: int
 
     def describe(self, i: int = 0) -> dict[str, str]:
@@ -75,7 +66,7 @@ class Draw:
 
 def batch_generator(seed: int, iteration: int, rank: int = 0) -> Generator:
     """Return the CPU generator for one batch of one process."""
-    # 2 separates this stream from those of sampler.py and training_crops.py, 0 and 1.
+    # 2 separates this stream from those of training_crops.py, 0 and 1.
     state = np.random.SeedSequence((seed, 2, iteration, rank)).generate_state(1, np.uint64)
     return Generator().manual_seed(int(state[0]))
 
@@ -116,8 +107,7 @@ def _choose(weights: Sequence[float], generator: Generator) -> int:
 def apply(gt: Tensor, drawn: Draw, options: DegradationOptions, scale: int) -> Tensor:
     """Degrade images as drawn to (N, 3, H / scale, W / scale) with 8-bit values k / 255."""
     # MPS has no Poisson distribution before torch 2.14, so its noise is drawn on the CPU.
-    noise_device = "cpu" if gt.device.type == "mps" else gt.device
-    generator = Generator(noise_device).manual_seed(drawn.noise_seed)
+    generator = Generator("cpu" if gt.device.type == "mps" else gt.device).manual_seed(drawn.noise_seed)
     height, width = gt.shape[-2:]
     first, second = drawn.first, drawn.second
 
@@ -149,9 +139,9 @@ def _add_noise(images: Tensor, step: Round, generator: Generator) -> Tensor:
 
 
 def smallest_side(options: DegradationOptions, scale: int) -> int:
-    """Return the smallest side, in pixels, of HR images that can be degraded: reflect padding limits each blur."""
+    """Return the smallest side, in pixels, of HR images that can be sharpened and degraded: padding limits each blur."""
     first, second = options.blur_kernel_size // 2 + 1, options.blur_kernel_size2 // 2 + 1
-    return max(first, math.ceil(second / min(options.resize_range[0], 1)), second * scale)
+    return max(SMALLEST_SHARPENED, first, math.ceil(second / min(options.resize_range[0], 1)), second * scale)
 
 
 @torch.no_grad()
@@ -159,8 +149,6 @@ def degrade(
     gt: Tensor, options: DegradationOptions, scale: int, generator: Generator, per_sample: bool = False
 ) -> tuple[Tensor, list[Draw]]:
     """Degrade HR images (N, 3, H, W) in [0, 1], float32, with sides of at least `smallest_side`, multiples of `scale`.
-
-    In the published GAN recipe the images are sharpened before.
 
     Args:
         generator: on the CPU; see `batch_generator`.
@@ -179,10 +167,7 @@ def degrade(
 def paired_random_crop(
     gt: Tensor, lq: Tensor, gt_size: int, scale: int, generator: Generator, per_sample: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Crop HR (N, 3, H, W) to gt_size and LR to the same place.
-
-    As published, the images of a batch share one position. With `per_sample` each image has its own.
-    """
+    """Crop HR (N, 3, H, W) to gt_size and LR to the same place, for the whole batch or per sample."""
     height, width = lq.shape[-2:]
     side = gt_size // scale
     assert gt.shape[-2:] == (height * scale, width * scale)
