@@ -43,7 +43,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 import training_step
-from aesop.images.read import read_image
+from aesop.images.read import ImageFile
 from aesop.inference.tiling import upscale_image
 from aesop.system.device import pick_device, synchronise
 from aesop.training.acceleration import Compiler, parts_to_compile
@@ -462,7 +462,7 @@ def in_half_precision(net: nn.Module, image: np.ndarray, device: torch.device) -
 
 def photograph(side: int) -> np.ndarray:
     """Return an RGB photograph of side x side pixels."""
-    image = read_image(min(PHOTOS.glob("*.jpg")))
+    image = ImageFile.at(min(PHOTOS.glob("*.jpg"))).read()
     shortest = min(image.shape[:2])
     return cv2.resize(image[:shortest, :shortest], (side, side), interpolation=cv2.INTER_AREA)
 

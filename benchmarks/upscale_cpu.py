@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import aesop
 from aesop.archs.rrdbnet import RRDBNet
-from aesop.images.read import read_image
+from aesop.images.read import ImageFile
 from aesop.images.tensors import to_array, to_tensor
 from aesop.inference.openvino_runtime import Converted, with_runtime
 from aesop.inference.tiling import upscale_image
@@ -135,7 +135,8 @@ def main() -> None:
     parser.add_argument("--note", help="note for the record, such as other load on the machine")
     parser.add_argument("--record", action="store_true", help="write results/upscale_<date>_cpu.json")
     arguments = parser.parse_args()
-    image = read_image(arguments.image or sorted(p for p in PHOTOS.iterdir() if p.suffix in (".png", ".jpg", ".webp"))[0])
+    photo = min(p for p in PHOTOS.iterdir() if p.suffix in (".png", ".jpg", ".webp"))
+    image = ImageFile.at(arguments.image or photo).read()
     height, width = image.shape[:2]
     tiles = [
         np.ascontiguousarray(image[y : y + TILE, x : x + TILE])

@@ -27,7 +27,7 @@ import numpy as np
 
 from aesop.images import pack
 from aesop.images.listing import list_images
-from aesop.images.read import read_image_uint8
+from aesop.images.read import ImageFile
 from aesop.images.resize import imresize, mod_crop
 from aesop.system.files import replacing, sha256_of
 
@@ -206,7 +206,7 @@ def build(output: Path, root: Path) -> None:
     def images() -> Iterator[tuple[str, np.ndarray]]:
         for number, photograph in enumerate(used, 1):
             print(f"{number}/{len(used)} {photograph.name}", flush=True)
-            for image in sizes(read_image_uint8(photograph.file)):
+            for image in sizes(ImageFile.at(photograph.file).read_uint8()):
                 yield f"{Path(photograph.name).stem}_{image.shape[1]}.png", image
 
     file = output / "photographs.pack"

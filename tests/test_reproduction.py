@@ -14,7 +14,7 @@ import torch
 
 from aesop.images import pack
 from aesop.images.listing import list_images
-from aesop.images.read import read_image
+from aesop.images.read import ImageFile
 from aesop.images.write import write_image
 from aesop.inference.shipped_model import shipped_model
 from aesop.options.pipeline import plan
@@ -284,7 +284,7 @@ def test_the_experiment_at_toy_size(run, toy, tmp_path):
     middle, apart = (first + second) / 2, abs(first - second) / 2**0.5
     assert f"| AESOP, weight 1 | {middle:.2f} ± {apart:.2f} |" in (folder / "table.md").read_text()
     for picture in ("plot.png", "crops.png"):
-        assert read_image(folder / picture).std() > 10
+        assert ImageFile.at(folder / picture).read().std() > 10
     ship.ship(model, tmp_path / "shipped.safetensors")
     (trained, _), (shipped, info) = (load_generator(file) for file in (model, tmp_path / "shipped.safetensors"))
     for name, tensor in trained.state_dict().items():

@@ -18,7 +18,7 @@ from aesop.commands.degrade import read_recipe, split_words
 from aesop.data.degradation.operations import usm_sharpen
 from aesop.data.degradation.random_degradation import batch_generator, degrade
 from aesop.data.measured_pairs import MeasuredPairs
-from aesop.images.read import read_image
+from aesop.images.read import ImageFile
 from aesop.images.resize import imresize
 from aesop.images.tensors import to_array, to_tensor
 from aesop.options.datasets import PairedDataset
@@ -89,7 +89,7 @@ def images_of(page: Path) -> dict[str, list[np.ndarray]]:
 
 def expected_images(count: int, seed: int) -> list[np.ndarray]:
     """The middle 256 x 256 pixels of the astronaut, as it is and sharpened, and the middle of the results."""
-    hr = read_image(PHOTOS / "astronaut.png")  # 384 x 264: less than a training crop, so all of it is degraded
+    hr = ImageFile.at(PHOTOS / "astronaut.png").read()  # 384 x 264: less than a training crop, so all of it is degraded
     assert hr.shape == (264, 384, 3)
     sharp = usm_sharpen(to_tensor(hr)[None])
     results, _ = degrade(
@@ -119,7 +119,7 @@ def test_the_page_shows_hr_sharpened_hr_and_the_results(tmp_path, monkeypatch):
 
 def test_an_image_shows_the_same_without_text(tmp_path):
     succeeded(PHOTOS / "astronaut.png", "-n", 5, "--seed", 7, "-o", tmp_path / "sheet.png")
-    sheet = read_image(tmp_path / "sheet.png")
+    sheet = ImageFile.at(tmp_path / "sheet.png").read()
     assert sheet.shape == (2 * 256 + 16, 4 * 256 + 3 * 16, 3)
     for k, image in enumerate(expected_images(5, 7)):
         enlarged = image.repeat(256 // len(image), 0).repeat(256 // len(image), 1)
@@ -140,7 +140,7 @@ def test_the_same_seed_draws_the_same_sheet(tmp_path):
 
 def test_several_images_at_another_scale(tmp_path, photos):
     succeeded(photos, *SMALL, "scale=2", "-n", 2, "-o", tmp_path / "sheet.webp")
-    assert read_image(tmp_path / "sheet.webp").shape == (5 * 256 + 4 * 16, 4 * 256 + 3 * 16, 3)
+    assert ImageFile.at(tmp_path / "sheet.webp").read().shape == (5 * 256 + 4 * 16, 4 * 256 + 3 * 16, 3)
 
 
 def test_file_names_may_hold_anything(tmp_path):

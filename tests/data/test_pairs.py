@@ -12,9 +12,8 @@ import torch
 from PIL import Image
 
 from aesop.data.find_pairs import find_pairs, find_singles
-from aesop.data.loader import batches, to_device
+from aesop.data.loader import batches, sample_numbers, to_device
 from aesop.data.measured_pairs import MeasuredPairs
-from aesop.data.sampler import StepSampler
 from aesop.data.training_crops import HRCrops, TrainingCrops, augment
 from aesop.images.errors import ImageError
 from aesop.images.resize import imresize
@@ -125,9 +124,9 @@ def test_the_cache_gives_the_same_samples_without_reading_again(root, tmp_path):
 
 
 def test_the_steps_of_all_processes_cover_every_number_once():
-    steps = [list(StepSampler(1, 3, 2, rank, 3)) for rank in range(3)]
+    steps = [list(sample_numbers(1, 3, 2, rank, 3)) for rank in range(3)]
     assert [number for step in zip(*steps, strict=True) for batch in step for number in batch] == list(range(18))
-    assert list(StepSampler(8, 7, 2)) == []
+    assert list(sample_numbers(8, 7, 2)) == []
 
 
 # --- what a sample is --------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from aesop.data.measured_pairs import MeasuredPairs
 from aesop.evaluation.measure import averages, measure
 from aesop.evaluation.methods import predict
 from aesop.evaluation.result_files import describe_set, summary_table
-from aesop.images.read import read_image
+from aesop.images.read import ImageFile
 from aesop.images.resize import mod_crop
 from aesop.images.tensors import to_array, to_tensor
 from aesop.images.write import write_image
@@ -99,7 +99,7 @@ def test_sets_with_and_without_hr_side_by_side(root):
     niqe = NIQE.from_weights()
     sizes = {"a": (100, 200, 3), "below/b": (196, 108, 3)}
     for row in results["test_2"]:
-        image = read_image(folder / "images" / "test_2" / f"{row['image']}.png")
+        image = ImageFile.at(folder / "images" / "test_2" / f"{row['image']}.png").read()
         assert image.shape == sizes[row["image"]]
         assert row["niqe"] == pytest.approx(niqe(to_tensor(image), crop_border=2).item(), rel=1e-6)
     # The table: a line for each set, nothing where nothing was measured.
@@ -128,10 +128,10 @@ def test_an_autoencoder_gets_the_image_itself(root):
     assert isinstance(net, AutoEncoder)
     net.load_state_dict(read_state_dict(root / "net.safetensors")[0])
     for name in ("a", "below/b"):
-        image = mod_crop(read_image(root / "alone" / f"{name}.png"), 4)
+        image = mod_crop(ImageFile.at(root / "alone" / f"{name}.png").read(), 4)
         with torch.inference_mode():
             expected = to_array(net.eval()(to_tensor(image)[None])[0])
-        np.testing.assert_array_equal(read_image(root / "results/run/images/test_1" / f"{name}.png"), expected)
+        np.testing.assert_array_equal(ImageFile.at(root / "results/run/images/test_1" / f"{name}.png").read(), expected)
         assert expected.shape == image.shape
     assert (root / "results" / "run" / "results.json").is_file()
 

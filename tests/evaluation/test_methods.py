@@ -20,7 +20,7 @@ from aesop.evaluation import comparison_page
 from aesop.evaluation.comparison_page import LARGEST_SIDE, MOST_IMAGES, MOST_PIXELS, plan_views
 from aesop.evaluation.image_views import View, Window, most_different_window
 from aesop.evaluation.methods import Method, check_result_names, method_names
-from aesop.images.read import read_image
+from aesop.images.read import ImageFile
 from aesop.images.resize import imresize, mod_crop
 from aesop.images.tensors import to_array, to_tensor
 from aesop.images.write import write_image
@@ -120,8 +120,8 @@ def test_every_method_is_measured_on_every_set(root):
         for method in METHODS:
             place = "test_1" if method == "net" else f"test_1_{method}"
             for name in ("a", "b"):
-                hr = mod_crop(read_image(root / "HR" / f"{name}.png"), 4)
-                sr = read_image(folder / "images" / place / f"{name}.png")
+                hr = mod_crop(ImageFile.at(root / "HR" / f"{name}.png").read(), 4)
+                sr = ImageFile.at(folder / "images" / place / f"{name}.png").read()
                 assert apart(sr, answers[method](imresize(hr, 1 / 4))) <= (method != "Bicubic")
                 expected[method, name] = psnr(to_tensor(sr)[None], to_tensor(hr)[None], 4, True).item()
             with open(folder / f"{place}.csv", newline="") as file:
@@ -129,8 +129,8 @@ def test_every_method_is_measured_on_every_set(root):
             mean = (expected[method, "a"] + expected[method, "b"]) / 2
             assert rows == {"a": expected[method, "a"], "b": expected[method, "b"], "average": pytest.approx(mean)}
             assert re.search(rf"Pairs, {method} +│ +{mean:.4f} ", output)
-            image = read_image(folder / "images" / place.replace("_1", "_2") / "c.png")
-            assert apart(image, answers[method](read_image(root / "alone" / "c.png"))) <= (method != "Bicubic")
+            image = ImageFile.at(folder / "images" / place.replace("_1", "_2") / "c.png").read()
+            assert apart(image, answers[method](ImageFile.at(root / "alone" / "c.png").read())) <= (method != "Bicubic")
     results = json.loads((folder / "results.json").read_text())
     other = results["compared_with"]["other"]
     assert other["weights"] == str(root / "other.safetensors")
@@ -197,11 +197,11 @@ def test_the_page_shows_every_method(root):
     for section, name in (("test_1", "a"), ("test_2", "c")):
         for method in METHODS:
             place = section if method == "net" else f"{section}_{method}"
-            image = read_image(folder / "images" / place / f"{name}.png")
+            image = ImageFile.at(folder / "images" / place / f"{name}.png").read()
             np.testing.assert_array_equal(shown[f"{name}, {method}"][0], image)
-    lq = read_image(root / "alone" / "c.png")
+    lq = ImageFile.at(root / "alone" / "c.png").read()
     np.testing.assert_array_equal(shown["c, LR"][0], lq.repeat(4, 0).repeat(4, 1))
-    np.testing.assert_array_equal(shown["a, HR"][0], read_image(root / "HR" / "a.png"))
+    np.testing.assert_array_equal(shown["a, HR"][0], ImageFile.at(root / "HR" / "a.png").read())
     # One table, of the set with HR: its figures, the best one marked.
     assert page.count("<table>") == 1
     means = {}
@@ -237,7 +237,7 @@ def test_an_autoencoder_has_a_page_without_bicubic(root):
     page = (root / "results" / "run" / "page.html").read_text(encoding="utf-8")
     shown = images_of(page)
     assert {"a, LR", "a, net", "a, HR", "c, Input", "c, net"} <= shown.keys()
-    np.testing.assert_array_equal(shown["c, Input"][0], read_image(root / "alone" / "c.png"))
+    np.testing.assert_array_equal(shown["c, Input"][0], ImageFile.at(root / "alone" / "c.png").read())
     assert "where net differs most from its input." in page
 
 

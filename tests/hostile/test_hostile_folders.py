@@ -13,7 +13,7 @@ from aesop.cli import app
 from aesop.commands.upscale import Result, find_sources, plan_targets, upscale_files
 from aesop.data.find_pairs import find_pairs
 from aesop.images.listing import list_images
-from aesop.images.read import ImageFile, read_image
+from aesop.images.read import ImageFile
 from aesop.options.datasets import PairedDataset
 
 PIXELS = mutations.image_bases()["rgb.png"]
@@ -82,7 +82,7 @@ def test_odd_names_on_the_command_line(net, tmp_path, monkeypatch, name):
     code, text = command("-m", net, "-o", "out", "--suffix", "", "--", name)
     assert code == 0
     assert text.startswith("upscaled 1 of 1 images: out")
-    assert read_image(Path("out", name)).shape == (148, 96, 3)
+    assert ImageFile.at(Path("out", name)).read().shape == (148, 96, 3)
 
 
 def test_a_name_without_room_for_the_suffix(net, tmp_path):
@@ -154,7 +154,7 @@ def test_an_input_is_not_replaced_unasked(net, folder, tmp_path, monkeypatch, fo
         upscale(net, [source], target)
     assert source.read_bytes() == PIXELS
     assert upscale(net, [source], target, overwrite=True)[0].error is None
-    assert read_image(target).shape == (148, 96, 3)
+    assert ImageFile.at(target).read().shape == (148, 96, 3)
 
 
 def test_an_input_is_not_replaced_through_a_hard_link(net, folder, tmp_path):
@@ -200,4 +200,4 @@ def test_a_dangling_link_as_target_makes_nothing_elsewhere(net, folder, tmp_path
     (tmp_path / "out.png").symlink_to(outside)
     assert upscale(net, [source], tmp_path / "out.png")[0].error is None
     assert not outside.exists()
-    np.testing.assert_array_equal(read_image(tmp_path / "out.png").shape, (148, 96, 3))
+    np.testing.assert_array_equal(ImageFile.at(tmp_path / "out.png").read().shape, (148, 96, 3))

@@ -13,7 +13,7 @@ from aesop.commands.upscale import summary, upscale_files
 from aesop.data.measured_pairs import MeasuredPairs
 from aesop.evaluation.measure import averages, measure
 from aesop.evaluation.methods import predict
-from aesop.images.read import read_image
+from aesop.images.read import ImageFile
 from aesop.images.resize import imresize
 from aesop.images.write import write_image
 from aesop.inference.shipped_model import shipped_model
@@ -48,7 +48,7 @@ def test_upscaling_without_naming_a_model(tmp_path):
     assert "photo_x4.png" in summary(results)
     net, _ = load_generator(shipped_model())
     expected = predict(net, image, None, 4, torch.device("cpu"))
-    np.testing.assert_allclose(read_image(tmp_path / "out" / "photo_x4.png").astype(int), expected, atol=1)
+    np.testing.assert_allclose(ImageFile.at(tmp_path / "out" / "photo_x4.png").read().astype(int), expected, atol=1)
 
 
 @pytest.mark.slow

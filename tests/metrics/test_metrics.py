@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from aesop.images.read import read_image
+from aesop.images.read import ImageFile
 from aesop.images.resize import imresize
 from aesop.images.tensors import to_tensor
 from aesop.metrics import METRIC_TYPES, METRICS, metric_info
@@ -242,16 +242,17 @@ def figures() -> dict:
 @needs_shared
 @pytest.mark.parametrize("example", ["ex_p0", "ex_p1"])
 def test_lpips_packages_own_example(perceptual, figures, example):
-    images = [to_tensor(read_image(SHARED / "data" / "lpips_example" / f"{name}.png")) for name in ("ex_ref", example)]
+    files = [SHARED / "data" / "lpips_example" / f"{name}.png" for name in ("ex_ref", example)]
+    images = [to_tensor(ImageFile.at(file).read()) for file in files]
     for net, expected in figures["published_metric_values"]["lpips_example_images"][f"ex_ref vs {example}"].items():
         # The figures are of a float32 trunk; VGG16 here is stored in float16.
         assert perceptual[f"lpips_{net}"](*images).item() == pytest.approx(expected, abs=1e-6 if net == "alex" else 3.2e-5)
 
 
 def bicubic_pair(dataset: str, name: str) -> tuple[torch.Tensor, torch.Tensor]:
-    lr = read_image(SHARED / "data" / dataset / "LRx4" / name)
+    lr = ImageFile.at(SHARED / "data" / dataset / "LRx4" / name).read()
     sr = np.clip(np.floor(imresize(lr.astype(np.float64), 4) + 0.5), 0, 255).astype(np.uint8)
-    return to_tensor(sr), to_tensor(read_image(SHARED / "data" / dataset / "HR" / name))
+    return to_tensor(sr), to_tensor(ImageFile.at(SHARED / "data" / dataset / "HR" / name).read())
 
 
 @needs_shared

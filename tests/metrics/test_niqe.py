@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from aesop.images.read import read_image
+from aesop.images.read import ImageFile
 from aesop.images.tensors import to_tensor
 from aesop.metrics.luma import rgb_to_y
 from aesop.metrics.niqe import BLOCK, FEATURES, NIQE, SHAPES, block_features, check_size, features, fit_aggd, normalise
@@ -24,13 +24,13 @@ PHOTOS = Path(str(files("aesop") / "assets" / "photos" / "heldout"))
 @pytest.fixture(scope="module")
 def photo() -> torch.Tensor:
     """(3, 264, 384): eight whole blocks."""
-    return to_tensor(read_image(PHOTOS / "pagoda.png"))
+    return to_tensor(ImageFile.at(PHOTOS / "pagoda.png").read())
 
 
 @pytest.fixture(scope="module")
 def niqe() -> NIQE:
     """Natural by the measure of four photographs."""
-    luma = [rgb_to_y(to_tensor(read_image(path)).double())[0].mul(255).round() for path in sorted(PHOTOS.iterdir())]
+    luma = [rgb_to_y(to_tensor(ImageFile.at(path).read()).double())[0].mul(255).round() for path in sorted(PHOTOS.iterdir())]
     rows = torch.cat([features(plane) for plane in luma])
     return NIQE(rows.mean(0), rows.T.cov() + 1e-4 * torch.eye(FEATURES, dtype=torch.float64))
 

@@ -25,8 +25,7 @@ from test_train import all_tensors, options, run
 from torch import Tensor
 
 from aesop.data.loader import LoaderDied, batches
-from aesop.data.sampler import image_number
-from aesop.data.training_crops import TrainingCrops
+from aesop.data.training_crops import TrainingCrops, image_number
 from aesop.options.datasets import TrainDataset
 from aesop.options.read import build_config, load_config
 from aesop.system.distributed import World

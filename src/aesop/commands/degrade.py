@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.progress import track
 
 import aesop
-from aesop.data.degradation.degrader import check_crop, smallest_image
+from aesop.data.degradation.degrader import check_crop
 from aesop.data.degradation.operations import usm_sharpen
-from aesop.data.degradation.random_degradation import batch_generator, degrade
+from aesop.data.degradation.random_degradation import batch_generator, degrade, smallest_side
 from aesop.images.errors import ImageError
 from aesop.images.listing import IMAGE_EXTENSIONS, by_name, collect_images
 from aesop.images.read import ImageFile
@@ -140,8 +140,8 @@ def examples(image: Image, options: DegradationOptions, scale: int, count: int, 
         Figure(_middle(hr, side, scale), "HR", hr_notes, zoom),
         Figure(_middle(to_array(sharpened[0]), side, scale), "HR sharpened", sharpened_notes, zoom),
         *(
-            Figure(_middle(to_array(lr), side // scale, 1), f"LR {k}", steps, zoom * scale)
-            for k, (lr, steps) in enumerate(zip(lq, drawn, strict=True), 1)
+            Figure(_middle(to_array(lr), side // scale, 1), f"LR {k}", draw.describe(), zoom * scale)
+            for k, (lr, draw) in enumerate(zip(lq, drawn, strict=True), 1)
         ),
     ]
 
@@ -189,10 +189,10 @@ def write_set(
         numbered = list(enumerate(images))
         for number, image in track(numbered, "degrading", console=console, disable=not console.is_terminal):
             hr = mod_crop(image.read_uint8(), scale)
-            lq, (steps,) = degrade(usm_sharpen(to_tensor(hr)[None]), options, scale, batch_generator(seed, number))
+            lq, (draw,) = degrade(usm_sharpen(to_tensor(hr)[None]), options, scale, batch_generator(seed, number))
             write_image(temporary / "HR" / f"{image.stem}.png", hr)
             write_image(temporary / "LR" / f"{image.stem}.png", to_array(lq[0]))
-            record["images"][image.stem] = steps
+            record["images"][image.stem] = draw.describe()
         (temporary / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -218,7 +218,7 @@ def _replacing_set(folder: Path) -> Generator[Path]:
 
 def _check_sizes(images: Sequence[ImageFile], options: DegradationOptions, scale: int) -> None:
     """From the files' headers, so that a small image does not stop a set halfway."""
-    smallest = smallest_image(options, scale)
+    smallest = smallest_side(options, scale)
     sizes = [(image, *image.size()) for image in images]
     small = [f"{image} ({w}x{h})" for image, w, h in sizes if min(w, h) // scale * scale < smallest]
     if small:

@@ -1,23 +1,17 @@
-"""Finding the HR and LR images of a dataset, and reading a pair.
-
-The functions raise ImageError, naming the option, if a folder is missing or holds no image, if two images share a name, or
-if HR images have no LR image.
-"""
+"""Finding the HR and LR images of a dataset, and reading a pair. Each ImageError names the option."""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
 from aesop.images.errors import ImageError
 from aesop.images.listing import by_name, list_images
+from aesop.images.lmdb_store import names_in
 from aesop.images.read import ImageFile
 from aesop.images.resize import mod_crop
-from aesop.options.datasets import PairedDataset, TrainDataset
+from aesop.images.tensors import ImageArray
+from aesop.options.datasets import PairedDataset
 from aesop.system.wording import first_few
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True)
@@ -30,10 +24,9 @@ class Pair:
 
     @property
     def source(self) -> ImageFile:
-        """The image to name in messages."""
         return self.gt
 
-    def read(self, scale: int) -> tuple[Array, Array | None]:
+    def read(self, scale: int) -> tuple[ImageArray, ImageArray | None]:
         """Read (HR, LR or None), uint8 (H, W, 3). HR is cut to multiples of `scale`."""
         hr = self.gt.read_uint8()
         if min(hr.shape[:2]) < scale:
@@ -49,10 +42,9 @@ class Pair:
         """Raise ImageError unless HR (width, height), cut to multiples of `scale`, is `scale` times LR."""
         width, height = (side - side % scale for side in gt)
         if (width, height) != (lq[0] * scale, lq[1] * scale):
-            raise ImageError(
-                f"{self.gt} ({width}x{height} after cutting to multiples of {scale}) is not {scale} times {self.lq} "
-                f"({lq[0]}x{lq[1]}): wrong partner or wrong scale"
-            )
+            hr = f"{self.gt} ({width}x{height} after cutting to multiples of {scale})"
+            lr = f"{self.lq} ({lq[0]}x{lq[1]})"
+            raise ImageError(f"{hr} is not {scale} times {lr}: wrong partner or wrong scale")
 
 
 @dataclass(frozen=True)
@@ -65,16 +57,14 @@ class Single:
 
     @property
     def source(self) -> ImageFile:
-        """The image to name in messages."""
         return self.lq
 
 
 def find_singles(options: PairedDataset, section: str) -> list[Single]:
     """Find all images of a SingleImageDataset."""
-    roots = _roots(options.dataroot_lq, f"datasets.{section}.dataroot_lq", "images")
-    listed = [(root, image) for root in roots for image in _list(root, f"datasets.{section}.dataroot_lq")]
-    singles = [Single(image, _name(image, root, len(roots))) for root, image in listed]
-    _check_names(singles, section)
+    folders = _list(options.dataroot_lq, f"datasets.{section}.dataroot_lq", "images")
+    singles = [Single(image, _name(image, root, folders)) for root, images in folders for image in images]
+    by_name(((single.name, single.lq) for single in singles), f"datasets.{section}: ")
     return singles
 
 
@@ -82,17 +72,10 @@ def find_pairs(options: PairedDataset, section: str) -> list[Pair]:
     """Find all HR images of a dataset, each with its LR image."""
     pairs, missing, _ = match_images(options, section)
     if missing:
-        raise ImageError(
-            f"datasets.{section}: {len(missing)} of {len(pairs)} HR images have no LR image named "
-            f"{options.filename_tmpl!r}: {first_few(missing)}. Set filename_tmpl, or leave out "
-            "dataroot_lq to have LR made from HR"
-        )
+        found = f"{len(missing)} of {len(pairs)} HR images have no LR image named {options.filename_tmpl!r}"
+        advice = "Set filename_tmpl, or leave out dataroot_lq to have LR made from HR"
+        raise ImageError(f"datasets.{section}: {found}: {first_few(missing)}. {advice}")
     return pairs
-
-
-def find_training_pairs(options: TrainDataset) -> list[Pair]:
-    """Find the pairs of datasets.train: all of them, or those that `meta_info` lists."""
-    return select_listed(find_pairs(options, "train"), options.meta_info)
 
 
 def match_images(options: PairedDataset, section: str) -> tuple[list[Pair], list[str], list[ImageFile]]:
@@ -101,75 +84,57 @@ def match_images(options: PairedDataset, section: str) -> tuple[list[Pair], list
     Returns:
         All HR images, with or without an LR image; a sentence for each HR image without one; the LR images without HR.
     """
-    roots_gt = _roots(options.dataroot_gt, f"datasets.{section}.dataroot_gt", "HR images")
-    roots_lq: list[str | None] = [None] * len(roots_gt)
+    folders = _list(options.dataroot_gt, f"datasets.{section}.dataroot_gt", "HR images")
+    lr_folders: list[tuple[str, list[ImageFile]]] = [("", [])] * len(folders)
     if options.dataroot_lq:
-        roots_lq = [*_roots(options.dataroot_lq, f"datasets.{section}.dataroot_lq", "LR images")]
-    if len(roots_lq) != len(roots_gt):
+        lr_folders = _list(options.dataroot_lq, f"datasets.{section}.dataroot_lq", "LR images")
+    if len(lr_folders) != len(folders):
         raise ImageError(f"datasets.{section}: dataroot_gt and dataroot_lq must name the same number of folders")
     pairs, missing, unused = [], [], []
-    for root_gt, root_lq in zip(roots_gt, roots_lq, strict=True):
-        partners = {}
-        if root_lq is not None:
-            partners = {image.stem: image for image in _list(root_lq, f"datasets.{section}.dataroot_lq")}
+    for (root, images), (lr_root, lr_images) in zip(folders, lr_folders, strict=True):
+        partners = {image.stem: image for image in lr_images}
         taken = set()
-        for image in _list(root_gt, f"datasets.{section}.dataroot_gt"):
+        for image in images:
             stem = PurePosixPath(image.stem)
             partner_name = (stem.parent / options.filename_tmpl.format(stem.name)).as_posix()
             partner = partners.get(partner_name)
-            if root_lq is not None and partner is None:
-                missing.append(f"{image} has no partner in {root_lq}")
+            if options.dataroot_lq and partner is None:
+                missing.append(f"{image} has no partner in {lr_root}")
             taken.add(partner_name)
-            pairs.append(Pair(image, partner, _name(image, root_gt, len(roots_gt))))
+            pairs.append(Pair(image, partner, _name(image, root, folders)))
         unused += [image for name, image in partners.items() if name not in taken]
-    _check_names(pairs, section)
+    by_name(((pair.name, pair.gt) for pair in pairs), f"datasets.{section}: ")
     return pairs, missing, unused
 
 
 def select_listed(pairs: list[Pair], meta_info: str | None) -> list[Pair]:
-    """Select the pairs whose HR file a list names, in the list's order; all pairs without a list.
-
-    Args:
-        meta_info: a file with one name below dataroot_gt per line, with or without BasicSR's ` (size)` after it.
-    """
+    """Select the pairs whose HR file, below dataroot_gt, a list names, in the list's order; all pairs without a list."""
     if meta_info is None:
         return pairs
     try:
-        lines = Path(meta_info).expanduser().read_text(encoding="utf-8").splitlines()
+        names = names_in(Path(meta_info).expanduser())
     except (OSError, UnicodeDecodeError) as error:
         raise ImageError(f"datasets.train.meta_info: {meta_info} cannot be read ({error})") from error
-    names = [name for name in (line.split(" (")[0].strip() for line in lines) if name]
     if not names:
         raise ImageError(f"datasets.train.meta_info: {meta_info} names no image")
     known = {pair.gt.name: pair for pair in pairs}
     if unknown := [name for name in names if name not in known]:
-        raise ImageError(
-            f"datasets.train.meta_info: {len(unknown)} of {len(names)} names in {meta_info} are not images below "
-            f"dataroot_gt: {first_few(unknown)}"
-        )
+        found = f"{len(unknown)} of {len(names)} names in {meta_info} are not images below dataroot_gt"
+        raise ImageError(f"datasets.train.meta_info: {found}: {first_few(unknown)}")
     return [known[name] for name in names]
 
 
-def _roots(given: str | list[str] | None, option: str, kind: str) -> list[str]:
+def _list(given: str | list[str] | None, option: str, kind: str) -> list[tuple[str, list[ImageFile]]]:
+    """List the images of each folder that an option names."""
     if not given:
         raise ImageError(f"{option}: give the folder of {kind}")
-    return [os.path.expanduser(root) for root in ([given] if isinstance(given, str) else given)]
-
-
-def _list(root: str, option: str) -> list[ImageFile]:
+    roots = [os.path.expanduser(root) for root in ([given] if isinstance(given, str) else given)]
     try:
-        return list_images(root)
+        return [(root, list_images(root)) for root in roots]
     except ImageError as error:
         raise ImageError(f"{option}: {error}") from error
 
 
-def _name(image: ImageFile, root: str, roots: int) -> str:
+def _name(image: ImageFile, root: str, folders: list) -> str:
     """Return the name that results are saved under. Of several folders it begins with the folder's name."""
-    return image.stem if roots == 1 else f"{Path(root).name}/{image.stem}"
-
-
-def _check_names(found: list[Pair] | list[Single], section: str) -> None:
-    try:
-        by_name((item.name, item.source) for item in found)
-    except ImageError as error:
-        raise ImageError(f"datasets.{section}: {error}") from error
+    return image.stem if len(folders) == 1 else f"{Path(root).name}/{image.stem}"

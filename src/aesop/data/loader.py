@@ -1,4 +1,4 @@
-"""Loader processes that deliver the batches of a training in order. See sampler.py for which samples these are."""
+"""Loader processes that deliver the batches of a training in order."""
 
 import logging
 import multiprocessing
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from aesop.data.sampler import StepSampler
 from aesop.options.datasets import TrainDataset
 
 log = logging.getLogger("aesop")
@@ -22,6 +21,16 @@ MOST_DEATHS = 5
 
 class LoaderDied(ChildProcessError):
     """The system ended loader processes more than `MOST_DEATHS` times."""
+
+
+def sample_numbers(first: int, last: int, batch: int, rank: int = 0, world_size: int = 1) -> Generator[list[int]]:
+    """Yield the numbers of this process's samples for iterations first..last, counted from 1.
+
+    Iteration i consumes samples (i - 1) * B ... i * B - 1, where B is the batch of all processes together.
+    """
+    for iteration in range(first, last + 1):
+        start = ((iteration - 1) * world_size + rank) * batch
+        yield list(range(start, start + batch))
 
 
 def batches(
@@ -36,10 +45,7 @@ def batches(
     """Load the batches of iterations first..last. Leaving the context ends the loader processes.
 
     If the system ends a loader process, as it does when memory runs out, the loaders restart at the next batch with the same
-    samples.
-
-    Raises:
-        LoaderDied: the loaders died more than `MOST_DEATHS` times.
+    samples, at most `MOST_DEATHS` times.
     """
 
     def generate() -> Generator[Batch]:
@@ -47,7 +53,7 @@ def batches(
         for deaths in range(MOST_DEATHS + 1):
             loader = DataLoader(
                 dataset,
-                batch_sampler=StepSampler(due, last, options.batch_size_per_gpu, rank, world_size),
+                batch_sampler=sample_numbers(due, last, options.batch_size_per_gpu, rank, world_size),
                 num_workers=options.num_worker_per_gpu,
                 pin_memory=pin_memory,
                 worker_init_fn=_start_worker,
@@ -60,10 +66,8 @@ def batches(
                         due += 1
                 return
             except _Killed as error:
-                text = (
-                    f"a loader process was ended by the system before iteration {due}, as happens when memory runs out: "
-                    f"lower datasets.train.num_worker_per_gpu (now {options.num_worker_per_gpu}) or use smaller images"
-                )
+                advice = f"lower datasets.train.num_worker_per_gpu (now {options.num_worker_per_gpu}) or use smaller images"
+                text = f"a loader process was ended by the system before iteration {due} (is the memory full?): {advice}"
                 if deaths == MOST_DEATHS:
                     raise LoaderDied(f"{text}. It happened {deaths + 1} times") from error
                 log.warning("%s. The loaders restart", text)
@@ -76,9 +80,8 @@ def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     # A signal reaches the whole process group. The main process handles it and ends the loaders itself.
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for name in {"SIGINT", "SIGTERM", "SIGUSR1"}.intersection(dir(signal)):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 class _Killed(Exception):
@@ -87,11 +90,7 @@ class _Killed(Exception):
 
 @contextmanager
 def _started(loader: DataLoader) -> Generator[Iterator[Batch]]:
-    """Yield the loader's iterator and end its processes when the context is left.
-
-    Raises:
-        _Killed: in place of any error that a killed loader process causes.
-    """
+    """Yield the loader's iterator, and end its processes afterwards. Errors that a killed process causes become _Killed."""
     others, child_ends = set(multiprocessing.active_children()), getattr(signal, "SIGCHLD", None)
     former = signal.getsignal(child_ends) if child_ends is not None else None
     iterator = None
@@ -125,6 +124,5 @@ def _started(loader: DataLoader) -> Generator[Iterator[Batch]]:
 
 
 def to_device(batch: Tensor, device: torch.device) -> Tensor:
-    """Move uint8 images to the device and convert them there to floats in [0, 1], which moves a quarter of the bytes."""
-    # CUDA batches come from pinned memory, so the copy can overlap with computation.
+    """Move uint8 images to the device, from pinned memory if it is a GPU, and convert them there to floats in [0, 1]."""
     return batch.to(device, non_blocking=device.type == "cuda").float().div_(255)

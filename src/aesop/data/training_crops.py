@@ -4,40 +4,99 @@ A sample is a pure function of (seed, sample number), whichever process loads it
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from aesop.data.find_pairs import Pair, find_training_pairs
-from aesop.data.sampler import image_number
+from aesop.data.find_pairs import Pair, find_pairs, select_listed
 from aesop.images.errors import ImageError
 from aesop.images.resize import lr_crop
+from aesop.images.tensors import ImageArray
 from aesop.options.config import TrainConfig
 from aesop.options.datasets import TrainDataset
 from aesop.system.wording import first_few
 
 log = logging.getLogger("aesop")
-Array = np.ndarray
-T = TypeVar("T")
 
 
-class TrainingCrops(Dataset):
-    """Sample k: a random aligned crop, flipped and transposed, {lq, gt} as uint8 (3, h, w) and (3, H, W).
+def image_number(seed: int, sample: int, size: int) -> int:
+    """Return which of `size` images a sample is cropped from. Each epoch visits all images in a random order."""
+    epoch, position = divmod(sample, size)
+    return int(_permutation(seed, epoch, size)[position])
 
-    Every epoch of len(pairs) samples visits each image once, in an order drawn from (seed, epoch).
+
+@lru_cache(maxsize=2)
+def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
+    return np.random.default_rng((seed, 0, epoch)).permutation(size)
+
+
+class Crops(Dataset):
+    """The images of datasets.train, all of them or those that `meta_info` lists, from which samples are cropped.
+
+    An unusable image stops the training before it begins. With `bad_images: skip` it is left out.
     """
 
-    def __init__(self, options: TrainDataset, scale: int, seed: int):
-        self.options, self.scale, self.seed = options, scale, seed
-        self.pairs = _usable(find_training_pairs(options), options, self._check_size)
-        self._decoded: dict[int, tuple[Array, Array | None]] = {}
+    def __init__(self, options: TrainDataset, seed: int):
+        self.options, self.seed = options, seed
+        self.pairs: list[Pair] = []
+        self._decoded: dict[int, tuple[ImageArray, ImageArray | None]] = {}
+        found, faults = select_listed(find_pairs(options, "train"), options.meta_info), []
+        for pair in found:
+            try:
+                self._check(pair)
+                self.pairs.append(pair)
+            except ImageError as error:
+                faults.append(error)
+        if faults:
+            text = f"{len(faults)} of {len(found)} training images cannot be used: {first_few(faults)}"
+            if options.bad_images == "stop" or not self.pairs:
+                advice = "lower datasets.train.gt_size if they are too small, or set datasets.train.bad_images: skip"
+                raise ImageError(f"{text}. Remove them, {advice}")
+            log.warning("%s. Training skips them", text)
 
-    def _check_size(self, pair: Pair) -> None:
-        """Compare the sizes in the headers, so that a wrong pair does not stop a run after hours."""
+    def _check(self, pair: Pair) -> None:
+        """Look at the files' headers, so that a wrong pair does not stop a run after hours."""
+        pair.gt.size()
+
+    def _decode(self, pair: Pair) -> tuple[ImageArray, ImageArray | None]:
+        return pair.gt.read_uint8(), None
+
+    def _read(self, number: int) -> tuple[ImageArray, ImageArray | None]:
+        """Read a pair, or with `bad_images: skip` the next: a file may be damaged behind an intact header, or vanish."""
+        for step in range(len(self.pairs)):
+            try:
+                return self._decode(self.pairs[(number + step) % len(self.pairs)])
+            except ImageError as error:
+                if self.options.bad_images == "stop":
+                    advice = "to train without such images, set datasets.train.bad_images: skip"
+                    raise ImageError(f"{error} ({advice})") from error
+                log.warning("skipped: %s", error)
+        raise ImageError("no training image can be read any more: check that the folders still exist")
+
+    def _draw(self, index: int) -> tuple[ImageArray, ImageArray | None, np.random.Generator]:
+        """Return (HR, LR or None) of a sample, and its generator."""
+        number = image_number(self.seed, index, len(self.pairs))
+        images = self._decoded.get(number) or self._read(number)
+        if self.options.cache:
+            self._decoded[number] = images
+        return *images, np.random.default_rng((self.seed, 1, index))
+
+    def _draw_orientation(self, draw: np.random.Generator) -> ImageArray:
+        """Draw the flags of `augment`."""
+        return (draw.random(3) < 0.5) & np.array([self.options.use_flip, self.options.use_rot, self.options.use_rot])
+
+
+class TrainingCrops(Crops):
+    """Sample k: a random aligned crop, flipped and transposed, {lq, gt} as uint8 (3, h, w) and (3, H, W)."""
+
+    def __init__(self, options: TrainDataset, scale: int, seed: int):
+        self.scale = scale
+        super().__init__(options, seed)
+
+    def _check(self, pair: Pair) -> None:
         width, height = pair.gt.size()
         side = self.options.gt_size
         if min(width, height) - min(width, height) % self.scale < side:
@@ -45,7 +104,7 @@ class TrainingCrops(Dataset):
         if pair.lq is not None:
             pair.check_sizes((width, height), pair.lq.size(), self.scale)
 
-    def _read(self, pair: Pair) -> tuple[Array, Array | None]:
+    def _decode(self, pair: Pair) -> tuple[ImageArray, ImageArray | None]:
         hr, lr = pair.read(self.scale)
         height, width = hr.shape[:2]
         if min(height, width) < self.options.gt_size:
@@ -53,15 +112,10 @@ class TrainingCrops(Dataset):
         return hr, lr
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        number = image_number(self.seed, index, len(self.pairs))
-        pair = self._decoded.get(number) or _read_usable(self.pairs, number, self.options, self._read)
-        if self.options.cache:
-            self._decoded[number] = pair
-        hr, lr = pair
+        hr, lr, draw = self._draw(index)
         scale, side = self.scale, self.options.gt_size
-        draw = np.random.default_rng((self.seed, 1, index))
         top, left = (int(draw.integers(0, (n - side) // scale, endpoint=True)) for n in hr.shape[:2])
-        orientation = _draw_orientation(draw, self.options)
+        orientation = self._draw_orientation(draw)
         gt = hr[top * scale : top * scale + side, left * scale : left * scale + side]
         if lr is None:
             lq = lr_crop(hr, top * scale, left * scale, side, scale)
@@ -70,21 +124,19 @@ class TrainingCrops(Dataset):
         return {"lq": _as_tensor(augment(lq, *orientation)), "gt": _as_tensor(augment(gt, *orientation))}
 
 
-class HRCrops(Dataset):
+class HRCrops(Crops):
     """Sample k: {gt}, an HR image flipped and transposed, then cropped or padded to side x side, uint8 (3, side, side).
 
     As in Real-ESRGAN the flips come first, and small images are padded by reflection at the bottom and right.
     """
 
     def __init__(self, options: TrainDataset, side: int, seed: int):
-        self.options, self.side, self.seed = options, side, seed
-        self.pairs = _usable(find_training_pairs(options), options, lambda pair: pair.gt.size())
+        super().__init__(options, seed)
+        self.side = side
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        number = image_number(self.seed, index, len(self.pairs))
-        image = _read_usable(self.pairs, number, self.options, lambda pair: pair.gt.read_uint8())
-        draw = np.random.default_rng((self.seed, 1, index))
-        image = augment(image, *_draw_orientation(draw, self.options))
+        image, _, draw = self._draw(index)
+        image = augment(image, *self._draw_orientation(draw))
         height, width = image.shape[:2]
         missing = [(0, max(0, self.side - height)), (0, max(0, self.side - width)), (0, 0)]
         top, left = (int(draw.integers(0, max(0, side - self.side), endpoint=True)) for side in (height, width))
@@ -99,7 +151,7 @@ def training_crops(config: TrainConfig) -> TrainingCrops | HRCrops:
     return TrainingCrops(config.datasets.train, config.scale, config.manual_seed)
 
 
-def augment(image: Array, hflip: bool, vflip: bool, transpose: bool) -> Array:
+def augment(image: ImageArray, hflip: bool, vflip: bool, transpose: bool) -> ImageArray:
     """Flip (H, W, C) left-right, then up-down, then transpose it, each if asked to. BasicSR's order."""
     if hflip:
         image = image[:, ::-1]
@@ -108,50 +160,6 @@ def augment(image: Array, hflip: bool, vflip: bool, transpose: bool) -> Array:
     return image.swapaxes(0, 1) if transpose else image
 
 
-def _draw_orientation(draw: np.random.Generator, options: TrainDataset) -> Array:
-    """Draw the flags of `augment`."""
-    return (draw.random(3) < 0.5) & np.array([options.use_flip, options.use_rot, options.use_rot])
-
-
-def _as_tensor(image: Array) -> Tensor:
+def _as_tensor(image: ImageArray) -> Tensor:
     """Copy an array (H, W, C) to a contiguous tensor (C, H, W) of the same type."""
     return torch.from_numpy(image.transpose(2, 0, 1).copy())
-
-
-def _usable(pairs: list[Pair], options: TrainDataset, check: Callable[[Pair], object]) -> list[Pair]:
-    """Return the pairs that pass `check`. A pair that fails stops the training before it begins, unless `bad_images: skip`.
-
-    Raises:
-        ImageError: counting the unusable images and naming the first, or if no image is usable.
-    """
-    kept, faults = [], []
-    for pair in pairs:
-        try:
-            check(pair)
-            kept.append(pair)
-        except ImageError as error:
-            faults.append(error)
-    if faults:
-        found = f"{len(faults)} of {len(pairs)} training images cannot be used: {first_few(faults)}"
-        if options.bad_images == "stop" or not kept:
-            raise ImageError(
-                f"{found}. Remove them, lower datasets.train.gt_size if they are too small, or set "
-                "datasets.train.bad_images: skip"
-            )
-        log.warning("%s. Training skips them", found)
-    return kept
-
-
-def _read_usable(pairs: Sequence[Pair], index: int, options: TrainDataset, read: Callable[[Pair], T]) -> T:
-    """Return `read(pairs[index])`. With `bad_images: skip` the next readable pair replaces an unreadable one.
-
-    A file may be damaged behind an intact header, or vanish during the training.
-    """
-    for step in range(len(pairs)):
-        try:
-            return read(pairs[(index + step) % len(pairs)])
-        except ImageError as error:
-            if options.bad_images == "stop":
-                raise ImageError(f"{error} (to train without such images, set datasets.train.bad_images: skip)") from error
-            log.warning("skipped: %s", error)
-    raise ImageError("no training image can be read any more: check that the folders still exist")

@@ -2,9 +2,8 @@
 
 Pillow parses the header: it gives the size before anything is decoded, and the EXIF orientation. OpenCV decodes the pixels:
 it is 2 to 10 times faster on PNG, and reads 16-bit RGB, which Pillow does not. The exception is 8-bit TIFF, which Pillow
-decodes: OpenCV returns some kinds wrong (alpha premultiplied, damaged strips as garbage).
-
-The content decides what a file is, not its extension.
+decodes: OpenCV returns some kinds wrong (alpha premultiplied, damaged strips as garbage). The content decides what a file
+is, not its extension.
 """
 
 import os
@@ -23,21 +22,15 @@ from PIL.ImageFile import ImageFile
 from aesop.images.errors import ImageError
 from aesop.images.tensors import ImageArray
 
-MAX_PIXELS = 200_000_000
-"""A header of a few bytes can claim any size. 200 megapixels of RGB take 600 MB (1.2 GB at 16 bits), and decoding takes up
-to 20 bytes per pixel on top."""
-MAX_JPEG_SCANS = 100
-"""Each scan takes a few bytes of the file and a pass over all pixels. Cameras and editors write about ten."""
+MAX_PIXELS = 200_000_000  # of RGB take 600 MB (1.2 GB at 16 bits), and decoding takes up to 20 bytes per pixel on top
+MAX_JPEG_SCANS = 100  # each takes a few bytes of the file and a pass over all pixels; cameras and editors write about ten
 
 # The readers themselves rather than PIL.Image.open, whose size limit is a process-wide setting.
-_READERS: dict[bytes, type[ImageFile]] = {
+_READERS: dict[bytes | tuple[bytes, ...], type[ImageFile]] = {
     b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
     b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
     b"RIFF": WebPImagePlugin.WebPImageFile,
-    b"II*\0": TiffImagePlugin.TiffImageFile,
-    b"MM\0*": TiffImagePlugin.TiffImageFile,
-    b"II+\0": TiffImagePlugin.TiffImageFile,
-    b"MM\0+": TiffImagePlugin.TiffImageFile,
+    (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"): TiffImagePlugin.TiffImageFile,
     b"BM": BmpImagePlugin.BmpImageFile,
 }
 # What these readers raise on damaged files.
@@ -46,7 +39,7 @@ _PILLOW_ERRORS = (
     *(struct.error, DecompressionBombError),
 )
 _END_OF_IMAGE = {"JPEG": b"\xff\xd9", "PNG": b"\0\0\0\0IEND\xaeB`\x82"}
-_JPEG_START_OF_SCAN = b"\xff\xda"
+_START_OF_SCAN = b"\xff\xda"
 _JPEG_MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")  # markers followed by a length, and the end
 _EXIF_ORIENTATION = 0x0112
 _TRANSPOSED = (5, 6, 7, 8)
@@ -58,19 +51,16 @@ _TIFF_OFFSETS_AND_SIZES = ((273, 279), (324, 325))  # strips, tiles
 def decode(data: bytes, path: Path) -> ImageArray:
     """Decode a file to an upright image: (H, W) gray, (H, W, 3) RGB or (H, W, 4) RGBA, uint8 or uint16.
 
-    Raises:
-        ImageError: the file, named by `path`, is empty, damaged or of an unknown kind, exceeds `MAX_PIXELS`, or has other
-            samples than 8 or 16 bits. Floating-point TIFF is refused, since its value range is not defined.
+    Other samples are refused: the value range of floating-point TIFF is not defined. `path` is for messages.
     """
     if not data:
         raise ImageError(f"image {path} is empty (0 bytes): copy or download it again")
     header = _parse_header(BytesIO(data), path)
     if header.width * header.height > MAX_PIXELS:
-        raise ImageError(
-            f"image {path} has {header.width} x {header.height} pixels, more than the limit of {MAX_PIXELS / 1e6:g} "
-            "megapixels: cut it into parts"
-        )
-    image = (_decode_tiff if header.format == "TIFF" else _decode_other)(header, data, path)
+        size, limit = f"{header.width} x {header.height}", f"{MAX_PIXELS / 1e6:g} megapixels"
+        raise ImageError(f"image {path} has {size} pixels, more than the limit of {limit}: cut it into parts")
+    is_tiff = isinstance(header, TiffImagePlugin.TiffImageFile)
+    image = _decode_tiff(header, data, path) if is_tiff else _decode_other(header, data, path)
     if image.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"image {path} has {image.dtype} samples: save it with 8 or 16 bits per channel")
     return image
@@ -89,20 +79,18 @@ def size_in_header(file: BinaryIO, path: Path) -> tuple[int, int]:
 def _parse_header(file: BinaryIO, path: Path) -> ImageFile:
     start = file.read(8)
     file.seek(0)
-    reader = next((reader for signature, reader in _READERS.items() if start.startswith(signature)), None)
-    if reader is None:
-        raise ImageError(f"{path} is not a supported image: it is no PNG, JPEG, WebP, TIFF or BMP file")
-    try:
-        return reader(file)
-    except _PILLOW_ERRORS as error:
-        raise _damaged(path, error) from error
+    for signature, reader in _READERS.items():
+        if start.startswith(signature):
+            try:
+                return reader(file)
+            except _PILLOW_ERRORS as error:
+                raise _damaged(path, error) from error
+    raise ImageError(f"{path} is not a supported image: it is no PNG, JPEG, WebP, TIFF or BMP file")
 
 
 def _damaged(path: Path, reason: object) -> ImageError:
-    return ImageError(
-        f"image {path} is truncated, damaged or of an unsupported kind ({reason}): replace it, or save it again with 8 or "
-        "16 bits per channel"
-    )
+    advice = "replace it, or save it again with 8 or 16 bits per channel"
+    return ImageError(f"image {path} is truncated, damaged or of an unsupported kind ({reason}): {advice}")
 
 
 def _decode_other(header: ImageFile, data: bytes, path: Path) -> ImageArray:
@@ -110,8 +98,7 @@ def _decode_other(header: ImageFile, data: bytes, path: Path) -> ImageArray:
     if header.format == "JPEG" and _has_too_many_scans(data):
         raise _damaged(path, f"more than {MAX_JPEG_SCANS} scans")
     orientation = _orientation(header, data)
-    end = _END_OF_IMAGE.get(header.format or "")
-    if end and not data.endswith(end):
+    if not data.endswith(_END_OF_IMAGE.get(header.format or "", b"")):
         # Truncated, or with trailing bytes. Pillow tells them apart; OpenCV 4 silently fills a truncated JPEG with gray.
         try:
             header.load()
@@ -120,12 +107,17 @@ def _decode_other(header: ImageFile, data: bytes, path: Path) -> ImageArray:
     image = _imdecode(data, path)
     if image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
-    return _upright(image, orientation)
+    if orientation in _TRANSPOSED:
+        image = image.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
 
 
-def _decode_tiff(header: ImageFile, data: bytes, path: Path) -> ImageArray:
+def _decode_tiff(header: TiffImagePlugin.TiffImageFile, data: bytes, path: Path) -> ImageArray:
     """Decode 8 bits with Pillow and 16 bits with OpenCV, since Pillow reduces 16-bit RGB to 8 bits."""
-    assert isinstance(header, TiffImagePlugin.TiffImageFile)
     tags = header.tag_v2
     try:  # tags may have any type
         if max(tags.get(_TIFF_BITS, (1,))) <= 8:
@@ -134,13 +126,10 @@ def _decode_tiff(header: ImageFile, data: bytes, path: Path) -> ImageArray:
             if image.mode != "L":
                 image = image.convert("RGBA" if image.has_transparency_data else "RGB")
             return np.array(image)
-        ends = [
-            offset + size
-            for offsets, sizes in _TIFF_OFFSETS_AND_SIZES
-            for offset, size in zip(tags.get(offsets, ()), tags.get(sizes, ()), strict=False)
-        ]
-        if max(ends, default=0) > len(data):
-            raise EOFError("the file is shorter than its strips")
+        for offsets, sizes in _TIFF_OFFSETS_AND_SIZES:
+            for offset, size in zip(tags.get(offsets, ()), tags.get(sizes, ()), strict=False):
+                if offset + size > len(data):
+                    raise EOFError("the file is shorter than its strips")
     except _PILLOW_ERRORS as error:
         raise _damaged(path, error) from error
     if tags.get(_TIFF_PLANAR) == _TIFF_SEPARATE:  # OpenCV reads separate planes as if they were interleaved
@@ -161,11 +150,11 @@ def _imdecode(data: bytes, path: Path) -> ImageArray:
 
 
 def _has_too_many_scans(data: bytes) -> bool:
-    if data.count(_JPEG_START_OF_SCAN) <= MAX_JPEG_SCANS:  # fast, but also counts in what may follow the end: a video
+    if data.count(_START_OF_SCAN) <= MAX_JPEG_SCANS:  # fast, but also counts in what may follow the end: a video
         return False
     scans, at = 0, 2
     while (found := _JPEG_MARKER.search(data, at)) and found[0] != _END_OF_IMAGE["JPEG"]:
-        scans += found[0] == _JPEG_START_OF_SCAN
+        scans += found[0] == _START_OF_SCAN
         at = found.end() + int.from_bytes(data[found.end() : found.end() + 2])
     return scans > MAX_JPEG_SCANS
 
@@ -175,21 +164,10 @@ def _orientation(header: ImageFile, data: bytes) -> int:
     try:
         if header.format == "PNG" and "exif" not in header.info:  # Pillow would decode all pixels to look behind them
             exif = Exif()
-            tail = data[-_EXIF_TAIL:]
-            exif.load(tail.rpartition(b"eXIf")[2] if b"eXIf" in tail else b"")
+            _, found, content = data[-_EXIF_TAIL:].rpartition(b"eXIf")
+            exif.load(content if found else b"")
         else:
             exif = header.getexif()
         return int(exif.get(_EXIF_ORIENTATION, 1))
     except _PILLOW_ERRORS:  # a damaged EXIF block does not make the pixels unusable
         return 1
-
-
-def _upright(image: ImageArray, orientation: int) -> ImageArray:
-    """Undo the EXIF orientation."""
-    if orientation in _TRANSPOSED:
-        image = image.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        image = image[::-1]
-    return np.ascontiguousarray(image)

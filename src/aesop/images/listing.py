@@ -14,16 +14,10 @@ IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 
 
 def list_images(folder: str | os.PathLike) -> list[ImageFile]:
-    """List the images of a folder, its sub-folders included, or of a store.
+    """List the images of a folder, its sub-folders included, of a file NAME.pack or of a folder NAME.lmdb.
 
     Hidden files and folders are left out. The order is natural (`img2` before `img10`), or that of packing in a pack. This
     is the only place that looks at what kind of store a folder is; the images returned know how to read themselves.
-
-    Args:
-        folder: a folder, a file NAME.pack (see pack.py) or a folder NAME.lmdb (see lmdb_store.py).
-
-    Raises:
-        ImageError: the folder does not exist, is a file or holds no image, or the store is unusable.
     """
     folder = Path(folder)
     if is_pack(folder):
@@ -38,7 +32,7 @@ def list_images(folder: str | os.PathLike) -> list[ImageFile]:
         ImageFile(path, path.relative_to(folder).as_posix())
         for path in folder.rglob("*")
         if path.suffix.lower() in IMAGE_EXTENSIONS
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and "/." not in f"/{path.relative_to(folder).as_posix()}"
         and path.is_file()
     ]
     if not found:
@@ -55,8 +49,7 @@ def _natural_order(image: ImageFile) -> tuple[list[tuple[int, str]], str]:
 def collect_images(inputs: Iterable[str | os.PathLike]) -> list[ImageFile]:
     """Collect image files, and the images of folders and stores, in the given order. An image named twice appears once.
 
-    Raises:
-        ImageError: naming all inputs that do not exist, are not images or hold none, each on a line.
+    An ImageError names all inputs that do not exist, are not images or hold none, each on a line.
     """
     found: list[ImageFile] = []
     faults = []
@@ -77,15 +70,11 @@ def collect_images(inputs: Iterable[str | os.PathLike]) -> list[ImageFile]:
     return list(dict.fromkeys(found))
 
 
-def by_name(named: Iterable[tuple[str, ImageFile]]) -> dict[str, ImageFile]:
-    """Map names to images.
-
-    Raises:
-        ImageError: two images share a name.
-    """
+def by_name(named: Iterable[tuple[str, ImageFile]], where: str = "") -> dict[str, ImageFile]:
+    """Map names to images. Raise an ImageError, whose message begins with `where`, if two images share a name."""
     found: dict[str, ImageFile] = {}
     for name, image in named:
         if name in found:
-            raise ImageError(f"{found[name]} and {image} are both named {name!r}: rename one, or its folder")
+            raise ImageError(f"{where}{found[name]} and {image} are both named {name!r}: rename one, or its folder")
         found[name] = image
     return found

@@ -1,13 +1,13 @@
 """Images in an LMDB folder of BasicSR's layout: NAME.lmdb/ with data.mdb, lock.mdb and meta_info.txt.
 
-Each line of meta_info.txt is `name.png (height,width,channels) compression`. The database maps the name without its suffix
-to the encoded file.
+The database maps the names, without suffix, to the encoded files.
 """
 
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,7 @@ class LMDBImage(ImageFile):
 
     @contextmanager
     def _open(self) -> Generator[BytesIO]:
-        if self.folder not in _environments:
-            _environments[self.folder] = _environment(self.folder)
-        with _environments[self.folder].begin(write=False) as transaction:
+        with _environment(self.folder).begin(write=False) as transaction:
             data = transaction.get(self.stem.encode("utf-8"))
         if data is None:
             raise ImageError(f"{self.folder} has no image {self.name}, although its meta_info.txt lists it")
@@ -36,28 +34,21 @@ class LMDBImage(ImageFile):
 def list_lmdb(folder: Path) -> list[LMDBImage]:
     """List the images that meta_info.txt names, in its order."""
     try:
-        lines = (folder / "meta_info.txt").read_text(encoding="utf-8").splitlines()
+        names = names_in(folder / "meta_info.txt")
     except (OSError, UnicodeDecodeError) as error:
         raise ImageError(f"{folder}/meta_info.txt cannot be read ({error}): an LMDB folder needs it") from error
-    names = [name for name in (line.split(" (")[0].strip() for line in lines) if name]
     if outside := [name for name in names if not is_name_below(name)]:
         raise ImageError(f"{folder}/meta_info.txt names {outside[0]!r}, which is not below the folder: correct the name")
     return [LMDBImage(folder / name, name, folder) for name in names]
 
 
-_environments: dict[Path, Any] = {}
+def names_in(meta_info: Path) -> list[str]:
+    """Read the image names of a list: one per line, with or without BasicSR's ` (height,width,channels) compression`."""
+    lines = meta_info.read_text(encoding="utf-8").splitlines()
+    return [name for name in (line.split(" (")[0].strip() for line in lines) if name]
 
 
-def _close_all() -> None:
-    while _environments:
-        _environments.popitem()[1].close()
-
-
-# LMDB forbids using an environment across a fork. Loader processes open their own.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_close_all)
-
-
+@cache
 def _environment(folder: Path) -> Any:
     try:
         import lmdb
@@ -67,3 +58,7 @@ def _environment(folder: Path) -> Any:
         return lmdb.open(str(folder), readonly=True, lock=False, readahead=False, meminit=False, max_spare_txns=8)
     except lmdb.Error as error:
         raise ImageError(f"{folder} is not a readable LMDB folder ({error})") from error
+
+
+if hasattr(os, "register_at_fork"):  # LMDB forbids using an environment across a fork; loader processes open their own
+    os.register_at_fork(before=_environment.cache_clear)

@@ -14,7 +14,6 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,10 +31,7 @@ MAX_SIDE = 1 << 31
 
 
 def write(path: str | os.PathLike, images: Iterable[tuple[str, NDArray[np.uint8]]]) -> None:
-    """Write a pack of names and images, uint8 (H, W, 3), in the given order.
-
-    The pack is written to a temporary file and renamed. If writing fails, an existing pack stays as it was.
-    """
+    """Write a pack of names and images, uint8 (H, W, 3), in the given order. On failure an existing pack stays as it was."""
     index = []
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(bytes(HEADER.size))
@@ -55,29 +51,28 @@ def is_pack(path: Path) -> bool:
 
 
 class Pack:
-    """The bytes of a pack that was listed. Processes that read one pack share the memory of its map."""
+    """A mapped pack. Processes that read it share the memory. Unpickled, it maps its file when first read."""
 
-    def __init__(self, path: Path, index_digest: bytes):
+    def __init__(self, path: Path, index_digest: bytes | None = None):
         self.path, self.index_digest = path, index_digest
         self._content: NDArray[np.uint8] | None = None
 
-    def __reduce__(self) -> tuple[type["Pack"], tuple[Path, bytes]]:
-        return Pack, (self.path, self.index_digest)  # an unpickled pack maps its file when first read
-
-    def map_file(self, file: BinaryIO) -> None:
-        self._content = np.asarray(np.memmap(file, np.uint8, "r", shape=(os.fstat(file.fileno()).st_size,)))
+    def __reduce__(self) -> tuple[type["Pack"], tuple[Path, bytes | None]]:
+        return Pack, (self.path, self.index_digest)
 
     def content(self) -> NDArray[np.uint8]:
-        """Return the bytes of the file, read-only."""
+        """Return the bytes of the file, read-only, after checking its header."""
         if self._content is None:
             try:
-                with self.path.open("rb") as file:
-                    if _read_header(file, self.path)[2] != self.index_digest:
-                        raise ImageError(f"{self.path} was replaced by another pack while in use: start again")
-                    self.map_file(file)
+                content = np.asarray(np.memmap(self.path, np.uint8, "r"))
             except OSError as error:
                 raise ImageError(f"{self.path} cannot be read: {error.strerror}; check the path") from error
-        assert self._content is not None
+            except ValueError:  # NumPy does not map empty files
+                content = np.empty(0, np.uint8)
+            digest = _read_header(content, self.path)[2]
+            if self.index_digest not in (None, digest):
+                raise ImageError(f"{self.path} was replaced by another pack while in use: start again")
+            self._content, self.index_digest = content, digest
         return self._content
 
 
@@ -99,22 +94,12 @@ class PackedImage(ImageFile):
 
 
 def list_pack(path: Path) -> list[PackedImage]:
-    """List the images of a pack in the order they were packed.
-
-    Raises:
-        ImageError: the file is not a pack, has another version, or is truncated or damaged.
-    """
-    try:
-        with path.open("rb") as file:
-            start, length, digest = _read_header(file, path)
-            file.seek(start)
-            text = file.read(length)
-            if hashlib.sha256(text).digest() != digest:
-                raise _damaged(path, "its checksum is wrong")
-            pack = Pack(path, digest)
-            pack.map_file(file)  # this file: another may be renamed over the path at any time
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror}; check the path") from error
+    """List the images of a pack in the order they were packed."""
+    pack = Pack(path)
+    start, length, digest = _read_header(pack.content(), path)
+    text = pack.content()[start : start + length].tobytes()
+    if hashlib.sha256(text).digest() != digest:
+        raise _damaged(path, "its checksum is wrong")
     try:
         entries = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -132,25 +117,22 @@ def list_pack(path: Path) -> list[PackedImage]:
     return list(images.values())
 
 
-def _read_header(file: BinaryIO, path: Path) -> tuple[int, int, bytes]:
+def _read_header(content: NDArray[np.uint8], path: Path) -> tuple[int, int, bytes]:
     """Return offset, length and SHA-256 of the index."""
-    size = os.fstat(file.fileno()).st_size
-    header = file.read(HEADER.size)
+    header = content[: HEADER.size].tobytes()
     if len(header) < HEADER.size or not header.startswith(MAGIC):
         raise ImageError(f"{path} is not a pack: make one from a folder of images with `aesop prepare pack`")
     _, version, start, length, digest = HEADER.unpack(header)
     if version != VERSION:
-        raise ImageError(
-            f"{path} has pack version {version}, but this release reads version {VERSION}: pack the folder again"
-        )
-    if start + length != size or length > MAX_INDEX:
-        raise ImageError(
-            f"{path} has {size} bytes, but its header says {start + length}: copy the pack, or pack the folder, again"
-        )
+        found = f"pack version {version}, but this release reads version {VERSION}"
+        raise ImageError(f"{path} has {found}: pack the folder again")
+    if start + length != len(content) or length > MAX_INDEX:
+        found = f"{len(content)} bytes, but its header says {start + length}"
+        raise ImageError(f"{path} has {found}: copy the pack, or pack the folder, again")
     return start, length, digest
 
 
-def _is_entry(entry: Any) -> bool:
+def _is_entry(entry: object) -> bool:
     return (
         isinstance(entry, list)
         and [type(value) for value in entry] == [str, int, int]

@@ -1,4 +1,4 @@
-"""Reading images: from plain files, and through references to images that were listed in a folder or store.
+"""Reading images, through references to plain files or to images that were listed in a folder or store.
 
 Gray is expanded to RGB, alpha dropped (not blended), palettes are resolved, the EXIF orientation is applied, and colour
 profiles are ignored. An image is (H, W, 3) RGB, uint8, or uint16 where the file has 16 bits.
@@ -84,21 +84,6 @@ class ImageFile:
                 yield file
         except OSError as error:
             raise ImageError(f"image {self.path} cannot be read: {error.strerror}; check the path") from error
-
-
-def image_size(path: str | os.PathLike) -> tuple[int, int]:
-    """Return (width, height) of the upright image in a plain file, from its header."""
-    return ImageFile.at(path).size()
-
-
-def read_image(path: str | os.PathLike) -> ImageArray:
-    """Read a plain file; see `ImageFile.read`."""
-    return ImageFile.at(path).read()
-
-
-def read_image_uint8(path: str | os.PathLike) -> NDArray[np.uint8]:
-    """Read a plain file with 8 bits per channel; see `ImageFile.read_uint8`."""
-    return ImageFile.at(path).read_uint8()
 
 
 def is_name_below(name: str) -> bool:

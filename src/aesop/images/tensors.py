@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 ImageArray = NDArray[Any]
@@ -25,13 +25,12 @@ def to_tensor(array: ImageArray) -> Tensor:
     return torch.from_numpy(planes).div_(float(np.iinfo(array.dtype).max))
 
 
-def to_array(tensor: Tensor, dtype: DTypeLike = np.uint8) -> ImageArray:
+def to_array(tensor: Tensor, dtype: np.dtype | type[np.unsignedinteger] = np.uint8) -> ImageArray:
     """Convert a float tensor (C, H, W) to a uint8 or uint16 image (H, W, C).
 
     Values are clamped to [0, 1]. Halves are rounded to even, as in BasicSR.
     """
-    kind: np.dtype[Any] = np.dtype(dtype)
-    assert kind in (np.uint8, np.uint16)
+    assert dtype in (np.uint8, np.uint16)
     assert tensor.ndim == 3
-    scaled = tensor.detach().float().clamp(0, 1).mul(float(np.iinfo(kind).max)).round()
-    return np.ascontiguousarray(scaled.permute(1, 2, 0).cpu().numpy().astype(kind))
+    scaled = tensor.detach().float().clamp(0, 1).mul(float(np.iinfo(dtype).max)).round()
+    return np.ascontiguousarray(scaled.permute(1, 2, 0).cpu().numpy().astype(dtype))

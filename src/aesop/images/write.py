@@ -13,11 +13,7 @@ from aesop.system.files import replacing
 ALPHA_EXTENSIONS = (".png", ".webp", ".tif", ".tiff")
 DEEP_EXTENSIONS = (".png", ".tif", ".tiff")
 """Formats with 16 bits per channel."""
-_QUALITY = {
-    ".jpg": (cv2.IMWRITE_JPEG_QUALITY, 95),
-    ".jpeg": (cv2.IMWRITE_JPEG_QUALITY, 95),
-    ".webp": (cv2.IMWRITE_WEBP_QUALITY, 95),
-}
+_QUALITY = dict.fromkeys((".jpg", ".jpeg"), (cv2.IMWRITE_JPEG_QUALITY, 95)) | {".webp": (cv2.IMWRITE_WEBP_QUALITY, 95)}
 
 
 def write_image(path: str | os.PathLike, array: ImageArray) -> None:
@@ -26,15 +22,11 @@ def write_image(path: str | os.PathLike, array: ImageArray) -> None:
     Args:
         array: uint8 or uint16, (H, W) gray, (H, W, 3) RGB or (H, W, 4) RGBA. Formats that cannot keep 16 bits or alpha get
             8 bits, or RGB.
-
-    Raises:
-        ValueError: the extension, type or shape is not supported.
     """
     path, extension = Path(path), Path(path).suffix.lower()
     if extension not in IMAGE_EXTENSIONS:
-        raise ValueError(
-            f"{path}: cannot write {extension or 'a file without an extension'}; use {' '.join(IMAGE_EXTENSIONS)}"
-        )
+        what = extension or "a file without an extension"
+        raise ValueError(f"{path}: cannot write {what}; use {' '.join(IMAGE_EXTENSIONS)}")
     if array.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"{path}: write uint8 or uint16 (see to_array), not {array.dtype}")
     channels = array.shape[2] if array.ndim == 3 else 1

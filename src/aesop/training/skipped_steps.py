@@ -5,8 +5,8 @@ import math
 
 from torch import Tensor
 
-from aesop.data.sampler import StepSampler, image_number
-from aesop.data.training_crops import HRCrops, TrainingCrops
+from aesop.data.loader import sample_numbers
+from aesop.data.training_crops import HRCrops, TrainingCrops, image_number
 from aesop.options.config import TrainConfig
 from aesop.system.distributed import AGREE_EVERY, World, gathered
 from aesop.system.files import append_line
@@ -51,7 +51,7 @@ class SkippedSteps:
     def _report(self, iteration: int, scalars: dict[str, Tensor]) -> str:
         bad = [name for name, value in scalars.items() if not math.isfinite(value.item())]
         batch, pairs = self.config.datasets.train.batch_size_per_gpu, self.images.pairs
-        (samples,) = StepSampler(iteration, iteration, batch, self.world.rank, self.world.size)
+        (samples,) = sample_numbers(iteration, iteration, batch, self.world.rank, self.world.size)
         loaded = [pairs[image_number(self.images.seed, sample, len(pairs))].name for sample in samples]
         found = gathered(self.world, [(bad, loaded)])
         losses = sorted({name for names, _ in found for name in names})

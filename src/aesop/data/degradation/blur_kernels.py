@@ -26,35 +26,25 @@ def uniform(n: int, low: float, high: float, generator: Generator) -> Tensor:
 class KernelParameters:
     """Parameters of n kernels, each (n,). A kernel uses those of its kind."""
 
-    kind: Tensor
-    """Index into KINDS."""
-    size: Tensor
-    """Side in pixels, odd. The kernel is zero outside. 1: no blur, whatever the kind."""
-    sigma_x: Tensor
+    kind: Tensor  # index into KINDS
+    size: Tensor  # side in pixels, odd. The kernel is zero outside. 1: no blur, whatever the kind
+    sigma_x: Tensor  # standard deviations along the two axes, in pixels; equal in isotropic families
     sigma_y: Tensor
-    """Standard deviations along the two axes, in pixels; equal in isotropic families."""
-    theta: Tensor
-    """Rotation of the axes in radians."""
-    beta: Tensor
-    """Shape of the generalised and plateau families. 1 is the Gaussian, or 1 / (1 + q)."""
-    cutoff: Tensor
-    """Cutoff of a sinc in radians per pixel."""
+    theta: Tensor  # rotation of the axes in radians
+    beta: Tensor  # shape of the generalised and plateau families. 1 is the Gaussian, or 1 / (1 + q)
+    cutoff: Tensor  # of a sinc, in radians per pixel
 
-    def describe(self) -> list[str]:
-        """Describe each kernel, such as `aniso 13 px, sigma 1.20 x 0.35, turned by 40 degrees`."""
-        rows = zip(*(getattr(self, name).tolist() for name in self.__dataclass_fields__), strict=True)
-        return [_describe(*row) for row in rows]
-
-
-def _describe(kind: int, size: int, sigma_x: float, sigma_y: float, theta: float, beta: float, cutoff: float) -> str:
-    if size == 1:
-        return "none"
-    if kind == SINC:
-        return f"sinc {size} px, cutoff {cutoff:.2f}"
-    text = f"{KINDS[kind]} {size} px, sigma {sigma_x:.2f}"
-    if kind % 2:
-        text += f" x {sigma_y:.2f}, turned by {math.degrees(theta):.0f} degrees"
-    return text if kind // 2 == 0 else f"{text}, beta {beta:.2f}"
+    def describe(self, i: int) -> str:
+        """Describe kernel i, such as `aniso 13 px, sigma 1.20 x 0.35, turned by 40 degrees`."""
+        kind, size = int(self.kind[i]), self.size[i]
+        if size == 1:
+            return "none"
+        if kind == SINC:
+            return f"sinc {size} px, cutoff {self.cutoff[i]:.2f}"
+        text = f"{KINDS[kind]} {size} px, sigma {self.sigma_x[i]:.2f}"
+        if kind % 2:
+            text += f" x {self.sigma_y[i]:.2f}, turned by {math.degrees(self.theta[i]):.0f} degrees"
+        return text if kind // 2 == 0 else f"{text}, beta {self.beta[i]:.2f}"
 
 
 def sample_blur_kernels(n: int, options: RoundOptions, generator: Generator) -> KernelParameters:
@@ -74,31 +64,19 @@ def sample_blur_kernels(n: int, options: RoundOptions, generator: Generator) -> 
     place = uniform(n, 0, 1, generator)
     ranges = (options.betag_range, options.betap_range)
     beta_g, beta_p = (torch.where(below, low + (1 - low) * place, 1 + (high - 1) * place) for low, high in ranges)
+    beta = torch.where(kind // 2 == GENERALIZED, beta_g, torch.where(kind // 2 == PLATEAU, beta_p, 1.0))
     lowest = torch.where(size < 13, math.pi / 3, math.pi / 5)
-    return KernelParameters(
-        kind=kind,
-        size=size,
-        sigma_x=sigma_x,
-        sigma_y=torch.where(kind % 2 == 1, sigma_y, sigma_x),
-        theta=theta,
-        beta=torch.where(kind // 2 == GENERALIZED, beta_g, torch.where(kind // 2 == PLATEAU, beta_p, 1.0)),
-        cutoff=lowest + (math.pi - lowest) * uniform(n, 0, 1, generator),
-    )
+    cutoff = lowest + (math.pi - lowest) * uniform(n, 0, 1, generator)
+    return KernelParameters(kind, size, sigma_x, torch.where(kind % 2 == 1, sigma_y, sigma_x), theta, beta, cutoff)
 
 
 def sample_final_kernels(n: int, sinc_prob: float, largest: int, generator: Generator) -> KernelParameters:
     """Draw n final kernels: with probability `sinc_prob` a sinc with a cutoff in pi/3..pi, otherwise none (side 1)."""
     size = _sizes(n, largest, generator)
-    ones = torch.ones(n, dtype=torch.float64)
-    return KernelParameters(
-        kind=torch.full((n,), SINC),
-        size=torch.where(uniform(n, 0, 1, generator) < sinc_prob, size, 1),
-        sigma_x=ones,
-        sigma_y=ones,
-        theta=ones,
-        beta=ones,
-        cutoff=uniform(n, math.pi / 3, math.pi, generator),
-    )
+    size = torch.where(uniform(n, 0, 1, generator) < sinc_prob, size, 1)
+    unused = torch.ones(n, dtype=torch.float64)
+    cutoff = uniform(n, math.pi / 3, math.pi, generator)
+    return KernelParameters(torch.full((n,), SINC), size, unused, unused, unused, unused, cutoff)
 
 
 def _sizes(n: int, largest: int, generator: Generator) -> Tensor:
@@ -141,7 +119,6 @@ def sinc_kernels(size: Tensor, cutoff: Tensor, grid: int) -> Tensor:
 
 
 def _offsets(grid: int) -> tuple[Tensor, Tensor]:
-    """Return the offsets (y, x) from the centre, (grid, 1) and (1, grid)."""
     line = torch.arange(grid, dtype=torch.float64) - grid // 2
     return line[:, None], line[None]
 
@@ -149,6 +126,5 @@ def _offsets(grid: int) -> tuple[Tensor, Tensor]:
 def _cut(kernels: Tensor, size: Tensor) -> Tensor:
     """Set pixels outside the middle size x size to zero and normalise the sum to 1."""
     y, x = _offsets(kernels.shape[-1])
-    inside = torch.maximum(y.abs(), x.abs()) <= (size // 2)[:, None, None]
-    kernels = torch.where(inside, kernels, 0.0)
+    kernels = torch.where(torch.maximum(y.abs(), x.abs()) <= (size // 2)[:, None, None], kernels, 0.0)
     return kernels / kernels.sum((1, 2), keepdim=True)

@@ -1,14 +1,13 @@
-"""Degrading the HR crops of a training batch into pairs (Real-ESRGAN, sections 3 and 4.1), on the training's device."""
+"""Degrading the HR crops of a training batch into pairs, and the pool that mixes pairs (Real-ESRGAN, sections 3 and 4.1)."""
 
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from aesop.data.degradation.operations import usm_sharpen
 from aesop.data.degradation.random_degradation import batch_generator, degrade, paired_random_crop, smallest_side
-from aesop.data.degradation.training_pool import TrainingPool
-from aesop.options.config import SMALLEST_SHARPENED, TrainConfig
+from aesop.options.config import TrainConfig
 from aesop.options.degradation import DegradationOptions
 
 
@@ -16,9 +15,6 @@ class Degrader:
     """Sharpens and degrades the HR crops of a batch, cuts them to gt_size and exchanges the pairs with the pool's.
 
     A batch is a pure function of (seed, iteration, rank) and of the pool, which is saved with the training state.
-
-    Raises:
-        ValueError: crop_pad_size is too small for the blur kernels and resizing.
     """
 
     def __init__(self, config: TrainConfig, rank: int):
@@ -39,31 +35,59 @@ class Degrader:
 
     def state_dict(self) -> dict[str, Tensor]:
         """The pool's pairs, uint8: {lq, gt}; empty without a pool."""
-        return self.pool.state_dict() if self.pool is not None else {}
+        return self.pool.images if self.pool is not None else {}
 
     def load_state_dict(self, state: Mapping[str, Tensor], device: torch.device | str) -> None:
-        """Continue with the pairs of `state_dict`; with `{}` the pool starts empty.
-
-        Raises:
-            ValueError: the pairs do not fit gt_size, queue_size or batch_size_per_gpu.
-        """
+        """Continue with the pairs of `state_dict`. Raise ValueError if they do not fit the options."""
         if state and (saved := state["gt"].shape[-1]) != self.gt_size:
-            raise ValueError(
-                f"the saved pairs have gt_size {saved}, but this file sets {self.gt_size}: resume with the former options"
-            )
+            found = f"gt_size {saved}, but this file sets {self.gt_size}"
+            raise ValueError(f"the saved pairs have {found}: resume with the former options")
         if self.pool is not None:
-            self.pool.load_state_dict(state, device)
-
-
-def smallest_image(options: DegradationOptions, scale: int) -> int:
-    """Return the smallest side, in pixels, of an image that can be sharpened and degraded."""
-    return max(SMALLEST_SHARPENED, smallest_side(options, scale))
+            self.pool.load(state, device)
 
 
 def check_crop(options: DegradationOptions, scale: int) -> None:
     """Raise ValueError if crops of crop_pad_size cannot be degraded."""
-    if options.crop_pad_size < (smallest := smallest_image(options, scale)):
-        raise ValueError(
-            f"degradation.crop_pad_size: with these kernels and resize_range it must be at least {smallest}, found "
-            f"{options.crop_pad_size}"
-        )
+    if options.crop_pad_size < (smallest := smallest_side(options, scale)):
+        limit = f"with these kernels and resize_range it must be at least {smallest}"
+        raise ValueError(f"degradation.crop_pad_size: {limit}, found {options.crop_pad_size}")
+
+
+class TrainingPool:
+    """Holds `queue_size` earlier pairs, so that a batch mixes the degradations of several batches.
+
+    Until the pool is full, batches are stored and returned unchanged. Then each batch is exchanged for pairs at random
+    places, which is Real-ESRGAN's shuffling without moving the rest. Pairs are kept as uint8 on their device. LR images are
+    8-bit values, and HR images must be too: sharpen them after the pool, as Real-ESRGAN does.
+    """
+
+    def __init__(self, queue_size: int, batch_size_per_gpu: int):
+        assert queue_size > 0 == queue_size % batch_size_per_gpu
+        self.queue_size, self.batch_size = queue_size, batch_size_per_gpu
+        self.images: dict[str, Tensor] = {}
+        """The pairs, uint8: {lq, gt}, (len, 3, h, w) and (len, 3, H, W), or {} if the pool is empty."""
+
+    def __len__(self) -> int:
+        return len(self.images["lq"]) if self.images else 0
+
+    def exchange(self, lq: Tensor, gt: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Store a batch, (N, 3, h, w) and (N, 3, H, W) in [0, 1], and return one of the same shapes."""
+        assert len(lq) == len(gt) == self.batch_size, "the pool takes whole batches"
+        new = {name: (images * 255).round().to(torch.uint8) for name, images in (("lq", lq), ("gt", gt))}
+        if len(self) < self.queue_size:
+            held = self.images or {name: images[:0] for name, images in new.items()}
+            self.images = {name: torch.cat([held[name], images]) for name, images in new.items()}
+            return lq, gt
+        places = torch.randperm(self.queue_size, generator=generator)[: len(lq)].to(lq.device)
+        taken = {name: images[places].to(lq.dtype).div_(255) for name, images in self.images.items()}
+        for name, images in new.items():
+            self.images[name][places] = images
+        return taken["lq"], taken["gt"]
+
+    def load(self, state: Mapping[str, Tensor], device: torch.device | str = "cpu") -> None:
+        """Continue with the saved `images`."""
+        held = len(state["lq"]) if state else 0
+        if held > self.queue_size or held % self.batch_size:
+            fit = f"queue_size {self.queue_size} and batch_size_per_gpu {self.batch_size}"
+            raise ValueError(f"the saved pool holds {held} pairs, which do not fit {fit}: resume with the former options")
+        self.images = {name: images.to(device, copy=True) for name, images in state.items()}

@@ -1,14 +1,14 @@
 """JPEG compression simulated on tensors (DiffJPEG)."""
 
 import math
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# The example tables of the JPEG standard (ITU-T T.81, annex K.1), rows: vertical frequency.
-_LUMA_TABLE = [
+# The example tables of the JPEG standard (ITU-T T.81, annex K.1), rows: vertical frequency. DiffJPEG transposes the luma
+# table, that is, swaps horizontal and vertical frequencies.
+_LUMA_TABLE = torch.tensor([
     [16, 11, 10, 16, 24, 40, 51, 61],
     [12, 12, 14, 19, 26, 58, 60, 55],
     [14, 13, 16, 24, 40, 57, 69, 56],
@@ -17,21 +17,11 @@ _LUMA_TABLE = [
     [24, 35, 55, 64, 81, 104, 113, 92],
     [49, 64, 78, 87, 103, 121, 120, 101],
     [72, 92, 95, 98, 112, 100, 103, 99],
-]
-_CHROMA_TABLE = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
-
-
-@lru_cache(maxsize=1)
-def _jpeg_constants() -> tuple[Tensor, Tensor, Tensor]:
-    """Return the DCT matrix, luma table and chroma table, (8, 8), float32 on the CPU."""
-    frequency, place = torch.arange(8.0)[:, None], torch.arange(8.0)[None]
-    dct = torch.cos((2 * place + 1) * frequency * math.pi / 16) / 2
-    dct[0] /= math.sqrt(2)
-    # DiffJPEG transposes the luma table, that is, swaps horizontal and vertical frequencies.
-    luma = torch.tensor(_LUMA_TABLE, dtype=torch.float32).T
-    chroma = torch.full((8, 8), 99.0)
-    chroma[:4, :4] = torch.tensor(_CHROMA_TABLE)
-    return dct, luma, chroma
+], dtype=torch.float32).T  # fmt: skip
+_CHROMA_TABLE = torch.full((8, 8), 99.0)
+_CHROMA_TABLE[:4, :4] = torch.tensor([[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]])
+_DCT = torch.cos((2 * torch.arange(8.0) + 1) * torch.arange(8.0)[:, None] * math.pi / 16) / 2
+_DCT[0] /= math.sqrt(2)
 
 
 def jpeg(images: Tensor, quality: Tensor | float, differentiable: bool = False) -> Tensor:
@@ -49,7 +39,7 @@ def jpeg(images: Tensor, quality: Tensor | float, differentiable: bool = False) 
     assert ((quality > 0) & (quality <= 100)).all()
     # The formula gives 0 at quality 100.
     factor = torch.where(quality < 50, 50 / quality, 2 - quality / 50).clamp_min(1e-3).to(images)
-    dct, luma_table, chroma_table = (constant.to(images) for constant in _jpeg_constants())
+    dct, luma_table, chroma_table = (constant.to(images) for constant in (_DCT, _LUMA_TABLE, _CHROMA_TABLE))
     height, width = images.shape[-2:]
     r, g, b = (255 * F.pad(images, (0, -width % 16, 0, -height % 16))).split(1, dim=1)
     luma = 0.299 * r + 0.587 * g + 0.114 * b - 128

@@ -78,13 +78,11 @@ def poisson_noise(images: Tensor, scale: Tensor, gray: Tensor, generator: Genera
 
 def _per_image(values: Tensor, images: Tensor) -> Tensor:
     """Reshape (N,) to (N, 1, 1, 1) with the images' device and, unless bool, their type."""
-    values = values.to(images.device) if values.dtype == torch.bool else values.to(images)
-    return values.view(-1, 1, 1, 1)
+    return values.to(images.device, None if values.dtype == torch.bool else images.dtype).view(-1, 1, 1, 1)
 
 
 def resize(images: Tensor, mode: str, factor: float | None = None, size: tuple[int, int] | None = None) -> Tensor:
     """Resize by a factor or to a size (height, width) with `F.interpolate`, without antialiasing. `mode` is one of MODES."""
-    if mode == "area" and images.device.type == "mps":
-        # Pooling on MPS requires sides that divide each other.
-        return F.interpolate(images.cpu(), size, factor, mode).to(images.device)
-    return F.interpolate(images, size, factor, mode)
+    # Pooling on MPS requires sides that divide each other.
+    device = "cpu" if mode == "area" and images.device.type == "mps" else images.device
+    return F.interpolate(images.to(device), size, factor, mode).to(images.device)

@@ -2,9 +2,8 @@
 
 Two rounds of blur, resizing, noise and JPEG are followed by a sinc filter (figure 2 of the paper). `draw` draws all
 parameters on the CPU from one explicit generator, and `apply` applies them. Pixel noise comes from a second generator on the
-images' device, seeded by the draw. No global random state is used, so a batch is a pure function of (options, images,
-generator), or with `batch_generator` of (options, images, seed, iteration, rank). Device types differ in the pixel noise,
-not its distribution.
+images' device, seeded by the draw. So a batch is a pure function of (options, images, generator); device types differ in the
+pixel noise, not its distribution.
 
 As published, the images of a batch share the factors and modes of resizing, the kind of noise, whether there is a second
 blur, the order of the last steps, and the noise field of gray Gaussian noise. Each image has its own kernels, noise
@@ -24,6 +23,7 @@ from torch import Generator, Tensor
 from aesop.data.degradation.blur_kernels import KernelParameters, render, sample_blur_kernels, sample_final_kernels, uniform
 from aesop.data.degradation.jpeg import jpeg
 from aesop.data.degradation.operations import MODES, filter2d, gaussian_noise, poisson_noise, resize
+from aesop.options.config import SMALLEST_SHARPENED
 from aesop.options.degradation import DegradationOptions, RoundOptions
 
 
@@ -31,20 +31,13 @@ from aesop.options.degradation import DegradationOptions, RoundOptions
 class Round:
     """The parameters of one round for N images. Tensors are (N,), on the CPU."""
 
-    blur: KernelParameters | None
-    """None: no blur for the whole batch."""
-    factor: float
-    """Factor of the sides, in the first round from the input's size, in the second from the final size."""
-    mode: str
-    """Mode of resizing."""
-    noise: str
-    """gaussian or poisson."""
-    strength: Tensor
-    """Standard deviation in grey levels (gaussian), or factor of the noise (poisson)."""
-    gray: Tensor
-    """Whether the noise is gray."""
-    quality: Tensor
-    """JPEG quality."""
+    blur: KernelParameters | None  # None: no blur for the whole batch
+    factor: float  # of the sides, in the first round from the input's size, in the second from the final size
+    mode: str  # of resizing
+    noise: str  # gaussian or poisson
+    strength: Tensor  # standard deviation in grey levels (gaussian), or factor of the noise (poisson)
+    gray: Tensor  # whether the noise is gray
+    quality: Tensor  # of JPEG
 
 
 @dataclass(frozen=True)
@@ -54,42 +47,26 @@ class Draw:
     first: Round
     second: Round
     final_blur: KernelParameters
-    final_mode: str
-    """Mode of resizing to the final size."""
-    jpeg_last: bool
-    """Whether the second JPEG comes after the final resizing and sinc, or before."""
+    final_mode: str  # of resizing to the final size
+    jpeg_last: bool  # whether the second JPEG comes after the final resizing and sinc, or before
     noise_seed: int
 
-    def describe(self) -> list[dict[str, str]]:
-        """Describe the steps of each image in their order: {name: what was done}."""
-        described = []
-        parts = zip(_describe(self.first, 1), _describe(self.second, 2), self.final_blur.describe(), strict=True)
-        for first, second, sinc in parts:
-            resize = {"resize 3": f"to the final size, {self.final_mode}", "blur 3": sinc}
-            jpeg = {"jpeg 2": second.pop("jpeg 2")}
-            described.append(first | second | (resize | jpeg if self.jpeg_last else jpeg | resize))
-        return described
-
-
-def _describe(step: Round, number: int) -> list[dict[str, str]]:
-    blurs = step.blur.describe() if step.blur else ["none"] * len(step.quality)
-    factor = f"by {step.factor:.2f}{' of the final size' if number == 2 else ''}, {step.mode}"
-    unit = "sigma" if step.noise == "gaussian" else "scale"
-    values = zip(blurs, step.strength.tolist(), step.gray.tolist(), step.quality.tolist(), strict=True)
-    return [
-        {
-            f"blur {number}": blur,
-            f"resize {number}": factor,
-            f"noise {number}": f"{step.noise}, {unit} {strength:.2f}{', gray' if gray else ''}",
-            f"jpeg {number}": f"quality {quality:.0f}",
-        }
-        for blur, strength, gray, quality in values
-    ]
+    def describe(self, i: int = 0) -> dict[str, str]:
+        """Describe the steps of image i in their order: {name: what was done}."""
+        steps = {}
+        for number, step, of in ((1, self.first, ""), (2, self.second, " of the final size")):
+            unit = "sigma" if step.noise == "gaussian" else "scale"
+            steps[f"blur {number}"] = step.blur.describe(i) if step.blur else "none"
+            steps[f"resize {number}"] = f"by {step.factor:.2f}{of}, {step.mode}"
+            steps[f"noise {number}"] = f"{step.noise}, {unit} {step.strength[i]:.2f}{', gray' if step.gray[i] else ''}"
+            steps[f"jpeg {number}"] = f"quality {step.quality[i]:.0f}"
+        last = {"jpeg 2": steps.pop("jpeg 2")} if self.jpeg_last else {}
+        return steps | {"resize 3": f"to the final size, {self.final_mode}", "blur 3": self.final_blur.describe(i)} | last
 
 
 def batch_generator(seed: int, iteration: int, rank: int = 0) -> Generator:
     """Return the CPU generator for one batch of one process."""
-    # 2 separates this stream from those of sampler.py and training_crops.py, 0 and 1.
+    # 2 separates this stream from those of training_crops.py, 0 and 1.
     state = np.random.SeedSequence((seed, 2, iteration, rank)).generate_state(1, np.uint64)
     return Generator().manual_seed(int(state[0]))
 
@@ -113,16 +90,10 @@ def _draw_round(options: RoundOptions, blur_prob: float, n: int, generator: Gene
     part = ((1, high), (low, 1), (1, 1))[_choose(options.resize_prob, generator)]
     factor, mode = _one(*part, generator), MODES[_choose((1, 1, 1), generator)]
     noise = "gaussian" if _one(0, 1, generator) < options.gaussian_noise_prob else "poisson"
-    strength = options.noise_range if noise == "gaussian" else options.poisson_scale_range
-    return Round(
-        blur=blur if blurred else None,
-        factor=factor,
-        mode=mode,
-        noise=noise,
-        strength=uniform(n, *strength, generator),
-        gray=uniform(n, 0, 1, generator) < options.gray_noise_prob,
-        quality=uniform(n, *options.jpeg_range, generator),
-    )
+    strength = uniform(n, *(options.noise_range if noise == "gaussian" else options.poisson_scale_range), generator)
+    gray = uniform(n, 0, 1, generator) < options.gray_noise_prob
+    quality = uniform(n, *options.jpeg_range, generator)
+    return Round(blur if blurred else None, factor, mode, noise, strength, gray, quality)
 
 
 def _one(low: float, high: float, generator: Generator) -> float:
@@ -136,8 +107,7 @@ def _choose(weights: Sequence[float], generator: Generator) -> int:
 def apply(gt: Tensor, drawn: Draw, options: DegradationOptions, scale: int) -> Tensor:
     """Degrade images as drawn to (N, 3, H / scale, W / scale) with 8-bit values k / 255."""
     # MPS has no Poisson distribution before torch 2.14, so its noise is drawn on the CPU.
-    noise_device = "cpu" if gt.device.type == "mps" else gt.device
-    generator = Generator(noise_device).manual_seed(drawn.noise_seed)
+    generator = Generator("cpu" if gt.device.type == "mps" else gt.device).manual_seed(drawn.noise_seed)
     height, width = gt.shape[-2:]
     first, second = drawn.first, drawn.second
 
@@ -169,53 +139,44 @@ def _add_noise(images: Tensor, step: Round, generator: Generator) -> Tensor:
 
 
 def smallest_side(options: DegradationOptions, scale: int) -> int:
-    """Return the smallest side, in pixels, of HR images that can be degraded: reflect padding limits each blur."""
+    """Return the smallest side, in pixels, of HR images that can be sharpened and degraded: padding limits each blur."""
     first, second = options.blur_kernel_size // 2 + 1, options.blur_kernel_size2 // 2 + 1
-    return max(first, math.ceil(second / min(options.resize_range[0], 1)), second * scale)
+    return max(SMALLEST_SHARPENED, first, math.ceil(second / min(options.resize_range[0], 1)), second * scale)
 
 
 @torch.no_grad()
 def degrade(
     gt: Tensor, options: DegradationOptions, scale: int, generator: Generator, per_sample: bool = False
-) -> tuple[Tensor, list[dict[str, str]]]:
+) -> tuple[Tensor, list[Draw]]:
     """Degrade HR images (N, 3, H, W) in [0, 1], float32, with sides of at least `smallest_side`, multiples of `scale`.
-
-    In the published GAN recipe the images are sharpened before.
 
     Args:
         generator: on the CPU; see `batch_generator`.
         per_sample: draw everything for each image, instead of once for the batch where Real-ESRGAN does so.
 
     Returns:
-        LR images (N, 3, H / scale, W / scale) with 8-bit values k / 255, and the steps of each image in words.
+        LR images (N, 3, H / scale, W / scale) with 8-bit values k / 255, and what was drawn: one draw, or one per sample.
     """
     assert min(gt.shape[-2:]) >= smallest_side(options, scale)
     assert gt.shape[-2] % scale == gt.shape[-1] % scale == 0
     parts = gt.split(1) if per_sample else [gt]
     draws = [draw(options, len(part), generator) for part in parts]
-    lq = torch.cat([apply(part, drawn, options, scale) for part, drawn in zip(parts, draws, strict=True)])
-    return lq, [steps for drawn in draws for steps in drawn.describe()]
+    return torch.cat([apply(part, drawn, options, scale) for part, drawn in zip(parts, draws, strict=True)]), draws
 
 
 def paired_random_crop(
     gt: Tensor, lq: Tensor, gt_size: int, scale: int, generator: Generator, per_sample: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Crop HR (N, 3, H, W) to gt_size and LR to the same place.
-
-    As published, the images of a batch share one position. With `per_sample` each image has its own.
-    """
+    """Crop HR (N, 3, H, W) to gt_size and LR to the same place, for the whole batch or per sample."""
     height, width = lq.shape[-2:]
     side = gt_size // scale
     assert gt.shape[-2:] == (height * scale, width * scale)
     assert gt_size % scale == 0
     n = 1 if per_sample else len(lq)
     tops, lefts = (torch.randint(end - side + 1, (len(lq) // n,), generator=generator).tolist() for end in (height, width))
-    crops = [
-        (
-            hr[..., top * scale : top * scale + gt_size, left * scale : left * scale + gt_size],
-            lr[..., top : top + side, left : left + side],
-        )
-        for hr, lr, top, left in zip(gt.split(n), lq.split(n), tops, lefts, strict=True)
-    ]
-    gts, lqs = zip(*crops, strict=True)
-    return torch.cat(gts), torch.cat(lqs)
+
+    def cut(images: Tensor, factor: int) -> Tensor:
+        parts = zip(images.split(n), tops, lefts, strict=True)
+        return torch.cat([p[..., y * factor :, x * factor :][..., : side * factor, : side * factor] for p, y, x in parts])
+
+    return cut(gt, scale), cut(lq, 1)
