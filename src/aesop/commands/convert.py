@@ -22,10 +22,8 @@ def convert(source: Path, target: Path, key: str | None = None, names: str | Non
     file has BasicSR's layout, with metadata: a state folder gives `params` and `params_ema`, a file gives `params_ema`.
     Nothing is written unless the weights are complete and belong to a known network.
 
-    Args:
-        key: Convert only `params` or `params_ema`, and use it as the key of a `.pth`. `none` writes the averaged weights to
-            a `.pth` as a bare state dict, without metadata such as SwinIR's img_range.
-        names: Names of an RRDBNet's tensors in a `.pth`: `basicsr` (default), `bsrgan` or `old-esrgan`.
+    `key` converts only `params` or `params_ema`, and is the key of a `.pth`. `none` writes the averaged weights as a bare
+    state dict, without metadata such as SwinIR's img_range. `names` are those of an RRDBNet's tensors in a `.pth`.
     """
     if target.suffix not in (".pth", ".safetensors"):
         raise ValueError(f"{target}: the target must end in .pth or .safetensors")

@@ -7,7 +7,7 @@ the seed and the image's number alone.
 import json
 import os
 import shutil
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from aesop.data.degradation.degrader import check_crop, smallest_image
 from aesop.data.degradation.operations import usm_sharpen
 from aesop.data.degradation.random_degradation import batch_generator, degrade
 from aesop.images.errors import ImageError
-from aesop.images.listing import IMAGE_EXTENSIONS, by_name, collect_images
+from aesop.images.listing import by_name, collect_images
 from aesop.images.read import ImageFile
 from aesop.images.resize import mod_crop
 from aesop.images.tensors import to_array, to_tensor
@@ -35,10 +35,8 @@ from aesop.system.wording import first_few
 from aesop.web.page import Figure, Image, Page
 
 MOST_RESULTS = 120  # on one sheet
-CELL = 256
-"""Side of an image on the sheet, in pixels; it is less if CELL is not a multiple of the scale or the image is small."""
-RECORD = "degradations.json"
-"""Describes how a set was made, and marks a folder as such a set."""
+CELL = 256  # pixels: side of an image on the sheet; less if this is no multiple of the scale or the image is small
+RECORD = "degradations.json"  # describes how a set was made, and marks a folder as such a set
 
 
 def run(
@@ -53,12 +51,9 @@ def run(
 ) -> None:
     """Write the sheet `output`, or the set `folder`, or both; without either, the sheet `degradations.html`.
 
-    Nothing is written if images, options or targets cannot be used.
-
-    Args:
-        words: images, folders of images, and `key.path=value` overrides of the options.
-        config: an option file with a `degradation` section (in a pipeline: the last one); None: Real-ESRGAN's values.
-        output: a page (.html), or an image with the results alone.
+    Nothing is written if images, options or targets cannot be used. `words` are images, folders of images, and
+    `key.path=value` overrides of the options. `config` is an option file with a `degradation` section (in a pipeline: the
+    last one); None: Real-ESRGAN's values.
     """
     inputs, overrides = split_words(words)
     if count < 1 or seed < 0:
@@ -71,15 +66,21 @@ def run(
     if output is not None or folder is None:
         output = output or Path("degradations.html")
         check_crop(options, scale)
-        _check_sheet(output, images, count, overwrite)
-        results = {
-            image.name: examples(image.read_uint8(), options, scale, count, batch_generator(seed, number))
-            for number, image in enumerate(images)
-        }
-        if output.suffix.lower() == ".html":
-            write_page(output, results, options, f"x{scale}, seed {seed}, {title}")
-        else:
-            write_image(output, mosaic(results.values()))
+        if output.suffix.lower() != ".html":
+            raise ValueError(f"{output}: the sheet is a page: give it the ending .html")
+        if len(images) * count > MOST_RESULTS:
+            found = f"{len(images)} images with {count} results each are more than the {MOST_RESULTS} that a sheet shows"
+            raise ValueError(f"{found}; lower -n, or name fewer images")
+        if output.exists() and not overwrite:
+            raise ValueError(f"{output} exists: add --overwrite to replace it, or choose another name with -o")
+        page = Page("Random degradations", f"x{scale}, seed {seed}, {title}")
+        for number, image in enumerate(images):
+            page.section(image.name)
+            page.gallery(examples(image.read_uint8(), options, scale, count, batch_generator(seed, number)))
+        page.section("Options")
+        recipe = yaml.safe_dump(options.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
+        page.folded({"degradation": recipe})
+        page.write(output)
         console.print(f"written: {output}")
     if folder is not None:
         write_set(folder, images, options, scale, seed, console)
@@ -139,30 +140,6 @@ def _middle(image: np.ndarray, side: int, multiple: int) -> np.ndarray:
     return image[top : top + side, left : left + side]
 
 
-def write_page(output: Path, results: Mapping[str, Sequence[Figure]], options: DegradationOptions, subtitle: str) -> None:
-    page = Page("Random degradations", subtitle)
-    for name, figures in results.items():
-        page.section(name)
-        page.gallery(figures)
-    page.section("Options")
-    page.folded({"degradation": yaml.safe_dump(options.model_dump(mode="json"), sort_keys=False, default_flow_style=None)})
-    page.write(output)
-
-
-def mosaic(results: Iterable[Sequence[Figure]], columns: int = 4, gap: int = 16) -> Image:
-    """The images of all results without text; each result starts a new row."""
-    pitch = CELL + gap
-    rows = []
-    for figures in results:
-        row = np.full((-(-len(figures) // columns) * pitch, columns * pitch, 3), 255, np.uint8)
-        for k, figure in enumerate(figures):
-            image = figure.image.repeat(figure.zoom, 0).repeat(figure.zoom, 1)
-            top, left = k // columns * pitch, k % columns * pitch
-            row[top : top + len(image), left : left + image.shape[1]] = image
-        rows.append(row)
-    return np.concatenate(rows)[:-gap, :-gap]
-
-
 def write_set(
     folder: Path, images: Sequence[ImageFile], options: DegradationOptions, scale: int, seed: int, console: Console
 ) -> None:
@@ -218,20 +195,6 @@ def _check_sizes(images: Sequence[ImageFile], options: DegradationOptions, scale
             f"needed after cropping to multiples of {scale}: {first_few(small)}. Leave them out, lower "
             "degradation.blur_kernel_size and blur_kernel_size2, or raise degradation.resize_range"
         )
-
-
-def _check_sheet(output: Path, images: Sequence[ImageFile], count: int, overwrite: bool) -> None:
-    endings = (".html", *IMAGE_EXTENSIONS)
-    if output.suffix.lower() not in endings:
-        raise ValueError(f"{output}: the sheet is a page or an image; give it one of the endings {' '.join(endings)}")
-    if len(images) * count > MOST_RESULTS:
-        found = f"{len(images)} images with {count} results each are more than the {MOST_RESULTS} that a sheet shows"
-        raise ValueError(f"{found}; lower -n, or name fewer images")
-    if output.exists():
-        if any(image.path.exists() and image.path.samefile(output) for image in images):
-            raise ValueError(f"{output} is one of the images: choose another name for the sheet")
-        if not overwrite:
-            raise ValueError(f"{output} exists: add --overwrite to replace it, or choose another name with -o")
 
 
 def _check_folder(folder: Path, images: Sequence[ImageFile], overwrite: bool) -> None:

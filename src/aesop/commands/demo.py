@@ -26,6 +26,7 @@ from aesop.options.config import TrainConfig
 from aesop.options.datasets import PairedDataset
 from aesop.options.pipeline import plan
 from aesop.options.validation import MetricOptions
+from aesop.system.distributed import World
 from aesop.system.wording import duration
 from aesop.training.train import train
 from aesop.web.page import Chart, Figure, Image, Page
@@ -40,8 +41,7 @@ Stages = dict[str, TrainConfig]  # by title
 def run(output: Path, console: Console, quick: bool = False) -> Path:
     """Train, measure, and write `output/index.html`; an interrupted demo continues. Returns the page's path.
 
-    Args:
-        quick: train a few iterations per stage, to show that everything works; the results mean nothing.
+    `quick` trains a few iterations per stage, to show that everything works; the results mean nothing.
     """
     stages = make_stages(output, quick)
     console.print("AESOP demo: PSNR net -> auto-encoder -> two GANs that differ in one loss, on photographs in the package.")
@@ -88,7 +88,7 @@ def compare(stages: Stages, console: Console) -> Page:
     for name, file in (files | {"Shipped model": shipped_model()}).items():
         methods.append(Method(name, partial(predict, load_network(file)[0], scale=SCALE, device=device), str(file)))
     metrics = make_metrics(options, SCALE, device, autoencoder)
-    results = measure_methods(methods, pairs, metrics, views=len(pairs), view_side=LARGEST_SIDE)
+    results = measure_methods(methods, pairs, metrics, World(), {}, len(pairs), LARGEST_SIDE)
     console.print(summary_table(results.means, options))
     if missing:
         labels = " and ".join(METRICS[name].label for name in missing)

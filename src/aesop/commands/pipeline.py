@@ -38,11 +38,7 @@ def dry_run_pipeline(steps: Steps) -> tuple[list[str], list[str]]:
 
 
 def run_pipeline(steps: Steps) -> Path:
-    """Run every unfinished stage, each from where it stopped. Returns the generator's weight file.
-
-    Raises:
-        ValueError: before any training, for whatever a stage lacks.
-    """
+    """Run every unfinished stage, each from where it stopped. Returns the generator's weight file."""
     if faults := dry_run_pipeline(steps)[1]:
         raise ValueError("the pipeline cannot run:\n  " + "\n  ".join(faults))
     device = next((step.device for step in steps.values() if isinstance(step, TrainConfig)), "cpu")

@@ -20,10 +20,7 @@ def test(config: TestConfig, console: Console, world: World | None = None) -> di
 
     Writes images, CSV and JSON; with `val.page` also a page. With `path.compare_with` or `val.page`, other models and
     bicubic are measured as well. On a SingleImageDataset, which has no HR, only metrics without reference are measured.
-    Returns the tested network's rows by section.
-
-    Args:
-        world: the processes that share the images; default: those of torchrun, or this process alone.
+    Returns the tested network's rows by section. The processes of torchrun share the images.
     """
     if world is None:
         with init_distributed(config.device) as world:
@@ -50,7 +47,7 @@ def test(config: TestConfig, console: Console, world: World | None = None) -> di
         if skipped:
             console.print(f"{pairs.name}: {', '.join(skipped)} skipped: the set has no HR images")
         folders = {method.name: folder / "images" / method.result_name(section) for method in methods}
-        savers = {name: image_saver(path, val.suffix) for name, path in folders.items()} if val.save_img else None
+        savers = {name: image_saver(path, val.suffix) for name, path in folders.items()} if val.save_img else {}
         start = time.perf_counter()
         results[section] = measure_methods(methods, pairs, metrics, world, savers, views.get(section, 0), side)
         compared = f", {len(methods)} methods" if len(methods) > 1 else ""

@@ -45,18 +45,12 @@ def upscale_files(
     overwrite: bool = False,
     console: Console | None = None,
 ) -> list[Result]:
-    """Upscale image files, and all images below folders.
+    """Upscale image files, and all images below folders, by default with the model that comes with aesop.
 
     All targets are checked before anything is computed. An image that cannot be read, upscaled or written does not stop the
-    others; its Result has the error.
-
-    Args:
-        output: a file, if there is one image and the name ends like an image; otherwise a folder, in which images keep their
-            place below the input folder and are named `<stem><suffix><ext>`.
-        weights: the file of the generator; default: the model that comes with aesop.
-        ext: default: the input's own extension, PNG for BMP.
-        suffix: default: `_x4`, with the network's scale.
-        console: shows progress if it is a terminal; default: standard error.
+    others; its Result has the error. `output` is a file, if there is one image and the name ends like an image; otherwise a
+    folder, in which images keep their place below the input folder and are named `<stem><suffix><ext>`, by default
+    `<stem>_x4` with the network's scale and the input's own extension (PNG for BMP).
     """
     check_tiling(tile, overlap)
     where = pick_device(device)

@@ -68,12 +68,9 @@ class View:
 
     @classmethod
     def of(cls, sample: Mapping[str, Any], images: Mapping[str, Image], scale: int, side: int, crop: int = CROP) -> Self:
-        """Around the place where bicubic loses most; without HR, where it differs most from the last method.
+        """Around the place where bicubic loses most; without HR, where it differs most from the last method in `images`.
 
-        Args:
-            sample: {name, lq, gt} of MeasuredPairs.
-            images: SR by method, the tested network last.
-            side, crop: largest sides of the part and the crop in HR pixels, multiples of `scale`.
+        `side` and `crop` are the largest sides of the part and the crop in HR pixels, multiples of `scale`.
         """
         name, lq, gt, last = sample["name"], sample["lq"], sample["gt"], list(images.values())[-1]
         height, width = last.shape[:2]

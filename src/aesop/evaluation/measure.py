@@ -1,7 +1,7 @@
 """Measuring methods on the images of a test set."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from aesop.system.distributed import World, gathered, share_of
 
 Row = dict[str, str | float]  # {"image": name, metric: value, ...}
 SaveImage = Callable[[str, np.ndarray], None]  # receives (name, SR)
+Metrics = Mapping[str, Metric]
 
 
 @dataclass(frozen=True)
@@ -38,36 +39,26 @@ class SetResults:
 
 
 def measure(
-    predict: Predictor,
-    pairs: MeasuredPairs,
-    metrics: Mapping[str, Metric],
-    device: torch.device,
-    save: SaveImage | None = None,
-    world: World = World(),  # noqa: B008
+    predict: Predictor, pairs: MeasuredPairs, metrics: Metrics, world: World, save: SaveImage | None = None
 ) -> list[Row]:
     """`measure_methods` for one method: one row per image."""
-    savers = {"": save} if save else None
-    return measure_methods([Method("", predict)], pairs, metrics, replace(world, device=device), savers=savers).rows[""]
+    return measure_methods([Method("", predict)], pairs, metrics, world, {"": save} if save else {}).rows[""]
 
 
 @torch.inference_mode()
 def measure_methods(
     methods: Sequence[Method],
     pairs: MeasuredPairs,
-    metrics: Mapping[str, Metric],
-    world: World = World(),  # noqa: B008
-    savers: Mapping[str, SaveImage] | None = None,
+    metrics: Metrics,
+    world: World,
+    savers: Mapping[str, SaveImage],
     views: int = 0,
     view_side: int = 0,
 ) -> SetResults:
-    """Measure all methods on all images. Without HR, only metrics that need no reference are measured.
+    """Measure all methods on all images, save these, and keep a view of the first `views`. A ValueError names its image.
 
-    The processes of `world` share the images; every process gets all results. A ValueError names the image it is about.
-
-    Args:
-        savers: by method, where to save the images.
-        views: how many images to keep a view of.
-        view_side: largest side of a view in HR pixels.
+    Without HR, only metrics that need no reference are measured. The processes of `world` share the images; every process
+    gets all results. `view_side` is the largest side of a view in HR pixels.
     """
     measured = []
     for index in share_of(world, range(len(pairs))):
@@ -82,7 +73,7 @@ def measure_methods(
             except ValueError as error:
                 raise ValueError(f"{pairs.pairs[index].source}: {error}") from error
             rows[method.name] = {"image": name, **row}
-            if savers:
+            if method.name in savers:
                 savers[method.name](name, sr)
         measured.append((rows, View.of(sample, images, pairs.scale, view_side) if index < views else None))
     measured = gathered(world, measured)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from aesop.archs import AutoEncoder, AutoEncoderOptions, build_network
+from aesop.evaluation.image_views import Image
 from aesop.images.resize import imresize, mod_crop
 from aesop.images.tensors import to_array, to_tensor
 from aesop.inference.tiling import upscale_image
@@ -19,7 +19,7 @@ from aesop.weights.errors import option_context
 from aesop.weights.load import load_generator, load_into
 from aesop.weights.read import read_state_dict
 
-Predictor = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
+Predictor = Callable[[Image, Image | None], Image]
 """(LR, HR or None) -> SR, all uint8 (H, W, 3). An auto-encoder estimates SR from HR, every other method from LR."""
 BICUBIC = "Bicubic"
 # Labels of images on the page; a method is never called like one of them.
@@ -78,20 +78,12 @@ def bicubic(scale: int) -> Method:
 
 
 def predict(
-    net: nn.Module,
-    lq: np.ndarray,
-    gt: np.ndarray | None,
-    scale: int,
-    device: torch.device,
-    precision: str = "fp32",
-    tile: int = 0,
-) -> np.ndarray:
+    net: nn.Module, lq: Image, gt: Image | None, scale: int, device: torch.device, precision: str = "fp32", tile: int = 0
+) -> Image:
     """SR of a generator from LR, or of an auto-encoder from HR; all uint8 (H, W, 3).
 
-    Without HR (`gt` None), `lq` is the auto-encoder's input; it is cropped to multiples of the scale.
-
-    Args:
-        tile: largest side, in LR pixels, of the tiles that a generator sees; 0, and for auto-encoders: whole images.
+    Without HR (`gt` None), `lq` is the auto-encoder's input; it is cropped to multiples of the scale. A generator sees tiles
+    of at most `tile` LR pixels (0: whole images).
     """
     if not isinstance(net, AutoEncoder):
         return upscale_image(net, lq, scale, tile=tile, device=device, precision=precision)

@@ -56,7 +56,7 @@ class Validation:
             with for_any_size(config):
                 rows = measure(
                     lambda lq, gt: predict(net, lq, gt, config.scale, device, config.precision, config.val.tile),
-                    pairs, self.metrics, device, saver, self.world,
+                    pairs, self.metrics, self.world, saver,
                 )  # fmt: skip
             mean = averages(rows)
             figures |= {f"{section}/{name}": value for name, value in mean.items()}
