@@ -68,9 +68,7 @@ app.add_typer(prepare, name="prepare")
 console = Console(soft_wrap=True, markup=False, highlight=False, quiet=os.environ.get("RANK", "0") != "0")
 
 PublishedForm = Annotated[Path | None, Option("-opt", metavar="CONFIG.yml", help="Option file, as in BasicSR's scripts.")]
-Words = Annotated[
-    list[str] | None, Argument(metavar="CONFIG.yml key.path=value", help="Option file and options to override.")
-]
+Words = Annotated[list[str] | None, Argument(metavar="CONFIG.yml key.path=value", help="Option file, options to change.")]
 DryRun = Annotated[bool, Option("--dry-run", help="Print what the command would do, then stop.")]
 Overwrite = Annotated[bool, Option("--overwrite", help="Replace existing files.")]
 JsonFile = Annotated[Path | None, Option("--json", metavar="FILE", help="Also write the results to this JSON file.")]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from aesop.check.time_and_memory import estimate
 from aesop.options.config import TrainConfig
@@ -30,9 +30,7 @@ def run(config: TrainConfig, seconds: float, output: Path | None, console: Conso
         f"{batch / measured.seconds:.3g} images/s, {measured.seconds:.3g} s per step{memory}, {measured.waiting:.0%} of the "
         "time waiting for data"
     )
-    table = Table("part, alone")
-    for heading in ("ms", "share"):
-        table.add_column(heading, justify="right")
+    table = Table("part, alone", Column("ms", justify="right"), Column("share", justify="right"))
     total = sum(measured.parts.values())
     for part, spent in sorted(measured.parts.items(), key=lambda entry: -entry[1]):
         table.add_row(part, f"{1000 * spent:.1f}", f"{spent / total:.0%}")

@@ -12,7 +12,6 @@ from aesop.weights.tensor_names import published_names
 
 # The weights in a state folder, by BasicSR's keys.
 STATE_FILES = {"params": "net_g.safetensors", "params_ema": "net_g_ema.safetensors"}
-KEYS = (*STATE_FILES, "none")
 
 
 def convert(source: Path, target: Path, key: str | None = None, names: str | None = None) -> str:
@@ -29,7 +28,7 @@ def convert(source: Path, target: Path, key: str | None = None, names: str | Non
         raise ValueError(f"{target}: the target must end in .pth or .safetensors")
     if target.exists():
         raise ValueError(f"{target} exists: choose another name, or remove it first")
-    for option, value, known in (("--key", key, KEYS), ("--names", names, RRDBNET_NAMES)):
+    for option, value, known in (("--key", key, (*STATE_FILES, "none")), ("--names", names, RRDBNET_NAMES)):
         if value not in (None, *known):
             raise ValueError(f"{option} must be one of {', '.join(known)}, found {value!r}")
     if names and target.suffix == ".safetensors":

@@ -147,8 +147,7 @@ def autoencoder_view(hr: Image, sr: Image, autoencoder: nn.Module) -> list[Figur
 def read_losses(file: Path) -> dict[str, list[tuple[float, float]]]:
     """(iteration, value) of every loss in a run's scalars.jsonl."""
     losses: dict[str, list[tuple[float, float]]] = {}
-    for line in file.read_text(encoding="utf-8").splitlines():
-        values = json.loads(line)
+    for values in map(json.loads, file.read_text(encoding="utf-8").splitlines()):
         for name, value in values.items():
             if name.startswith("l_"):
                 losses.setdefault(name, []).append((values["iter"], value))

@@ -122,9 +122,7 @@ def environment() -> Iterator[Finding]:
     ok, judge = partial(Finding, "ok", "environment"), partial(judged, "environment")
     yield ok("aesop", f"{aesop.__version__}, Python {platform.python_version()} on {platform.platform()}")
     yield ok("libraries", f"OpenCV {cv2.__version__}, Pillow {PIL.__version__}, spandrel {version('spandrel')}")
-    yield ok(
-        "PyTorch", f"{torch.__version__}, built {f'for CUDA {torch.version.cuda}' if torch.version.cuda else 'without CUDA'}"
-    )
+    yield ok("PyTorch", f"{torch.__version__}, built for CUDA: {torch.version.cuda or 'none'}")
     for index in range(torch.cuda.device_count()):
         device = torch.cuda.get_device_properties(index)
         bf16 = "bf16" if reason_against_bf16(torch.device("cuda", index)) is None else "no bf16"
@@ -315,8 +313,7 @@ def durations(stages: Stages, faults: Sequence[Finding] = ()) -> Iterator[Findin
                 yield Finding("fault", part, "run", str(error))
         else:
             if replaced:
-                text = f"measured with untrained weights for those that do not exist yet: {', '.join(replaced)}"
-                yield Finding("ok", part, "stand-ins", text)
+                yield Finding("ok", part, "stand-ins", f"measured with untrained weights for {', '.join(replaced)}")
             yield from cost(part, config, measured)
 
 

@@ -20,6 +20,8 @@ from aesop.inference.tiling import check_tiling, upscale_image
 from aesop.system.device import autocast, pick_device
 from aesop.weights.load import load_generator
 
+Jobs = list[tuple[ImageFile, Path]]  # (source, target)
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -54,8 +56,7 @@ def upscale_files(
     """
     check_tiling(tile, overlap)
     where = pick_device(device)
-    with autocast(where, precision):
-        pass  # refuse an unknown precision before reading the weights
+    autocast(where, precision)  # refuses an unknown precision before the weights are read
     sources = find_sources(inputs, output)
     model, info = load_generator(weights or shipped_model())
     jobs = plan_targets(sources, output, ext, f"_x{info.scale}" if suffix is None else suffix, overwrite)
@@ -110,9 +111,8 @@ def summary(results: Sequence[Result]) -> str:
     lines = [f"upscaled {len(done)} of {len(results)} images{place}"]
     notes = [note for r in results for note in r.notes]
     lines += [f"note: {note} ({notes.count(note)} images)" for note in dict.fromkeys(notes)]
-    for r in results:
-        if r.error:  # most errors name the file themselves
-            lines.append(f"failed: {r.error}" if str(r.source) in r.error else f"failed: {r.source}: {r.error}")
+    # Most errors name the file themselves.
+    lines += [f"failed: {'' if str(r.source) in r.error else f'{r.source}: '}{r.error}" for r in results if r.error]
     return "\n".join(lines)
 
 
@@ -130,9 +130,7 @@ def find_sources(inputs: Sequence[Path], output: Path) -> list[ImageFile]:
     return sources
 
 
-def plan_targets(
-    sources: Sequence[ImageFile], output: Path, ext: str | None, suffix: str, overwrite: bool
-) -> list[tuple[ImageFile, Path]]:
+def plan_targets(sources: Sequence[ImageFile], output: Path, ext: str | None, suffix: str, overwrite: bool) -> Jobs:
     """Choose the target of each source and make the targets' folders; ValueError names all targets that conflict."""
     ext = ext and "." + ext.lower().lstrip(".")
     if ext and ext not in IMAGE_EXTENSIONS:
@@ -159,7 +157,7 @@ def plan_targets(
     return jobs
 
 
-def _check_targets(jobs: Sequence[tuple[ImageFile, Path]], overwrite: bool) -> None:
+def _check_targets(jobs: Jobs, overwrite: bool) -> None:
     owners: dict[str, ImageFile] = {}
     sources = {_identity(source.path) for source, _ in jobs}
     faults, existing = [], []

@@ -27,9 +27,7 @@ def plan_views(counts: Mapping[str, int], methods: int, scale: int) -> tuple[dic
     return shown, max(CROP, min(LARGEST_SIDE, isqrt(pixels)) // scale * scale)
 
 
-def write_comparison_page(
-    config: TestConfig, methods: Sequence[Method], results: Sequence[SetResults], columns: Columns
-) -> Path:
+def write_comparison_page(config: TestConfig, methods: list[Method], results: list[SetResults], columns: Columns) -> Path:
     """Write `<results>/page.html` with tables, and for each image a slider and crops; return its path."""
     tested = methods[-1].name
     page = Page(config.name, f"{tested}, x{config.scale}, on {', '.join(each.name for each in results)}")

@@ -106,9 +106,7 @@ class Page:
         cells = [_format_column([row[j] for row in rows], best.get(name)) for j, name in enumerate(columns)]
         self._add("table", columns=columns, best=best, rows=list(zip(*cells, strict=True)), caption=caption)
 
-    def slider(
-        self, name: str, images: Mapping[str, Image], start: tuple[str, str] | None = None, caption: str = ""
-    ) -> None:
+    def slider(self, name: str, images: Mapping[str, Image], start: Sequence[str] = (), caption: str = "") -> None:
         """Two of several RGB images of one size, by label, on either side of a movable divider.
 
         It starts with the labels `start`, left and right; default: the first and the last. LR keeps square pixels when the
