@@ -27,6 +27,7 @@ from aesop.metrics.build import make_metrics
 from aesop.options.config import TestConfig
 from aesop.options.datasets import PairedDataset
 from aesop.options.validation import MetricOptions
+from aesop.system.distributed import World
 from aesop.system.files import replacing
 from aesop.weights.load import load_network
 
@@ -79,7 +80,9 @@ def run_cell(method: str, data: PairedDataset, options: dict[str, MetricOptions]
     """Measure every image of a set as `aesop test` does; bicubic, which has no weights, with the same metrics."""
     if method == "bicubic":
         metrics = make_metrics(options, SCALE, torch.device(device))
-        rows = measure(lambda lq, gt: bicubic(lq), MeasuredPairs(data, "test", SCALE), metrics, torch.device(device))
+        rows = measure(
+            lambda lq, gt: bicubic(lq), MeasuredPairs(data, "test", SCALE), metrics, World(device=torch.device(device))
+        )
     else:
         file = weights / f"{method}.safetensors"
         with tempfile.TemporaryDirectory() as folder:

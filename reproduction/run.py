@@ -41,6 +41,7 @@ from aesop.options.datasets import PairedDataset
 from aesop.options.pipeline import plan
 from aesop.options.validation import MetricOptions
 from aesop.system.device import pick_device
+from aesop.system.distributed import World
 from aesop.system.files import replacing, sha256_of
 from aesop.system.signals import Interrupted
 from aesop.weights.load import load_autoencoder, load_generator
@@ -252,7 +253,7 @@ def figures(
     found = kept["figures"] if kept.get("source") == source else {}
     for name, pairs in sets.items():
         if metrics.keys() - found.get(name, {}).keys():
-            found[name] = averages(measure(answer(), pairs, metrics, device))
+            found[name] = averages(measure(answer(), pairs, metrics, World(device=device)))
             with replacing(cache) as temporary:
                 temporary.write_text(json.dumps({"source": source, "figures": found}, indent=1))
             print(

@@ -9,84 +9,69 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
+from typer import Argument, Option
 from typer.core import TyperGroup
 
 import aesop
 from aesop.system.signals import Interrupted
 
+# What a user can cause: bad options, files, weights or images, a full disk, too little memory, a diverged training.
+USER_ERRORS = (ValueError, OSError, FloatingPointError, MemoryError)
 
-class QuickGroup(TyperGroup):
-    """Gives flags like --help the default False. To convert None, typer would import pydantic, which takes 0.1 s."""
 
+class Verbs(TyperGroup):
     def get_params(self, ctx: Any) -> list[Any]:
+        """Give flags like --help the default False. To convert None, typer would import pydantic, which takes 0.1 s."""
         params = super().get_params(ctx)
         for param in params:
             if param.default is None and getattr(param, "is_flag", False):
                 param.default = False
         return params
 
-
-app = typer.Typer(
-    help="AESOP: train, test and use perceptual super-resolution.",
-    cls=QuickGroup,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-prepare = typer.Typer(help="Prepare photographs for training.", no_args_is_help=True)
-app.add_typer(prepare, name="prepare")
-# Under torchrun, only rank 0 prints.
-console = Console(soft_wrap=True, quiet=os.environ.get("RANK", "0") != "0")
-# What a user can cause: bad options, files, weights or images, a full disk, too little memory, a diverged training.
-USER_ERRORS = (ValueError, OSError, FloatingPointError, MemoryError)
-
-ConfigFile = Annotated[Path | None, typer.Argument(metavar="CONFIG.yml", help="Option file.")]
-PublishedForm = Annotated[
-    Path | None, typer.Option("-opt", metavar="CONFIG.yml", help="Option file, as BasicSR's scripts take it.")
-]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[key.path=value]...", help="Options that override those of the file.")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what the command would do, then stop.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the results to this JSON file.")]
-
-
-def reported(verb: Callable[..., None]) -> Callable[..., None]:
-    """Turn a user's mistake into one message without a traceback, and an interrupted training into its exit code."""
-
-    @wraps(verb)
-    def run(*args: Any, **kwargs: Any) -> None:
+    def invoke(self, ctx: Any) -> Any:
+        """Turn a user's mistake into one message without a traceback, and an interrupted training into its exit code."""
         logger = logging.getLogger("aesop")
         if not logger.handlers:
             logger.addHandler(logging.StreamHandler(sys.stdout))
             logger.setLevel(logging.INFO)
         try:
-            verb(*args, **kwargs)
+            return super().invoke(ctx)
+        except typer.Exit:
+            raise
         except USER_ERRORS as error:
-            _stop(Text.assemble(("error: ", "bold red"), _message(error)), 1, error)
+            message, exit_code = Text.assemble(("error: ", "bold red"), _message(error)), 1
         except Interrupted as stop:
-            _stop(Text(str(stop)), stop.exit_code)
+            message, exit_code = Text(str(stop)), stop.exit_code
         except KeyboardInterrupt:
-            _stop(Text("interrupted; to continue a training from its last checkpoint, add --resume"), 130)
+            message, exit_code = Text("interrupted; to continue a training from its last checkpoint, add --resume"), 130
         except Exception:
             if _reports_errors():
                 raise
             raise typer.Exit(1) from None
+        if _reports_errors():
+            Console(stderr=True, soft_wrap=True).print(message)
+        raise typer.Exit(exit_code)
 
-    return run
 
+app = typer.Typer(
+    cls=Verbs, help="AESOP: train, test and use super-resolution.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+prepare = typer.Typer(help="Prepare photographs for training.", no_args_is_help=True)
+app.add_typer(prepare, name="prepare")
+# Without markup, as messages contain names of files. Under torchrun, only rank 0 prints.
+console = Console(soft_wrap=True, markup=False, highlight=False, quiet=os.environ.get("RANK", "0") != "0")
 
-def _stop(message: Text, exit_code: int, cause: Exception | None = None) -> NoReturn:
-    if _reports_errors():
-        Console(stderr=True, soft_wrap=True).print(message)
-    raise typer.Exit(exit_code) from cause
+PublishedForm = Annotated[Path | None, Option("-opt", metavar="CONFIG.yml", help="Option file, as in BasicSR's scripts.")]
+Words = Annotated[list[str] | None, Argument(metavar="CONFIG.yml key.path=value", help="Option file, options to change.")]
+DryRun = Annotated[bool, Option("--dry-run", help="Print what the command would do, then stop.")]
+Overwrite = Annotated[bool, Option("--overwrite", help="Replace existing files.")]
+JsonFile = Annotated[Path | None, Option("--json", metavar="FILE", help="Also write the results to this JSON file.")]
 
 
 def _message(error: Exception) -> str:
@@ -105,31 +90,31 @@ def _reports_errors() -> bool:
     return first_to_fail()
 
 
-def _option_file(config: Path | None, overrides: list[str] | None, opt: Path | None) -> tuple[Path, list[str]]:
+def _option_file(words: list[str] | None, opt: Path | None) -> tuple[Path, list[str]]:
     """The file and the overrides of `CONFIG.yml key=value ...` or `-opt CONFIG.yml key=value ...`."""
-    words = ([str(config)] if config else []) + (overrides or [])
-    if opt is not None:
-        return opt, words
+    words = [*([str(opt)] if opt else []), *(words or [])]
     if not words:
         raise ValueError("give an option file: aesop train CONFIG.yml (or -opt CONFIG.yml)")
     return Path(words[0]), words[1:]
 
 
-def _print_notes(notes: list[str]) -> None:
+def _read(load: Callable[[Path, list[str]], tuple[Any, list[str]]], file: Path, overrides: list[str]) -> Any:
+    """Read an option file and print its notes."""
+    options, notes = load(file, overrides)
     for note in notes:
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {note}")
+    return options
 
 
 def _show(lines: list[str], faults: list[str]) -> None:
     """Print what a dry run found. Faults make it fail."""
-    for line in lines:
-        console.print(line, markup=False, highlight=False)
+    console.print("\n".join(lines))
     if faults:
         raise ValueError("this would not run:\n  " + "\n  ".join(faults))
 
 
 @app.callback(invoke_without_command=True)
-def main(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def main(version: Annotated[bool, Option("--version", help="Print the version.")] = False) -> None:
     for stream in (sys.stdout, sys.stderr):  # the terminal's encoding may lack characters of a file name
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
@@ -139,14 +124,10 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 
 @app.command()
-@reported
 def train(
-    config: ConfigFile = None,
-    overrides: Overrides = None,
+    words: Words = None,
     opt: PublishedForm = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", "--auto_resume", help="Continue from the newest state, if there is one.")
-    ] = False,
+    resume: Annotated[bool, Option("--resume", "--auto_resume", help="Continue from the newest state, if any.")] = False,
     dry_run: DryRun = False,
 ) -> None:
     """Train one stage: psnr, autoencoder or adversarial. To train on several devices, start it with torchrun."""
@@ -154,9 +135,8 @@ def train(
     from aesop.options.read import load_train_config
     from aesop.training.train import train
 
-    file, changes = _option_file(config, overrides, opt)
-    options, notes = load_train_config(file, changes)
-    _print_notes(notes)
+    file, changes = _option_file(words, opt)
+    options = _read(load_train_config, file, changes)
     if dry_run:
         lines, faults = dry_run_report(options)
         _show(options.to_yaml().splitlines() + lines, faults)
@@ -166,37 +146,27 @@ def train(
 
 
 @app.command()
-@reported
-def pipeline(
-    config: ConfigFile = None, overrides: Overrides = None, opt: PublishedForm = None, dry_run: DryRun = False
-) -> None:
+def pipeline(words: Words = None, opt: PublishedForm = None, dry_run: DryRun = False) -> None:
     """Train all stages in order: psnr, autoencoder, adversarial. Finished stages are skipped."""
     from aesop.commands.pipeline import dry_run_pipeline, run_pipeline
     from aesop.options.pipeline import plan
 
-    steps = plan(*_option_file(config, overrides, opt))
+    steps = plan(*_option_file(words, opt))
     if dry_run:
-        described, faults = dry_run_pipeline(steps)
-        for stage, lines in described.items():
-            step = steps[stage]
-            options = [] if isinstance(step, Path) else step.to_yaml().splitlines()
-            _show([f"--- {stage}", *options, *lines], [])
-        _show([], faults)
+        _show(*dry_run_pipeline(steps))
     else:
-        console.print(f"finished: {run_pipeline(steps)}", markup=False)
+        console.print(f"finished: {run_pipeline(steps)}")
 
 
 @app.command()
-@reported
-def test(config: ConfigFile = None, overrides: Overrides = None, opt: PublishedForm = None, dry_run: DryRun = False) -> None:
+def test(words: Words = None, opt: PublishedForm = None, dry_run: DryRun = False) -> None:
     """Measure weights on test sets. Prints a table and writes CSV and JSON files with one row per image."""
     from aesop.check.dry_run import check_inputs, dry_run_report
     from aesop.commands.test import test
     from aesop.options.read import load_test_config
 
-    file, changes = _option_file(config, overrides, opt)
-    options, notes = load_test_config(file, changes)
-    _print_notes(notes)
+    file, changes = _option_file(words, opt)
+    options = _read(load_test_config, file, changes)
     if dry_run:
         lines, faults = dry_run_report(options)
         _show(options.to_yaml().splitlines() + lines, faults)
@@ -206,88 +176,61 @@ def test(config: ConfigFile = None, overrides: Overrides = None, opt: PublishedF
 
 
 @app.command()
-@reported
 def doctor(
-    config: ConfigFile = None,
-    overrides: Overrides = None,
+    words: Words = None,
     opt: PublishedForm = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Check at most 200 images of each data set.")] = False,
-    no_run: Annotated[bool, typer.Option("--no-run", help="Skip the short run that measures time and memory.")] = False,
+    quick: Annotated[bool, Option("--quick", help="Check at most 200 images of each data set.")] = False,
+    no_run: Annotated[bool, Option("--no-run", help="Skip the short run that measures time and memory.")] = False,
     output: JsonFile = None,
 ) -> None:
     """Check this machine; with an option file also its data, time and memory. Exits with 1 if there are faults."""
     from aesop.commands.doctor import run
 
-    if run(_option_file(config, overrides, opt) if config or opt else None, console, quick, not no_run, output):
+    if run(_option_file(words, opt) if words or opt else None, console, quick, not no_run, output):
         raise typer.Exit(1)
 
 
 @app.command()
-@reported
 def bench(
-    config: ConfigFile = None,
-    overrides: Overrides = None,
+    words: Words = None,
     opt: PublishedForm = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="How long to measure steps, and then the parts of one.")] = 30.0,
+    seconds: Annotated[float, Option(min=0.1, help="How long to measure steps, and then the parts of one.")] = 30.0,
     output: JsonFile = None,
 ) -> None:
     """Measure a training on this machine: images per second, memory, data loading, each network and each loss."""
     from aesop.commands.bench import run
     from aesop.options.read import load_train_config
 
-    options, notes = load_train_config(*_option_file(config, overrides, opt))
-    _print_notes(notes)
-    run(options, seconds, output, console)
+    run(_read(load_train_config, *_option_file(words, opt)), seconds, output, console)
 
 
 @app.command()
-@reported
 def upscale(
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images and folders of images.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Output folder; for one image also a file.")] = Path(
-        "upscaled"
-    ),
-    model: Annotated[
-        Path | None,
-        typer.Option("--model", "-m", help="Weight file of any scale and architecture; default: the bundled x4 model."),
-    ] = None,
-    tile: Annotated[int, typer.Option(help="Tile size in input pixels; 0: the whole image at once.")] = 256,
-    overlap: Annotated[int, typer.Option(help="Overlap of the tiles in input pixels.")] = 16,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
-    runtime: Annotated[
-        str, typer.Option(help="pytorch, or openvino: faster for many tiles on a CPU, after a slow conversion.")
-    ] = "pytorch",
-    ext: Annotated[str | None, typer.Option(help="Output format: png, jpg, webp or tif; default: the input's.")] = None,
-    suffix: Annotated[str | None, typer.Option(help="Suffix of output names; default: _x4 for an x4 network.")] = None,
+    inputs: Annotated[list[Path], Argument(metavar="INPUT...", help="Images and folders of images.")],
+    output: Annotated[Path, Option("--output", "-o", help="Folder; for one image also a file.")] = Path("upscaled"),
+    model: Annotated[Path | None, Option("--model", "-m", help="Weight file; default: the bundled x4 model.")] = None,
+    tile: Annotated[int, Option(help="Tile size in input pixels; 0: the whole image at once.")] = 256,
+    overlap: Annotated[int, Option(help="Overlap of the tiles in input pixels.")] = 16,
+    device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    precision: Annotated[str, Option(help="fp32 or bf16.")] = "fp32",
+    runtime: Annotated[str, Option(help="pytorch, or openvino: converts slowly, then is faster on a CPU.")] = "pytorch",
+    ext: Annotated[str | None, Option(help="Output format: png, jpg, webp or tif; default: the input's.")] = None,
+    suffix: Annotated[str | None, Option(help="Suffix of output names; default: _x4 for an x4 network.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Upscale images and folders of images."""
+    """Upscale images and folders of images, with a weight file of any scale and architecture."""
     from aesop.commands.upscale import summary, upscale_files
 
-    results = upscale_files(
-        inputs,
-        output,
-        model,
-        tile=tile,
-        overlap=overlap,
-        device=device,
-        precision=precision,
-        runtime=runtime,
-        ext=ext,
-        suffix=suffix,
-        overwrite=overwrite,
-    )
-    console.print(summary(results), markup=False, highlight=False)
+    results = upscale_files(inputs, output, model, tile, overlap, device, precision, runtime, ext, suffix, overwrite)
+    console.print(summary(results))
     if any(result.error for result in results):
         raise typer.Exit(1)
 
 
 @app.command()
-@reported
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the runs and the page.")] = Path("demo_output"),
-    quick: Annotated[bool, typer.Option("--quick", help="Train for only a few steps, to see that it all works.")] = False,
+    output: Annotated[Path, Option("--output", "-o", help="Folder for the runs and the page.")] = Path("demo_output"),
+    quick: Annotated[bool, Option("--quick", help="Train for only a few steps, to see that it all works.")] = False,
 ) -> None:
     """Train every stage on the bundled photographs, then compare the results in a table and on a page."""
     from aesop.commands.demo import run
@@ -296,21 +239,13 @@ def demo(
 
 
 @app.command()
-@reported
 def degrade(
-    words: Annotated[
-        list[str],
-        typer.Argument(metavar="IMAGE|key.path=value", help="Images, folders, and options that override the recipe's."),
-    ],
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="Option file with the recipe; default: Real-ESRGAN's recipe.")
-    ] = None,
-    count: Annotated[int, typer.Option("-n", help="Degraded versions of each image on the sheet.")] = 12,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The sheet; default: degradations.html.")] = None,
-    folder: Annotated[
-        Path | None, typer.Option("--set", help="Write a validation set to this folder, and a sheet only with -o.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the random degradations.")] = 0,
+    words: Annotated[list[str], Argument(metavar="IMAGE|key.path=value", help="Images, folders, and options to override.")],
+    config: Annotated[Path | None, Option("--config", "-c", help="Option file; default: Real-ESRGAN's recipe.")] = None,
+    count: Annotated[int, Option("-n", help="Degraded versions of each image on the sheet.")] = 12,
+    output: Annotated[Path | None, Option("--output", "-o", help="The sheet; default: degradations.html.")] = None,
+    folder: Annotated[Path | None, Option("--set", help="Write a validation set here, and a sheet only with -o.")] = None,
+    seed: Annotated[int, Option(help="Seed of the random degradations.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
     """Show what a real-world recipe does to images, or write a fixed validation set of such pairs."""
@@ -320,10 +255,9 @@ def degrade(
 
 
 @prepare.command()
-@reported
 def pack(
-    inputs: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Folders of images.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="NAME.pack", help="File to write.")],
+    inputs: Annotated[list[Path], Argument(metavar="FOLDER...", help="Folders of images.")],
+    output: Annotated[Path, Option("--output", "-o", metavar="NAME.pack", help="File to write.")],
     overwrite: Overwrite = False,
 ) -> None:
     """Decode images once into one file, from which training reads crops: dataroot_gt=NAME.pack."""
@@ -333,27 +267,20 @@ def pack(
 
 
 @app.command()
-@reported
 def convert(
-    source: Annotated[Path, typer.Argument(help="Weight file, or state folder (for both params and params_ema).")],
-    target: Annotated[Path, typer.Argument(help="*.safetensors (self-describing) or *.pth (BasicSR).")],
-    key: Annotated[
-        str | None,
-        typer.Option(help="Convert only params or params_ema, under this key of a .pth; none: a .pth without a key."),
-    ] = None,
-    names: Annotated[
-        str | None, typer.Option(help="Tensor names of an RRDBNet in a .pth: basicsr (default), bsrgan or old-esrgan.")
-    ] = None,
+    source: Annotated[Path, Argument(help="Weight file, or state folder (for both params and params_ema).")],
+    target: Annotated[Path, Argument(help="*.safetensors (self-describing) or *.pth (BasicSR).")],
+    key: Annotated[str | None, Option(help="params or params_ema alone, under this key; none: without a key.")] = None,
+    names: Annotated[str | None, Option(help="An RRDBNet's tensor names: basicsr, bsrgan or old-esrgan.")] = None,
 ) -> None:
     """Convert weights between self-describing safetensors and the .pth files of BasicSR, BSRGAN and ESRGAN."""
     from aesop.commands.convert import convert
 
-    console.print(convert(source, target, key, names), markup=False)
+    console.print(convert(source, target, key, names))
 
 
 @app.command()
-@reported
-def schema(output: Annotated[Path | None, typer.Argument(help="File to write; default: the terminal.")] = None) -> None:
+def schema(output: Annotated[Path | None, Argument(help="File to write; default: the terminal.")] = None) -> None:
     """Print the JSON schema of option files, which editors use for completion and checks."""
     from aesop.options.config import OptionFile
     from aesop.system.files import replacing
@@ -364,7 +291,3 @@ def schema(output: Annotated[Path | None, typer.Argument(help="File to write; de
     else:
         with replacing(output) as temporary:
             temporary.write_text(text, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    app()

@@ -30,6 +30,7 @@ from aesop.metrics.niqe import NIQE
 from aesop.options.config import TestConfig
 from aesop.options.datasets import PairedDataset
 from aesop.options.validation import MetricOptions, ValOptions
+from aesop.system.distributed import World
 from aesop.weights import pretrained
 from aesop.weights.read import read_state_dict
 from aesop.weights.save import save_weights
@@ -170,11 +171,11 @@ def test_measuring_without_hr_calls_what_needs_none(root):
         seen.append((lq.shape, gt))
         return lq.repeat(8, 0).repeat(8, 1)
 
-    rows = measure(answer, pairs, metrics, CPU)
+    rows = measure(answer, pairs, metrics, World())
     assert seen == [((25, 50, 3), None), ((49, 27, 3), None)]
     assert [list(row) for row in rows] == [["image", "niqe"]] * 2
     with pytest.raises(ValueError, match=r"alone/a\.png: NIQE needs two blocks"):
-        measure(lambda lq, gt: lq, pairs, metrics, CPU)
+        measure(lambda lq, gt: lq, pairs, metrics, World())
 
 
 def test_an_image_too_small_for_the_network_is_named(root):
@@ -319,7 +320,12 @@ def test_columns_of_one_metric_go_by_their_names():
     }  # fmt: skip
     table = summary_table({"one": {"psnr": 1.0, "rgb": 2.0}, "two": {}}, options)
     assert [column.header for column in table.columns] == ["", "psnr ↑", "rgb ↑", "NIQE ↓"]
-    assert [list(column.cells) for column in table.columns] == [["one", "two"], ["1.0000", ""], ["2.0000", ""], ["", ""]]
+    assert [[str(cell) for cell in column.cells] for column in table.columns] == [
+        ["one", "two"],
+        ["1.0000", ""],
+        ["2.0000", ""],
+        ["", ""],
+    ]
 
 
 @pytest.mark.parametrize(("border", "luma"), [(0, False), (2, True), (4, False)])

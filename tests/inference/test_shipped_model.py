@@ -20,6 +20,7 @@ from aesop.inference.shipped_model import shipped_model
 from aesop.metrics.build import make_metrics
 from aesop.options.datasets import PairedDataset
 from aesop.options.validation import MetricOptions
+from aesop.system.distributed import World
 from aesop.weights.load import load_generator
 
 SHARED = Path(os.environ.get("AESOP_SHARED", "../shared"))
@@ -62,8 +63,8 @@ def test_it_is_good_enough_to_be_shipped(monkeypatch):
     pairs = MeasuredPairs(PairedDataset(dataroot_gt=str(data)), "BSDS_test50", 4)
     metrics = make_metrics({name: MetricOptions() for name in ("psnr", "lpips")}, 4, device)
     net, _ = load_generator(shipped_model())
-    bicubic = averages(measure(lambda lq, _: imresize(lq, 4), pairs, metrics, device))
-    shipped = averages(measure(lambda lq, gt: predict(net, lq, gt, 4, device), pairs, metrics, device))
+    bicubic = averages(measure(lambda lq, _: imresize(lq, 4), pairs, metrics, World(device=device)))
+    shipped = averages(measure(lambda lq, gt: predict(net, lq, gt, 4, device), pairs, metrics, World(device=device)))
     assert shipped["lpips"] <= 0.6 * bicubic["lpips"]
     assert shipped["psnr"] >= bicubic["psnr"] - 1
     table = CARD.read_text(encoding="utf-8").partition("BSDS_test50")[2]

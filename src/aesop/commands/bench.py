@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from aesop.check.time_and_memory import estimate
 from aesop.options.config import TrainConfig
@@ -16,29 +16,21 @@ from aesop.system.wording import readable
 
 
 def run(config: TrainConfig, seconds: float, output: Path | None, console: Console) -> None:
-    """Make steps on the real data for about `seconds` seconds, then each part of a step alone; print and write the figures.
-
-    Raises:
-        MemoryError, ValueError, OSError: The training cannot run.
-    """
-    device, batch = pick_device(config.device), config.datasets.train.batch_size_per_gpu
+    """Make steps on the real data for about `seconds` seconds, then each part of a step alone; print and write the times."""
+    device, batch, side = pick_device(config.device), config.datasets.train.batch_size_per_gpu, config.datasets.train.gt_size
     with Console(stderr=True).status("measuring"):
         measured, replaced = estimate(config, seconds=seconds, with_parts=True)
     notes = [f"measured with untrained weights for {', '.join(replaced)}"] if replaced else []
     for note in (*notes, *measured.said):
-        console.print(f"note: {note}", markup=False, highlight=False)
+        console.print(f"note: {note}")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     memory = f", peak memory {readable(measured.memory)}" if measured.memory else ""
     console.print(
-        f"{config.name}: {config.stage} stage on {name}, {config.precision}, batch {batch} x "
-        f"{config.datasets.train.gt_size} px: {batch / measured.seconds:.3g} images/s, {measured.seconds:.3g} s per "
-        f"step{memory}, {measured.waiting:.0%} of the time waiting for data",
-        markup=False,
-        highlight=False,
+        f"{config.name}: {config.stage} stage on {name}, {config.precision}, batch {batch} x {side} px: "
+        f"{batch / measured.seconds:.3g} images/s, {measured.seconds:.3g} s per step{memory}, {measured.waiting:.0%} of the "
+        "time waiting for data"
     )
-    table = Table("part, alone")
-    for heading in ("ms", "share"):
-        table.add_column(heading, justify="right")
+    table = Table("part, alone", Column("ms", justify="right"), Column("share", justify="right"))
     total = sum(measured.parts.values())
     for part, spent in sorted(measured.parts.items(), key=lambda entry: -entry[1]):
         table.add_row(part, f"{1000 * spent:.1f}", f"{spent / total:.0%}")

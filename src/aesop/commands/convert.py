@@ -12,7 +12,6 @@ from aesop.weights.tensor_names import published_names
 
 # The weights in a state folder, by BasicSR's keys.
 STATE_FILES = {"params": "net_g.safetensors", "params_ema": "net_g_ema.safetensors"}
-KEYS = (*STATE_FILES, "none")
 
 
 def convert(source: Path, target: Path, key: str | None = None, names: str | None = None) -> str:
@@ -22,23 +21,16 @@ def convert(source: Path, target: Path, key: str | None = None, names: str | Non
     file has BasicSR's layout, with metadata: a state folder gives `params` and `params_ema`, a file gives `params_ema`.
     Nothing is written unless the weights are complete and belong to a known network.
 
-    Args:
-        key: Convert only `params` or `params_ema`, and use it as the key of a `.pth`. `none` writes the averaged weights to
-            a `.pth` as a bare state dict, without metadata such as SwinIR's img_range.
-        names: Names of an RRDBNet's tensors in a `.pth`: `basicsr` (default), `bsrgan` or `old-esrgan`.
-
-    Raises:
-        WeightsError: The source cannot be read, or belongs to no known network.
-        ValueError: Unknown extension, key or names; names that do not fit the network; or the target exists.
+    `key` converts only `params` or `params_ema`, and is the key of a `.pth`. `none` writes the averaged weights as a bare
+    state dict, without metadata such as SwinIR's img_range. `names` are those of an RRDBNet's tensors in a `.pth`.
     """
     if target.suffix not in (".pth", ".safetensors"):
         raise ValueError(f"{target}: the target must end in .pth or .safetensors")
     if target.exists():
         raise ValueError(f"{target} exists: choose another name, or remove it first")
-    if key not in (None, *KEYS):
-        raise ValueError(f"--key must be one of {', '.join(KEYS)}, found {key!r}")
-    if names not in (None, *RRDBNET_NAMES):
-        raise ValueError(f"--names must be one of {', '.join(RRDBNET_NAMES)}, found {names!r}")
+    for option, value, known in (("--key", key, (*STATE_FILES, "none")), ("--names", names, RRDBNET_NAMES)):
+        if value not in (None, *known):
+            raise ValueError(f"{option} must be one of {', '.join(known)}, found {value!r}")
     if names and target.suffix == ".safetensors":
         raise ValueError(f"{target}: --names is for .pth files; a .safetensors file always has BasicSR's names")
 
@@ -81,9 +73,7 @@ def _names(options: dict, wanted: str | None, source: Path) -> str:
     elif not options.get("unshuffle", True) and options["scale"] == 2:
         possible = ("bsrgan", "old-esrgan")  # with BasicSR's names, these tensors would be taken for an x3 network
     if wanted and wanted not in possible:
-        shown = {name: options[name] for name in ("type", "scale", "unshuffle") if name in options}
-        raise ValueError(
-            f"{source} holds {json.dumps(shown)}, which has no {wanted} names; use --names {possible[0]}, the default for "
-            "this network"
-        )
+        shown = json.dumps({name: options[name] for name in ("type", "scale", "unshuffle") if name in options})
+        default = f"use --names {possible[0]}, the default for this network"
+        raise ValueError(f"{source} holds {shown}, which has no {wanted} names; {default}")
     return wanted or possible[0]

@@ -29,18 +29,14 @@ from aesop.images.resize import mod_crop
 from aesop.images.tensors import to_array, to_tensor
 from aesop.images.write import write_image
 from aesop.options.degradation import DegradationOptions
-from aesop.options.pipeline import plan
-from aesop.options.read import apply_overrides, build_config, load_config
-from aesop.options.yaml_file import read_yaml
+from aesop.options.pipeline import read_stages
+from aesop.options.read import apply_overrides, build_config
 from aesop.system.wording import first_few
 from aesop.web.page import Figure, Image, Page
 
-MOST_RESULTS = 120
-"""On one sheet."""
-CELL = 256
-"""Side of an image on the sheet, in pixels; it is less if CELL is not a multiple of the scale or the image is small."""
-RECORD = "degradations.json"
-"""Describes how a set was made, and marks a folder as such a set."""
+MOST_RESULTS = 120  # on one sheet
+CELL = 256  # pixels: side of an image on the sheet; less if this is no multiple of the scale or the image is small
+RECORD = "degradations.json"  # describes how a set was made, and marks a folder as such a set
 
 
 def run(
@@ -55,13 +51,9 @@ def run(
 ) -> None:
     """Write the sheet `output`, or the set `folder`, or both; without either, the sheet `degradations.html`.
 
-    Args:
-        words: images, folders of images, and `key.path=value` overrides of the options.
-        config: an option file with a `degradation` section (in a pipeline: the last one); None: Real-ESRGAN's values.
-        output: a page (.html), or an image with the results alone.
-
-    Raises:
-        ValueError: images, options or targets cannot be used; nothing is written then.
+    Nothing is written if images, options or targets cannot be used. `words` are images, folders of images, and
+    `key.path=value` overrides of the options. `config` is an option file with a `degradation` section (in a pipeline: the
+    last one); None: Real-ESRGAN's values.
     """
     inputs, overrides = split_words(words)
     if count < 1 or seed < 0:
@@ -74,7 +66,15 @@ def run(
     if output is not None or folder is None:
         output = output or Path("degradations.html")
         check_crop(options, scale)
-        _check_sheet(output, images, count, overwrite)
+        if output.suffix.lower() not in (".html", *IMAGE_EXTENSIONS):
+            raise ValueError(f"{output}: the sheet is a page (.html) or an image: {' '.join(IMAGE_EXTENSIONS)}")
+        if len(images) * count > MOST_RESULTS:
+            found = f"{len(images)} images with {count} results each are more than the {MOST_RESULTS} that a sheet shows"
+            raise ValueError(f"{found}; lower -n, or name fewer images")
+        if output.exists() and any(image.path.samefile(output) for image in images):
+            raise ValueError(f"{output} is one of the images: choose another name for the sheet with -o")
+        if output.exists() and not overwrite:
+            raise ValueError(f"{output} exists: add --overwrite to replace it, or choose another name with -o")
         results = {
             image.name: examples(image.read_uint8(), options, scale, count, batch_generator(seed, number))
             for number, image in enumerate(images)
@@ -83,15 +83,11 @@ def run(
             write_page(output, results, options, f"x{scale}, seed {seed}, {title}")
         else:
             write_image(output, mosaic(results.values()))
-        console.print(f"written: {output}", markup=False, highlight=False)
+        console.print(f"written: {output}")
     if folder is not None:
         write_set(folder, images, options, scale, seed, console)
-        console.print(
-            f"{len(images)} pairs written; to use them in an option file:\n"
-            f"  val: {{dataroot_gt: {folder / 'HR'}, dataroot_lq: {folder / 'LR'}}}",
-            markup=False,
-            highlight=False,
-        )
+        console.print(f"{len(images)} pairs written; to use them in an option file:")
+        console.print(f"  val: {{dataroot_gt: {folder / 'HR'}, dataroot_lq: {folder / 'LR'}}}")
 
 
 def split_words(words: Sequence[str]) -> tuple[list[Path], list[str]]:
@@ -101,27 +97,21 @@ def split_words(words: Sequence[str]) -> tuple[list[Path], list[str]]:
 
 
 def read_recipe(file: Path | None, overrides: Sequence[str] = ()) -> tuple[DegradationOptions, int, str]:
-    """(The degradation's options, scale, title) of an option file; None: Real-ESRGAN's values.
-
-    Raises:
-        ConfigError: the file has faults.
-        ValueError: no stage of it has a degradation.
-    """
+    """(The degradation's options, scale, title) of an option file; None: Real-ESRGAN's values."""
     if file is None:
         raw: dict[str, Any] = {"name": "defaults", "network_g": {"type": "RRDBNet"}, "degradation": {}}
         apply_overrides(raw, overrides)
-        configs, title = [build_config(raw, "the command line")[0]], "Real-ESRGAN's values"
-    elif isinstance(read_yaml(file)[0].get("stages"), Mapping):
-        configs, title = [step for step in plan(file, overrides).values() if not isinstance(step, Path)], file.name
+        stages = {"": build_config(raw, "the command line")[0]}
     else:
-        configs, title = [load_config(file, overrides)[0]], file.name
+        stages, _ = read_stages(file, overrides)
+    configs = [step for step in stages.values() if not isinstance(step, Path)]
     found = [(config.degradation, config.scale) for config in configs if config.degradation is not None]
     if not found:
         raise ValueError(
             f"{file or 'the command line'}: no degradation section; give a real-world file such as "
             "configs/realworld_psnr.yml, or omit --config for Real-ESRGAN's values"
         )
-    return *found[-1], ", ".join([title, *overrides])
+    return *found[-1], ", ".join([file.name if file else "Real-ESRGAN's values", *overrides])
 
 
 def examples(image: Image, options: DegradationOptions, scale: int, count: int, generator: torch.Generator) -> list[Figure]:
@@ -134,16 +124,23 @@ def examples(image: Image, options: DegradationOptions, scale: int, count: int, 
     lq, drawn = degrade(sharpened.expand(count, -1, -1, -1), options, scale, generator, per_sample=True)
     side = min(CELL, *hr.shape[:2]) // scale * scale
     zoom = CELL // side
-    hr_notes = {"degraded": f"{hr.shape[1]}x{hr.shape[0]} pixels", "shown": f"the middle {side}x{side}"}
-    sharpened_notes = {"LR": "is made from this image, as in training"}
-    return [
-        Figure(_middle(hr, side, scale), "HR", hr_notes, zoom),
-        Figure(_middle(to_array(sharpened[0]), side, scale), "HR sharpened", sharpened_notes, zoom),
-        *(
-            Figure(_middle(to_array(lr), side // scale, 1), f"LR {k}", draw.describe(), zoom * scale)
-            for k, (lr, draw) in enumerate(zip(lq, drawn, strict=True), 1)
-        ),
+    notes = {"degraded": f"{hr.shape[1]}x{hr.shape[0]} pixels", "shown": f"the middle {side}x{side}"}
+    sharp, sharp_notes = to_array(sharpened[0]), {"LR": "is made from this image, as in training"}
+    figures = [
+        Figure(_middle(hr, side, scale), "HR", notes, zoom),
+        Figure(_middle(sharp, side, scale), "HR sharpened", sharp_notes, zoom),
     ]
+    for number, (result, draw) in enumerate(zip(lq, drawn, strict=True), 1):
+        lr = _middle(to_array(result), side // scale, 1)
+        figures.append(Figure(lr, f"LR {number}", draw.describe(), zoom * scale))
+    return figures
+
+
+def _middle(image: np.ndarray, side: int, multiple: int) -> np.ndarray:
+    """The middle of an image, at most `side` pixels wide and high, starting and ending at a multiple."""
+    side = side // multiple * multiple
+    top, left = (max(0, n - side) // 2 // multiple * multiple for n in image.shape[:2])
+    return image[top : top + side, left : left + side]
 
 
 def write_page(output: Path, results: Mapping[str, Sequence[Figure]], options: DegradationOptions, subtitle: str) -> None:
@@ -157,7 +154,7 @@ def write_page(output: Path, results: Mapping[str, Sequence[Figure]], options: D
 
 
 def mosaic(results: Iterable[Sequence[Figure]], columns: int = 4, gap: int = 16) -> Image:
-    """The images of all results without text; each result starts a new row."""
+    """The images of all results without text. Each result starts a new row."""
     pitch = CELL + gap
     rows = []
     for figures in results:
@@ -177,22 +174,23 @@ def write_set(
 
     The same images, options and seed give the same bytes on one machine.
     """
-    record: dict[str, Any] = {
-        "written_by": f"aesop {aesop.__version__}",
-        "seed": seed,
-        "scale": scale,
-        "lr_is_made_of": "the sharpened HR, as in training; HR is as it was",
-        "degradation": options.model_dump(mode="json"),
-        "images": {},
-    }
+    drawn = {}
     with _replacing_set(folder) as temporary:
         numbered = list(enumerate(images))
         for number, image in track(numbered, "degrading", console=console, disable=not console.is_terminal):
             hr = mod_crop(image.read_uint8(), scale)
             lq, (draw,) = degrade(usm_sharpen(to_tensor(hr)[None]), options, scale, batch_generator(seed, number))
+            drawn[image.stem] = draw.describe()
             write_image(temporary / "HR" / f"{image.stem}.png", hr)
             write_image(temporary / "LR" / f"{image.stem}.png", to_array(lq[0]))
-            record["images"][image.stem] = draw.describe()
+        record = {
+            "written_by": f"aesop {aesop.__version__}",
+            "seed": seed,
+            "scale": scale,
+            "lr_is_made_of": "the sharpened HR, as in training; HR is as it was",
+            "degradation": options.model_dump(mode="json"),
+            "images": drawn,
+        }
         (temporary / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -205,10 +203,8 @@ def _replacing_set(folder: Path) -> Generator[Path]:
     try:
         yield temporary
         (folder / RECORD).unlink(missing_ok=True)
-        for name in ("HR", "LR"):
-            if (folder / name).exists():
-                shutil.rmtree(folder / name)
         for name in ("HR", "LR", RECORD):  # the record last: it marks a complete set
+            shutil.rmtree(folder / name, ignore_errors=True)
             (temporary / name).rename(folder / name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -220,8 +216,7 @@ def _check_sizes(images: Sequence[ImageFile], options: DegradationOptions, scale
     """From the files' headers, so that a small image does not stop a set halfway."""
     smallest = smallest_side(options, scale)
     sizes = [(image, *image.size()) for image in images]
-    small = [f"{image} ({w}x{h})" for image, w, h in sizes if min(w, h) // scale * scale < smallest]
-    if small:
+    if small := [f"{image} ({w}x{h})" for image, w, h in sizes if min(w, h) // scale * scale < smallest]:
         raise ImageError(
             f"{len(small)} of {len(images)} images are too small to be degraded; sides of at least {smallest} pixels are "
             f"needed after cropping to multiples of {scale}: {first_few(small)}. Leave them out, lower "
@@ -229,39 +224,12 @@ def _check_sizes(images: Sequence[ImageFile], options: DegradationOptions, scale
         )
 
 
-def _check_sheet(output: Path, images: Sequence[ImageFile], count: int, overwrite: bool) -> None:
-    endings = (".html", *IMAGE_EXTENSIONS)
-    if output.suffix.lower() not in endings:
-        raise ValueError(f"{output}: the sheet is a page or an image; give it one of the endings {' '.join(endings)}")
-    if len(images) * count > MOST_RESULTS:
-        raise ValueError(
-            f"{len(images)} images with {count} results each are more than the {MOST_RESULTS} that a sheet shows; lower -n, "
-            "or name fewer images"
-        )
-    if not output.exists():
-        return
-    if any(image.path.exists() and image.path.samefile(output) for image in images):
-        raise ValueError(f"{output} is one of the images: choose another name for the sheet")
-    if not overwrite:
-        raise ValueError(f"{output} exists: add --overwrite to replace it, or choose another name with -o")
-
-
 def _check_folder(folder: Path, images: Sequence[ImageFile], overwrite: bool) -> None:
-    if not folder.exists():
-        return
-    if not folder.is_dir():
+    if folder.exists() and not folder.is_dir():
         raise ValueError(f"--set {folder} is a file: give a folder")
-    inside = [image for image in images if image.path.resolve().is_relative_to(folder.resolve())]
-    if inside:
+    if inside := [image for image in images if image.path.resolve().is_relative_to(folder.resolve())]:
         raise ValueError(f"--set {folder} contains {inside[0]}, one of the images: choose another folder")
-    if any(folder.iterdir()) and not overwrite:
+    if folder.exists() and any(folder.iterdir()) and not overwrite:
         raise ValueError(f"--set {folder} is not empty: choose another folder, or add --overwrite")
     if any((folder / name).exists() for name in ("HR", "LR")) and not (folder / RECORD).is_file():
         raise ValueError(f"--set {folder} contains images that aesop did not write (no {RECORD}): choose another folder")
-
-
-def _middle(image: np.ndarray, side: int, multiple: int) -> np.ndarray:
-    """The middle of an image, at most `side` pixels wide and high, starting and ending at a multiple."""
-    (height, width), side = image.shape[:2], side // multiple * multiple
-    top, left = (max(0, n - side) // 2 // multiple * multiple for n in (height, width))
-    return image[top : top + side, left : left + side]

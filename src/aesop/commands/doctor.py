@@ -10,6 +10,7 @@ import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
@@ -29,9 +30,7 @@ from aesop.metrics import METRICS
 from aesop.options.config import TestConfig, TrainConfig
 from aesop.options.datasets import PairedDataset, TrainDataset
 from aesop.options.error_messages import ConfigError
-from aesop.options.pipeline import plan
-from aesop.options.read import load_config
-from aesop.options.yaml_file import read_yaml
+from aesop.options.pipeline import read_stages
 from aesop.system.device import memory_of, pick_device, reason_against_bf16, usable_cores
 from aesop.system.files import replacing
 from aesop.system.wording import duration, first_few, readable
@@ -41,18 +40,11 @@ from aesop.weights.errors import WeightsNotFound
 from aesop.weights.pretrained import find_file
 
 Mark = Literal["ok", "advice", "fault"]
-Source = tuple[Path, list[str]]
-"""Option file and overrides."""
-Steps = Mapping[str, TrainConfig | TestConfig | Path]
-"""The stages of an option file, or its test. A stage that is given as weights is their file."""
+Source = tuple[Path, list[str]]  # option file and overrides
+Stages = Mapping[str, TrainConfig | TestConfig | Path]  # a stage that is given as weights is their file
 COLOURS = {"ok": "green", "advice": "yellow", "fault": "bold red"}
 SAMPLE = 200  # images per data set with --quick
-# Optional packages: (extra, purpose).
-EXTRAS = {
-    "wandb": ("wandb", "logger.wandb"),
-    "lmdb": ("lmdb", "data sets in LMDB folders"),
-    "pyiqa": ("iqa", "the metrics musiq, maniqa, clipiqa and others"),
-}
+EXTRAS = {"wandb": "wandb", "lmdb": "lmdb", "pyiqa": "iqa"}  # optional packages: name -> extra
 SHARED_MEMORY = 1e9  # bytes; with a container's usual 64 MB, loader processes end with a bus error
 DISK_SPACE = 5e9  # bytes
 # What identifies a data set, apart from scale and degradation.
@@ -65,21 +57,16 @@ LONG = 30 * 86400  # seconds
 
 @dataclass(frozen=True)
 class Finding:
-    mark: Mark
-    """advice: it works but could be better; fault: the command would fail, or the data are broken."""
-    part: str
-    """environment, configuration, a data set or the estimate of a stage."""
-    about: str
-    """One or two words that stay the same, for scripts."""
-    text: str
-    """What was found and what to do."""
-    details: dict[str, Any] = field(default_factory=dict)
-    """All files, or the figures."""
+    mark: Mark  # advice: it works but could be better; fault: the command would fail, or the data are broken
+    part: str  # environment, configuration, a data set or the estimate of a stage
+    about: str  # one or two words that stay the same, for scripts
+    text: str  # what was found and what to do
+    details: dict[str, Any] = field(default_factory=dict)  # all files, or the figures
 
 
-def judged(part: str, about: str, text: str, remedy: str | None, mark: Mark = "advice", **details: Any) -> Finding:
+def judged(part: str, about: str, text: str, remedy: str | None = None, mark: Mark = "advice", **details: Any) -> Finding:
     """`ok`, or with a remedy `mark`."""
-    return Finding("ok" if remedy is None else mark, part, about, f"{text}: {remedy}" if remedy else text, details)
+    return Finding(mark if remedy else "ok", part, about, f"{text}: {remedy}" if remedy else text, details)
 
 
 def listed(mark: Mark, part: str, about: str, text: str, files: Sequence[object]) -> Finding:
@@ -88,13 +75,7 @@ def listed(mark: Mark, part: str, about: str, text: str, files: Sequence[object]
 
 
 def run(source: Source | None, console: Console, quick: bool, measure: bool, output: Path | None) -> bool:
-    """Print all findings and write them to `output` (JSON); returns whether there are faults.
-
-    Args:
-        source: None: check the machine alone.
-        quick: Check a sample of the images.
-        measure: Make a short run of every stage.
-    """
+    """Print all findings and write them to `output` (JSON); returns whether there are faults. No source: the machine's."""
     findings: list[Finding] = []
     for finding in examine(source, quick, measure):
         if not findings or findings[-1].part != finding.part:
@@ -104,7 +85,7 @@ def run(source: Source | None, console: Console, quick: bool, measure: bool, out
         findings.append(finding)
     faults, advice = (sum(finding.mark == mark for finding in findings) for mark in ("fault", "advice"))
     verdict = "fix the faults first" if faults else "nothing is in the way"
-    console.print(f"\n{_count(faults, 'fault')}, {_count(advice, 'piece')} of advice: {verdict}", highlight=False)
+    console.print(f"\n{_count(faults, 'fault')}, {_count(advice, 'piece')} of advice: {verdict}")
     if output is not None:
         content = {"aesop": aesop.__version__, "faults": faults, "advice": advice, "findings": [asdict(f) for f in findings]}
         with replacing(output) as temporary:
@@ -120,83 +101,69 @@ def examine(source: Source | None, quick: bool = False, measure: bool = True) ->
         return
     part = f"configuration {source[0]}"
     try:
-        steps, notes = _read(*source)
+        stages, notes = read_stages(*source)
     except ConfigError as error:
         yield from (Finding("fault", part, "option", text) for text in error.faults or [str(error)])
         return
     yield from (Finding("ok", part, "note", note) for note in notes)
     # Stages that share options and data sets have the same findings.
     reported: dict[tuple[str, str, str], Finding] = {}
-    for finding in chain(configuration(steps, part), data(steps, SAMPLE if quick else None)):
+    for finding in chain(configuration(stages, part), data(stages, SAMPLE if quick else None)):
         about = finding.about if finding.mark == "ok" else ""
         if reported.setdefault((finding.part, about, finding.text), finding) is finding:
             yield finding
     if measure:
-        yield from durations(steps, [finding for finding in reported.values() if finding.mark == "fault"])
-
-
-def _read(file: Path, overrides: list[str]) -> tuple[Steps, list[str]]:
-    if isinstance(read_yaml(file)[0].get("stages"), Mapping):
-        return plan(file, overrides), []
-    config, notes = load_config(file, overrides)
-    return {config.stage if isinstance(config, TrainConfig) else "test": config}, notes
+        yield from durations(stages, [finding for finding in reported.values() if finding.mark == "fault"])
 
 
 def environment() -> Iterator[Finding]:
     """Versions, devices, memory, pretrained weights and optional packages."""
-    part = "environment"
-    libraries = f"OpenCV {cv2.__version__}, Pillow {PIL.__version__}, spandrel {version('spandrel')}"
-    cuda = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
-    yield Finding("ok", part, "aesop", f"{aesop.__version__}, Python {platform.python_version()} on {platform.platform()}")
-    yield Finding("ok", part, "libraries", libraries)
-    yield Finding("ok", part, "PyTorch", f"{torch.__version__}, {cuda}")
-    yield from devices(part)
-    cores, threads, total = usable_cores(), torch.get_num_threads(), memory_of(torch.device("cpu"))
-    text = f"{_count(cores, 'core')}, {_count(threads, 'PyTorch thread')}, {readable(total) if total else 'unknown'} memory"
-    yield judged(part, "cpu", text, f"set OMP_NUM_THREADS={cores}" if threads > cores else None)
-    shared = Path("/dev/shm")
-    if shared.is_dir() and (size := shutil.disk_usage(shared).total) < SHARED_MEMORY:
-        remedy = "too little for loader processes; start the container with --shm-size 8g, or use num_worker_per_gpu=0"
-        yield judged(part, "shared memory", readable(size), remedy)
-    users = {"vgg19": ["train.perceptual_opt"]}
-    for metric, info in METRICS.items():
-        for weights in info.weights:
-            users.setdefault(weights, []).append(f"the metric {metric}")
-    for weights, purposes in users.items():
-        try:
-            yield Finding("ok", part, f"weights {weights}", str(find_file(weights)))
-        except WeightsNotFound as error:
-            remedy = str(error).splitlines()[0].removesuffix(" Looked at:")
-            yield judged(part, f"weights {weights}", f"needed by {' and '.join(purposes)}", remedy)
-    for package, (extra, purpose) in EXTRAS.items():
-        try:
-            yield Finding("ok", part, package, version(package))
-        except PackageNotFoundError:
-            yield Finding("ok", part, package, f'not installed; for {purpose}: pip install "aesop-sr[{extra}]"')
-
-
-def devices(part: str) -> Iterator[Finding]:
+    ok, judge = partial(Finding, "ok", "environment"), partial(judged, "environment")
+    yield ok("aesop", f"{aesop.__version__}, Python {platform.python_version()} on {platform.platform()}")
+    yield ok("libraries", f"OpenCV {cv2.__version__}, Pillow {PIL.__version__}, spandrel {version('spandrel')}")
+    yield ok("PyTorch", f"{torch.__version__}, built for CUDA: {torch.version.cuda or 'none'}")
     for index in range(torch.cuda.device_count()):
         device = torch.cuda.get_device_properties(index)
         bf16 = "bf16" if reason_against_bf16(torch.device("cuda", index)) is None else "no bf16"
-        yield Finding("ok", part, "device", f"cuda:{index}, {device.name}, {readable(device.total_memory)}, {bf16}")
+        yield ok("device", f"cuda:{index}, {device.name}, {readable(device.total_memory)}, {bf16}")
     if torch.backends.mps.is_available():
-        memory = memory_of(torch.device("mps"))
-        yield Finding("ok", part, "device", f"mps, {readable(memory) if memory else 'memory unknown'}; precision: fp32")
+        yield ok("device", f"mps, {readable(torch.mps.recommended_max_memory())}; precision: fp32")
     elif not torch.cuda.is_available():
         remedy = "enough for upscaling, testing and `aesop demo`; full recipes need a GPU"
         if torch.version.cuda:
             remedy += ". This PyTorch supports CUDA but finds no device: install or update the driver"
         elif shutil.which("nvidia-smi"):
             remedy += ". There is a CUDA driver, but this PyTorch is built without CUDA: install a build with CUDA"
-        yield judged(part, "device", "cpu only", remedy)
+        yield judge("device", "cpu only", remedy)
+    cores, threads, total = usable_cores(), torch.get_num_threads(), memory_of(torch.device("cpu"))
+    text = f"{_count(cores, 'core')}, {_count(threads, 'PyTorch thread')}, {readable(total) if total else 'unknown'} memory"
+    yield judge("cpu", text, f"set OMP_NUM_THREADS={cores}" if threads > cores else None)
+    shared = Path("/dev/shm")
+    if shared.is_dir() and (size := shutil.disk_usage(shared).total) < SHARED_MEMORY:
+        remedy = "too little for loader processes; start the container with --shm-size 8g, or use num_worker_per_gpu=0"
+        yield judge("shared memory", readable(size), remedy)
+    users = {"vgg19": ["train.perceptual_opt"]}
+    for metric, info in METRICS.items():
+        for weights in info.weights:
+            users.setdefault(weights, []).append(f"the metric {metric}")
+    for weights, purposes in users.items():
+        try:
+            yield ok(f"weights {weights}", str(find_file(weights)))
+        except WeightsNotFound as error:
+            remedy = str(error).splitlines()[0].removesuffix(" Looked at:")
+            yield judge(f"weights {weights}", f"needed by {' and '.join(purposes)}", remedy)
+    for package, extra in EXTRAS.items():
+        try:
+            yield ok(package, version(package))
+        except PackageNotFoundError:
+            yield ok(package, f'not installed; to use it: pip install "aesop-sr[{extra}]"')
 
 
-def configuration(steps: Steps, part: str) -> Iterator[Finding]:
+def configuration(stages: Stages, part: str) -> Iterator[Finding]:
     """What `--dry-run` finds, except for the images, and whether results can be written."""
     made: list[Path] = []
-    for stage, step in steps.items():
-        name = f"{stage} " if len(steps) > 1 else ""
+    for stage, step in stages.items():
+        name = f"{stage} " if len(stages) > 1 else ""
         if isinstance(step, Path):
             yield Finding("ok", part, f"{name}weights", f"{step}, instead of a training")
             continue
@@ -208,14 +175,15 @@ def configuration(steps: Steps, part: str) -> Iterator[Finding]:
             if colon and not text.endswith("(MISSING)"):
                 yield Finding("ok", part, about if about == "device" else f"{name}{about}", text)
         yield from (Finding("fault", part, f"{name}options", fault.partition(" Looked at:")[0]) for fault in faults)
-    config = next((step for step in steps.values() if not isinstance(step, Path)), None)
-    if config is None:
-        return
-    folder = config.run_folder if isinstance(config, TrainConfig) else config.results_folder
-    yield output_folder(folder if len(steps) == 1 else folder.parent, part)
-    if len(steps) == 1 and isinstance(config, TrainConfig) and states(folder / "state"):
-        remedy = "--resume continues it; to start again, choose another name"
-        yield judged(part, "former run", f"{folder} holds a run with checkpoints", remedy)
+    config = next((step for step in stages.values() if not isinstance(step, Path)), None)
+    if isinstance(config, TestConfig):
+        yield output_folder(config.results_folder, part)
+    elif config is not None:
+        folder = config.run_folder
+        yield output_folder(folder if len(stages) == 1 else folder.parent, part)
+        if len(stages) == 1 and states(folder / "state"):
+            remedy = "--resume continues it; to start again, choose another name"
+            yield judged(part, "former run", f"{folder} holds a run with checkpoints", remedy)
 
 
 def output_folder(folder: Path, part: str) -> Finding:
@@ -233,21 +201,24 @@ def _existing(folder: Path) -> Path:
     return next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
 
 
-def data(steps: Steps, at_most: int | None = None) -> Iterator[Finding]:
+def data(stages: Stages, at_most: int | None = None) -> Iterator[Finding]:
     """Faults in the files of every data set, and images that are both trained and measured on."""
     parts: dict[str, str] = {}  # data sets that stages share are checked once: what identifies one -> its name
     audits: dict[str, Audit] = {}
-    configs = {stage: step for stage, step in steps.items() if not isinstance(step, Path)}
-    for stage, config in configs.items():
-        for section, options in _sections(config):
-            compare = config.degradation is None
+    for stage, config in stages.items():
+        if isinstance(config, Path):
+            continue
+        compare, sets = config.degradation is None, config.datasets.measured("val") | config.datasets.measured("test")
+        if isinstance(config, TrainConfig):
+            sets = {"train": config.datasets.train, **sets}
+        for section, options in sets.items():
             identity = f"{section} {options.model_dump(include=FILES)} {config.scale} {compare}"
             name = f"datasets.{section}"
             part = parts.get(identity) or (f"{stage} {name}" if name in parts.values() else name)
             if identity not in parts:
                 parts[identity] = part
                 # A training does not read the test sets of its option file.
-                mark: Mark = "advice" if section.startswith("test") and isinstance(config, TrainConfig) else "fault"
+                mark: Mark = "advice" if "train" in sets and section.startswith("test") else "fault"
                 if missing := missing_roots(section, options):
                     yield from (Finding(mark, part, "folder", text) for text in missing)
                     continue
@@ -266,14 +237,8 @@ def data(steps: Steps, at_most: int | None = None) -> Iterator[Finding]:
             yield listed("fault", part, "in training", text, shared)
 
 
-def _sections(config: TrainConfig | TestConfig) -> Iterator[tuple[str, PairedDataset]]:
-    if isinstance(config, TrainConfig):
-        yield "train", config.datasets.train
-    yield from (config.datasets.measured("val") | config.datasets.measured("test")).items()
-
-
 def images(part: str, config: TrainConfig | TestConfig, options: PairedDataset, looked: Audit) -> Iterator[Finding]:
-    """Images that are broken, have no partner, do not fit, or occur twice."""
+    """Images that are broken, have no partner, do not fit, or occur twice, and LR that is not the bicubic of HR."""
     items, count, scale = looked.items, len(looked.items), config.scale
     sample = f"{count} of {looked.found} images" if count < looked.found else _count(count, "image")
     if sizes := [item.size for item in items if item.size]:
@@ -281,7 +246,8 @@ def images(part: str, config: TrainConfig | TestConfig, options: PairedDataset, 
         yield Finding("ok", part, "images", f"{sample}, {width:.0f}x{height:.0f} on average")
     # Before a degradation, smaller images are padded.
     least = options.gt_size if isinstance(options, TrainDataset) and config.degradation is None else 0
-    small = [item for item in items if item.size and min(side - side % scale for side in item.size) < least]
+    sized = [(item.pair.source, *item.size) for item in items if item.size]
+    small = [f"{image} ({w}x{h})" for image, w, h in sized if min(w, h) // scale * scale < least]
     ratios = {item.ratio for item in items if item.mismatch}
     ratio = ratios.pop() if len(ratios) == 1 else None
     hint = f" (all are x{ratio:.0f} pairs: should scale {scale} change?)" if ratio and ratio % 1 == 0 else ""
@@ -290,12 +256,7 @@ def images(part: str, config: TrainConfig | TestConfig, options: PairedDataset, 
     problems: list[tuple[Mark, str, str, Sequence[object]]] = [
         ("fault", "unreadable", f"of {sample} cannot be read", ["; ".join(i.unreadable) for i in items if i.unreadable]),
         ("fault", "size", f"of {sample} do not match{hint}", [item.mismatch for item in items if item.mismatch]),
-        (
-            "fault",
-            "too small",
-            f"of {sample} are smaller than the crop of {least} pixels",
-            [f"{item.pair.source} ({item.size[0]}x{item.size[1]})" for item in small if item.size],
-        ),
+        ("fault", "too small", f"of {sample} are smaller than the crop of {least} pixels", small),
         ("fault", "without LR", f"HR without an LR image named {options.filename_tmpl!r}", looked.missing),
         ("advice", "without HR", "LR without an HR image, which nothing reads", looked.unused),
         ("fault", "colours", f"of {sample} have different colours in LR and HR", [i.channels for i in items if i.channels]),
@@ -307,17 +268,11 @@ def images(part: str, config: TrainConfig | TestConfig, options: PairedDataset, 
             mark = "advice"
         if files:
             yield listed(mark, part, about, f"{len(files)} {text}", files)
-    yield from downscaling(part, items)
-
-
-def downscaling(part: str, items: Sequence[Item]) -> Iterator[Finding]:
-    """Whether LR images are MATLAB's bicubic of HR, as published networks expect."""
     compared = sorted(((item.difference, item) for item in items if item.difference is not None), key=lambda pair: -pair[0])
     if not compared:
         return
     largest = compared[0][0]
-    others = [f"{item.pair.lq} ({difference:.2f})" for difference, item in compared if difference > OTHERWISE]
-    if others:
+    if others := [f"{item.pair.lq} ({difference:.2f})" for difference, item in compared if difference > OTHERWISE]:
         text = (
             f"{len(others)} of {_count(len(compared), 'LR image')} are not the bicubic of HR that the recipe expects (they "
             f"differ by up to {largest:.2f} grey levels; rounding explains {OTHERWISE}), so results do not compare with "
@@ -329,15 +284,15 @@ def downscaling(part: str, items: Sequence[Item]) -> Iterator[Finding]:
         yield Finding("ok", part, "downscaling", text, {"largest_difference": largest})
 
 
-def durations(steps: Steps, faults: Sequence[Finding] = ()) -> Iterator[Finding]:
+def durations(stages: Stages, faults: Sequence[Finding] = ()) -> Iterator[Finding]:
     """Time and memory of every stage, from a short run. `faults` have been reported already."""
     if any(fault.part.endswith("datasets.train") for fault in faults):
         yield Finding("advice", "estimate", "run", "skipped because of the faults in the training images")
         return
-    encoder_stage = steps.get("autoencoder")
+    encoder_stage = stages.get("autoencoder")
     autoencoder = encoder_stage.network_g.model_dump(mode="json") if isinstance(encoder_stage, TrainConfig) else None
-    for stage, config in steps.items():
-        if isinstance(config, Path) or not isinstance(config, TrainConfig):
+    for stage, config in stages.items():
+        if not isinstance(config, TrainConfig):
             continue
         part = f"estimate of the {stage} stage"
         try:
@@ -350,58 +305,55 @@ def durations(steps: Steps, faults: Sequence[Finding] = ()) -> Iterator[Finding]
                 yield Finding("fault", part, "run", str(error))
         else:
             if replaced:
-                text = f"measured with untrained weights for those that do not exist yet: {', '.join(replaced)}"
-                yield Finding("ok", part, "stand-ins", text)
+                yield Finding("ok", part, "stand-ins", f"measured with untrained weights for {', '.join(replaced)}")
             yield from cost(part, config, measured)
 
 
 def cost(part: str, config: TrainConfig, measured: Estimate) -> Iterator[Finding]:
     """Time, data loading, memory, precision and disk space of a training."""
-    iterations, crops, device = config.train.total_iter, config.datasets.train, pick_device(config.device)
+    judge = partial(judged, part)
+    iterations, batch, device = config.train.total_iter, config.datasets.train.batch_size_per_gpu, pick_device(config.device)
     whole = measured.seconds * iterations
-    scaled = f", scaled from {_count(measured.images, 'image')}" if measured.images < crops.batch_size_per_gpu else ""
+    scaled = f", scaled from {_count(measured.images, 'image')}" if measured.images < batch else ""
     text = (
         f"{_duration(1000 * measured.seconds)} for 1000 iterations, {_duration(whole)} for all {iterations}, without "
-        f"validation ({measured.seconds:.3g} s for {crops.batch_size_per_gpu} images on {device}{scaled})"
+        f"validation ({measured.seconds:.3g} s for {batch} images on {device}{scaled})"
     )
     remedy = "use a GPU, or a smaller network and crop (configs/pipeline_compact.yml)"
     figures: dict[str, Any] = asdict(measured) | {"seconds": measured.seconds, "waiting": measured.waiting, "whole": whole}
-    yield judged(part, "time", text, remedy if device.type == "cpu" and whole > LONG else None, **figures)
+    yield judge("time", text, remedy if device.type == "cpu" and whole > LONG else None, **figures)
 
-    cores, workers = usable_cores(), measured.workers
+    cores, workers, remedies = usable_cores(), measured.workers, []
     if workers > cores:
         text = f"{workers} loader processes on {_count(cores, 'core')}"
-        yield judged(part, "workers", text, f"set datasets.train.num_worker_per_gpu={cores}")
-    remedy = None
+        yield judge("workers", text, f"set datasets.train.num_worker_per_gpu={cores}")
     if measured.waiting > WAITING:
         wanted = math.ceil(max(workers, 1) * measured.loading / measured.computing)
-        remedies = []
         if device.type != "cpu" and workers < cores:
             remedies.append(f"set datasets.train.num_worker_per_gpu={min(wanted, cores)}")
         if wanted > cores or not remedies:
             remedies.append("cut large images into parts, or set datasets.train.cache=true")
-        remedy = " and ".join(remedies)
-    yield judged(part, "data", f"{measured.waiting:.0%} of the time is spent waiting for data", remedy)
+    yield judge("data", f"{measured.waiting:.0%} of the time is spent waiting for data", " and ".join(remedies))
 
-    total = memory_of(device)
+    total, remedy = memory_of(device), None
     if measured.memory is None or not total:
-        yield Finding("ok", part, "memory", "not measured")
+        yield judge("memory", "not measured")
     else:
-        remedy, share = None, measured.memory / total
+        share = measured.memory / total
         if share > FULL:
             remedy = f"to use less, set {less_memory(config)}"
         elif share < EMPTY and config.train.accumulate > 1 and device.type != "cpu":
             remedy = "enough for a smaller train.accumulate, which is faster"
-        yield judged(part, "memory", f"{readable(measured.memory)} of {readable(total)} at the peak", remedy)
+        yield judge("memory", f"{readable(measured.memory)} of {readable(total)} at the peak", remedy)
     if config.precision == "fp32" and device.type == "cuda" and reason_against_bf16(device) is None:
         remedy = "precision=bf16 channels_last=true is probably faster and needs less memory; measure it with aesop bench"
-        yield judged(part, "precision", "fp32", remedy)
+        yield judge("precision", "fp32", remedy)
 
     saves, kept = math.ceil(iterations / config.logger.save_checkpoint_freq), config.logger.keep_states
     needed, free = saves * measured.model + kept * measured.state, shutil.disk_usage(_existing(config.run_folder)).free
     text = f"{readable(needed)} for {_count(saves, 'saved network')} and {_count(kept, 'state')}, {readable(free)} free"
     remedy = "raise logger.save_checkpoint_freq, or set path.experiments_root"
-    yield judged(part, "disk", text, remedy if needed > free else None)
+    yield judge("disk", text, remedy if needed > free else None)
 
 
 def _count(number: int, thing: str) -> str:

@@ -20,34 +20,30 @@ from aesop.weights.read import read_state_dict
 log = logging.getLogger("aesop")
 
 
-def dry_run_pipeline(steps: Steps) -> tuple[dict[str, list[str]], list[str]]:
-    """(each stage's description, the faults of all stages), so that a missing VGG shows before two stages are trained."""
-    described: dict[str, list[str]] = {}
+def dry_run_pipeline(steps: Steps) -> tuple[list[str], list[str]]:
+    """(description, faults) of all stages, so that a missing VGG shows before two stages are trained."""
+    lines: list[str] = []
     faults: list[str] = []
     made: list[Path] = []
     for stage, step in steps.items():
+        lines.append(f"--- {stage}")
         if isinstance(step, Path):
-            described[stage] = [f"skipped, uses {step}"]
+            lines.append(f"skipped, uses {step}")
             continue
-        described[stage], found = dry_run_report(step, made)
+        described, found = dry_run_report(step, made)
+        lines += [*step.to_yaml().splitlines(), *described]
         faults += [f"{stage}: {fault}" for fault in found]
         made.append(step.final_model)
-    return described, list(dict.fromkeys(faults))
+    return lines, faults
 
 
 def run_pipeline(steps: Steps) -> Path:
-    """Run every unfinished stage, each from where it stopped. Returns the generator's weight file.
-
-    Raises:
-        ValueError: before any training, for whatever a stage lacks.
-    """
-    faults = dry_run_pipeline(steps)[1]
-    if faults:
+    """Run every unfinished stage, each from where it stopped. Returns the generator's weight file."""
+    if faults := dry_run_pipeline(steps)[1]:
         raise ValueError("the pipeline cannot run:\n  " + "\n  ".join(faults))
     device = next((step.device for step in steps.values() if isinstance(step, TrainConfig)), "cpu")
     with init_distributed(device) as world:
-        weights = [run_step(stage, step, world) for stage, step in steps.items()]
-    return weights[-1]
+        return [run_step(stage, step, world) for stage, step in steps.items()][-1]
 
 
 def run_step(stage: str, step: TrainConfig | Path, world: World | None = None) -> Path:
@@ -62,11 +58,7 @@ def run_step(stage: str, step: TrainConfig | Path, world: World | None = None) -
 
 
 def is_finished(config: TrainConfig) -> bool:
-    """Whether a stage's weights exist and were trained with these options.
-
-    Raises:
-        ValueError: if they were trained with other options, naming these.
-    """
+    """Whether a stage's weights exist; ValueError if they were trained with other options."""
     final = config.final_model
     if not final.is_file():
         return False

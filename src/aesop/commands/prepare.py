@@ -21,10 +21,6 @@ def pack(inputs: Sequence[Path], output: Path, overwrite: bool, console: Console
     """Decode all images of folders into a pack (see images/pack.py), in the order in which they are listed.
 
     The images are named by their paths below the folder. Of several folders the names begin with the folder's name.
-
-    Raises:
-        ValueError: the output does not end in .pack or exists, a folder is unusable, two images share a name, images cannot
-            be read, or the disk is too full.
     """
     if output.suffix != ".pack":
         raise ValueError(f"--output: a pack's name ends in .pack, found {output}")
@@ -45,12 +41,8 @@ def pack(inputs: Sequence[Path], output: Path, overwrite: bool, console: Console
             "space, or choose another place with --output"
         )
     write(output, track(_decoded(images), "packing", len(images), console=console, disable=not console.is_terminal))
-    console.print(
-        f"{len(images)} images, {output.stat().st_size / 1e9:.2f} GB: {output}. To train on it: "
-        f"datasets.train.dataroot_gt={output}",
-        markup=False,
-        highlight=False,
-    )
+    size = f"{len(images)} images, {output.stat().st_size / 1e9:.2f} GB"
+    console.print(f"{size}: {output}. To train on it: datasets.train.dataroot_gt={output}")
 
 
 def _decoded(images: Mapping[str, ImageFile]) -> Generator[tuple[str, np.ndarray]]:

@@ -20,15 +20,7 @@ def test(config: TestConfig, console: Console, world: World | None = None) -> di
 
     Writes images, CSV and JSON; with `val.page` also a page. With `path.compare_with` or `val.page`, other models and
     bicubic are measured as well. On a SingleImageDataset, which has no HR, only metrics without reference are measured.
-
-    Args:
-        world: the processes that share the images; default: those of torchrun, or this process alone.
-
-    Returns:
-        The tested network's rows by section.
-
-    Raises:
-        ValueError: there is no test set, weights do not fit, or a metric or image cannot be measured.
+    Returns the tested network's rows by section. The processes of torchrun share the images.
     """
     if world is None:
         with init_distributed(config.device) as world:
@@ -47,19 +39,17 @@ def test(config: TestConfig, console: Console, world: World | None = None) -> di
     check_result_names(list(sets), methods)
     metrics = make_metrics(options, config.scale, world.device)
     counts = {section: len(pairs) for section, pairs in sets.items()}
-    views, view_side = plan_views(counts, len(methods), config.scale) if val.page else ({}, 0)
+    views, side = plan_views(counts, len(methods), config.scale) if val.page else ({}, 0)
 
     results: dict[str, SetResults] = {}
     for section, pairs in sets.items():
         skipped = [] if pairs.has_reference else [name for name in val.metrics if name not in no_reference]
         if skipped:
-            console.print(f"{pairs.name}: {', '.join(skipped)} skipped: the set has no HR images", markup=False)
+            console.print(f"{pairs.name}: {', '.join(skipped)} skipped: the set has no HR images")
         folders = {method.name: folder / "images" / method.result_name(section) for method in methods}
-        savers = {name: image_saver(path, val.suffix) for name, path in folders.items()} if val.save_img else None
+        savers = {name: image_saver(path, val.suffix) for name, path in folders.items()} if val.save_img else {}
         start = time.perf_counter()
-        results[section] = measure_methods(
-            methods, pairs, metrics, world, savers=savers, views=views.get(section, 0), view_side=view_side
-        )
+        results[section] = measure_methods(methods, pairs, metrics, world, savers, views.get(section, 0), side)
         compared = f", {len(methods)} methods" if len(methods) > 1 else ""
         console.print(f"{pairs.name}: {len(pairs)} images{compared} in {time.perf_counter() - start:.1f} s")
         if world.is_main:
@@ -79,6 +69,5 @@ def test(config: TestConfig, console: Console, world: World | None = None) -> di
         if val.page:
             page = write_comparison_page(config, methods, list(results.values()), metric_columns(options))
             total, shown = sum(counts.values()), sum(views.values())
-            some = f" ({shown} of {total} images)" if shown < total else ""
-            console.print(f"side by side: {page}{some}", markup=False)
+            console.print(f"side by side: {page}{f' ({shown} of {total} images)' if shown < total else ''}")
     return {section: each.rows[methods[-1].name] for section, each in results.items()}

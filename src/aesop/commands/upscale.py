@@ -1,9 +1,7 @@
 """`aesop upscale`: upscaling image files and folders of images."""
 
 import os
-import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,15 +11,16 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from aesop.images.errors import ImageError
 from aesop.images.listing import IMAGE_EXTENSIONS, collect_images
 from aesop.images.read import ImageFile
 from aesop.images.write import ALPHA_EXTENSIONS, DEEP_EXTENSIONS, write_image
 from aesop.inference.openvino_runtime import with_runtime
 from aesop.inference.shipped_model import shipped_model
-from aesop.inference.tiling import OnTile, check_tiling, upscale_image
+from aesop.inference.tiling import check_tiling, upscale_image
 from aesop.system.device import autocast, pick_device
 from aesop.weights.load import load_generator
+
+Jobs = list[tuple[ImageFile, Path]]  # (source, target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +29,14 @@ class Result:
 
     source: Path
     target: Path
-    seconds: float
-    error: str | None = None
-    notes: tuple[str, ...] = ()
+    error: str | None
+    notes: Sequence[str]
 
 
 def upscale_files(
     inputs: Sequence[Path],
     output: Path,
     weights: Path | None = None,
-    *,
     tile: int = 256,
     overlap: int = 16,
     device: str = "auto",
@@ -50,97 +47,91 @@ def upscale_files(
     overwrite: bool = False,
     console: Console | None = None,
 ) -> list[Result]:
-    """Upscale image files, and all images below folders.
+    """Upscale image files, and all images below folders, by default with the model that comes with aesop.
 
     All targets are checked before anything is computed. An image that cannot be read, upscaled or written does not stop the
-    others; its Result has the error.
-
-    Args:
-        output: a file, if there is one image and the name ends like an image; otherwise a folder, in which images keep their
-            place below the input folder and are named `<stem><suffix><ext>`.
-        weights: the file of the generator; default: the model that comes with aesop.
-        runtime: `pytorch` or `openvino`, which converts the network first and falls back to PyTorch with a message.
-        ext: default: the input's own extension, PNG for BMP.
-        suffix: default: `_x4`, with the network's scale.
-        console: shows progress if it is a terminal; default: standard error.
-
-    Raises:
-        ValueError: inputs are missing or not images; targets exist (without `overwrite`), coincide or are other inputs;
-            weights or options are unusable; the runtime is not installed.
+    others; its Result has the error. `output` is a file, if there is one image and the name ends like an image; otherwise a
+    folder, in which images keep their place below the input folder and are named `<stem><suffix><ext>`, by default
+    `<stem>_x4` with the network's scale and the input's own extension (PNG for BMP).
     """
     check_tiling(tile, overlap)
     where = pick_device(device)
-    with autocast(where, precision):
-        pass  # refuse an unknown precision before reading the weights
+    autocast(where, precision)  # refuses an unknown precision before the weights are read
     sources = find_sources(inputs, output)
     model, info = load_generator(weights or shipped_model())
     jobs = plan_targets(sources, output, ext, f"_x{info.scale}" if suffix is None else suffix, overwrite)
     console = console or Console(stderr=True)
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     if weights is None:
-        line = f"with {shipped_model().stem}, the x{info.scale} model that comes with aesop (another one: -m FILE)"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(f"with {shipped_model().stem}, the x{info.scale} model that comes with aesop (another one: -m FILE)")
     model, line = with_runtime(model.to(where), runtime, where, precision)
     if line:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    results = []
-    upscale = partial(upscale_image, model, scale=info.scale, tile=tile, overlap=overlap, device=where, precision=precision)
-    with _progress(console, len(jobs)) as (on_file, on_tile):
+        say(line)
+    results: list[Result] = []
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=len(jobs))
+
+        def on_tile(done: int, total: int) -> None:
+            progress.update(bar, completed=len(results) + done / total)
+
         for source, target in jobs:
-            on_file(source.path)
-            begun, notes, reason = time.perf_counter(), (), None
+            progress.update(bar, completed=len(results), description=source.path.name)
+            notes, reason = [], None
             try:
                 image, alpha = source.read_with_alpha()
-                upscaled = _with_alpha(upscale(image, on_tile=on_tile), alpha)
+                upscaled = upscale_image(
+                    model, image, info.scale, tile=tile, overlap=overlap, device=where, precision=precision, on_tile=on_tile
+                )
+                if alpha is not None:
+                    alpha = cv2.resize(alpha, upscaled.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+                    upscaled = np.dstack((upscaled, alpha))
                 write_image(target, upscaled)
                 notes = _losses(upscaled, target.suffix.lower())
             except (ValueError, OSError, MemoryError) as error:
                 reason = str(error) or type(error).__name__
-            results.append(Result(source.path, target, time.perf_counter() - begun, reason, notes))
+            results.append(Result(source.path, target, reason, notes))
     return results
+
+
+def _losses(array: np.ndarray, ext: str) -> list[str]:
+    """Say what `write_image` drops because files ending in `ext` cannot keep it."""
+    notes = []
+    if array.shape[2] == 4 and ext not in ALPHA_EXTENSIONS:
+        notes.append(f"{ext[1:]} files have no transparency: it was dropped (keep it with --ext png)")
+    if array.dtype == np.uint16 and ext not in DEEP_EXTENSIONS:
+        notes.append(f"{ext[1:]} files have 8 bits per channel: 16 were rounded to 8 (keep them with --ext png)")
+    return notes
 
 
 def summary(results: Sequence[Result]) -> str:
     """Say how many images were upscaled and where they are, what their formats cannot keep, and why others failed."""
     done = [r.target for r in results if r.error is None]
-    place = f": {done[0]}" if len(done) == 1 else f": {os.path.commonpath([t.parent for t in done])}" if done else ""
+    place = f": {done[0] if len(done) == 1 else os.path.commonpath([t.parent for t in done])}" if done else ""
     lines = [f"upscaled {len(done)} of {len(results)} images{place}"]
     notes = [note for r in results for note in r.notes]
     lines += [f"note: {note} ({notes.count(note)} images)" for note in dict.fromkeys(notes)]
-    for r in results:
-        if r.error:  # most errors name the file themselves
-            lines.append(f"failed: {r.error}" if str(r.source) in r.error else f"failed: {r.source}: {r.error}")
+    # Most errors name the file themselves.
+    lines += [f"failed: {'' if str(r.source) in r.error else f'{r.source}: '}{r.error}" for r in results if r.error]
     return "\n".join(lines)
 
 
 def find_sources(inputs: Sequence[Path], output: Path) -> list[ImageFile]:
-    """Find the images to upscale. If `output` lies in an input folder, the images in it, earlier results, are left out.
+    """Find the images to upscale. If `output` lies in an input folder, the images in it, earlier results, are left out."""
+    output = _real(output)
 
-    Raises:
-        ValueError: naming all inputs that do not exist or are not images; or there is no image.
-    """
-    try:
-        sources = collect_images(inputs)
-    except ImageError as error:
-        raise ValueError(_nothing_done([str(error)])) from error
-    sources = [image for image in sources if not _is_result(image, _real(output))]
+    def is_result(image: ImageFile) -> bool:
+        listed = image.path.parents[image.name.count("/")]
+        return _real(listed) in output.parents and output in _real(image.path).parents
+
+    sources = [image for image in collect_images(inputs) if not is_result(image)]
     if not sources:
-        raise ValueError(_nothing_done([f"all images are results in {output}"]))
+        raise ValueError(f"nothing was upscaled: all images are results in {output}")
     return sources
 
 
-def _is_result(image: ImageFile, output: Path) -> bool:
-    listed = image.path.parents[image.name.count("/")]
-    return _real(listed) in output.parents and output in _real(image.path).parents
-
-
-def plan_targets(
-    sources: Sequence[ImageFile], output: Path, ext: str | None, suffix: str, overwrite: bool
-) -> list[tuple[ImageFile, Path]]:
-    """Choose the target of each source and make the targets' folders.
-
-    Raises:
-        ValueError: an option is unusable, or naming all targets that conflict with another file.
-    """
+def plan_targets(sources: Sequence[ImageFile], output: Path, ext: str | None, suffix: str, overwrite: bool) -> Jobs:
+    """Choose the target of each source and make the targets' folders; ValueError names all targets that conflict."""
     ext = ext and "." + ext.lower().lstrip(".")
     if ext and ext not in IMAGE_EXTENSIONS:
         raise ValueError(f"--ext {ext[1:]}: not an image format (supported: {' '.join(IMAGE_EXTENSIONS)})")
@@ -166,7 +157,7 @@ def plan_targets(
     return jobs
 
 
-def _check_targets(jobs: Sequence[tuple[ImageFile, Path]], overwrite: bool) -> None:
+def _check_targets(jobs: Jobs, overwrite: bool) -> None:
     owners: dict[str, ImageFile] = {}
     sources = {_identity(source.path) for source, _ in jobs}
     faults, existing = [], []
@@ -184,11 +175,7 @@ def _check_targets(jobs: Sequence[tuple[ImageFile, Path]], overwrite: bool) -> N
     if existing:
         faults += [*existing, "to replace existing files add --overwrite, otherwise choose another -o or --suffix"]
     if faults:
-        raise ValueError(_nothing_done(faults))
-
-
-def _nothing_done(faults: Sequence[str]) -> str:
-    return "nothing was upscaled:\n  " + "\n  ".join(faults)
+        raise ValueError("nothing was upscaled:\n  " + "\n  ".join(faults))
 
 
 def _identity(path: Path) -> str:
@@ -198,45 +185,3 @@ def _identity(path: Path) -> str:
 
 def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))  # unlike Path.resolve it accepts a link to itself
-
-
-def _with_alpha(image: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
-    """Add the LR alpha, resized, as a fourth channel to upscaled RGB (H, W, 3)."""
-    if alpha is None:
-        return image
-    return np.dstack((image, cv2.resize(alpha, image.shape[1::-1], interpolation=cv2.INTER_CUBIC)))
-
-
-def _losses(array: np.ndarray, ext: str) -> tuple[str, ...]:
-    """Say what `write_image` drops because files ending in `ext` cannot keep it."""
-    notes = []
-    if array.shape[2] == 4 and ext not in ALPHA_EXTENSIONS:
-        notes.append(f"{ext[1:]} files have no transparency: it was dropped (keep it with --ext png)")
-    if array.dtype == np.uint16 and ext not in DEEP_EXTENSIONS:
-        notes.append(f"{ext[1:]} files have 8 bits per channel: 16 were rounded to 8 (keep them with --ext png)")
-    return tuple(notes)
-
-
-@contextmanager
-def _progress(console: Console, files: int) -> Generator[tuple[Callable[[Path], None], OnTile], None, None]:
-    """Yield (on_file, on_tile), to call before each file and after each tile. Bars appear only on a terminal."""
-    if not console.is_terminal:
-        yield (lambda _: None), (lambda *_: None)
-        return
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bars:
-        all_files = bars.add_task("files", total=files)
-        tiles = bars.add_task("tiles", total=None)
-        begun = 0
-
-        def on_file(path: Path) -> None:
-            nonlocal begun
-            bars.update(all_files, completed=begun)
-            bars.reset(tiles, description=path.name, total=None)
-            begun += 1
-
-        def on_tile(done: int, total: int) -> None:
-            bars.update(tiles, completed=done, total=total)
-            bars.update(all_files, completed=begun - 1 + done / total)  # gives a single file a remaining time
-
-        yield on_file, on_tile

@@ -12,6 +12,7 @@ from aesop.web.page import Best, Page
 
 # Limits of a page, beyond which browsers become slow. LARGEST_SIDE and MOST_PIXELS count what the sliders show.
 MOST_IMAGES, LARGEST_SIDE, MOST_PIXELS = 24, 1200, 40_000_000
+Columns = Mapping[str, tuple[str, Best]]  # see `metric_columns`
 
 
 def plan_views(counts: Mapping[str, int], methods: int, scale: int) -> tuple[dict[str, int], int]:
@@ -26,15 +27,8 @@ def plan_views(counts: Mapping[str, int], methods: int, scale: int) -> tuple[dic
     return shown, max(CROP, min(LARGEST_SIDE, isqrt(pixels)) // scale * scale)
 
 
-def write_comparison_page(
-    config: TestConfig, methods: Sequence[Method], results: Sequence[SetResults], columns: Mapping[str, tuple[str, Best]]
-) -> Path:
-    """Write `<results>/page.html` with tables, and for each image a slider and crops; return its path.
-
-    Args:
-        methods: in the order of the page, the tested network last.
-        columns: see `metric_columns`.
-    """
+def write_comparison_page(config: TestConfig, methods: list[Method], results: list[SetResults], columns: Columns) -> Path:
+    """Write `<results>/page.html` with tables, and for each image a slider and crops; return its path."""
     tested = methods[-1].name
     page = Page(config.name, f"{tested}, x{config.scale}, on {', '.join(each.name for each in results)}")
     measured = [each for each in results if each.means[tested]]
@@ -45,24 +39,24 @@ def write_comparison_page(
     page.section("Methods")
     page.facts({method.name: method.weights or "interpolation as in MATLAB" for method in methods})
     for each in results:
+        labels, shown = each.views[0].images, len(each.views)
+        reference = "bicubic" if "LR" in labels else "its input"
+        place = "bicubic loses most" if "HR" in labels else f"{tested} differs most from {reference}"
+        some = f"Shown are {shown} of {each.count} images. " if shown < each.count else ""
         page.section(each.name)
-        page.text(_introduction(each, tested))
+        page.text(f"{some}The crops below each image show the place where {place}.")
         add_views(page, each.views)
     page.section("Configuration")
     page.folded({"Resolved options": config.to_yaml()})
     return page.write(config.results_folder / "page.html")
 
 
-def add_table(page: Page, results: SetResults, columns: Mapping[str, tuple[str, Best]], caption: str) -> None:
+def add_table(page: Page, results: SetResults, columns: Columns, caption: str) -> None:
     """One row per method, one column per metric that was measured."""
     means = results.means
     measured = {metric: column for metric, column in columns.items() if metric in next(iter(means.values()))}
-    page.table(
-        [results.name, *(label for label, _ in measured.values())],
-        [[method, *(values[metric] for metric in measured)] for method, values in means.items()],
-        best=dict(measured.values()),
-        caption=caption,
-    )
+    rows = [[method, *(values[metric] for metric in measured)] for method, values in means.items()]
+    page.table([results.name, *(label for label, _ in measured.values())], rows, dict(measured.values()), caption)
 
 
 def add_views(page: Page, views: Sequence[View]) -> None:
@@ -70,13 +64,5 @@ def add_views(page: Page, views: Sequence[View]) -> None:
     for view in views:
         first, *others = (label for label in view.images if label != "HR")
         start = (BICUBIC if BICUBIC in others else first, others[-1])
-        page.slider(view.name, view.images, start=start, caption=view.caption)
+        page.slider(view.name, view.images, start, view.caption)
         page.crops(view.name, view.crops)
-
-
-def _introduction(results: SetResults, tested: str) -> str:
-    labels = results.views[0].images
-    reference = "bicubic" if "LR" in labels else "its input"
-    place = "bicubic loses most" if "HR" in labels else f"{tested} differs most from {reference}"
-    shown = f"Shown are {len(results.views)} of {results.count} images. " if len(results.views) < results.count else ""
-    return f"{shown}The crops below each image show the place where {place}."

@@ -38,9 +38,7 @@ class Window:
 def most_different_window(a: Image, b: Image, side: int, grid: int) -> Window:
     """The window in which two images (H, W, 3) differ most; half a window off the border if they are large enough.
 
-    Args:
-        side: of the window, less if the images are smaller.
-        grid: the window starts at multiples of it; `side` and the images' sides are multiples, too.
+    `side`, the images' sides and the window's place are multiples of `grid`. In smaller images the window is smaller.
     """
     difference = (a.astype(np.float32) - b).mean(2) ** 2
     height, width = (length // grid for length in difference.shape)
@@ -56,45 +54,38 @@ def most_different_window(a: Image, b: Image, side: int, grid: int) -> Window:
 
 @dataclass(frozen=True)
 class View:
-    """What a page shows of one image: a large part for the slider, and a small crop inside it."""
+    """What a page shows of one image: a large part for the slider, and a small crop inside it.
+
+    `images` and `crops` are these two by label: LR (of `images`, enlarged) or the auto-encoder's input, methods, HR if any.
+    """
 
     name: str
-    size: tuple[int, int]
-    """(height, width) of the whole image in HR pixels."""
+    caption: str
     part: Window
     crop: Window
     images: Mapping[str, Image]
-    """The part, by label: LR (enlarged to square pixels) or the auto-encoder's input, methods, HR if there is one."""
     crops: Mapping[str, Image]
-    """The crop, by label; that of LR is not enlarged."""
 
     @classmethod
     def of(cls, sample: Mapping[str, Any], images: Mapping[str, Image], scale: int, side: int, crop: int = CROP) -> Self:
-        """Around the place where bicubic loses most; without HR, where it differs most from the last method.
+        """Around the place where bicubic loses most; without HR, where it differs most from the last method in `images`.
 
-        Args:
-            sample: {name, lq, gt} of MeasuredPairs.
-            images: SR by method, the tested network last.
-            side, crop: largest sides of the part and the crop in HR pixels, multiples of `scale`.
+        `side` and `crop` are the largest sides of the part and the crop in HR pixels, multiples of `scale`.
         """
-        lq, gt, last = sample["lq"], sample["gt"], list(images.values())[-1]
-        size = last.shape[:2]
-        if size == (lq.shape[0] * scale, lq.shape[1] * scale):
-            source, reduced, reference = {"LR": lq}, scale, imresize(lq, scale)
+        name, lq, gt, last = sample["name"], sample["lq"], sample["gt"], list(images.values())[-1]
+        height, width = last.shape[:2]
+        if (height, width) == (lq.shape[0] * scale, lq.shape[1] * scale):
+            label, reduced, reference = "LR", scale, imresize(lq, scale)
         else:  # an auto-encoder keeps the size of its input
-            reference = mod_crop(lq, scale)
-            source, reduced = {"Input": reference}, 1
+            lq = reference = mod_crop(lq, scale)
+            label, reduced = "Input", 1
         window = most_different_window(reference, last if gt is None else gt, crop, scale)
-        part = window.grown(side, size, scale)
-        others = {**images, **({} if gt is None else {"HR": gt})}
-        parts = {label: part.of(image, reduced).repeat(reduced, 0).repeat(reduced, 1) for label, image in source.items()}
-        crops = {label: window.of(image, reduced) for label, image in source.items()}
-        parts |= {label: part.of(image) for label, image in others.items()}
-        crops |= {label: window.of(image) for label, image in others.items()}
-        return cls(sample["name"], size, part, window, parts, crops)
-
-    @property
-    def caption(self) -> str:
-        if (self.part.height, self.part.width) == self.size:
-            return self.name
-        return f"{self.name}: {self.part.width}x{self.part.height} of {self.size[1]}x{self.size[0]} pixels, around the crop"
+        part = window.grown(side, (height, width), scale)
+        caption = name
+        if (part.height, part.width) != (height, width):
+            caption += f": {part.width}x{part.height} of {width}x{height} pixels, around the crop"
+        others = images if gt is None else {**images, "HR": gt}
+        parts = {label: part.of(lq, reduced).repeat(reduced, 0).repeat(reduced, 1)}
+        parts |= {other: part.of(image) for other, image in others.items()}
+        crops = {label: window.of(lq, reduced)} | {other: window.of(image) for other, image in others.items()}
+        return cls(name, caption, part, window, parts, crops)

@@ -1,7 +1,7 @@
 """Measuring methods on the images of a test set."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +15,18 @@ from aesop.images.write import write_image
 from aesop.metrics.build import Metric
 from aesop.system.distributed import World, gathered, share_of
 
-Row = dict[str, str | float]
-"""{"image": name, metric: value, ...}"""
-SaveImage = Callable[[str, np.ndarray], object]
-"""Receives (name, SR)."""
+Row = dict[str, str | float]  # {"image": name, metric: value, ...}
+SaveImage = Callable[[str, np.ndarray], object]  # receives (name, SR)
+Metrics = Mapping[str, Metric]
 
 
 @dataclass(frozen=True)
 class SetResults:
-    """What was measured on one test set."""
+    """What was measured on one test set: by method one row per image, and views of the first images, for a page."""
 
     name: str
     rows: Mapping[str, list[Row]]
-    """By method: one row per image."""
     views: Sequence[View]
-    """Parts of the first images, for a page."""
 
     @property
     def count(self) -> int:
@@ -42,65 +39,46 @@ class SetResults:
 
 
 def measure(
-    predict: Predictor,
-    pairs: MeasuredPairs,
-    metrics: Mapping[str, Metric],
-    device: torch.device,
-    save: SaveImage | None = None,
-    world: World = World(),  # noqa: B008
+    predict: Predictor, pairs: MeasuredPairs, metrics: Metrics, world: World, save: SaveImage | None = None
 ) -> list[Row]:
     """`measure_methods` for one method: one row per image."""
-    savers = {"": save} if save else None
-    return measure_methods([Method("", predict)], pairs, metrics, replace(world, device=device), savers=savers).rows[""]
+    return measure_methods([Method("", predict)], pairs, metrics, world, {"": save} if save else {}).rows[""]
 
 
+@torch.inference_mode()
 def measure_methods(
     methods: Sequence[Method],
     pairs: MeasuredPairs,
-    metrics: Mapping[str, Metric],
-    world: World = World(),  # noqa: B008
-    *,
-    savers: Mapping[str, SaveImage] | None = None,
+    metrics: Metrics,
+    world: World,
+    savers: Mapping[str, SaveImage],
     views: int = 0,
     view_side: int = 0,
 ) -> SetResults:
-    """Measure all methods on all images. Without HR, only metrics that need no reference are measured.
+    """Measure all methods on all images, save these, and keep a view of the first `views`. A ValueError names its image.
 
-    The processes of `world` share the images; every process gets all results.
-
-    Args:
-        savers: by method, where to save the images.
-        views: how many images to keep a view of.
-        view_side: largest side of a view in HR pixels.
-
-    Raises:
-        ValueError: naming the image that cannot be measured, and why.
+    Without HR, only metrics that need no reference are measured. The processes of `world` share the images; every process
+    gets all results. `view_side` is the largest side of a view in HR pixels.
     """
     measured = []
     for index in share_of(world, range(len(pairs))):
         sample, rows, images = pairs[index], {}, {}
+        name, lq, gt = sample["name"], sample["lq"], sample["gt"]
+        usable = {key: metric for key, metric in metrics.items() if gt is not None or not metric.info.needs_reference}
         for method in methods:
             try:
-                sr = method.predict(sample["lq"], sample["gt"])
-                row = _measure_image(sr, sample["gt"], metrics, world.device)
+                images[method.name] = sr = method.predict(lq, gt)
+                compared = [to_tensor(image)[None].to(world.device) for image in (sr, gt) if image is not None]
+                row = {key: float(metric(*compared).item()) for key, metric in usable.items()}
             except ValueError as error:
                 raise ValueError(f"{pairs.pairs[index].source}: {error}") from error
-            rows[method.name], images[method.name] = {"image": sample["name"], **row}, sr
-            if savers:
-                savers[method.name](sample["name"], sr)
+            rows[method.name] = {"image": name, **row}
+            if method.name in savers:
+                savers[method.name](name, sr)
         measured.append((rows, View.of(sample, images, pairs.scale, view_side) if index < views else None))
     measured = gathered(world, measured)
     by_method = {method.name: [rows[method.name] for rows, _ in measured] for method in methods}
     return SetResults(pairs.name, by_method, [view for _, view in measured if view is not None])
-
-
-@torch.inference_mode()
-def _measure_image(
-    sr: np.ndarray, hr: np.ndarray | None, metrics: Mapping[str, Metric], device: torch.device
-) -> dict[str, float]:
-    images = [to_tensor(image)[None].to(device) for image in (sr, hr) if image is not None]
-    usable = {name: metric for name, metric in metrics.items() if hr is not None or not metric.info.needs_reference}
-    return {name: float(metric(*images).item()) for name, metric in usable.items()}
 
 
 def averages(rows: Sequence[Row]) -> dict[str, float]:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from aesop.archs import build_network
 from aesop.archs.autoencoder import AutoEncoder, AutoEncoderOptions
+from aesop.evaluation.image_views import Image
 from aesop.images.resize import imresize, mod_crop
 from aesop.images.tensors import to_array, to_tensor
 from aesop.inference.tiling import upscale_image
@@ -20,7 +20,7 @@ from aesop.weights.errors import option_context
 from aesop.weights.load import load_generator, load_into
 from aesop.weights.read import read_state_dict
 
-Predictor = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
+Predictor = Callable[[Image, Image | None], Image]
 """(LR, HR or None) -> SR, all uint8 (H, W, 3). An auto-encoder estimates SR from HR, every other method from LR."""
 BICUBIC = "Bicubic"
 # Labels of images on the page; a method is never called like one of them.
@@ -29,12 +29,11 @@ _RESERVED_NAMES = ("LR", "Input", BICUBIC, "HR")
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the comparison."""
+    """One row of the comparison. `weights` is its file as given; None for bicubic."""
 
     name: str
     predict: Predictor
     weights: str | None = None
-    """The weight file as given; None for bicubic."""
     tested: bool = False
 
     def result_name(self, section: str) -> str:
@@ -43,12 +42,8 @@ class Method:
 
 
 def load_methods(config: TestConfig, device: torch.device) -> list[Method]:
-    """The tested network last; before it bicubic and the models of `path.compare_with`, if the options ask for any.
-
-    Raises:
-        ValueError: naming the option and the file that is not a generator, does not fit, or has another scale.
-    """
-    file = config.path.pretrain_network_g
+    """The tested network last; before it bicubic and the models of `path.compare_with`, if the options ask for any."""
+    file, scale = config.path.pretrain_network_g, config.scale
     if not file:
         raise ValueError("path.pretrain_network_g: give the weights to test")
     compare_with = config.path.compare_with or []
@@ -57,23 +52,26 @@ def load_methods(config: TestConfig, device: torch.device) -> list[Method]:
     if others and not is_generator:
         raise ValueError("path.compare_with: network_g is an auto-encoder, which sees HR; only generators can be compared")
 
-    def predictor(net: nn.Module) -> Predictor:
+    def method(name: str, net: nn.Module, weights: str, tested: bool = False) -> Method:
         net.eval().requires_grad_(False).to(device)
-        return partial(predict, net, scale=config.scale, device=device, precision=config.precision, tile=config.val.tile)
+        predictor = partial(predict, net, scale=scale, device=device, precision=config.precision, tile=config.val.tile)
+        return Method(name, predictor, weights, tested)
 
     net = build_network(config.network_g.model_dump())
     with option_context("path.pretrain_network_g"):
-        state, _ = read_state_dict(file, config.path.param_key_g)
-        load_into(net, state, file, config.path.strict_load_g)
-    name, *other_names = method_names([file, *others])
-    methods = [Method(name, predictor(net), file, tested=True)]
-    if is_generator and (others or config.val.page):
-        models = [
-            Method(other_name, predictor(_load_compared(other, config.scale)), other)
-            for other_name, other in zip(other_names, others, strict=True)
-        ]
-        methods = [bicubic(config.scale), *models, *methods]
-    return methods
+        load_into(net, read_state_dict(file, config.path.param_key_g)[0], file, config.path.strict_load_g)
+    tested_name, *names = method_names([file, *others])
+    methods = [bicubic(scale)] if is_generator and (others or config.val.page) else []
+    for name, other in zip(names, others, strict=True):
+        with option_context("path.compare_with"):
+            model, info = load_generator(Path(other).expanduser())
+        if info.scale != scale:
+            raise ValueError(
+                f"path.compare_with: {other} enlarges {info.scale} times and the tested network {scale} times; only models "
+                "of one scale can be compared"
+            )
+        methods.append(method(name, model, other))
+    return [*methods, method(tested_name, net, file, tested=True)]
 
 
 def bicubic(scale: int) -> Method:
@@ -81,37 +79,25 @@ def bicubic(scale: int) -> Method:
 
 
 def predict(
-    net: nn.Module,
-    lq: np.ndarray,
-    gt: np.ndarray | None,
-    scale: int,
-    device: torch.device,
-    precision: str = "fp32",
-    tile: int = 0,
-) -> np.ndarray:
+    net: nn.Module, lq: Image, gt: Image | None, scale: int, device: torch.device, precision: str = "fp32", tile: int = 0
+) -> Image:
     """SR of a generator from LR, or of an auto-encoder from HR; all uint8 (H, W, 3).
 
-    Without HR (`gt` None), `lq` is the auto-encoder's input; it is cropped to multiples of the scale.
-
-    Args:
-        tile: largest side, in LR pixels, of the tiles that a generator sees; 0, and for auto-encoders: whole images.
-
-    Raises:
-        MemoryError: an auto-encoder does not fit into memory with this image.
+    Without HR (`gt` None), `lq` is the auto-encoder's input; it is cropped to multiples of the scale. A generator sees tiles
+    of at most `tile` LR pixels (0: whole images).
     """
     if not isinstance(net, AutoEncoder):
         return upscale_image(net, lq, scale, tile=tile, device=device, precision=precision)
     image = mod_crop(lq, scale) if gt is None else gt
     try:
         with torch.inference_mode(), autocast(device, precision):
-            return to_array(net(to_tensor(image)[None].to(device))[0].float().cpu())
+            return to_array(net(to_tensor(image)[None].to(device))[0])
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        height, width = image.shape[:2]
         raise MemoryError(
-            f"out of memory on {device}: an auto-encoder sees whole images, and {width}x{height} is too large; measure "
-            "smaller ones, or set device=cpu"
+            f"out of memory on {device}: an auto-encoder sees whole images, and {image.shape[1]}x{image.shape[0]} is too "
+            "large; measure smaller ones, or set device=cpu"
         ) from error
 
 
@@ -143,14 +129,3 @@ def check_result_names(sections: Sequence[str], methods: Sequence[Method]) -> No
             f"path.compare_with: two results would be named {twice[0]}, after the test set and the weight file; rename the "
             "section below datasets, or the file"
         )
-
-
-def _load_compared(file: str, scale: int) -> nn.Module:
-    with option_context("path.compare_with"):
-        model, info = load_generator(Path(file).expanduser())
-    if info.scale != scale:
-        raise ValueError(
-            f"path.compare_with: {file} enlarges {info.scale} times and the tested network {scale} times; only models of "
-            "one scale can be compared"
-        )
-    return model

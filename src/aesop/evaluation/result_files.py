@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from aesop.evaluation.measure import Row, SetResults, averages
 from aesop.evaluation.methods import Method
@@ -30,25 +30,25 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
 
 def write_json(path: Path, name: str, methods: Sequence[Method], results: Mapping[str, SetResults]) -> None:
     """The tested network's results by section; those of the other methods below `compared_with`."""
-
-    def sets_of(method: Method) -> dict[str, Any]:
-        return {section: describe_set(each.name, each.rows[method.name]) for section, each in results.items()}
-
+    sets = {
+        method.name: {section: describe_set(each.name, each.rows[method.name]) for section, each in results.items()}
+        for method in methods
+    }
     *others, tested = methods
-    content: dict[str, Any] = {"name": name, "sets": sets_of(tested)}
+    content: dict[str, Any] = {"name": name, "sets": sets[tested.name]}
     if others:
-        content["compared_with"] = {m.name: {"weights": m.weights, "sets": sets_of(m)} for m in others}
+        content["compared_with"] = {m.name: {"weights": m.weights, "sets": sets[m.name]} for m in others}
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1))
 
 
 def describe_set(dataset: str, rows: Sequence[Row]) -> dict[str, Any]:
     """Average and rows for JSON, which has no NaN: null."""
-
-    def without_nan(row: Mapping[str, str | float]) -> dict[str, str | float | None]:
-        return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
-
-    return {"dataset": dataset, "average": without_nan(averages(rows)), "images": [without_nan(row) for row in rows]}
+    average, *images = (
+        {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
+        for row in (averages(rows), *rows)
+    )
+    return {"dataset": dataset, "average": average, "images": images}
 
 
 def metric_columns(options: Mapping[str, MetricOptions]) -> dict[str, tuple[str, Best]]:
@@ -63,11 +63,10 @@ def metric_columns(options: Mapping[str, MetricOptions]) -> dict[str, tuple[str,
 
 def summary_table(means: Mapping[str, Mapping[str, float]], options: Mapping[str, MetricOptions]) -> Table:
     """One line per test set or method, one column per metric; empty cells for metrics that were not measured."""
-    table = Table()
-    table.add_column("")
+    table = Table("")
     for label, best in metric_columns(options).values():
         table.add_column(f"{label} {'↑' if best == 'max' else '↓'}", justify="right")
     formats = {name: entry_info(name, entry).format for name, entry in options.items()}
     for label, row in means.items():
-        table.add_row(escape(label), *(format(row[name], formats[name]) if name in row else "" for name in options))
+        table.add_row(Text(label), *(format(row[name], formats[name]) if name in row else "" for name in options))
     return table

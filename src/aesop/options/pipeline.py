@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from aesop.archs.autoencoder import NARROWEST_IN_COLOUR, AutoEncoderOptions
-from aesop.options.config import DEFAULT_SCALE, STAGES, TrainConfig
+from aesop.options.config import DEFAULT_SCALE, STAGES, TestConfig, TrainConfig
 from aesop.options.error_messages import ConfigError, Lines, shown
-from aesop.options.read import apply_overrides, build_config
+from aesop.options.read import apply_overrides, build_config, load_config
 from aesop.options.yaml_file import merged, read_yaml
 
 log = logging.getLogger("aesop")
@@ -47,6 +47,14 @@ def plan(path: str | Path, overrides: Sequence[str] = ()) -> Steps:
     if found:
         raise ConfigError(str(path), [f"{fault} (stage {', '.join(stages)})" for fault, stages in found.items()])
     return steps
+
+
+def read_stages(path: Path, overrides: Sequence[str]) -> tuple[dict[str, TrainConfig | TestConfig | Path], list[str]]:
+    """The stages of a pipeline file, or the training or test of any other file, and notes on ignored options."""
+    if isinstance(read_yaml(path)[0].get("stages"), Mapping):
+        return {**plan(path, overrides)}, []
+    config, notes = load_config(path, overrides)
+    return {config.stage if isinstance(config, TrainConfig) else "test": config}, notes
 
 
 def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict[str, dict[str, Any]], Lines]:

@@ -46,7 +46,7 @@ class Validation:
             with for_any_size(config):
                 mean = averages(measure(
                     lambda lq, gt: predict(net, lq, gt, config.scale, device, config.precision, config.val.tile),
-                    pairs, self.metrics, device, saver if config.val.save_img else None, self.world,
+                    pairs, self.metrics, self.world, saver if config.val.save_img else None,
                 ))  # fmt: skip
             figures |= {f"{section}/{name}": value for name, value in mean.items()}
             log.info("validation %s: %s", pairs.name, "  ".join(f"{k} {v:.4f}" for k, v in mean.items()))

@@ -25,8 +25,7 @@ from numpy.typing import NDArray
 
 from aesop.system.files import replacing
 
-Image = NDArray[np.uint8]
-"""(H, W, 3) RGB or (H, W) gray."""
+Image = NDArray[np.uint8]  # (H, W, 3) RGB or (H, W) gray
 Best = Literal["max", "min"]
 CONTENT_WIDTH, GAP = 1080, 12  # of a page, and between crops: CSS pixels, as in page.css
 MAX_PAGE_BYTES = 15_000_000
@@ -44,10 +43,8 @@ class Figure:
     image: Image
     label: str
     notes: Mapping[str, str] = field(default_factory=dict)
-    zoom: int = 0
-    """Side in CSS pixels of the square that shows one pixel; 0: smooth, up to twice the image's size."""
-    lossless: bool = False
-    """Stay PNG on a page where other images become JPEG."""
+    zoom: int = 0  # side in CSS pixels of the square that shows one pixel; 0: smooth, up to twice the image's size
+    lossless: bool = False  # stay PNG on a page where other images become JPEG
 
     @property
     def width(self) -> int:
@@ -96,49 +93,35 @@ class Page:
 
     def text(self, text: str) -> None:
         """Paragraphs, separated by blank lines."""
-        self._add("text", paragraphs=[part.strip() for part in text.split("\n\n") if part.strip()])
+        self._add("text", paragraphs=text.split("\n\n"))
 
     def facts(self, facts: Mapping[str, str]) -> None:
         """A list of names and what each one stands for."""
         self._add("facts", facts=facts)
 
     def table(
-        self,
-        columns: Sequence[str],
-        rows: Sequence[Sequence[str | float]],
-        *,
-        best: Mapping[str, Best] | None = None,
-        caption: str = "",
+        self, columns: Sequence[str], rows: Sequence[Sequence[str | float]], best: Mapping[str, Best], caption: str = ""
     ) -> None:
         """The first column names the rows. In the columns of `best`, every cell that reads like the best one is marked."""
-        best = best or {}
         cells = [_format_column([row[j] for row in rows], best.get(name)) for j, name in enumerate(columns)]
         self._add("table", columns=columns, best=best, rows=list(zip(*cells, strict=True)), caption=caption)
 
-    def slider(
-        self, name: str, images: Mapping[str, Image], *, start: tuple[str, str] | None = None, caption: str = ""
-    ) -> None:
-        """Two of several images of one size on either side of a movable divider.
+    def slider(self, name: str, images: Mapping[str, Image], start: Sequence[str] = (), caption: str = "") -> None:
+        """Two of several RGB images of one size, by label, on either side of a movable divider.
 
-        Args:
-            images: RGB by label. LR keeps square pixels when the browser enlarges it.
-            start: labels of the images that are shown first, left and right; default: the first and the last one.
+        It starts with the labels `start`, left and right; default: the first and the last. LR keeps square pixels when the
+        browser enlarges it.
         """
         left, right = start or (next(iter(images)), list(images)[-1])
         figures = [Figure(image, label, zoom=int(label == "LR")) for label, image in images.items()]
         self._add("slider", name=name, figures=figures, left=left, right=right, caption=caption or name)
 
     def crops(self, name: str, images: Mapping[str, Image]) -> None:
-        """The same small part of several images in one row, enlarged to square pixels, at most 4x.
-
-        A smaller crop (LR) fills the same place.
-        """
+        """The same small part of several images in one row, enlarged to square pixels, at most 4x; LR to the same size."""
         width = max(image.shape[1] for image in images.values())
         fits = (CONTENT_WIDTH - GAP * (len(images) - 1)) // len(images) // width
-        zoom = max(1, min(4, fits))
-        figures = [
-            Figure(image, label, zoom=zoom * width // image.shape[1], lossless=True) for label, image in images.items()
-        ]
+        side = max(1, min(4, fits)) * width
+        figures = [Figure(image, label, zoom=side // image.shape[1], lossless=True) for label, image in images.items()]
         self._add("crops", name=name, figures=figures)
 
     def gallery(self, figures: Sequence[Figure], caption: str = "") -> None:
@@ -157,10 +140,10 @@ class Page:
         css, js = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
         return _TEMPLATE.render(page=self, sources=sources, lossy=lossy, images=len(figures), css=css, js=js)
 
-    def write(self, path: str | Path) -> Path:
+    def write(self, path: Path) -> Path:
         with replacing(path) as temporary:
             temporary.write_text(self.html(), encoding="utf-8")
-        return Path(path)
+        return path
 
     def _add(self, kind: str, **content: Any) -> None:
         self.sections[-1]["blocks"].append({"kind": kind, **content})
@@ -168,24 +151,19 @@ class Page:
 
 def _encode(figures: Sequence[Figure]) -> tuple[dict[Figure, str], int]:
     """(data URI of each image, how many are JPEG): the largest ones are, as far as MAX_PAGE_BYTES demands it."""
-    files = {figure: figure.encode(".png", [cv2.IMWRITE_PNG_COMPRESSION, 9]) for figure in figures}
-    excess = sum(map(len, files.values())) * 4 / 3 - MAX_PAGE_BYTES
+    files = {figure: ("png", figure.encode(".png", [cv2.IMWRITE_PNG_COMPRESSION, 9])) for figure in figures}
+    excess = sum(len(content) for _, content in files.values()) * 4 / 3 - MAX_PAGE_BYTES
+    settings = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     lossy = 0
-    for figure in sorted((figure for figure in files if not figure.lossless), key=lambda figure: -len(files[figure])):
+    for figure in sorted((each for each in files if not each.lossless), key=lambda each: -len(files[each][1])):
         if excess <= 0:
             break
-        jpeg = figure.encode(
-            ".jpg", [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-        )
-        if len(jpeg) < len(files[figure]):
-            excess -= (len(files[figure]) - len(jpeg)) * 4 / 3
-            files[figure], lossy = jpeg, lossy + 1
-    return {figure: _data_uri(content) for figure, content in files.items()}, lossy
-
-
-def _data_uri(content: bytes) -> str:
-    kind = "png" if content.startswith(b"\x89PNG") else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+        saved = len(files[figure][1]) - len(jpeg := figure.encode(".jpg", settings))
+        if saved > 0:
+            files[figure] = "jpeg", jpeg
+            excess, lossy = excess - saved * 4 / 3, lossy + 1
+    uris = {each: f"data:image/{kind};base64,{base64.b64encode(file).decode()}" for each, (kind, file) in files.items()}
+    return uris, lossy
 
 
 def _format_column(cells: Sequence[str | float], best: Best | None) -> list[tuple[str, bool]]:
