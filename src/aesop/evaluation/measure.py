@@ -13,7 +13,7 @@ from aesop.evaluation.methods import Method, Predictor
 from aesop.images.tensors import to_tensor
 from aesop.images.write import write_image
 from aesop.metrics.build import Metric
-from aesop.system.distributed import World, gathered, share_of
+from aesop.system.distributed import World, gathered
 
 Row = dict[str, str | float]
 """{"image": name, metric: value, ...}"""
@@ -77,7 +77,7 @@ def measure_methods(
         ValueError: naming the image that cannot be measured, and why.
     """
     measured = []
-    for index in share_of(world, range(len(pairs))):
+    for index in range(world.rank, len(pairs), world.size):
         sample, rows, images = pairs[index], {}, {}
         for method in methods:
             try:

@@ -23,7 +23,7 @@ import aesop
 from aesop.data.degradation.degrader import Degrader
 from aesop.options.config import TrainConfig
 from aesop.options.read import recorded_config, with_former_behaviour
-from aesop.system.distributed import World, agreed, any_of, barrier
+from aesop.system.distributed import World, agreed, barrier, largest
 from aesop.system.files import replacing, sha256_of
 from aesop.system.wording import readable
 from aesop.training.full_disk import attempt, write_or_log
@@ -85,7 +85,7 @@ class Checkpoints:
         refuse_broken_weights(self.stage, self.progress.iteration)
         for write in (self._save_pool, self._save_weights_and_state):
             error = attempt(write)
-            if any_of(self.world, error is not None):
+            if largest(self.world, int(error is not None)):  # of all processes
                 self._report_failure(error, must)
                 return
         self.saved = self.progress.iteration
