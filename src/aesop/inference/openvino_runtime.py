@@ -57,10 +57,7 @@ def with_runtime(model: nn.Module, name: str, device: torch.device, precision: s
 
 
 def _compile(model: nn.Module, openvino: Any) -> Callable[[np.ndarray], Any]:
-    """Convert the network for images of any size. The exporter raises an error if it only works for one size.
-
-    Goes through an ONNX file: OpenVINO's conversion of PyTorch modules is slower, and uses telemetry.
-    """
+    """Convert for images of any size, through ONNX: OpenVINO's own conversion of modules is slower, and uses telemetry."""
     sides, example = dict.fromkeys((2, 3), torch.export.Dim.DYNAMIC), (torch.zeros(1, 3, 64, 96),)
     # Without the hint, processors with bfloat16 instructions use bfloat16.
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}

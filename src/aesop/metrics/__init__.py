@@ -1,6 +1,6 @@
 """All metrics. To add one, write its file and an entry of METRICS."""
 
-from functools import partial
+from typing import Any
 
 from aesop.metrics import ae_psnr, lr_psnr, ms_ssim, niqe, psnr, ssim
 from aesop.metrics.dists import DISTS
@@ -8,9 +8,10 @@ from aesop.metrics.lpips import LPIPS
 from aesop.metrics.metric_info import MetricInfo
 from aesop.metrics.pyiqa_metrics import PYIQA, PYIQA_NAMES, pyiqa_info
 
+FIDELITY: dict[str, Any] = {"format": ".4f", "channel": "either"}  # PSNR and its variants
 METRICS: dict[str, MetricInfo] = {
-    "psnr": MetricInfo("PSNR", lambda s: partial(psnr.psnr, **s.region), format=".4f", crop_border=4, channel="either"),
-    "ssim": MetricInfo("SSIM", lambda s: partial(ssim.ssim, **s.region), crop_border=4, channel="either"),
+    "psnr": MetricInfo("PSNR", lambda s: s.either(psnr.psnr), crop_border=4, **FIDELITY),
+    "ssim": MetricInfo("SSIM", lambda s: s.either(ssim.ssim), crop_border=4, channel="either"),
     "ms_ssim": MetricInfo(
         "MS-SSIM", lambda s: s.cropped(ms_ssim.ms_ssim), crop_border=4, channel="luma", check_size=ms_ssim.check_size
     ),
@@ -29,15 +30,12 @@ METRICS: dict[str, MetricInfo] = {
     ),
     "aepsnr": MetricInfo(
         "AE-PSNR",
-        lambda s: partial(ae_psnr.ae_psnr, autoencoder=s.autoencoder, **s.region),
-        format=".4f",
+        lambda s: s.either(ae_psnr.ae_psnr, autoencoder=s.autoencoder),
         crop_border=4,
-        channel="either",
         needs_autoencoder=True,
+        **FIDELITY,
     ),
-    "lrpsnr": MetricInfo(
-        "LR-PSNR", lambda s: partial(lr_psnr.lr_psnr, scale=s.scale, **s.region), format=".4f", channel="either"
-    ),
+    "lrpsnr": MetricInfo("LR-PSNR", lambda s: s.either(lr_psnr.lr_psnr, scale=s.scale), **FIDELITY),
 }
 # The names of published option files (`val: metrics: <name>: type:`), of the numpy and of the torch variants.
 METRIC_TYPES: dict[str, str] = {

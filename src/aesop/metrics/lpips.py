@@ -45,7 +45,10 @@ class LPIPS(nn.Module):
 
     def load_weights(self, trunk: dict[str, Tensor], heads: dict[str, Tensor]) -> None:
         """Load torchvision's trunk (`features.N.weight`) and the lpips package's heads (`linK.model.1.weight`)."""
-        self.trunk.load_trunk(trunk)
+        try:
+            self.trunk.load_state_dict({name: trunk[name].float() for name in self.trunk.state_dict()})
+        except KeyError as missing:
+            raise ValueError(f"not a torchvision file of {self.net!r}: {missing} is missing") from None
         for k, head in enumerate(self.heads):
             name = f"lin{k}.model.1.weight"
             if name not in heads or heads[name].shape != head.shape:
@@ -71,13 +74,6 @@ class AlexNetFeatures(nn.Module):
         convs = [(3, 64, 11, 4, 2), (64, 192, 5, 1, 2), (192, 384, 3, 1, 1), (384, 256, 3, 1, 1), (256, 256, 3, 1, 1)]
         conv1, conv2, *others = ((nn.Conv2d(*arguments), nn.ReLU()) for arguments in convs)
         self.features = nn.Sequential(*conv1, nn.MaxPool2d(3, 2), *conv2, nn.MaxPool2d(3, 2), *itertools.chain(*others))
-
-    def load_trunk(self, state: dict[str, Tensor]) -> None:
-        """Load torchvision's weights, without those of the classifier."""
-        try:
-            self.load_state_dict({name: state[name].float() for name in self.state_dict()})
-        except KeyError as missing:
-            raise ValueError(f"not a torchvision AlexNet file: {missing} is missing") from None
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         taps = {}

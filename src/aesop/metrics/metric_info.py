@@ -19,8 +19,12 @@ class Setting:
     scale: int
     device: torch.device
     region: dict[str, Any]
-    """`crop_border` and `test_y_channel`, the arguments of metrics that are defined on luma and in colour."""
+    """`crop_border` and `test_y_channel`."""
     autoencoder: nn.Module | None = None
+
+    def either(self, measure: Measure, **options: Any) -> Measure:
+        """A metric that is defined on luma and in colour."""
+        return partial(measure, **self.region, **options)
 
     def cropped(self, measure: Measure) -> Measure:
         """A metric that is defined on luma or in colour only."""

@@ -49,10 +49,7 @@ class NIQE:
 
     @torch.no_grad()
     def __call__(self, sr: Tensor, crop_border: int = 0) -> Tensor:
-        """NIQE of RGB images (N, 3, H, W) or (3, H, W) in about [0, 1], on luma rounded to whole levels: (N,).
-
-        NaN for an image with fewer than two blocks that vary, because flat blocks have no statistics.
-        """
+        """NIQE (N,) of RGB images (N, 3, H, W) in about [0, 1], on rounded luma. NaN where fewer than two blocks vary."""
         sr, _ = as_batch(sr, sr)
         luma = crop(rgb_to_y(quantise(sr.cpu()).double()), crop_border).mul(255).round()
         return torch.stack([self.of_plane(plane) for plane in luma[:, 0]])
@@ -120,7 +117,7 @@ def block_features(blocks: Tensor) -> Tensor:
 def fit_aggd(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Fit asymmetric generalised Gaussians to (B, ...) by moment matching: shape, left scale and right scale, (B,) each.
 
-    Without values on one side of 0, the scale of that side is NaN and the shape is the smallest one (0.2), as in BasicSR.
+    Without values on one side of 0, that side's scale is NaN and the shape 0.2, as in BasicSR.
     """
     x = x.flatten(1).double()
     squares, below, above = x.square(), x < 0, x > 0

@@ -14,17 +14,12 @@ log = logging.getLogger("aesop")
 
 def pick_device(name: str = "auto") -> torch.device:
     """The named device (`cpu`, `cuda`, `cuda:1`, `mps`). `auto` prefers CUDA, then Apple's MPS, then the CPU."""
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    there = [kind for kind, ok in present.items() if ok]
-    try:
-        device = torch.device(there[0] if name == "auto" else name)
-    except RuntimeError:
-        raise ValueError(f"unknown device {name!r}: use auto, cpu, cuda, cuda:N or mps") from None
-    if device.type not in there:
-        raise ValueError(f"device {name!r} is not available to this PyTorch; use {', '.join(there)} or auto")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {name!r} does not exist: {torch.cuda.device_count()} CUDA device(s) are visible")
-    return device
+    names = ["cpu"] + ["mps"] * torch.backends.mps.is_available()
+    if torch.cuda.is_available():
+        names += [*(f"cuda:{index}" for index in range(torch.cuda.device_count())), "cuda"]
+    if name not in ("auto", *names):
+        raise ValueError(f"unknown device {name!r}: use auto, {', '.join(names)}; this PyTorch finds no other")
+    return torch.device(names[-1] if name == "auto" else name)
 
 
 @contextmanager
@@ -82,19 +77,13 @@ def reason_against_bf16(device: torch.device) -> str | None:
         checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private: missing means unknown
         if not any(getattr(torch.cpu, check, lambda: True)() for check in checks):
             return "this processor has no bfloat16 instructions"
-    if device.type == "mps":
-        try:
-            torch.zeros(1, dtype=torch.bfloat16, device=device)
-        except (RuntimeError, TypeError):
-            return "this version of macOS does not support bfloat16"
+    if device.type == "mps" and not torch.backends.mps.is_macos_or_newer(14, 0):
+        return "this version of macOS does not support bfloat16"
     return None
 
 
 def autocast(device: torch.device, precision: str = "fp32") -> AbstractContextManager:
-    """The context in which networks run: bfloat16 autocast for `bf16`, nothing for `fp32`. Losses stay in fp32.
-
-    Where bf16 would be slower than fp32, networks run in fp32, with one warning.
-    """
+    """The context in which networks run: bfloat16 autocast for `bf16`, unless fp32 is faster there; nothing for `fp32`."""
     if precision == "fp32":
         return nullcontext()
     if precision == "bf16":

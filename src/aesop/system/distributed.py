@@ -68,10 +68,7 @@ def init_distributed(device_name: str) -> Generator[World]:
 
 @cache
 def first_to_fail() -> bool:
-    """Whether this is the first of torchrun's processes to fail, which is the one that reports why.
-
-    The others fail for the same reason, or because this one is gone.
-    """
+    """Whether this is the first of torchrun's processes to fail. It reports why; the others fail alike or because of it."""
     if "RANK" not in os.environ:
         return True
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
@@ -121,10 +118,7 @@ def mean_of_all(world: World, values: Tensor) -> Tensor:
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm (affine, with a momentum) whose training statistics cover the inputs (N, C, H, W) of all processes.
-
-    Works on every device; PyTorch's SyncBatchNorm needs a GPU.
-    """
+    """Affine BatchNorm over the inputs (equal shapes) of all processes. PyTorch's SyncBatchNorm needs a GPU."""
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:

@@ -43,8 +43,7 @@ def _numbers(value: Any, name: str = "") -> Iterator[tuple[float, str]]:
 
 def _name_below(value: str) -> str:
     """Accept the name of a file or folder, possibly in sub-folders, that stays inside the folder it is joined to."""
-    nowhere = {"", ".", ".."} & set(re.split(r"[/\\]", value))
-    if nowhere or value.startswith("~") or re.search(r"[\x00-\x1f\x7f]", value):
+    if {"", ".", ".."} & set(re.split(r"[/\\]", value)) or value.startswith("~") or re.search(r"[\x00-\x1f\x7f]", value):
         rules = "it must not be empty, begin or end with /, begin with ~, contain control characters or have a part . or .."
         raise ValueError(f"{value[:100]!r} becomes part of a path: {rules}")
     return value
