@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 import aesop
-from aesop.metrics.build import METRIC_WEIGHTS
+from aesop.metrics import METRICS
 from aesop.options.config import TrainConfig
 from aesop.system.device import pick_device, reason_against_bf16
 from aesop.training.train import train
@@ -77,7 +77,7 @@ def gan(way: str, seed: int, root: Path, device: torch.device, iterations: int, 
         "optim_g": {"lr": 1e-4}, "optim_d": {"lr": 1e-4}, "gan_opt": {"loss_weight": 5e-3}, "artifacts_opt": {},
         "aesop_opt": {"autoencoder_load": {"path": str(autoencoder)}},
     }  # fmt: skip
-    if has_pretrained(*METRIC_WEIGHTS["lpips"]):
+    if has_pretrained(*METRICS["lpips"].weights):
         raw["val"]["metrics"]["lpips"] = {}
     config = config_of(raw)
     train(config)

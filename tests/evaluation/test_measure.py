@@ -24,7 +24,7 @@ from aesop.images.write import write_image
 from aesop.inference.tiling import SMALLEST_TILE, check_tiling
 from aesop.metrics import METRICS, MetricInfo
 from aesop.metrics.ae_psnr import ae_psnr
-from aesop.metrics.build import check_metrics, check_sizes, is_better, make_metrics, metric_kind, without_reference
+from aesop.metrics.build import check_metrics, check_sizes, entry_info, is_better, make_metrics, without_reference
 from aesop.metrics.lr_psnr import lr_psnr
 from aesop.metrics.niqe import NIQE
 from aesop.options.config import TestConfig
@@ -256,13 +256,12 @@ def test_lpips_of_both_trunks(root):
 # The options.
 
 
-def test_which_metric_an_entry_means():
-    kinds = {
-        metric_kind(name, MetricOptions(type=type_))
-        for name, type_ in (("niqe", None), ("n", "niqe"), ("n", "calculate_niqe"))
-    }
-    assert kinds == {"niqe"}
-    assert metric_kind("musiq", MetricOptions()) == metric_kind("m", MetricOptions(type="pyiqa:musiq")) == "pyiqa:musiq"
+def test_which_metric_an_entry_means(monkeypatch):
+    monkeypatch.setattr("aesop.metrics.pyiqa_info", lambda name: METRICS["psnr"] if name == "musiq" else None)
+    for name, type_ in (("niqe", None), ("n", "niqe"), ("n", "calculate_niqe")):
+        assert entry_info(name, MetricOptions(type=type_)) is METRICS["niqe"]
+    for name, type_ in (("musiq", None), ("m", "pyiqa:musiq")):
+        assert entry_info(name, MetricOptions(type=type_)) is METRICS["psnr"]
     alone = without_reference({"a": MetricOptions(type="calculate_niqe"), "psnr": MetricOptions()})
     assert list(alone) == ["a"]
 
@@ -292,7 +291,7 @@ def test_faults_of_a_section_are_all_named(root):
 
 def test_the_better_of_two_figures(monkeypatch):
     options = {"p": MetricOptions(type="psnr"), "niqe": MetricOptions(), "musiq": MetricOptions()}
-    facts = {"pyiqa:musiq": MetricInfo("MUSIQ", ".4f", build=lambda setting: lr_psnr, needs_reference=False)}
+    facts = {"pyiqa:musiq": MetricInfo("MUSIQ", build=lambda setting: lr_psnr, needs_reference=False)}
     monkeypatch.setattr("aesop.metrics.build.metric_info", lambda kind: facts.get(kind) or METRICS[kind])
     for name, higher in (("p", True), ("niqe", False), ("musiq", True)):
         assert is_better(options, name, 2.0, 1.0) is higher

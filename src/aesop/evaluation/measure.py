@@ -13,7 +13,7 @@ from aesop.evaluation.methods import Method, Predictor
 from aesop.images.tensors import to_tensor
 from aesop.images.write import write_image
 from aesop.metrics.build import Metric
-from aesop.system.distributed import World, gathered, share_of
+from aesop.system.distributed import World, gathered
 
 Row = dict[str, str | float]  # {"image": name, metric: value, ...}
 SaveImage = Callable[[str, np.ndarray], object]  # receives (name, SR)
@@ -61,7 +61,7 @@ def measure_methods(
     gets all results. `view_side` is the largest side of a view in HR pixels.
     """
     measured = []
-    for index in share_of(world, range(len(pairs))):
+    for index in range(world.rank, len(pairs), world.size):
         sample, rows, images = pairs[index], {}, {}
         name, lq, gt = sample["name"], sample["lq"], sample["gt"]
         usable = {key: metric for key, metric in metrics.items() if gt is not None or not metric.info.needs_reference}

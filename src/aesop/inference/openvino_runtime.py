@@ -11,16 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-RUNTIMES = ("pytorch", "openvino")
 SMALLEST_SIDE = 32  # the exported network may be wrong for smaller images, which are fast anyway
 TOLERANCE = 1 / 255
 
 
 class Converted(nn.Module):
-    """A converted network. Images with a side below 32 pixels still go through the original.
-
-    (1, 3, H, W) float32 on the CPU -> (1, 3, scale*H, scale*W), within 1/255 of the original's output.
-    """
+    """A converted network: (1, 3, H, W) float32 on the CPU -> (1, 3, scale*H, scale*W), within 1/255 of the original's."""
 
     def __init__(self, original: nn.Module, compiled: Callable[[np.ndarray], Any]):
         super().__init__()
@@ -34,15 +30,11 @@ class Converted(nn.Module):
 
 
 def with_runtime(model: nn.Module, name: str, device: torch.device, precision: str) -> tuple[nn.Module, str | None]:
-    """Convert a network for a runtime. Falls back to PyTorch if that fails; the line to print says why.
-
-    Raises:
-        ValueError: The runtime is unknown or not installed.
-    """
-    if name not in RUNTIMES:
-        raise ValueError(f"unknown runtime {name!r}: use {' or '.join(RUNTIMES)}")
+    """Convert a network for a runtime. Falls back to PyTorch if that fails; the line to print says why."""
     if name == "pytorch":
         return model, None
+    if name != "openvino":
+        raise ValueError(f"unknown runtime {name!r}: use pytorch or openvino")
     if device.type != "cpu" or precision != "fp32":
         return model, f"note: {name} runs on the CPU in fp32 only; using PyTorch on {device} in {precision}"
     try:
@@ -53,7 +45,9 @@ def with_runtime(model: nn.Module, name: str, device: torch.device, precision: s
     begun = time.perf_counter()
     try:
         converted = Converted(model, _compile(model, openvino))
-        difference = _difference(model, converted)
+        noise = torch.rand(1, 3, 48, 56, generator=torch.Generator().manual_seed(0))  # another size than the exported one
+        with torch.inference_mode():
+            difference = (model(noise).clamp(0, 1) - converted(noise).clamp(0, 1)).abs().max().item()
     except Exception as error:  # noqa: BLE001 - exporters and converters raise anything
         reason = (str(error).strip().splitlines() or [""])[0][:200]
         return model, f"note: {name} cannot convert this network ({type(error).__name__}: {reason}); using PyTorch"
@@ -63,22 +57,11 @@ def with_runtime(model: nn.Module, name: str, device: torch.device, precision: s
 
 
 def _compile(model: nn.Module, openvino: Any) -> Callable[[np.ndarray], Any]:
-    """Convert the network for images of any size. The exporter raises an error if it only works for one size.
-
-    Goes through an ONNX file: OpenVINO's conversion of PyTorch modules is slower, and uses telemetry.
-    """
-    sides = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
-    example = (torch.zeros(1, 3, 64, 96),)
+    """Convert for images of any size, through ONNX: OpenVINO's own conversion of modules is slower, and uses telemetry."""
+    sides, example = dict.fromkeys((2, 3), torch.export.Dim.DYNAMIC), (torch.zeros(1, 3, 64, 96),)
     # Without the hint, processors with bfloat16 instructions use bfloat16.
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     with TemporaryDirectory() as folder:
         file = Path(folder) / "network.onnx"
         torch.onnx.export(model, example, file, dynamo=True, dynamic_shapes=(sides,), verbose=False)
         return openvino.Core().compile_model(file, "CPU", options)
-
-
-@torch.inference_mode()
-def _difference(model: nn.Module, converted: nn.Module) -> float:
-    """Largest difference between the two networks' outputs for noise, at another size than the exported one."""
-    x = torch.rand(1, 3, 48, 56, generator=torch.Generator().manual_seed(0))
-    return (model(x).clamp(0, 1) - converted(x).clamp(0, 1)).abs().max().item()

@@ -7,12 +7,13 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aesop.images.tensors import to_array, to_tensor
 from aesop.system.device import autocast, is_out_of_memory
 
-OnTile = Callable[[int, int], None]  # (tiles done, total number of tiles)
+OnTile = Callable[[int, int], None]  # is called with (tiles done, total number of tiles) after each tile
 SMALLEST_TILE = 32  # in smaller tiles, most of the work is overlap
 GRAIN = 4  # sides of tiles and overlaps are multiples of the largest input unshuffling
 
@@ -23,6 +24,7 @@ class Axis:
 
     length: int
     starts: tuple[int, ...]
+    overlap: int
 
     @classmethod
     def cut(cls, side: int, tile: int, overlap: int, multiple: int) -> "Axis":
@@ -32,20 +34,20 @@ class Axis:
         pixels in every tile.
         """
         if side <= tile:
-            return cls(side, (0,))
+            return cls(side, (0,), overlap)
         count = math.ceil((side - overlap) / (tile - overlap))
         length = _round_up(math.ceil((side + (count - 1) * overlap) / count), GRAIN)
-        last = side - length
-        return cls(length, tuple(last * i // (count - 1) // multiple * multiple for i in range(count)))
+        starts = tuple((side - length) * i // (count - 1) // multiple * multiple for i in range(count))
+        return cls(length, starts, overlap)
 
-    def weights(self, scale: int, overlap: int) -> list[Tensor]:
+    def weights(self, scale: int) -> list[Tensor]:
         """The weight (length*scale,) of each tile. At each output pixel, the weights of all tiles sum to one.
 
         Neighbouring tiles cross-fade in the middle half of `overlap`. In the outer quarters, where the borders of tiles show
         most, the weight is 0 or 1.
         """
         pixels = torch.arange(self.length * scale) + 0.5
-        width = max(overlap * scale / 2, 1)  # 1: a hard cut between two pixels
+        width = max(self.overlap * scale / 2, 1)  # 1: a hard cut between two pixels
         seams = [(a + self.length + b) / 2 for a, b in pairwise(self.starts)]
 
         def risen(start: int, seam: float) -> Tensor:
@@ -69,17 +71,9 @@ def upscale_image(
 ) -> np.ndarray:
     """Upscale an RGB image (H, W, 3), uint8 or uint16, to (H*scale, W*scale, 3) of the same type.
 
-    The model sees tiles of at most `tile` x `tile` LR pixels that overlap by at least `overlap`. Only one strip of tiles
-    (tile*scale x W*scale) is kept as floats. If tiles do not fit into memory, the image starts again with tiles of half the
-    size, down to 32. `tile=0` runs the network on the whole image.
-
-    Args:
-        model: On `device` and in eval mode.
-        on_tile: Called with (tiles done, total number of tiles) after each tile.
-
-    Raises:
-        ValueError: Invalid image, tile or overlap; the whole image or tiles of 32 do not fit into memory; or the network's
-            output is not `scale` times its input.
+    The model, on `device` and in eval mode, sees tiles of at most `tile` x `tile` LR pixels that overlap by at least
+    `overlap`. Only one strip of tiles (tile*scale x W*scale) is kept as floats. If tiles do not fit into memory, the image
+    starts again with tiles of half the size, down to 32. `tile=0` runs the network on the whole image.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16) or not image.size:
         raise ValueError(f"expected an RGB image (H, W, 3) of uint8 or uint16, found {image.shape} of {image.dtype}")
@@ -90,26 +84,31 @@ def upscale_image(
     whole = tile == 0
     tile = longest if whole or tile >= longest else tile - tile % GRAIN
     overlap = _round_up(overlap, GRAIN)
+    # A network keeps the memory format of its input.
+    is_faster = device.type == "cpu" and getattr(model, "channels_last_on_cpu", False)
+    memory_format = torch.channels_last if is_faster else torch.contiguous_format
+
+    def run(patch: np.ndarray) -> Tensor:
+        with autocast(device, precision):
+            return model(to_tensor(patch)[None].to(device, memory_format=memory_format))
+
     while True:
         overlap = min(overlap, tile // 2 // GRAIN * GRAIN)
         rows, columns = (Axis.cut(side, tile, overlap, multiple) for side in (height, width))
         try:
-            return _upscale_tiles(model, image, scale, rows, columns, overlap, device, precision, on_tile)
+            return _upscale_tiles(run, image, scale, rows, columns, on_tile)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            if whole:
-                raise ValueError(
-                    f"out of memory on {device} for a whole image of {image.shape[1]}x{image.shape[0]}: use tiles "
-                    "(aesop upscale: --tile 256; tests and validation: val.tile=256) or another device"
-                ) from error
-            if tile <= SMALLEST_TILE:
-                raise ValueError(
-                    f"out of memory on {device} even with --tile {tile}: close other programs or use another --device"
-                ) from error
-        # The error and the tensors of its frames are freed only after the except clause.
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
+            if whole or tile <= SMALLEST_TILE:
+                size = f"a whole image of {image.shape[1]}x{image.shape[0]}"
+                part = (
+                    f"{size}: use tiles (--tile 256, or the option val.tile=256)"
+                    if whole
+                    else f"--tile {tile}: close programs"
+                )
+                raise ValueError(f"out of memory on {device} for {part} or use another device") from error
+        torch.cuda.empty_cache()  # the error and the tensors of its frames are freed only after the except clause
         tile = max(SMALLEST_TILE, tile // 2 // GRAIN * GRAIN)
 
 
@@ -123,59 +122,34 @@ def check_tiling(tile: int, overlap: int) -> None:
 
 @torch.inference_mode()
 def _upscale_tiles(
-    model: nn.Module,
-    image: np.ndarray,
-    scale: int,
-    rows: Axis,
-    columns: Axis,
-    overlap: int,
-    device: torch.device,
-    precision: str,
-    on_tile: OnTile | None,
+    run: Callable[[np.ndarray], Tensor], image: np.ndarray, scale: int, rows: Axis, columns: Axis, on_tile: OnTile | None
 ) -> np.ndarray:
     """Blend the tiles of `rows` x `columns`, and cut off what exceeds the image."""
     height, width = (side * scale for side in image.shape[:2])
     tile_h, tile_w = rows.length * scale, columns.length * scale
     out = np.empty((height, width, 3), image.dtype)
     strip = torch.zeros(3, tile_h, columns.starts[-1] * scale + tile_w)
-    row_weights, column_weights = rows.weights(scale, overlap), columns.weights(scale, overlap)
-    total = len(rows.starts) * len(columns.starts)
-    # A network keeps the memory format of its input.
-    is_faster = device.type == "cpu" and getattr(model, "channels_last_on_cpu", False)
-    memory_format = torch.channels_last if is_faster else torch.contiguous_format
-
+    row_weights, column_weights = rows.weights(scale), columns.weights(scale)
     for i, y in enumerate(rows.starts):
         for j, x in enumerate(columns.starts):
-            patch = _cut(image, y, x, rows.length, columns.length)
-            with autocast(device, precision):
-                result = model(to_tensor(patch).unsqueeze(0).to(device, memory_format=memory_format))
+            patch = image[y : y + rows.length, x : x + columns.length]
+            missing = ((0, rows.length - patch.shape[0]), (0, columns.length - patch.shape[1]), (0, 0))
+            patch = np.pad(patch, missing, mode="reflect")  # NumPy also reflects repeatedly, and repeats a single pixel
+            result = run(patch)
             if result.shape != (1, 3, tile_h, tile_w):
-                raise ValueError(
-                    f"the network returned {tuple(result.shape)} for {rows.length}x{columns.length} pixels: "
-                    f"not an RGB generator of scale {scale}"
-                )
+                made = f"{tuple(result.shape)} for {rows.length}x{columns.length} pixels"
+                raise ValueError(f"the network returned {made}: not an RGB generator of scale {scale}")
             weight = row_weights[i][:, None] * column_weights[j]
             strip[:, :, x * scale : x * scale + tile_w] += result[0].float().cpu() * weight
             if on_tile:
-                on_tile(i * len(columns.starts) + j + 1, total)
+                on_tile(i * len(columns.starts) + j + 1, len(rows.starts) * len(columns.starts))
         # Rows above the start of the next strip are final. The rows below are carried over.
         top, bottom = y * scale, rows.starts[i + 1] * scale if i + 1 < len(rows.starts) else height
         for left in range(0, width, tile_w):  # tile by tile, because rounding makes copies
             right = min(left + tile_w, width)
             out[top:bottom, left:right] = to_array(strip[:, : bottom - top, left:right], image.dtype)
-        carried = strip[:, bottom - top :].clone()
-        strip.zero_()
-        strip[:, : carried.shape[1]] = carried
+        strip = F.pad(strip[:, bottom - top :], (0, 0, 0, bottom - top))
     return out
-
-
-def _cut(image: np.ndarray, y: int, x: int, height: int, width: int) -> np.ndarray:
-    """Rows y..y+height and columns x..x+width of an (H, W, 3) image, padded by reflection at the bottom and right."""
-    patch = image[y : y + height, x : x + width]
-    missing = (height - patch.shape[0], width - patch.shape[1])
-    if any(missing):  # NumPy also reflects repeatedly, and repeats a single pixel
-        patch = np.pad(patch, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="reflect")
-    return np.ascontiguousarray(patch)
 
 
 def _round_up(value: int, multiple: int) -> int:

@@ -1,50 +1,41 @@
 """All metrics. To add one, write its file and an entry of METRICS."""
 
-from functools import partial
+from typing import Any
 
-from aesop.metrics import ae_psnr, dists, lpips, lr_psnr, ms_ssim, niqe, psnr, ssim
+from aesop.metrics import ae_psnr, lr_psnr, ms_ssim, niqe, psnr, ssim
+from aesop.metrics.dists import DISTS
+from aesop.metrics.lpips import LPIPS
 from aesop.metrics.metric_info import MetricInfo
 from aesop.metrics.pyiqa_metrics import PYIQA, PYIQA_NAMES, pyiqa_info
 
+FIDELITY: dict[str, Any] = {"format": ".4f", "channel": "either"}  # PSNR and its variants
 METRICS: dict[str, MetricInfo] = {
-    "psnr": MetricInfo("PSNR", ".4f", lambda s: partial(psnr.psnr, **s.region), crop_border=4, channel="either"),
-    "ssim": MetricInfo("SSIM", ".6f", lambda s: partial(ssim.ssim, **s.region), crop_border=4, channel="either"),
+    "psnr": MetricInfo("PSNR", lambda s: s.either(psnr.psnr), crop_border=4, **FIDELITY),
+    "ssim": MetricInfo("SSIM", lambda s: s.either(ssim.ssim), crop_border=4, channel="either"),
     "ms_ssim": MetricInfo(
-        "MS-SSIM",
-        ".6f",
-        lambda s: partial(ms_ssim.ms_ssim, crop_border=s.crop_border),
-        crop_border=4,
-        channel="luma",
-        check_size=ms_ssim.check_size,
+        "MS-SSIM", lambda s: s.cropped(ms_ssim.ms_ssim), crop_border=4, channel="luma", check_size=ms_ssim.check_size
     ),
-    "lpips": MetricInfo(
-        "LPIPS", ".6f", lambda s: s.learned(lpips.LPIPS.from_weights("alex")), best="min", weights=("alexnet", "lpips_alex")
-    ),
-    "lpips_vgg": MetricInfo(
-        "LPIPS-VGG", ".6f", lambda s: s.learned(lpips.LPIPS.from_weights("vgg")), best="min", weights=("vgg16", "lpips_vgg")
-    ),
-    "dists": MetricInfo(
-        "DISTS", ".6f", lambda s: s.learned(dists.DISTS.from_weights()), best="min", weights=("vgg16", "dists")
-    ),
+    "lpips": MetricInfo("LPIPS", lambda s: s.learned(LPIPS, "alex"), best="min", weights=("alexnet", "lpips_alex")),
+    "lpips_vgg": MetricInfo("LPIPS-VGG", lambda s: s.learned(LPIPS, "vgg"), best="min", weights=("vgg16", "lpips_vgg")),
+    "dists": MetricInfo("DISTS", lambda s: s.learned(DISTS), best="min", weights=("vgg16", "dists")),
     "niqe": MetricInfo(
         "NIQE",
-        ".4f",
-        lambda s: partial(niqe.NIQE.from_weights(), crop_border=s.crop_border),
+        lambda s: s.cropped(niqe.NIQE.from_weights()),
         best="min",
         channel="luma",
-        needs_reference=False,
         weights=("niqe",),
+        format=".4f",
+        needs_reference=False,
         check_size=niqe.check_size,
     ),
     "aepsnr": MetricInfo(
         "AE-PSNR",
-        ".4f",
-        lambda s: partial(ae_psnr.ae_psnr, autoencoder=s.autoencoder, **s.region),
+        lambda s: s.either(ae_psnr.ae_psnr, autoencoder=s.autoencoder),
         crop_border=4,
-        channel="either",
         needs_autoencoder=True,
+        **FIDELITY,
     ),
-    "lrpsnr": MetricInfo("LR-PSNR", ".4f", lambda s: partial(lr_psnr.lr_psnr, scale=s.scale, **s.region), channel="either"),
+    "lrpsnr": MetricInfo("LR-PSNR", lambda s: s.either(lr_psnr.lr_psnr, scale=s.scale), **FIDELITY),
 }
 # The names of published option files (`val: metrics: <name>: type:`), of the numpy and of the torch variants.
 METRIC_TYPES: dict[str, str] = {
@@ -56,11 +47,7 @@ METRIC_TYPES: dict[str, str] = {
 
 
 def metric_info(kind: str) -> MetricInfo:
-    """The entry of METRICS, or for `pyiqa:NAME` what the pyiqa package says of its metric.
-
-    Raises:
-        ValueError: Unknown metric, or one of pyiqa's while pyiqa is not installed.
-    """
+    """The entry of METRICS, or for `pyiqa:NAME` what the pyiqa package says of its metric; ValueError if there is none."""
     if kind.startswith(PYIQA):
         return pyiqa_info(kind.removeprefix(PYIQA))
     if kind not in METRICS:

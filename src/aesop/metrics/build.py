@@ -9,15 +9,12 @@ from torch import Tensor, nn
 
 from aesop.data.measured_pairs import MeasuredPairs
 from aesop.images.errors import ImageError
-from aesop.metrics import METRIC_TYPES, METRICS, metric_info
+from aesop.metrics import METRIC_TYPES, metric_info
 from aesop.metrics.metric_info import Measure, MetricInfo, Setting
 from aesop.options.validation import MetricOptions
 from aesop.weights.errors import WeightsNotFound, option_context
 from aesop.weights.load import load_autoencoder
 from aesop.weights.pretrained import find_file
-
-# Measured by the demo if the weights are found.
-METRIC_WEIGHTS = {name: METRICS[name].weights for name in ("lpips", "dists")}
 
 
 @dataclass(frozen=True)
@@ -35,30 +32,25 @@ class Metric:
 def make_metrics(
     options: Mapping[str, MetricOptions], scale: int, device: torch.device, autoencoder: nn.Module | None = None
 ) -> dict[str, Metric]:
-    """The metrics of a `val.metrics` section, for images (1, 3, H, W) in [0, 1] on `device`.
+    """The metrics of a `val.metrics` section, for images on `device`; ValueError names all faults.
 
-    Args:
-        autoencoder: for aepsnr entries that name no auto-encoder of their own.
-
-    Raises:
-        ValueError: Names every entry that cannot be measured, and why.
+    `autoencoder` is for aepsnr entries that name none of their own.
     """
-    faults = check_metrics(options, has_autoencoder=autoencoder is not None)
-    if faults:
+    if faults := check_metrics(options, has_autoencoder=autoencoder is not None):
         raise ValueError("\n".join(faults))
-    return {name: _make_metric(name, entry, scale, device, autoencoder) for name, entry in options.items()}
-
-
-def _make_metric(name: str, entry: MetricOptions, scale: int, device: torch.device, autoencoder: nn.Module | None) -> Metric:
-    info = entry_info(name, entry)
-    if info.needs_autoencoder and entry.autoencoder:
-        with option_context(f"val.metrics.{name}.autoencoder"):
-            autoencoder = load_autoencoder(entry.autoencoder).to(device)
-    luma = info.channel != "colour" if entry.test_y_channel is None else entry.test_y_channel
-    try:
-        return Metric(info, info.build(Setting(scale, device, _border(info, entry), luma, autoencoder)))
-    except ValueError as error:
-        raise ValueError(f"val.metrics.{name}: {error}") from error
+    metrics = {}
+    for name, entry in options.items():
+        info, network = entry_info(name, entry), autoencoder
+        if info.needs_autoencoder and entry.autoencoder:
+            with option_context(f"val.metrics.{name}.autoencoder"):
+                network = load_autoencoder(entry.autoencoder).to(device)
+        luma = info.channel != "colour" if entry.test_y_channel is None else entry.test_y_channel
+        region = {"crop_border": _border(info, entry), "test_y_channel": luma}
+        try:
+            metrics[name] = Metric(info, info.build(Setting(scale, device, region, network)))
+        except ValueError as error:
+            raise ValueError(f"val.metrics.{name}: {error}") from error
+    return metrics
 
 
 def check_metrics(options: Mapping[str, MetricOptions], has_autoencoder: bool) -> list[str]:
@@ -67,20 +59,18 @@ def check_metrics(options: Mapping[str, MetricOptions], has_autoencoder: bool) -
     for name, entry in options.items():
         try:
             info = entry_info(name, entry)
-        except ValueError as error:
-            faults.append(str(error))
-            continue
-        if info.needs_autoencoder and not (entry.autoencoder or has_autoencoder):
-            faults.append(f"val.metrics.{name}.autoencoder: give the weight file of the auto-encoder to measure with")
-        elif info.channel != "either" and entry.test_y_channel not in (None, info.channel == "luma"):
-            measured = "on luma" if info.channel == "luma" else "in colour"
-            faults.append(f"val.metrics.{name}.test_y_channel: {info.label} is measured {measured}; leave it out")
-        else:
-            try:
+            if info.needs_autoencoder and not (entry.autoencoder or has_autoencoder):
+                faults.append(f"val.metrics.{name}.autoencoder: give the weight file of the auto-encoder to measure with")
+            elif info.channel != "either" and entry.test_y_channel not in (None, info.channel == "luma"):
+                measured = "on luma" if info.channel == "luma" else "in colour"
+                faults.append(f"val.metrics.{name}.test_y_channel: {info.label} is measured {measured}; leave it out")
+            else:
                 for weights in info.weights:
                     find_file(weights)
-            except WeightsNotFound as error:
-                faults.append(f"val.metrics.{name}: {error}")
+        except WeightsNotFound as error:
+            faults.append(f"val.metrics.{name}: {error}")
+        except ValueError as error:
+            faults.append(str(error))
     return faults
 
 
@@ -89,8 +79,7 @@ def check_sizes(
 ) -> None:
     """Raise ImageError for an image that a metric will find too small, from the headers of the files.
 
-    Args:
-        keeps_size: The network is an auto-encoder, whose output has the size of its input.
+    `keeps_size` is for auto-encoders, whose output has the size of its input.
     """
     infos = [(entry_info(name, entry), entry) for name, entry in options.items()]
     checks = [(info.check_size, 2 * _border(info, entry)) for info, entry in infos if info.check_size]
@@ -103,15 +92,11 @@ def check_sizes(
             raise ImageError(f"{pair.source}: {error}") from error
 
 
-def metric_kind(name: str, entry: MetricOptions) -> str:
-    """The METRICS key, or `pyiqa:NAME`, of an entry: its type (ours or a published name), by default its own name."""
-    return METRIC_TYPES.get(entry.type or name, entry.type or name)
-
-
 def entry_info(name: str, entry: MetricOptions) -> MetricInfo:
-    """What is known of an entry's metric; ValueError, naming the entry, if there is no such metric."""
+    """What is known of the metric of an entry's type (ours or a published name), by default of its own name."""
+    kind = entry.type or name
     try:
-        return metric_info(metric_kind(name, entry))
+        return metric_info(METRIC_TYPES.get(kind, kind))
     except ValueError as error:
         raise ValueError(f"val.metrics.{name}: {error}") from error
 
@@ -123,10 +108,9 @@ def without_reference(options: Mapping[str, MetricOptions]) -> dict[str, MetricO
 
 def is_better(options: Mapping[str, MetricOptions], name: str, value: float, than: float | None) -> bool:
     """Whether a value of the metric `name` beats a previous one. NaN never does."""
-    if math.isnan(value):
-        return False
-    best = entry_info(name, options[name]).best
-    return than is None or (value > than if best == "max" else value < than)
+    if than is None:
+        return not math.isnan(value)
+    return value > than if entry_info(name, options[name]).best == "max" else value < than
 
 
 def _border(info: MetricInfo, entry: MetricOptions) -> int:

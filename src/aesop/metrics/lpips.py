@@ -1,17 +1,18 @@
 """LPIPS."""
 
 import itertools
-from collections.abc import Mapping
-from os import PathLike
+from pathlib import Path
 from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-from aesop.archs.vgg import CONVS_PER_STAGE, VGGFeatureExtractor
+from aesop.archs.vgg import VGGFeatureExtractor
 from aesop.metrics.luma import as_batch, crop, quantise
-from aesop.system.wording import first_few
 from aesop.weights.pretrained import find_pretrained
+
+Net = Literal["alex", "vgg"]
+LAST_RELUS = ["relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3"]  # of VGG16's stages
 
 
 class LPIPS(nn.Module):
@@ -23,41 +24,31 @@ class LPIPS(nn.Module):
 
     shift: Tensor
     scale: Tensor
-    WIDTHS: Mapping[str, tuple[int, ...]] = {"alex": (64, 192, 384, 256, 256), "vgg": (64, 128, 256, 512, 512)}
 
-    def __init__(self, net: Literal["alex", "vgg"] = "alex"):
+    def __init__(self, net: Net = "alex"):
         super().__init__()
-        if net not in self.WIDTHS:
-            raise ValueError(f"LPIPS has the trunks {' and '.join(self.WIDTHS)}, not {net!r}")
         self.net = net
-        self.trunk = AlexNetFeatures() if net == "alex" else vgg16_taps(use_input_norm=False)
-        self.heads = nn.ParameterList(torch.zeros(1, width, 1, 1) for width in self.WIDTHS[net])
+        self.trunk = AlexNetFeatures() if net == "alex" else VGGFeatureExtractor(LAST_RELUS, "vgg16", use_input_norm=False)
+        widths = (64, 192, 384, 256, 256) if net == "alex" else (64, 128, 256, 512, 512)
+        self.heads = nn.ParameterList(torch.zeros(1, width, 1, 1) for width in widths)
         # Mean and standard deviation of ImageNet, on the scale -1..1.
         self.register_buffer("shift", torch.tensor((-0.030, -0.088, -0.188)).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor((0.458, 0.448, 0.450)).view(1, 3, 1, 1), persistent=False)
         self.eval().requires_grad_(False)
 
     @classmethod
-    def from_weights(
-        cls,
-        net: Literal["alex", "vgg"] = "alex",
-        trunk: str | PathLike | None = None,
-        heads: str | PathLike | None = None,
-    ) -> Self:
+    def from_weights(cls, net: Net = "alex", trunk: Path | None = None, heads: Path | None = None) -> Self:
         """Load the weights at the given paths, by default those that `find_pretrained` finds."""
-        metric = cls(net)
-        metric.load_weights(
-            find_pretrained("alexnet" if net == "alex" else "vgg16", trunk), find_pretrained(f"lpips_{net}", heads)
-        )
+        metric, trunk_name = cls(net), "alexnet" if net == "alex" else "vgg16"
+        metric.load_weights(find_pretrained(trunk_name, trunk), find_pretrained(f"lpips_{net}", heads))
         return metric
 
     def load_weights(self, trunk: dict[str, Tensor], heads: dict[str, Tensor]) -> None:
-        """Load torchvision's trunk (`features.N.weight`) and the lpips package's heads (`linK.model.1.weight`).
-
-        Raises:
-            ValueError: One of them is something else.
-        """
-        self.trunk.load_trunk(trunk)
+        """Load torchvision's trunk (`features.N.weight`) and the lpips package's heads (`linK.model.1.weight`)."""
+        try:
+            self.trunk.load_state_dict({name: trunk[name].float() for name in self.trunk.state_dict()})
+        except KeyError as missing:
+            raise ValueError(f"not a torchvision file of {self.net!r}: {missing} is missing") from None
         for k, head in enumerate(self.heads):
             name = f"lin{k}.model.1.weight"
             if name not in heads or heads[name].shape != head.shape:
@@ -66,8 +57,8 @@ class LPIPS(nn.Module):
 
     @torch.no_grad()
     def forward(self, sr: Tensor, hr: Tensor, crop_border: int = 0) -> Tensor:
-        sr, hr = as_batch(sr, hr)
-        x, y = ((crop(quantise(image), crop_border) * 2 - 1 - self.shift) / self.scale for image in (sr, hr))
+        images = (crop(quantise(image), crop_border) for image in as_batch(sr, hr))
+        x, y = ((image * 2 - 1 - self.shift) / self.scale for image in images)
         distance = torch.zeros(len(x), dtype=torch.float64)
         for a, b, head in zip(self.trunk(x).values(), self.trunk(y).values(), self.heads, strict=True):
             a, b = (features / (features.square().sum(1, keepdim=True).sqrt() + 1e-10) for features in (a, b))
@@ -84,14 +75,6 @@ class AlexNetFeatures(nn.Module):
         conv1, conv2, *others = ((nn.Conv2d(*arguments), nn.ReLU()) for arguments in convs)
         self.features = nn.Sequential(*conv1, nn.MaxPool2d(3, 2), *conv2, nn.MaxPool2d(3, 2), *itertools.chain(*others))
 
-    def load_trunk(self, state: dict[str, Tensor]) -> None:
-        """Load torchvision's weights, without those of the classifier."""
-        own = self.state_dict()
-        missing = [name for name in own if name not in state]
-        if missing:
-            raise ValueError(f"not a torchvision AlexNet file: {first_few(missing, separator=', ')} missing")
-        self.load_state_dict({name: state[name].float() for name in own})
-
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         taps = {}
         for layer in self.features:
@@ -99,9 +82,3 @@ class AlexNetFeatures(nn.Module):
             if isinstance(layer, nn.ReLU):
                 taps[f"relu{len(taps) + 1}"] = x
         return taps
-
-
-def vgg16_taps(use_input_norm: bool) -> VGGFeatureExtractor:
-    """VGG16 that returns the last ReLU of each stage."""
-    taps = [f"relu{stage}_{count}" for stage, count in enumerate(CONVS_PER_STAGE["vgg16"], 1)]
-    return VGGFeatureExtractor(taps, "vgg16", use_input_norm=use_input_norm)

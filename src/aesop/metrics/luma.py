@@ -20,10 +20,8 @@ def rgb_to_y(x: Tensor) -> Tensor:
 def as_batch(sr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
     """RGB images (N, 3, H, W) or (3, H, W) as (N, 3, H, W). ValueError if their shapes differ."""
     if sr.shape != hr.shape or sr.ndim not in (3, 4) or sr.shape[-3] != 3:
-        raise ValueError(
-            f"a metric compares RGB images of one size, (N, 3, H, W) or (3, H, W); found {tuple(sr.shape)} and "
-            f"{tuple(hr.shape)}: check that SR and HR belong together and that the scale is right"
-        )
+        shapes = f"found {tuple(sr.shape)} and {tuple(hr.shape)}"
+        raise ValueError(f"a metric compares RGB images (N, 3, H, W) or (3, H, W) of one size; {shapes}: check the scale")
     return (sr, hr) if sr.ndim == 4 else (sr[None], hr[None])
 
 

@@ -18,18 +18,20 @@ class Setting:
 
     scale: int
     device: torch.device
-    crop_border: int
-    test_y_channel: bool
+    region: dict[str, Any]
+    """`crop_border` and `test_y_channel`."""
     autoencoder: nn.Module | None = None
 
-    @property
-    def region(self) -> dict[str, Any]:
-        """The arguments of metrics that are defined on luma and in colour."""
-        return {"crop_border": self.crop_border, "test_y_channel": self.test_y_channel}
+    def either(self, measure: Measure, **options: Any) -> Measure:
+        """A metric that is defined on luma and in colour."""
+        return partial(measure, **self.region, **options)
 
-    def learned(self, network: nn.Module) -> Measure:
-        """A network that measures RGB images."""
-        return partial(network.to(self.device), crop_border=self.crop_border)
+    def cropped(self, measure: Measure) -> Measure:
+        """A metric that is defined on luma or in colour only."""
+        return partial(measure, crop_border=self.region["crop_border"])
+
+    def learned(self, network: Any, *trunk: str) -> Measure:
+        return self.cropped(network.from_weights(*trunk).to(self.device))
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,14 @@ class MetricInfo:
     """An entry of METRICS."""
 
     label: str
-    format: str
     build: Callable[[Setting], Measure]
-    """Makes the function that measures."""
+    format: str = ".6f"
     best: Literal["max", "min"] = "max"
     crop_border: int = 0
     """Default border in HR pixels."""
     channel: Literal["luma", "colour", "either"] = "colour"
     """What it measures. `either` is luma by default, and colour with test_y_channel: false."""
     needs_reference: bool = True
-    """False: it measures SR alone."""
     needs_autoencoder: bool = False
     weights: tuple[str, ...] = ()
     """The pretrained weights it needs, by their names in aesop.weights.pretrained."""

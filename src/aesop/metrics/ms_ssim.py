@@ -16,9 +16,6 @@ def ms_ssim(sr: Tensor, hr: Tensor, crop_border: int = 4) -> Tensor:
     """The product of the contrast-structure terms of five scales and the luminance term of the smallest one, (N,).
 
     Each scale is the 2x2 average of the previous one. A negative mean counts as 0, as in pytorch-msssim.
-
-    Raises:
-        ValueError: The shapes differ, or a side has fewer than 176 pixels after cropping.
     """
     x, y = (cropped_channels(quantise(image), crop_border, test_y_channel=True) * 255 for image in as_batch(sr, hr))
     check_size(*x.shape[-2:])
@@ -35,7 +32,5 @@ def ms_ssim(sr: Tensor, hr: Tensor, crop_border: int = 4) -> Tensor:
 def check_size(height: int, width: int) -> None:
     """Raise ValueError for a cropped image that has no complete window at the smallest scale."""
     if min(height, width) < SMALLEST_SIDE:
-        raise ValueError(
-            f"MS-SSIM needs {SMALLEST_SIDE} pixels per side after cropping, found {width}x{height}. Leave out the image or "
-            "the metric"
-        )
+        needed = f"MS-SSIM needs {SMALLEST_SIDE} pixels per side after cropping"
+        raise ValueError(f"{needed}, found {width}x{height}. Leave out the image or the metric")

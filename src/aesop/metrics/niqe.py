@@ -1,5 +1,4 @@
-"""NIQE, the natural image quality evaluator (Mittal et al., IEEE Signal Processing Letters, 2013). No reference; lower is
-better.
+"""NIQE, the natural image quality evaluator (Mittal et al., IEEE Signal Processing Letters, 2013): lower is better.
 
 NIQE is the distance between the statistics of an image's 96x96 blocks and those of pristine photographs. This follows
 BasicSR's version of the authors' MATLAB code: planes in float32 (sums in float64), shape parameters from a grid of 0.001.
@@ -8,7 +7,6 @@ BasicSR's version of the authors' MATLAB code: planes in float32 (sums in float6
 import math
 import zipfile
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
 from typing import Self
 
@@ -18,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aesop.images.resize import imresize
-from aesop.metrics.luma import crop, quantise, rgb_to_y
+from aesop.metrics.luma import as_batch, crop, quantise, rgb_to_y
 from aesop.weights.errors import WeightsError
 from aesop.weights.pretrained import find_file
 
@@ -38,35 +36,23 @@ class NIQE:
     covariance: Tensor
 
     @classmethod
-    def from_weights(cls, path: str | PathLike | None = None) -> Self:
-        """Read BasicSR's parameter file (niqe_pris_params.npz) at the given path, by default where `find_file` finds it.
-
-        Raises:
-            WeightsNotFound: It is not on this machine; the message says where to get it.
-            WeightsError: The file is something else.
-        """
-        path = find_file("niqe") if path is None else Path(path)
+    def from_weights(cls, path: Path | None = None) -> Self:
+        """Read BasicSR's parameter file (niqe_pris_params.npz) at the given path, by default where `find_file` finds it."""
+        path = path or find_file("niqe")
         try:
             with np.load(path, allow_pickle=False) as file:
-                mean, covariance = (np.asarray(file[f"{name}_pris_param"], np.float64) for name in ("mu", "cov"))
-            mean, covariance = mean.reshape(FEATURES), covariance.reshape(FEATURES, FEATURES)
+                mean = file["mu_pris_param"].astype(np.float64).reshape(FEATURES)
+                covariance = file["cov_pris_param"].astype(np.float64).reshape(FEATURES, FEATURES)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise WeightsError(f"{path} has no NIQE parameters (mu_pris_param, cov_pris_param): {error}") from error
         return cls(torch.from_numpy(mean), torch.from_numpy(covariance))
 
     @torch.no_grad()
     def __call__(self, sr: Tensor, crop_border: int = 0) -> Tensor:
-        """NIQE of RGB images (N, 3, H, W) or (3, H, W) in about [0, 1], on luma rounded to whole levels: (N,).
-
-        NaN for an image with fewer than two blocks that vary, because flat blocks have no statistics.
-
-        Raises:
-            ValueError: Another shape, or an image that is too small (see `check_size`).
-        """
-        if sr.ndim not in (3, 4) or sr.shape[-3] != 3:
-            raise ValueError(f"NIQE takes RGB images (N, 3, H, W) or (3, H, W), found {tuple(sr.shape)}")
+        """NIQE (N,) of RGB images (N, 3, H, W) in about [0, 1], on rounded luma. NaN where fewer than two blocks vary."""
+        sr, _ = as_batch(sr, sr)
         luma = crop(rgb_to_y(quantise(sr.cpu()).double()), crop_border).mul(255).round()
-        return torch.stack([self.of_plane(plane) for plane in luma.flatten(0, -3)])
+        return torch.stack([self.of_plane(plane) for plane in luma[:, 0]])
 
     def of_plane(self, plane: Tensor) -> Tensor:
         """NIQE of one gray image (H, W) in 0..255: a scalar."""
@@ -86,10 +72,8 @@ class NIQE:
 def check_size(height: int, width: int) -> None:
     """Raise ValueError for a cropped image with fewer than two 96x96 blocks, whose covariance NIQE needs."""
     if (height // BLOCK) * (width // BLOCK) < 2:
-        raise ValueError(
-            f"NIQE needs two blocks of {BLOCK}x{BLOCK}: at least {BLOCK}x{2 * BLOCK} pixels after cropping; "
-            f"found {width}x{height}. Leave out the image or the metric"
-        )
+        needed = f"NIQE needs two blocks of {BLOCK}x{BLOCK}: at least {BLOCK}x{2 * BLOCK} pixels after cropping"
+        raise ValueError(f"{needed}; found {width}x{height}. Leave out the image or the metric")
 
 
 def features(plane: Tensor) -> Tensor:
@@ -97,8 +81,7 @@ def features(plane: Tensor) -> Tensor:
     rows, columns = (side // BLOCK for side in plane.shape)
     plane = plane[: rows * BLOCK, : columns * BLOCK].float()
     scales = []
-    for scale in (1, 2):
-        side = BLOCK // scale
+    for side in (BLOCK, BLOCK // 2):
         blocks = normalise(plane).view(rows, side, columns, side).transpose(1, 2).reshape(-1, side, side)
         scales.append(block_features(blocks))
         plane = imresize(plane, 0.5)
@@ -113,18 +96,16 @@ def normalise(plane: Tensor) -> Tensor:
 
 
 def _smooth(plane: Tensor) -> Tensor:
-    """Gaussian mean around each pixel of a float32 plane (H, W), with edge pixels repeated. Sums in float64 keep flat areas
-    exactly flat."""
+    """Gaussian mean around each pixel of (H, W), with edge pixels repeated. Sums in float64 keep flat areas exactly flat."""
     distance = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
     window = torch.exp(-(distance**2) / (2 * SIGMA**2))
-    window = window / window.sum()
+    window /= window.sum()
     padded = F.pad(plane.double()[None, None], [WINDOW // 2] * 4, mode="replicate")
     return F.conv2d(F.conv2d(padded, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))[0, 0].float()
 
 
 def block_features(blocks: Tensor) -> Tensor:
-    """Normalised pixels (B, side, side) -> (B, 18): shape and scale of their distribution; shape, mean and scales of the
-    products of neighbours in four directions (section II)."""
+    """Normalised pixels (B, side, side) -> (B, 18): distributions of pixels and of products of neighbours (section II)."""
     shape, left, right = fit_aggd(blocks)
     columns = [shape, (left + right) / 2]
     for shift in SHIFTS:
@@ -136,15 +117,14 @@ def block_features(blocks: Tensor) -> Tensor:
 def fit_aggd(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Fit asymmetric generalised Gaussians to (B, ...) by moment matching: shape, left scale and right scale, (B,) each.
 
-    Without values on one side of 0, the scale of that side is NaN and the shape is the smallest one (0.2), as in BasicSR.
+    Without values on one side of 0, that side's scale is NaN and the shape 0.2, as in BasicSR.
     """
     x = x.flatten(1).double()
     squares, below, above = x.square(), x < 0, x > 0
     left = ((squares * below).sum(1) / below.sum(1)).sqrt()
     right = ((squares * above).sum(1) / above.sum(1)).sqrt()
     skew = left / right
-    ratio = x.abs().mean(1).square() / squares.mean(1)
-    ratio = ratio * (skew**3 + 1) * (skew + 1) / (skew**2 + 1) ** 2
+    ratio = x.abs().mean(1).square() / squares.mean(1) * (skew**3 + 1) * (skew + 1) / (skew**2 + 1) ** 2
     known = _gamma_ratio(2 / SHAPES, 1 / SHAPES) * _gamma_ratio(2 / SHAPES, 3 / SHAPES)  # grows with the shape
     above_it = torch.searchsorted(known, ratio).clamp(1, len(known) - 1)
     nearest = above_it - (ratio - known[above_it - 1] <= known[above_it] - ratio).long()

@@ -10,11 +10,7 @@ EPS = 1e-8
 
 
 def psnr(sr: Tensor, hr: Tensor, crop_border: int = 4, test_y_channel: bool = True, eps: float = EPS) -> Tensor:
-    """Peak signal-to-noise ratio in dB, (N,). `eps=0` is BasicSR's numpy version: identical images give infinity.
-
-    Raises:
-        ValueError: The shapes differ, or the border leaves nothing.
-    """
+    """Peak signal-to-noise ratio in dB, (N,). `eps=0` is BasicSR's numpy version: identical images give infinity."""
     sr, hr = as_batch(sr, hr)
     return unrounded_psnr(quantise(sr), quantise(hr), crop_border, test_y_channel, eps)
 

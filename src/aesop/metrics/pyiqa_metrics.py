@@ -1,9 +1,7 @@
 """Metrics of the pyiqa package (Chen and Mo, IQA-PyTorch), by their names there. pyiqa downloads their weights itself."""
 
 from difflib import get_close_matches
-from functools import partial
 from importlib import import_module
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,23 +16,7 @@ PYIQA_NAMES = ("musiq", "maniqa", "clipiqa")
 
 
 def pyiqa_info(name: str) -> MetricInfo:
-    """What pyiqa says of its metric.
-
-    Raises:
-        ValueError: pyiqa is not installed, has no such metric, or the metric measures sets of images.
-    """
-    facts = _facts(name)
-    return MetricInfo(
-        name.upper(),
-        ".4f",
-        lambda s: partial(PyIQA(name, s.device), crop_border=s.crop_border),
-        best="min" if facts.get("lower_better", False) else "max",
-        needs_reference=facts.get("metric_mode") == "FR",
-    )
-
-
-def _facts(name: str) -> dict[str, Any]:
-    """pyiqa's description of a metric: `metric_mode` (FR or NR), `lower_better` ..."""
+    """What pyiqa says of its metric; ValueError if it is not installed or the metric cannot measure single images."""
     try:
         known = import_module("pyiqa.default_model_configs").DEFAULT_CONFIGS
     except ImportError as error:
@@ -48,15 +30,17 @@ def _facts(name: str) -> dict[str, Any]:
         raise ValueError(f"pyiqa has no metric {name!r}; the nearest: {near}")
     if "fid" in name or name == "inception_score":
         raise ValueError(f"{name!r} measures a whole set of images, but here each image is measured: leave it out")
-    return known[name]
+    return MetricInfo(
+        name.upper(),
+        lambda s: s.cropped(PyIQA(name, s.device)),
+        format=".4f",
+        best="min" if known[name].get("lower_better", False) else "max",
+        needs_reference=known[name].get("metric_mode") == "FR",
+    )
 
 
 class PyIQA:
-    """A metric of pyiqa: RGB (N, 3, H, W) in about [0, 1], and HR if the metric needs it -> (N,).
-
-    Raises:
-        ValueError: pyiqa cannot set the metric up, or cannot measure these images.
-    """
+    """A metric of pyiqa: RGB (N, 3, H, W) in about [0, 1], and HR if the metric needs it -> (N,)."""
 
     def __init__(self, name: str, device: torch.device):
         self.name = name
@@ -64,13 +48,9 @@ class PyIQA:
         try:
             self.measure = import_module("pyiqa").create_metric(name, device=device)
         except Exception as error:  # the network's, its libraries' or its own
+            remedy = "It downloads weights at first use: connect to the internet once, or copy hub/pyiqa of PyTorch's cache"
             if isinstance(error, ImportError):
                 remedy = 'A package it needs is missing: pip install "aesop-sr[iqa]" installs all of them'
-            else:
-                remedy = (
-                    "It downloads a metric's weights at first use: connect this machine to the internet once, or copy the "
-                    "folder hub/pyiqa of PyTorch's cache from a machine that has them"
-                )
             raise ValueError(f"pyiqa could not set up {name!r} ({_first_line(error)}). {remedy}") from error
 
     def __call__(self, sr: Tensor, hr: Tensor | None = None, crop_border: int = 0) -> Tensor:

@@ -13,12 +13,8 @@ def ssim(sr: Tensor, hr: Tensor, crop_border: int = 4, test_y_channel: bool = Tr
     """Structural similarity (Wang et al., 2004), (N,): 11x11 Gaussian window of sigma 1.5, only where it fits entirely.
 
     Computed in float64 on the 0..255 scale; for RGB the mean over the channels.
-
-    Raises:
-        ValueError: The shapes differ, or a side has fewer than 11 pixels after cropping.
     """
-    sr, hr = as_batch(sr, hr)
-    x, y = (cropped_channels(quantise(image), crop_border, test_y_channel) * 255 for image in (sr, hr))
+    x, y = (cropped_channels(quantise(image), crop_border, test_y_channel) * 255 for image in as_batch(sr, hr))
     if min(x.shape[-2:]) < SSIM_WINDOW:
         raise ValueError(f"SSIM needs {SSIM_WINDOW} pixels per side after cropping, found {x.shape[-2]}x{x.shape[-1]}")
     luminance, structure = ssim_maps(x, y)
@@ -32,8 +28,7 @@ def ssim_maps(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     covariance = _local_mean(x * y) - mean_x * mean_y
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-    structure = (2 * covariance + c2) / (var_x + var_y + c2)
-    return luminance, structure
+    return luminance, (2 * covariance + c2) / (var_x + var_y + c2)
 
 
 def _local_mean(x: Tensor) -> Tensor:

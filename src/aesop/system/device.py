@@ -13,32 +13,18 @@ log = logging.getLogger("aesop")
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The named device (`cpu`, `cuda`, `cuda:1`, `mps`). `auto` prefers CUDA, then Apple's MPS, then the CPU.
-
-    Raises:
-        ValueError: The device is unknown or not available.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"unknown device {name!r}: use auto, cpu, cuda, cuda:N or mps") from None
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not present.get(device.type, False):
-        there = ", ".join(kind for kind, ok in present.items() if ok)
-        raise ValueError(f"device {name!r} is not available to this PyTorch; use {there} or auto")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {name!r} does not exist: {torch.cuda.device_count()} CUDA device(s) are visible")
-    return device
+    """The named device (`cpu`, `cuda`, `cuda:1`, `mps`). `auto` prefers CUDA, then Apple's MPS, then the CPU."""
+    names = ["cpu"] + ["mps"] * torch.backends.mps.is_available()
+    if torch.cuda.is_available():
+        names += [*(f"cuda:{index}" for index in range(torch.cuda.device_count())), "cuda"]
+    if name not in ("auto", *names):
+        raise ValueError(f"unknown device {name!r}: use auto, {', '.join(names)}; this PyTorch finds no other")
+    return torch.device(names[-1] if name == "auto" else name)
 
 
 @contextmanager
 def algorithms(deterministic: bool) -> Generator[None]:
-    """Choose the algorithms of a training: cuDNN's fastest for each shape, or with `deterministic` only reproducible ones.
-
-    An operation without a deterministic algorithm then raises RuntimeError.
-    """
+    """Choose the algorithms of a training: cuDNN's fastest for each shape, or only reproducible ones."""
     former, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it once, when it starts
@@ -87,29 +73,17 @@ def reason_against_bf16(device: torch.device) -> str | None:
         with torch.cuda.device(device):
             if not torch.cuda.is_bf16_supported(including_emulation=False):
                 return f"{torch.cuda.get_device_name(device)} has no bfloat16 instructions"
-    if device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64") and not _x86_has_bf16():
-        return "this processor has no bfloat16 instructions"
-    if device.type == "mps":
-        try:
-            torch.zeros(1, dtype=torch.bfloat16, device=device)
-        except (RuntimeError, TypeError):
-            return "this version of macOS does not support bfloat16"
+    if device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64"):
+        checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private: missing means unknown
+        if not any(getattr(torch.cpu, check, lambda: True)() for check in checks):
+            return "this processor has no bfloat16 instructions"
+    if device.type == "mps" and not torch.backends.mps.is_macos_or_newer(14, 0):
+        return "this version of macOS does not support bfloat16"
     return None
 
 
-def _x86_has_bf16() -> bool:
-    """Whether PyTorch finds AVX512_BF16 or AMX. True if this version of PyTorch does not know."""
-    try:
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    except AttributeError:
-        return True
-
-
 def autocast(device: torch.device, precision: str = "fp32") -> AbstractContextManager:
-    """The context in which networks run: bfloat16 autocast for `bf16`, nothing for `fp32`. Losses stay in fp32.
-
-    Where bf16 would be slower than fp32, networks run in fp32, with one warning.
-    """
+    """The context in which networks run: bfloat16 autocast for `bf16`, unless fp32 is faster there; nothing for `fp32`."""
     if precision == "fp32":
         return nullcontext()
     if precision == "bf16":
@@ -125,5 +99,5 @@ def _pays(device: torch.device) -> bool:
 
 
 def usable_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
+    """The number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

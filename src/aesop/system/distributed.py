@@ -5,7 +5,7 @@ returns its input.
 """
 
 import os
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn
+import torch.distributed.nn  # not later: it keeps the group of its import, whose threads may abort the process at exit
 from torch import Tensor, nn
 
 from aesop.system.device import pick_device
@@ -42,27 +42,20 @@ def init_distributed(device_name: str) -> Generator[World]:
     """Join the process group if torchrun started this process, and destroy the group at the end.
 
     Enter it once per command: the processes of one torchrun cannot form a second group.
-
-    Raises:
-        ValueError: The device is not available, or there are more processes than devices.
     """
     device = pick_device(device_name)
-    if device.type == "cuda" and device.index is not None:
+    started_by_torchrun, on_cuda = "RANK" in os.environ and "WORLD_SIZE" in os.environ, device.type == "cuda"
+    if started_by_torchrun and device.type == "mps":
+        raise ValueError("device: torchrun cannot share an Apple GPU; use device=cpu, or start without torchrun")
+    if started_by_torchrun and on_cuda:
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        if device.index >= torch.cuda.device_count():
+            raise ValueError(f"torchrun started more processes than the {torch.cuda.device_count()} CUDA device(s) here")
+    if on_cuda and device.index is not None:
         torch.cuda.set_device(device)
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+    if not started_by_torchrun:
         yield World(device=device)
         return
-    if device.type == "mps":
-        raise ValueError("device: torchrun cannot share an Apple GPU; use device=cpu, or start without torchrun")
-    if device.type == "cuda":
-        local = int(os.environ.get("LOCAL_RANK", 0))
-        if local >= torch.cuda.device_count():
-            raise ValueError(f"torchrun started more processes than the {torch.cuda.device_count()} CUDA device(s) here")
-        device = torch.device("cuda", local)
-        torch.cuda.set_device(device)
-    on_cuda = device.type == "cuda"
-    # torch.distributed.nn must be imported before the group exists (see above): its functions keep the group of their import
-    # as a default. Such a group outlives its destruction, and its threads sometimes abort the process at exit.
     dist.init_process_group("nccl" if on_cuda else "gloo", timeout=TIMEOUT, device_id=device if on_cuda else None)
     try:
         yield World(dist.get_rank(), dist.get_world_size(), device)
@@ -75,30 +68,23 @@ def init_distributed(device_name: str) -> Generator[World]:
 
 @cache
 def first_to_fail() -> bool:
-    """Whether this is the first of torchrun's processes to fail, which is the one that reports why. The answer is cached.
-
-    The others fail for the same reason, or because this one is gone.
-    """
+    """Whether this is the first of torchrun's processes to fail. It reports why; the others fail alike or because of it."""
     if "RANK" not in os.environ:
         return True
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     try:
-        store = dist.TCPStore(
-            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=timedelta(seconds=5)
-        )
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=5))
         return store.add(f"aesop/failed/{attempt}", 1) == 1
     except (KeyError, RuntimeError):  # no store to ask
         return True
 
 
 def average_gradients(world: World, net: nn.Module, compression: str = "none") -> None:
-    """Replace each gradient by its mean over the processes, with one all-reduce of all gradients.
+    """Replace each gradient by its mean over the processes, with one all-reduce, in bfloat16 if `compression` is `bf16`.
 
     DistributedDataParallel does not fit: a GAN step runs a network several times with some parts frozen, which DDP's hooks
     forbid or slow down.
-
-    Args:
-        compression: `bf16` sends and sums the gradients as bfloat16; `none` as they are.
     """
     if world.size == 1:
         return
@@ -132,37 +118,24 @@ def mean_of_all(world: World, values: Tensor) -> Tensor:
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm whose training statistics cover the inputs (N, C, H, W; equal shapes) of all processes.
-
-    Works on every device; PyTorch's SyncBatchNorm needs a GPU.
-    """
+    """Affine BatchNorm over the inputs (equal shapes) of all processes. PyTorch's SyncBatchNorm needs a GPU."""
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
-        self._check_input_dim(input)
         processes, dims = dist.get_world_size(), (0, 2, 3)
         wide = input.to(torch.promote_types(input.dtype, torch.float32))
         mean = _Total.apply(wide.mean(dims, keepdim=True)) / processes
         centred = wide - mean
         variance = _Total.apply(centred.square().mean(dims, keepdim=True)) / processes
-        if self.track_running_stats:
-            self._track(mean, variance, processes * input.numel() // input.shape[1])
+        count = processes * input.numel() // input.shape[1]
+        assert self.momentum is not None
+        with torch.no_grad():  # like PyTorch's, the running variance is the unbiased one
+            self.get_buffer("num_batches_tracked").add_(1)
+            self.get_buffer("running_mean").lerp_(mean.flatten(), self.momentum)
+            self.get_buffer("running_var").lerp_(variance.flatten() * (count / (count - 1)), self.momentum)
         y = centred * (variance + self.eps).rsqrt()
-        if self.affine:
-            y = y * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
-        return y.to(input.dtype)
-
-    @torch.no_grad()
-    def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        """Update the running statistics; like PyTorch's, the running variance is the unbiased one of `count` values."""
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        self.num_batches_tracked += 1
-        share = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean.flatten(), share)
-        self.running_var.lerp_(variance.flatten() * (count / (count - 1)), share)
+        return (y * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)).to(input.dtype)
 
 
 def synchronised(world: World, net: nn.Module) -> nn.Module:
@@ -174,13 +147,8 @@ def synchronised(world: World, net: nn.Module) -> nn.Module:
     return net
 
 
-def share_of(world: World, items: Sequence[Item]) -> Sequence[Item]:
-    """The items of this process: every `world.size`-th, starting at its rank."""
-    return items[world.rank :: world.size]
-
-
 def gathered(world: World, results: list[Item]) -> list[Item]:
-    """All processes' results for their `share_of` the items, in the order of the items. Results must be picklable."""
+    """All processes' results for their `items[world.rank :: world.size]`, in the order of the items."""
     if world.size == 1:
         return results
     shares: list[Any] = [None] * world.size
@@ -198,8 +166,6 @@ def broadcast_state(world: World, modules: Iterable[nn.Module]) -> None:
 
 def average_scalars(world: World, scalars: dict[str, Tensor]) -> dict[str, float]:
     """Logged scalars as floats, averaged over the processes. Scalars move to the CPU only here."""
-    if not scalars:
-        return {}
     stacked = torch.stack([value.float() for value in scalars.values()])
     if world.size > 1:
         dist.all_reduce(stacked)
@@ -213,26 +179,21 @@ AGREE_EVERY = 10
 
 def agreed_signal(world: World, number: int, iteration: int) -> int:
     """The signal to stop for after this step, the same in all processes; 0 means continue."""
-    if world.size == 1:
-        return number
-    return 0 if iteration % AGREE_EVERY else _largest(world, number)
+    return largest(world, number) if world.size == 1 or iteration % AGREE_EVERY == 0 else 0
 
 
 def agreed(world: World, value: Any) -> Any:
     """Rank 0's value, in all processes. It must be picklable."""
-    if world.size == 1:
-        return value
     shared = [value]
-    dist.broadcast_object_list(shared, 0, device=world.device)
+    if world.size > 1:
+        dist.broadcast_object_list(shared, 0, device=world.device)
     return shared[0]
 
 
-def any_of(world: World, flag: bool) -> bool:
-    """Whether the flag is set in any process. Every process must call this."""
-    return flag if world.size == 1 else bool(_largest(world, int(flag)))
-
-
-def _largest(world: World, number: int) -> int:
+def largest(world: World, number: int) -> int:
+    """The largest number of all processes. Every process must call this."""
+    if world.size == 1:
+        return number
     shared = torch.tensor(number, device=world.device)
     dist.all_reduce(shared, dist.ReduceOp.MAX)
     return int(shared.item())

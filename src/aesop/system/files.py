@@ -43,6 +43,5 @@ def append_line(file: Path, content: dict) -> None:
             lines.write(json.dumps(content) + "\n")
     except OSError:
         if file.exists():
-            with file.open("rb+") as lines:
-                lines.truncate(size)
+            os.truncate(file, size)
         raise

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -9,12 +10,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 def _whole(value: Any) -> Any:
     """Accept 5e3 for a count, which YAML reads as a string."""
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return value
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    with suppress(ValueError):
+        return float(value) if isinstance(value, str) else value
+    return value
 
 
 Count = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
@@ -30,31 +28,24 @@ def check_network_numbers(options: Any) -> None:
     numbers = list(_numbers(options))
     if sum(size for size, _ in numbers) > MAX_NETWORK_NUMBERS:
         largest, name = max(numbers)
-        raise ValueError(
-            f"{name}: {largest:.6g} is too large: the numbers in a network's options may add up to {MAX_NETWORK_NUMBERS}, "
-            "twice the sum of the widest known network"
-        )
+        allowed = f"the numbers in a network's options may add up to {MAX_NETWORK_NUMBERS}"
+        raise ValueError(f"{name}: {largest:.6g} is too large: {allowed}, twice the sum of the widest known network")
 
 
 def _numbers(value: Any, name: str = "") -> Iterator[tuple[float, str]]:
-    if isinstance(value, Mapping):
-        for key, part in value.items():
+    if isinstance(value, Mapping | list | tuple):
+        named = value.items() if isinstance(value, Mapping) else ((name, part) for part in value)
+        for key, part in named:
             yield from _numbers(part, str(key))
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from _numbers(part, name)
     elif isinstance(value, int | float) and value == value:  # not NaN
         yield min(abs(value), 1e300), name
 
 
 def _name_below(value: str) -> str:
     """Accept the name of a file or folder, possibly in sub-folders, that stays inside the folder it is joined to."""
-    nowhere = {"", ".", ".."} & set(re.split(r"[/\\]", value))
-    if nowhere or value.startswith("~") or re.search(r"[\x00-\x1f\x7f]", value):
-        raise ValueError(
-            f"{value[:100]!r} becomes part of a path: it must not be empty, begin or end with /, begin with ~, contain "
-            "control characters, or have . or .. as a part"
-        )
+    if {"", ".", ".."} & set(re.split(r"[/\\]", value)) or value.startswith("~") or re.search(r"[\x00-\x1f\x7f]", value):
+        rules = "it must not be empty, begin or end with /, begin with ~, contain control characters or have a part . or .."
+        raise ValueError(f"{value[:100]!r} becomes part of a path: {rules}")
     return value
 
 

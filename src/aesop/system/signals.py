@@ -1,7 +1,6 @@
 """Signals that stop a training: it finishes the step, saves its state and exits with 128 + the number of the signal.
 
-SIGINT (Ctrl-C, exit code 130), SIGTERM (pre-emption by a cluster, 143) and SIGUSR1 (SLURM's `--signal=USR1@120`, 138). A
-second signal of the same kind has its usual effect.
+SIGINT (Ctrl-C), SIGTERM (pre-emption by a cluster), SIGUSR1 (SLURM). A second one of a kind has its usual effect.
 """
 
 import signal
@@ -16,9 +15,8 @@ class Interrupted(Exception):
     """A signal stopped the training after a complete step; its state is saved."""
 
     def __init__(self, number: int, iteration: int):
-        super().__init__(
-            f"stopped by {signal.Signals(number).name} after iteration {iteration}; the state is saved, --resume continues"
-        )
+        stopped = f"stopped by {signal.Signals(number).name} after iteration {iteration}"
+        super().__init__(f"{stopped}; the state is saved, --resume continues")
         self.exit_code = 128 + number
 
 

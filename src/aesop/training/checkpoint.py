@@ -23,7 +23,7 @@ import aesop
 from aesop.data.degradation.degrader import Degrader
 from aesop.options.config import TrainConfig
 from aesop.options.read import recorded_config, with_former_behaviour
-from aesop.system.distributed import World, agreed, any_of, barrier
+from aesop.system.distributed import World, agreed, barrier, largest
 from aesop.system.files import replacing, sha256_of
 from aesop.system.wording import readable
 from aesop.training.full_disk import write_or_log
@@ -87,7 +87,7 @@ class Checkpoints:
                 write(temporary)
             except OSError as raised:
                 error = raised
-            if any_of(self.world, error is not None):
+            if largest(self.world, int(error is not None)):  # in any process
                 if self.world.is_main:
                     shutil.rmtree(temporary, ignore_errors=True)
                 self._report_failure(error, must)
