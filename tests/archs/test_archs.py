@@ -4,7 +4,8 @@ import pytest
 import spandrel
 import torch
 
-from aesop.archs import ARCHS, SpandrelNetOptions, build_network, recognise_network, scale_option, with_scale
+from aesop.archs import ARCHS, SpandrelNetOptions, build_network, scale_option, with_scale
+from aesop.archs.recognise import recognise_network
 from checkpoint_kinds import COMPACT, ESRGAN, MSRRESNET, SWINIR, autoencoder_options
 
 SPSR = {"type": "SPSRNet", "in_nc": 3, "out_nc": 3, "nf": 4, "nb": 20, "upscale": 2}

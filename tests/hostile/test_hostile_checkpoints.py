@@ -15,7 +15,7 @@ import spandrel
 import torch
 from safetensors.torch import save_file
 
-from aesop.archs import recognise_network
+from aesop.archs.recognise import recognise_network
 from aesop.options.config import TestConfig
 from aesop.training.checkpoint import load_state
 from aesop.weights.errors import WeightsError

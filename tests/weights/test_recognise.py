@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from aesop.archs import build_network, recognise_network
+from aesop.archs import build_network
+from aesop.archs.recognise import recognise_network
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import load_into, load_network
 from aesop.weights.tensor_names import published_names

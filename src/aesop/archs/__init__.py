@@ -50,23 +50,6 @@ def without_wrappers(state: Mapping[str, Tensor]) -> State:
     return state
 
 
-def recognise_network(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
-    """Return the options of the network that a state dict belongs to, None if unknown; ValueError if that needs spandrel."""
-    state = without_wrappers(state)
-    for network in ALL_OPTIONS:
-        try:
-            options = network.recognise(state)
-        except (LookupError, ArithmeticError):  # a tensor is missing or has too few dimensions
-            continue
-        for part, prefix in network.parts.items():
-            inner = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-            if (found := recognise_network(inner)) is None:
-                return None
-            options[part] = found
-        return options
-    return None
-
-
 def scale_option(type_name: str) -> str | None:
     """Return what a network calls its scale; None if it has no such option or does not exist."""
     names = ARCHS.get(type_name, SpandrelNetOptions).option_names(type_name)

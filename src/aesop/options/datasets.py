@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from aesop.system.option_types import Count, Options, Positive, Side, _name_below
+from aesop.system.option_types import Count, Options, Positive, Side, name_below
 
 
 class IOBackend(Options):
@@ -81,7 +81,7 @@ class Datasets(BaseModel):
         for name in map(str, data):
             if name != "train" and not name.startswith(("val", "test")):
                 raise ValueError(f"unknown section {name}: use train, val..., or test...")
-            _name_below(name)  # results are saved under it
+            name_below(name)  # results are saved under it
         # `datasets.test_3=null` on the command line leaves out a dataset of the file.
         return {name: section for name, section in data.items() if section is not None}
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from aesop.system.option_types import Count, Options, _name_below
+from aesop.system.option_types import Count, Options, name_below
 
 
 class MetricOptions(Options):
@@ -32,7 +32,7 @@ class ValOptions(Options):
     """Iteration of the first validation."""
     save_img: bool = True
     """Save the images."""
-    suffix: Annotated[str, AfterValidator(lambda text: text and _name_below(text))] | None = None
+    suffix: Annotated[str, AfterValidator(lambda text: text and name_below(text))] | None = None
     """Suffix for the names of saved images."""
     metrics: dict[str, MetricOptions] = {"psnr": MetricOptions()}
     """Metrics of validation and of `aesop test`: name -> options, `{}` for the usual ones."""

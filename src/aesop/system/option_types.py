@@ -41,7 +41,7 @@ def _numbers(value: Any, name: str = "") -> Iterator[tuple[float, str]]:
         yield min(abs(value), 1e300), name
 
 
-def _name_below(value: str) -> str:
+def name_below(value: str) -> str:
     """Accept the name of a file or folder, possibly in sub-folders, that stays inside the folder it is joined to."""
     if {"", ".", ".."} & set(re.split(r"[/\\]", value)) or value.startswith("~") or re.search(r"[\x00-\x1f\x7f]", value):
         rules = "it must not be empty, begin or end with /, begin with ~, contain control characters or have a part . or .."
@@ -49,7 +49,7 @@ def _name_below(value: str) -> str:
     return value
 
 
-Name = Annotated[str, AfterValidator(_name_below)]
+Name = Annotated[str, AfterValidator(name_below)]
 
 
 class Options(BaseModel):

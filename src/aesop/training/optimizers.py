@@ -1,6 +1,6 @@
-"""Optimizers: built from options, stepped unless a gradient is NaN or infinite, saved and restored."""
+"""Optimizers: built from options, saved and restored."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -11,16 +11,6 @@ from aesop.options.training import OptimizerOptions
 def make_optimizer(options: OptimizerOptions, net: nn.Module) -> torch.optim.Optimizer:
     kind = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[options.type]
     return kind(net.parameters(), lr=options.lr, betas=options.betas, weight_decay=options.weight_decay, fused=True)
-
-
-def step_unless_broken(optimizer: torch.optim.Optimizer, gradients: Iterable[Tensor]) -> Tensor:
-    """Make the optimizer's step only if all gradients are finite; returns 1 where it was skipped, else 0, on the device."""
-    broken = torch.isfinite(torch.nn.utils.get_total_norm(gradients)).logical_not().float()
-    # `torch.amp.GradScaler` skips steps in the same way. Fused optimizers for MPS ignore `found_inf`.
-    optimizer.found_inf = broken  # ty: ignore[missing-attribute]
-    if broken.device.type != "mps" or not broken.item():
-        optimizer.step()
-    return broken
 
 
 def moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

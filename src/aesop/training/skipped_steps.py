@@ -1,8 +1,10 @@
-"""Steps that were skipped because a loss or gradient was NaN or infinite."""
+"""A step whose losses or gradients are NaN or infinite is skipped, counted and reported."""
 
 import logging
 import math
+from collections.abc import Iterable
 
+import torch
 from torch import Tensor
 
 from aesop.data.loader import sample_numbers
@@ -18,6 +20,16 @@ log = logging.getLogger("aesop")
 
 class Diverged(FloatingPointError):
     """Too many consecutive steps were skipped, or weights are NaN or infinite."""
+
+
+def step_unless_broken(optimizer: torch.optim.Optimizer, gradients: Iterable[Tensor]) -> Tensor:
+    """Make the optimizer's step only if all gradients are finite; returns 1 where it was skipped, else 0, on the device."""
+    broken = torch.isfinite(torch.nn.utils.get_total_norm(gradients)).logical_not().float()
+    # `torch.amp.GradScaler` skips steps in the same way. Fused optimizers for MPS ignore `found_inf`.
+    optimizer.found_inf = broken  # ty: ignore[missing-attribute]
+    if broken.device.type != "mps" or not broken.item():
+        optimizer.step()
+    return broken
 
 
 class SkippedSteps:

@@ -15,7 +15,8 @@ from aesop.system.device import autocast
 from aesop.system.distributed import World, average_gradients, synchronised
 from aesop.training.ema import ema_decay, update_ema
 from aesop.training.lr_schedule import learning_rate
-from aesop.training.optimizers import make_optimizer, step_unless_broken
+from aesop.training.optimizers import make_optimizer
+from aesop.training.skipped_steps import step_unless_broken
 
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
 Scalars = dict[str, Tensor]

@@ -11,8 +11,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from aesop.archs import State, build_network, recognise_network
+from aesop.archs import State, build_network
 from aesop.archs.autoencoder import AutoEncoder
+from aesop.archs.recognise import recognise_network
 from aesop.weights.errors import WeightsError
 from aesop.weights.read import likely_content, listed, read_state_dict
 from aesop.weights.tensor_names import own_names
