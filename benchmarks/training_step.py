@@ -27,7 +27,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aesop.archs import AutoEncoder, build_network
+from aesop.archs import build_network
+from aesop.archs.autoencoder import AutoEncoder
 from aesop.archs.vgg import VGGFeatureExtractor
 from aesop.check.time_and_memory import time_parts
 from aesop.losses import build_losses

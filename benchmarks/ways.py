@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aesop.archs import AutoEncoder, build_network
+from aesop.archs import build_network
+from aesop.archs.autoencoder import AutoEncoder
 from aesop.archs.rrdbnet import ResidualDenseBlock
 from aesop.losses.artifact import artifact_loss
 from aesop.system.device import autocast, pick_device, synchronise

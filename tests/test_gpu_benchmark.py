@@ -1,4 +1,4 @@
-"""benchmarks/gpu.py at toy size, on the CPU: its faults are not to be found on a GPU that is lent for minutes."""
+"""benchmarks/gpu.py at toy size on the CPU, so that a lent GPU is not spent on finding mistakes."""
 
 import json
 import logging
@@ -16,6 +16,7 @@ import gpu
 import record
 import roofline
 import training_step
+from aesop.system.device import reason_against_bf16
 from training_step import Recipe, ours
 
 CPU = torch.device("cpu")
@@ -37,7 +38,8 @@ def test_all_parts_at_toy_size(tmp_path, monkeypatch, capsys):
     # The network is the same in every way, so only rounding and what padding changes at the border are left.
     apart = {name: row["grey_levels_apart"] for name, row in found["upscaling"].items() if "seconds" in row}
     assert apart["ours, fp32"] == apart["ours, fp32, whole image"] == 0
-    assert 0 < apart["ours, bf16"] < 20
+    if reason_against_bf16(CPU) is None:  # else bf16 falls back to fp32
+        assert 0 < apart["ours, bf16"] < 20
     assert "cuda_graphs is ignored: it needs CUDA" in printed
 
 
