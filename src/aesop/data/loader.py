@@ -34,7 +34,7 @@ def sample_numbers(first: int, last: int, batch: int, rank: int = 0, world_size:
 
 
 def batches(
-    dataset: Dataset,
+    images: Dataset,
     options: TrainDataset,
     first: int,
     last: int,
@@ -52,7 +52,7 @@ def batches(
         due = first
         for deaths in range(MOST_DEATHS + 1):
             loader = DataLoader(
-                dataset,
+                images,
                 batch_sampler=sample_numbers(due, last, options.batch_size_per_gpu, rank, world_size),
                 num_workers=options.num_worker_per_gpu,
                 pin_memory=pin_memory,

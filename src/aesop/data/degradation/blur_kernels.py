@@ -1,7 +1,4 @@
-"""Blur kernels of Real-ESRGAN's degradation (Wang et al., ICCVW 2021, sections 3.1 and 3.4), drawn and rendered in batches.
-
-Kernels are computed on the CPU in float64; `render` returns float32.
-"""
+"""Blur kernels of Real-ESRGAN's degradation (Wang et al., ICCVW 2021, sections 3.1 and 3.4), drawn and rendered by batch."""
 
 import math
 from dataclasses import dataclass
@@ -84,7 +81,7 @@ def _sizes(n: int, largest: int, generator: Generator) -> Tensor:
 
 
 def render(parameters: KernelParameters, grid: int) -> Tensor:
-    """Compute the kernels, (n, grid, grid), float32, each with a sum of 1. `grid` is odd and at least the largest side."""
+    """Compute the kernels on the CPU, (n, grid, grid), each with a sum of 1. `grid` is odd and at least the largest side."""
     p = parameters
     bivariate = bivariate_kernels(p.size, p.sigma_x, p.sigma_y, p.theta, p.beta, p.kind // 2 == PLATEAU, grid)
     is_sinc = (p.kind == SINC)[:, None, None]

@@ -3,13 +3,11 @@
 Two rounds of blur, resizing, noise and JPEG are followed by a sinc filter (figure 2 of the paper). `draw` draws all
 parameters on the CPU from one explicit generator, and `apply` applies them. Pixel noise comes from a second generator on the
 images' device, seeded by the draw. So a batch is a pure function of (options, images, generator); device types differ in the
-pixel noise, not its distribution.
+pixel noise, not its distribution. All images are float (N, 3, H, W), RGB, in [0, 1].
 
 As published, the images of a batch share the factors and modes of resizing, the kind of noise, whether there is a second
 blur, the order of the last steps, and the noise field of gray Gaussian noise. Each image has its own kernels, noise
 strength, gray or colour noise, and JPEG qualities. With `per_sample` each image has its own draw of everything.
-
-All images are float (N, 3, H, W), RGB, in [0, 1].
 """
 
 import math
