@@ -328,7 +328,7 @@ def test_a_sheet_replaces_no_file_unasked_and_no_image_ever(tmp_path, photos):
     before = image.read_bytes()
     assert "is one of the images" in refused(image, *SMALL, "-o", image, "--overwrite")
     assert "exists: add --overwrite" in refused(photos / "gray.png", *SMALL, "-o", image)
-    assert "one of the endings .html" in refused(image, *SMALL, "-o", tmp_path / "sheet.pdf")
+    assert "a page (.html) or an image" in refused(image, *SMALL, "-o", tmp_path / "sheet.pdf")
     assert image.read_bytes() == before
 
 

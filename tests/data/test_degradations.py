@@ -21,7 +21,6 @@ from aesop.data.degradation.blur_kernels import (
     sample_final_kernels,
     sinc_kernels,
 )
-from aesop.data.degradation.degrader import TrainingPool
 from aesop.data.degradation.jpeg import jpeg
 from aesop.data.degradation.operations import filter2d, gaussian_noise, poisson_noise, resize, usm_sharpen
 from aesop.data.degradation.random_degradation import (
@@ -32,6 +31,7 @@ from aesop.data.degradation.random_degradation import (
     paired_random_crop,
     smallest_side,
 )
+from aesop.data.degradation.training_pool import TrainingPool
 from aesop.images.read import ImageFile
 from aesop.images.tensors import to_tensor
 from aesop.options.degradation import KERNELS, DegradationOptions

@@ -62,7 +62,7 @@ def test_an_override_with_broken_yaml_is_named(write):
 
 
 def test_an_unknown_override_is_named_with_the_nearest_option(write):
-    assert faults(write(PSNR), "train.totl_iter=5") == ["line 4: train.totl_iter: unknown option; did you mean total_iter?"]
+    assert faults(write(PSNR), "train.totl_iter=5") == ["line 7: train.totl_iter: unknown option; did you mean total_iter?"]
 
 
 def test_numbers_that_yaml_takes_for_words(write):

@@ -7,7 +7,6 @@ import contextlib
 import json
 import multiprocessing
 import os
-import re
 import resource
 import shutil
 import signal
@@ -452,7 +451,7 @@ def test_loaders_that_cannot_all_be_started_leave_none_behind(photos, monkeypatc
 
     monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", start)
     images, crops = dataset(photos, 2)
-    with batches(images, crops, 1, 9) as source, pytest.raises(LoaderDied, match="before iteration 1,"):
+    with batches(images, crops, 1, 9) as source, pytest.raises(LoaderDied, match="before iteration 1 "):
         next(source)
     assert not begun[0].is_alive()
 
@@ -468,7 +467,7 @@ def test_loader_processes_that_are_killed_again_and_again(photos, monkeypatch):
     _, crops = dataset(photos, 1)
     with (
         batches(_Deadly(), crops, 7, 9) as source,
-        pytest.raises(LoaderDied, match=r"ended by the system before iteration 7, .* It happened 2 times"),
+        pytest.raises(LoaderDied, match=r"ended by the system before iteration 7 .* It happened 2 times"),
     ):
         next(source)
 
@@ -560,7 +559,6 @@ def test_a_step_that_does_not_fit_names_what_needs_less(photos, tmp_path, monkey
     text = str(caught.value)
     assert text.startswith("out of memory on cpu (")
     assert "in a step of 4 images of 16 px" in text
-    assert re.search(r"optimizers take \d+ MB; each image needs more than \d", text)
     assert "These options need less memory: train.accumulate=2, " in text
     assert "datasets.train.batch_size_per_gpu=2" in text
 

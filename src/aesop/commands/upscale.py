@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -14,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from aesop.images.listing import IMAGE_EXTENSIONS, collect_images
 from aesop.images.read import ImageFile
 from aesop.images.write import ALPHA_EXTENSIONS, DEEP_EXTENSIONS, write_image
+from aesop.inference.alpha import with_enlarged_alpha
 from aesop.inference.openvino_runtime import with_runtime
 from aesop.inference.shipped_model import shipped_model
 from aesop.inference.tiling import check_tiling, upscale_image
@@ -83,9 +83,7 @@ def upscale_files(
                 upscaled = upscale_image(
                     model, image, info.scale, tile=tile, overlap=overlap, device=where, precision=precision, on_tile=on_tile
                 )
-                if alpha is not None:
-                    alpha = cv2.resize(alpha, upscaled.shape[1::-1], interpolation=cv2.INTER_CUBIC)
-                    upscaled = np.dstack((upscaled, alpha))
+                upscaled = with_enlarged_alpha(upscaled, alpha)
                 write_image(target, upscaled)
                 notes = _losses(upscaled, target.suffix.lower())
             except (ValueError, OSError, MemoryError) as error:

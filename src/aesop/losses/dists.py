@@ -1,6 +1,7 @@
 """DISTS, the similarity of deep structure and texture, as a loss (Ding et al., 2020). The metric is metrics/dists.py."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -49,9 +50,10 @@ class DISTSLoss(nn.Module):
         self.eval().requires_grad_(False)
 
     @classmethod
-    def from_weights(cls) -> Self:
+    def from_weights(cls, trunk: Path | None = None, heads: Path | None = None) -> Self:
+        """Load the given files, by default those that `find_pretrained` finds."""
         loss = cls()
-        loss.load_weights(find_pretrained("vgg16"), find_pretrained("dists"))
+        loss.load_weights(find_pretrained("vgg16", trunk), find_pretrained("dists", heads))
         return loss
 
     def load_weights(self, trunk: dict[str, Tensor], heads: dict[str, Tensor]) -> None:
