@@ -252,3 +252,9 @@ def test_the_published_form_of_the_command_takes_overrides_and_auto_resume(real)
 def test_placeholders(path, expected):
     (fault,) = missing_roots("train", PairedDataset(dataroot_gt=path))
     assert ("has to be filled in" in fault) == expected
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, False), ({"unshuffle": True}, True)])
+def test_bsrgans_x2_network_unless_told_otherwise(given, expected):
+    raw, _ = from_published({"network_g": {"type": "RRDB_BSRGANNet", "sf": 2, **given}})
+    assert raw["network_g"]["unshuffle"] is expected

@@ -101,7 +101,7 @@ def test_filling_in_defaults_changes_nothing_it_is_given():
 
 def test_a_scale_that_a_network_cannot_have_is_a_fault():
     network = {"type": "MSRResNet"}
-    with pytest.raises(ConfigError, match=r"network_g.upscale: input should be 2, 3 or 4, found 8"):
+    with pytest.raises(ConfigError, match=r"network_g.upscale: 8 is none of 2, 3 or 4"):
         config(scale=8, network_g=network)
 
 

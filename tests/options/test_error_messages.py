@@ -33,7 +33,7 @@ val:
     )
     assert len(found) == 11
     for expected in (
-        "line 2: scale: input should be 1, 2, 3, 4 or 8, found 5",
+        "line 2: scale: 5 is none of 1, 2, 3, 4 or 8",
         "line 3: network_g.num_fat: unknown option; did you mean num_feat?",
         "line 4: network_d.type: input tag 'VGGStyleDiscrimnator128' .* does not match .*'VGGStyleDiscriminator128'",
         "line 8: datasets.train.gt_size: .*valid integer.*found 'large'",
@@ -60,8 +60,8 @@ val:
         ("datasets.train_2.dataroot_gt=hr", "datasets: unknown section train_2: use train, val"),
         ("datasets.train.filename_tmpl=x4", r"filename_tmpl: string should match pattern .*\{.*found 'x4'"),
         ("datasets.train.filename_tmpl='{name}x4'", "filename_tmpl: string should match pattern .*found '{name}x4'"),
-        ("precision=fp16", "precision: input should be 'fp32' or 'bf16', found 'fp16'"),
-        ("scale=16", "scale: input should be 1, 2, 3, 4 or 8, found 16$"),
+        ("precision=fp16", "precision: 'fp16' is none of 'fp32' or 'bf16'"),
+        ("scale=16", "scale: 16 is none of 1, 2, 3, 4 or 8$"),
         ("train.total_iter=2.5", "train.total_iter: .*integer.*found 2.5"),
         ("train.total_iter=0", "train.total_iter: .*greater than or equal to 1, found 0"),
         ("train.ema_decay=1", "train.ema_decay: .*less than 1"),
@@ -121,3 +121,8 @@ def test_a_missing_file_suggests_its_neighbour(write):
 
 def test_a_key_that_is_no_word(write):
     assert faults(write("4: x\n" + PSNR)) == ["line 1: 4: keys should be strings, found 4"]
+
+
+def test_a_wrong_choice_is_answered_with_the_nearest_one(write):
+    (fault,) = faults(write(PSNR), "train.optim_g.type=Adamm")
+    assert fault.endswith("train.optim_g.type: 'Adamm' is none of 'Adam' or 'AdamW'; did you mean Adam?")

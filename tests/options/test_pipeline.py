@@ -129,3 +129,9 @@ def test_raw_pipeline_options_do_not_share_groups(write):
     merged, _ = load_pipeline(write(PIPELINE))
     merged["psnr"]["datasets"]["train"]["gt_size"] = 7
     assert merged["autoencoder"]["datasets"]["train"]["gt_size"] == 32
+
+
+def test_a_fault_of_a_shared_override_is_reported_once(write):
+    (fault,) = faults(write(PIPELINE), "train.max_skipped=0", read=plan)
+    assert fault.startswith("train.max_skipped: ")
+    assert fault.endswith("(stage psnr, autoencoder, adversarial)")

@@ -68,7 +68,9 @@ def from_published(raw: Mapping[str, Any]) -> tuple[Raw, list[str]]:
     notes = [f"{option} is ignored: {why}" for pattern, why in ignored.items() for option in _remove(raw, pattern)]
     if isinstance(generator, dict) and generator.get("type") in ("RRDBNet_LEGACY", "RRDB_BSRGANNet"):
         network = raw["network_g"] = {_OF_RRDBNET.get(name, name): value for name, value in generator.items()}
-        network |= {"type": "RRDBNet"} | ({"unshuffle": False} if network.get("scale") == 2 else {})
+        network["type"] = "RRDBNet"
+        if network.get("scale") == 2:
+            network.setdefault("unshuffle", False)
     if isinstance(discriminator, dict) and discriminator.get("type") == "VGGStyleDiscriminator":
         discriminator["type"] += str(discriminator.pop("input_size", 128))
     for place, option in _FORMER_PLACES.items():

@@ -75,6 +75,12 @@ def _describe_one(entry: Any, option: tuple[str, ...]) -> Iterator[str]:
         known = list(_classes_at(entry["loc"][:-1])[0].model_fields)
         near = difflib.get_close_matches(option[-1], known, 1)
         yield f"{where}: unknown option; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
+    elif kind in ("union_tag_invalid", "literal_error"):
+        value = given.get("type") if isinstance(given, Mapping) else given
+        expected = str(entry["ctx"].get("expected_tags") or entry["ctx"].get("expected"))
+        names = [name.strip(" '") for name in expected.replace(" or ", ",").split(",")]
+        near = difflib.get_close_matches(value, names, 1) if isinstance(value, str) else []
+        yield f"{where}: {shown(value)} is none of {expected}" + (f"; did you mean {near[0]}?" if near else "")
     elif kind == "union_tag_not_found" and isinstance(given, Mapping):
         types = [get_args(options.model_fields["type"].annotation) for options in _classes_at(entry["loc"])]
         names = [name for known in types for name in known or ("spandrel's (SwinIR, DRCT ...)",)]

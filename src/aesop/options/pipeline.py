@@ -1,6 +1,7 @@
 """Pipeline files: the options of the three stages, each starting from the weights of the stages before it."""
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,15 @@ def plan(path: str | Path, overrides: Sequence[str] = ()) -> Steps:
     raw, lines = load_pipeline(path, overrides)
     steps: Steps = {}
     weights: dict[str, str] = {}
-    found: dict[str, list[str]] = {}  # fault -> the stages that have it, as shared options have theirs in every stage
+    # Fault -> the stages that have it, as shared options have theirs in every stage, and the lines it has there.
+    found: dict[str, dict[str, str]] = {}
     for number, stage in enumerate(STAGES, 1):
         options = raw[stage]
         if "weights" in options:
             given = steps[stage] = Path(str(options["weights"])).expanduser()
             weights[stage] = str(given)
             if not given.is_file():
-                found[f"stages.{stage}.weights: {given} does not exist"] = [stage]
+                found[f"stages.{stage}.weights: {given} does not exist"] = {stage: ""}
             continue
         options["name"] = f"{options.get('name', Path(path).stem)}/{number}_{stage}"
         _fill_in_weights(stage, options, weights)
@@ -39,13 +41,19 @@ def plan(path: str | Path, overrides: Sequence[str] = ()) -> Steps:
         except ConfigError as error:
             weights[stage] = f"(made by the {stage} stage)"
             for fault in error.faults:
-                found.setdefault(fault, []).append(stage)
+                text = re.sub(r"^line \d+: ", "", fault)
+                found.setdefault(text, {})[stage] = fault.removesuffix(text)
             continue
         steps[stage], weights[stage] = step, str(step.final_model)
         for note in notes:
             log.info(note)
     if found:
-        raise ConfigError(str(path), [f"{fault} (stage {', '.join(stages)})" for fault, stages in found.items()])
+        faults = []
+        for fault, stages in found.items():
+            lines_there = set(stages.values())
+            line = lines_there.pop() if len(lines_there) == 1 else ""
+            faults.append(f"{line}{fault} (stage {', '.join(stages)})")
+        raise ConfigError(str(path), faults)
     return steps
 
 

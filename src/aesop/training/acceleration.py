@@ -26,6 +26,9 @@ def accelerate(
     if cuda_graphs and stage.world.device.type != "cuda":
         log.warning("cuda_graphs is ignored: it needs CUDA, but this is %s", stage.world.device)
         cuda_graphs = False
+    if cuda_graphs and stage.world.size > 1:
+        log.warning("cuda_graphs is ignored: it works in a single process, but there are %d", stage.world.size)
+        cuda_graphs = False
     networks = list(stage.networks.values())
     for term in stage.terms.values():  # the frozen networks inside losses
         if isinstance(term.loss, nn.Module):

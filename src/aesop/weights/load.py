@@ -90,7 +90,7 @@ def fit(net: nn.Module, state: Mapping[str, Tensor], source: str, strict: bool =
         faults += ["none of its tensors has a name that fits"]
     if faults:
         found = None
-        with suppress(ValueError):  # spandrel cannot be imported
+        with suppress(Exception):  # hostile tensors; spandrel cannot be imported
             found = recognise_network(state)
         content = f" The file looks like {json.dumps(found)}." if found else likely_content(state)
         raise WeightsError(f"the weights in {source} do not fit a {type(net).__name__}: {'; '.join(faults)}.{content}")
