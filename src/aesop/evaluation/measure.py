@@ -45,7 +45,6 @@ def measure(
     return measure_methods([Method("", predict)], pairs, metrics, world, {"": save} if save else {}).rows[""]
 
 
-@torch.inference_mode()
 def measure_methods(
     methods: Sequence[Method],
     pairs: MeasuredPairs,
@@ -69,7 +68,8 @@ def measure_methods(
             try:
                 images[method.name] = sr = method.predict(lq, gt)
                 compared = [to_tensor(image)[None].to(world.device) for image in (sr, gt) if image is not None]
-                row = {key: float(metric(*compared).item()) for key, metric in usable.items()}
+                with torch.inference_mode():
+                    row = {key: float(metric(*compared).item()) for key, metric in usable.items()}
             except ValueError as error:
                 raise ValueError(f"{pairs.pairs[index].source}: {error}") from error
             rows[method.name] = {"image": name, **row}
