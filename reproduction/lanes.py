@@ -150,6 +150,12 @@ def rows_of(stage: Path) -> list[dict[str, float | None]]:
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
+def last_step(stage: Path | None) -> int:
+    """The newest iteration that a stage logged."""
+    rows = rows_of(stage) if stage is not None else []
+    return int(rows[-1]["iter"] or 0) if rows else 0
+
+
 def log_event(lane: str, run: str | None, event: str, at: float | None = None, **more: Any) -> None:
     """Append to ROOT/lanes.jsonl."""
     moment = datetime.fromtimestamp(time.time() if at is None else at, UTC)
@@ -295,14 +301,13 @@ class Lane:
     def _watch(self, run: Run, process: subprocess.Popen) -> None:
         """A sign of life with the times of the last steps, until the training ends."""
         seen: list[tuple[float, int]] = []
-        stage = None
+        stage = next(reversed(list(run.stages())), None)
+        last = last_step(stage)
         while process.poll() is None:
-            current = next(reversed(list(run.stages())), None)
-            if current != stage:
+            if (current := next(reversed(list(run.stages())), None)) != stage:
                 stage, seen = current, []
-            row = rows_of(stage)[-1:] if stage is not None else []
-            if row and (not seen or row[0]["iter"] != seen[-1][1]):
-                seen = [*seen[-20:], (time.time(), int(row[0]["iter"] or 0))]
+            if (step := last_step(stage)) != last:
+                last, seen = step, [*seen[-20:], (time.time(), step)]
             self._pulse.write_text(json.dumps({"run": run.name, "stage": stage.name if stage else None, "seen": seen}))
             with suppress(subprocess.TimeoutExpired):
                 process.wait(LOOKS_EVERY)
@@ -404,8 +409,7 @@ def described(run: Run, lane: str, pulse: Mapping[str, Any] | None, logged: list
         state = ended[-1]["event"]
     yield f"[{lane}] {run.name}: {state}, {hours_of(run.name, logged, now):.2f} h, {resumed} resumptions"
     for stage in begun:
-        total, rows = total_of(stage / "config.yml"), rows_of(stage)
-        step = int(rows[-1]["iter"] or 0) if rows else 0
+        total, rows, step = total_of(stage / "config.yml"), rows_of(stage), last_step(stage)
         line = f"    {stage.name} {step}/{total}"
         seen = pulse["seen"] if pulse and pulse["stage"] == stage.name else []
         if len(seen) > 1:
