@@ -308,7 +308,9 @@ class Lane:
                 stage, seen = current, []
             if (step := last_step(stage)) != last:
                 last, seen = step, [*seen[-20:], (time.time(), step)]
-            self._pulse.write_text(json.dumps({"run": run.name, "stage": stage.name if stage else None, "seen": seen}))
+            aside = self._pulse.with_suffix(".tmp")
+            aside.write_text(json.dumps({"run": run.name, "stage": stage.name if stage else None, "seen": seen}))
+            aside.replace(self._pulse)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(LOOKS_EVERY)
 
@@ -355,7 +357,7 @@ def stop(lanes: list[str]) -> None:
         os.killpg(lane.group, signal.SIGTERM)
         os.killpg(lane.group, signal.SIGCONT)  # where it was paused
     for lane in running:
-        stopped = _wait_for(lambda lane=lane: group_of(lane.name) is None, 180)
+        stopped = _wait_for(lambda lane=lane: group_of(lane.name) is None, 300)
         print(f"lane {lane.name} {'stopped' if stopped else 'is still saving its state'}")
 
 
