@@ -5,8 +5,8 @@
 
 Degrading crops during a training costs a CPU as much as the training's step. Here every photograph of photographs.pack is
 degraded in VARIANTS ways: lr_NN.pack is one of them, hr_NN.pack another name (a hard link) of photographs.pack, so that HR
-is stored once. Of heldout.pack, heldout_lr.pack has each photograph in the CONDITIONS that the model is judged by, beside
-heldout_hr.pack.
+is stored once. Of heldout.pack, heldout_lr.pack has each photograph in two of the CONDITIONS that the model is judged by,
+beside heldout_hr.pack.
 
 A way is: mild blur (BLURRED of the images), reduction by a kernel drawn from KERNELS, in two steps for some (TWO_STEPS),
 mild noise (NOISY), a little sharpening (SHARPENED), and JPEG by a real encoder: in a quarter of the variants none, in a
@@ -53,8 +53,9 @@ SUBSAMPLING = {
 }
 JPEGS = (0, 1, 1, 2)
 """How often variant v is encoded: JPEGS[v % 4]."""
-CONDITIONS = (None, 40, 60, 80)
-"""JPEG quality, None: not encoded. The reduction is by bicubic and by area in turn."""
+CONDITIONS = (((None, "bicubic"), (60, "area")), ((40, "bicubic"), (80, "area")), ((None, "area"), (60, "bicubic")),
+              ((40, "area"), (80, "bicubic")))  # fmt: skip
+"""JPEG quality (None: not encoded) and reduction of the first photograph, the second ... and again from the first on."""
 
 
 def reduced(image: Array, height: int, width: int, kernel: str) -> Array:
@@ -124,8 +125,7 @@ def in_conditions(photographs: Path) -> Iterator[tuple[str, Array, Array]]:
     """Name, HR and LR of each of a pack's photographs in the CONDITIONS."""
     for index, name in enumerate(pack.list_names(photographs)):
         hr = read_image_uint8(photographs / name)
-        for number, quality in enumerate(CONDITIONS):
-            kernel = ("bicubic", "area")[(index + number) % 2]
+        for quality, kernel in CONDITIONS[index % len(CONDITIONS)]:
             lr = reduced(hr, hr.shape[0] // SCALE, hr.shape[1] // SCALE, kernel)
             saved = "png" if quality is None else f"jpeg{quality}"
             yield f"{Path(name).stem}_{kernel}_{saved}.png", hr, lr if quality is None else jpeg(lr, quality)
