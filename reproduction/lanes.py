@@ -334,6 +334,8 @@ def start(queue_file: Path, lanes: list[str]) -> None:
 
 def work(queue_file: Path, lane: str) -> None:
     os.nice(19)
+    with suppress(OSError):  # on Linux a session competes with other sessions by a priority of its own
+        Path("/proc/self/autogroup").write_text("19", encoding="ascii")
     Lane(lane, read_queue(queue_file)).work()
 
 
