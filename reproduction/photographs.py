@@ -5,6 +5,8 @@
     python reproduction/photographs.py -o datasets/reproduction
 
 Without root, or on another system, unpack the Debian packages (`dpkg -x NAME.deb FOLDER`) and add `--root FOLDER`.
+`--more FOLDER` adds the 22 photographs of MORE, which lie in FOLDER, and sets the ten of HELD_OUT aside: photographs.pack is
+then the training set of lanes.yml, and heldout.pack, for choosing checkpoints and settings, is never trained on.
 
 The photographs were chosen by eye and are listed by name. Left out: drawings and renderings (all of gnome-backgrounds 43,
 most of plasma-workspace-wallpapers), motion blur, whatever has no clear licence (skimage's motorcycle, coins and Hubble
@@ -16,7 +18,7 @@ import gzip
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from email.parser import HeaderParser
 from fnmatch import fnmatch
@@ -66,6 +68,39 @@ PYTHON = {
         "flower.jpg": ("vultilion (by its link; by its line danielbuechele)", "CC-BY-2.0"),
     },
 }
+# Free photographs from the repositories of desktop backgrounds, longest side 2048; file, author, source. All are CC0.
+_BUDGIE = """beacon-street-sunset blue-periwinkle canyon-wren casa-mila high-trestle-trail lake-sherburne oakland-zoo-otters
+perched-osprey roman-colosseum singaporean-cityscape tea-gardens the-spices-of-life"""
+_POP = "Pop!_OS wallpapers (Unsplash, before June 2017)"
+_ELEMENTARY = "elementary wallpapers"
+MORE = {
+    **{f"{name}.jpg": ("its contributors", "Budgie Backgrounds") for name in _BUDGIE.split()},
+    "galen-crout-175291.jpg": ("Galen Crout", _POP),
+    "jad-limcaco-183877.jpg": ("Jad Limcaco", _POP),
+    "kait-herzog-8242.jpg": ("Kait Herzog", _POP),
+    "nasa-45068.jpg": ("NASA", _POP),
+    "samuel-zeller-337041.jpg": ("Samuel Zeller", _POP),
+    "sean-afnan-244576.jpg": ("Sean Afnan", _POP),
+    "ashim_dsilva.jpg": ("Ashim D'Silva", _ELEMENTARY),
+    "photo_by_spacex.jpg": ("SpaceX", _ELEMENTARY),
+    "sunset_by_the_pier.jpg": ("elementary", _ELEMENTARY),
+    "mr_lee.jpg": ("Mr. Lee", _ELEMENTARY),
+}
+# For choosing checkpoints and settings: lettering, fur, feathers, a person, buildings, foliage, rock, water, things.
+HELD_OUT = (
+    "kait-herzog-8242.jpg",
+    "chelsea.png",
+    "perched-osprey.jpg",
+    "camera.png",
+    "roman-colosseum.jpg",
+    "samuel-zeller-337041.jpg",
+    "life_by_Aitzol_Berasategi.jpg",
+    "picosdeeuropa_by_Aitzol_Berasategi.jpg",
+    "EveningGlow.jpg",
+    "coffee.png",
+)
+# As large as the photographs of the usual test sets.
+HELD_OUT_SIDE = 480
 # Licences that allow a picture to be used and changed by anybody for anything, under their conditions.
 FREE = r"CC0-1\.0|public domain|CC-BY(-SA)?-[234]\.0|L?GPL-?v?[23](\.0)?\+?"
 # A large photograph is there at several sizes: textures at all scales, and little of the softness of a camera's pixels.
@@ -139,6 +174,12 @@ def python() -> Iterator[Photograph]:
             yield Photograph(file, name, author, licence, f"{package} {metadata.version(package)}")
 
 
+def more(folder: Path) -> Iterator[Photograph]:
+    """The photographs of MORE in `folder`."""
+    for name, (author, source) in MORE.items():
+        yield Photograph(folder / name, name, author, "CC0-1.0", source)
+
+
 def _installed(package: str) -> bool:
     try:
         metadata.version(package)
@@ -178,18 +219,22 @@ def version_of(root: Path, package: str) -> str:
     return f"{package} {version[1] if version else '(unknown version)'} (Debian)"
 
 
-def sizes(photograph: np.ndarray) -> Iterator[np.ndarray]:
-    """The photograph, uint8 (H, W, 3), at its training sizes, largest first, each cut to multiples of MULTIPLE."""
+def sizes(photograph: np.ndarray, sides: Sequence[int] = LONGEST_SIDES) -> Iterator[np.ndarray]:
+    """The photograph, uint8 (H, W, 3), with its longest side reduced to each of `sides`, which decrease, cut to multiples of
+    MULTIPLE; once as it is where it is smaller than some."""
     longest = max(photograph.shape[:2])
-    for side in LONGEST_SIDES:
+    for side in sides:
         if side < longest:
             yield mod_crop(imresize(photograph, side / longest), MULTIPLE)
-        elif side == next(s for s in reversed(LONGEST_SIDES) if s >= longest):
+        elif side == next(s for s in reversed(sides) if s >= longest):
             yield mod_crop(photograph, MULTIPLE)
 
 
-def build(output: Path, root: Path) -> None:
+def build(output: Path, root: Path, more_from: Path | None = None) -> None:
     """Write photographs.pack and CREDITS.md into `output`, each aside and then renamed.
+
+    Args:
+        more_from: the folder of MORE's photographs; HELD_OUT then goes into heldout.pack.
 
     Raises:
         Missing, OSError: before anything is written.
@@ -198,22 +243,33 @@ def build(output: Path, root: Path) -> None:
     absent = [p for p in photographs if not p.file.is_file()]
     if absent:
         raise Missing.files([p.file for p in absent], [p.package.split()[0] for p in absent])
+    if more_from is not None:
+        photographs += more(more_from)
+        absent = [p for p in photographs if not p.file.is_file()]
+        if absent:
+            raise Missing(f"missing: {', '.join(str(p.file) for p in absent)}")
     used = [p for p in photographs if all(re.fullmatch(FREE, licence) for licence in p.licence.split("; "))]
     for left_out in (p for p in photographs if p not in used):
         print(f"left out: {left_out.name}, whose licence is now {left_out.licence!r}")
     output.mkdir(parents=True, exist_ok=True)
 
-    def images() -> Iterator[tuple[str, np.ndarray]]:
-        for number, photograph in enumerate(used, 1):
-            print(f"{number}/{len(used)} {photograph.name}", flush=True)
-            for image in sizes(ImageFile.at(photograph.file).read_uint8()):
-                yield f"{Path(photograph.name).stem}_{image.shape[1]}.png", image
+    def write(file: Path, chosen: list[Photograph], sides: Sequence[int]) -> None:
+        def images() -> Iterator[tuple[str, np.ndarray]]:
+            for number, photograph in enumerate(chosen, 1):
+                print(f"{number}/{len(chosen)} {photograph.name}", flush=True)
+                for image in sizes(ImageFile.at(photograph.file).read_uint8(), sides):
+                    yield f"{Path(photograph.name).stem}_{image.shape[1]}.png", image
 
-    file = output / "photographs.pack"
-    pack.write(file, images())
+        pack.write(file, images())
+        print(f"{file}: {len(list_images(file))} images of {len(chosen)} photographs, SHA-256 {sha256_of(file)}")
+
+    held_out = [p for p in used if more_from is not None and p.name in HELD_OUT]
+    trained = [p for p in used if p not in held_out]
+    if held_out:
+        write(output / "heldout.pack", held_out, [HELD_OUT_SIDE])
     with replacing(output / "CREDITS.md") as temporary:
-        temporary.write_text(credits(used), encoding="utf-8")
-    print(f"{file}: {len(list_images(file))} images of {len(used)} photographs, SHA-256 {sha256_of(file)}")
+        temporary.write_text(credits(trained), encoding="utf-8")
+    write(output / "photographs.pack", trained, LONGEST_SIDES)
 
 
 def credits(photographs: list[Photograph]) -> str:
@@ -234,8 +290,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, default=Path("datasets/reproduction"))
     parser.add_argument("--root", type=Path, default=Path("/"), help="where Debian's packages are unpacked")
+    parser.add_argument("--more", type=Path, metavar="FOLDER", help="where the photographs of MORE are")
     arguments = parser.parse_args()
     try:
-        build(arguments.output, arguments.root)
+        build(arguments.output, arguments.root, arguments.more)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

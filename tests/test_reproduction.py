@@ -8,15 +8,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
+from aesop.data.find_pairs import find_pairs
+from aesop.data.training_crops import TrainingCrops
 from aesop.images import pack
 from aesop.images.listing import list_images
 from aesop.images.read import ImageFile
 from aesop.images.write import write_image
 from aesop.inference.shipped_model import shipped_model
+from aesop.options.datasets import PairedDataset, TrainDataset
 from aesop.options.pipeline import plan
 from aesop.weights.load import load_generator
 from aesop.weights.read import read_state_dict
@@ -26,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "reproduction"))
 
 import photographs
 import ship
+import web_pairs
 
 REPO = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("AESOP_SHARED", "../shared"))
@@ -109,6 +114,32 @@ def test_the_set_and_its_credits(root, tmp_path, capsys):
     assert "10 images of 3 photographs" in capsys.readouterr().out
 
 
+def test_more_photographs_and_those_held_out(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(photographs, "MORE", {"x.png": ("Una", "some wallpapers"), "y.png": ("Una", "some wallpapers")})
+    monkeypatch.setattr(photographs, "HELD_OUT", ("c.jpg", "y.png"))
+    with pytest.raises(photographs.Missing, match=r"x\.png"):
+        photographs.build(tmp_path / "out", root, tmp_path)
+    for name in ("x.png", "y.png"):
+        write_image(tmp_path / name, noise(240, 400))
+    photographs.build(tmp_path / "out", root, tmp_path)
+    trained, held_out = ([(image.name, image.read().shape[:2]) for image in list_images(f)] for f in (
+        tmp_path / "out" / "photographs.pack", tmp_path / "out" / "heldout.pack"))  # fmt: skip
+    assert held_out == [("c_480.png", (336, 480)), ("y_384.png", (240, 384))]
+    assert [name for name, _ in trained if name[0] in "acxy"] == ["a_696.png", "a_672.png", "a_456.png", "x_384.png"]
+    credits = (tmp_path / "out" / "CREDITS.md").read_text()
+    assert "| x.png | Una | CC0-1.0 | some wallpapers |" in credits
+    assert "c.jpg" not in credits
+
+
+def test_those_held_out_exist():
+    names = [f"{name}.jpg" for *_, listed in photographs.DEBIAN.values() for name in listed.split()]
+    names += [f"{name}.jpg" for name in photographs.KDE_NAMES.split()]
+    names += [*photographs.MORE, *(file for chosen in photographs.PYTHON.values() for file in chosen)]
+    assert len(photographs.MORE) == 22
+    assert len(set(photographs.HELD_OUT)) == 10
+    assert set(photographs.HELD_OUT) <= set(names)
+
+
 def test_a_licence_that_became_another_leaves_the_picture_out(root, tmp_path, capsys):
     file = root / "usr/share/doc/some-pictures/copyright"
     file.write_text(file.read_text().replace("CC-BY-SA-4.0", "CC-BY-NC-4.0"))
@@ -152,6 +183,54 @@ def test_the_committed_credits_name_every_photograph():
     held_out = (REPO / "src/aesop/assets/photos/CREDITS.md").read_text(encoding="utf-8").partition("## heldout")[2]
     for file in [f"{name}.jpg" for name in names] + [file for chosen in photographs.PYTHON.values() for file in chosen]:
         assert file not in held_out
+
+
+# --- pairs degraded beforehand --------------------------------------------------------------------------------------------
+
+
+def smooth(height: int, width: int) -> np.ndarray:
+    coarse = np.random.default_rng(1).integers(0, 256, (height // 24, width // 24, 3), np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def test_pairs_degraded_beforehand_are_found_by_a_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(web_pairs, "VARIANTS", 4)
+    pack.write(tmp_path / "photographs.pack", [("a.png", smooth(96, 144)), ("b.png", smooth(72, 72))])
+    pack.write(tmp_path / "heldout.pack", [("c_120.png", smooth(96, 120)), ("d_96.png", smooth(72, 96))])
+    for _ in range(2):  # the second time over the first
+        web_pairs.build(tmp_path)
+    roots = {part: [str(tmp_path / f"{part[-2:]}_0{k}.pack") for k in range(4)] for part in ("hr", "lr")}
+    crops = TrainingCrops(TrainDataset(dataroot_gt=roots["hr"], dataroot_lq=roots["lr"], gt_size=48), 4, seed=0)
+    assert len(crops.pairs) == 8
+    for k in range(8):
+        lq, gt = (crops[k][part].float() for part in ("lq", "gt"))
+        assert (lq - torch.nn.functional.avg_pool2d(gt, 4)).abs().mean() < 12  # grey levels: the same place
+    assert (tmp_path / "hr_03.pack").stat().st_ino == (tmp_path / "photographs.pack").stat().st_ino
+    held_out = PairedDataset(dataroot_gt=f"{tmp_path}/heldout_hr.pack", dataroot_lq=f"{tmp_path}/heldout_lr.pack")
+    names = [pair.name for pair in find_pairs(held_out, "val")]
+    assert names == ["c_120_bicubic_png", "c_120_area_jpeg60", "d_96_bicubic_jpeg40", "d_96_area_jpeg80"]
+
+
+def test_degradations_follow_from_the_seed_and_are_as_many_jpegs_as_said(monkeypatch):
+    qualities = []
+    plain = web_pairs.jpeg
+    monkeypatch.setattr(
+        web_pairs, "jpeg", lambda image, quality, way: qualities.append(quality) or plain(image, quality, way)
+    )
+    for jpegs in (0, 1, 2):
+        for seed in range(30):
+            qualities.clear()
+            first, second = (web_pairs.degraded(smooth(96, 144), jpegs, np.random.default_rng(seed)) for _ in range(2))
+            assert np.array_equal(first, second)
+            assert first.shape == (24, 36, 3)
+            assert len(qualities) == 2 * jpegs
+            assert all(40 <= quality <= 95 for quality in qualities)
+
+
+def test_an_area_reduction_is_the_mean_of_its_pixels():
+    hr = smooth(96, 144)
+    mean = hr.reshape(24, 4, 36, 4, 3).mean(axis=(1, 3))
+    assert np.abs(web_pairs.reduced(hr, 24, 36, "area") - mean).max() <= 1
 
 
 # --- the experiment ------------------------------------------------------------------------------------------------------
