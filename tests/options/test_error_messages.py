@@ -35,7 +35,7 @@ val:
     for expected in (
         "line 2: scale: 5 is none of 1, 2, 3, 4 or 8",
         "line 3: network_g.num_fat: unknown option; did you mean num_feat?",
-        "line 4: network_d.type: input tag 'VGGStyleDiscrimnator128' .* does not match .*'VGGStyleDiscriminator128'",
+        "line 4: network_d.type: 'VGGStyleDiscrimnator128' is none of .*; did you mean VGGStyleDiscriminator128?",
         "line 8: datasets.train.gt_size: .*valid integer.*found 'large'",
         "line 9: datasets.val: dataroot_gt is missing; without HR images use type: SingleImageDataset",
         "line 11: train.total_iter: missing",
