@@ -11,8 +11,8 @@ folder, with changes (`set`), from the PSNR net and auto-encoder of another run 
 A lane that is through with its runs helps with the others'. Runs are in ROOT/<run>/, data where the option files say, both
 below the current folder. AESOP_WEIGHTS is set as for `aesop train`.
 
-`start` may be called at any time and after any crash. A run that fails is tried again, TRIES times in a row without a step
-between; the lane then goes on with the next one. What happened is in ROOT/lanes.jsonl, one line an event: time, lane, run,
+`start` may be called at any time and after any crash. A run that fails without making a step is tried again up to TRIES
+times; the lane then continues with the next one. What happened is in ROOT/lanes.jsonl, one line an event: time, lane, run,
 event, stage, step, hours. A run's own output is in ROOT/<run>/output.log.
 """
 

@@ -116,7 +116,7 @@ class Missing(ValueError):
     def files(cls, files: list[Path], packages: Iterable[str]) -> "Missing":
         return cls(
             f"missing: {', '.join(map(str, files))}. Another version of the package, or a damaged one: "
-            f"install {' '.join(dict.fromkeys(packages))} anew"
+            f"install {' '.join(dict.fromkeys(packages))} again"
         )
 
 

@@ -38,7 +38,7 @@ class LoggerOptions(Options):
     keep_states: Positive = 2
     """Number of resumable states to keep on disk. All weights are kept."""
     on_failed_save: Literal["continue", "stop"] = "continue"
-    """Whether the run goes on when a checkpoint cannot be written. The last one, or one after a signal, always stops it."""
+    """Whether the run continues if a checkpoint cannot be written. The last one, or one after a signal, always stops it."""
     use_tb_logger: bool = True
     """Write TensorBoard events."""
     wandb: WandbOptions | None = None

@@ -57,7 +57,7 @@ class TrainOptions(LossTerms):
     scheduler: SchedulerOptions = SchedulerOptions()
     """The learning rate over time, for all optimizers."""
     max_skipped: Positive = 10
-    """Steps with NaN or infinity are skipped. After this many in a row the run rolls back to its newest good state."""
+    """Steps with NaN or infinity are skipped. After this many consecutive ones the run rolls back."""
     max_rollbacks: Count = 3
     """How often the run may roll back to the same state before it stops."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
