@@ -77,7 +77,7 @@ class Checkpoints:
     def save(self, must: bool) -> None:
         """Write weights and state; Diverged if a network has NaN or infinite weights.
 
-        Where writing fails, the former state stays and the run continues, except with `must` or `logger.on_failed_save: stop`.
+        Where writing fails, the former state stays, and the run continues except with `must` or `on_failed_save: stop`.
         """
         refuse_broken_weights(self.stage, self.progress.iteration)
         temporary = self.folder / "state" / f".{self.progress.iteration:08d}.tmp"

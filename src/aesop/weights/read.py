@@ -32,7 +32,7 @@ _BEGINNINGS = (
 )
 # How tensor names begin in files that contain none of our networks.
 _OTHER_FILES = {
-    r"optimizers|schedulers|param_groups|\d+\.exp_avg": "a training state (of optimisers): give the net_g file in the same folder",
+    r"optimizers|schedulers|param_groups|\d+\.exp_avg": "a training state (of optimisers): give the net_g file next to it",
     r"(features|classifier)\.\d+\.|layer1\.0\.conv1\.": "an image classifier (torchvision's VGG, AlexNet or ResNet), "
     "which losses and metrics find in a folder that AESOP_WEIGHTS names",
     r"lin\d\.model\.": "LPIPS's linear heads, which LPIPS finds in a folder that AESOP_WEIGHTS names",
