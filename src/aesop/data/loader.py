@@ -108,8 +108,10 @@ def _started(loader: DataLoader) -> Generator[Iterator[Batch]]:
         yield iterator
     except Exception as error:
         # PyTorch reports a killed loader process in several ways. The exit codes are reliable.
-        if workers:
-            wait([worker.sentinel for worker in workers], timeout=1)
+        ended = wait([worker.sentinel for worker in workers], timeout=1) if workers else []
+        for worker in workers:
+            if worker.sentinel in ended:
+                worker.join()  # the sentinel closes shortly before the exit code is known
         if any((worker.exitcode or 0) < 0 for worker in workers):
             raise _Killed from error
         raise
