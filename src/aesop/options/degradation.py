@@ -1,9 +1,9 @@
 """Options of the random degradation."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self, get_args, get_type_hints
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field, create_model, model_validator
+from pydantic import Field, model_validator
 
 from aesop.system.option_types import Count, Options, Side
 
@@ -11,6 +11,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
 Kernel = Literal["iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso"]
 KERNELS: list[Kernel] = list(get_args(Kernel))
+KERNEL_PROBABILITIES = [0.45, 0.25, 0.12, 0.03, 0.12, 0.03]
 SMALLEST_KERNEL = 7  # that is drawn
 KernelSize = Annotated[int, Field(ge=SMALLEST_KERNEL, le=201)]
 
@@ -22,7 +23,7 @@ class RoundOptions(Options):
     """Largest side of a blur kernel; odd sides from 7 on are drawn."""
     kernel_list: list[Kernel] = KERNELS
     """Families of blur kernels: Gaussian, generalised Gaussian and plateau, each isotropic or anisotropic."""
-    kernel_prob: list[Probability] = [0.45, 0.25, 0.12, 0.03, 0.12, 0.03]
+    kernel_prob: list[Probability] = KERNEL_PROBABILITIES
     """Probability of each family."""
     sinc_prob: Probability = 0.1
     """Probability of a sinc kernel instead."""
@@ -65,29 +66,42 @@ class RoundOptions(Options):
             yield f"jpeg_range{suffix} must not exceed 100, found {list(self.jpeg_range)}"
 
 
-# The names of the second round's options end in 2. These have other defaults than in the first round.
-_SECOND_DEFAULTS: dict[str, Any] = {
-    "blur_sigma": (0.2, 1.5),
-    "resize_prob": (0.3, 0.4, 0.3),
-    "resize_range": (0.3, 1.2),
-    "noise_range": (1, 25),
-    "poisson_scale_range": (0.05, 2.5),
-}
-_second: dict[str, Any] = {
-    f"{name}2": (hint, Field(_SECOND_DEFAULTS.get(name, RoundOptions.model_fields[name].default), description=f"As {name}."))
-    for name, hint in get_type_hints(RoundOptions, include_extras=True).items()
-    if name in RoundOptions.model_fields
-}
-_TwoRounds: Any = create_model("_TwoRounds", __base__=RoundOptions, **_second)
+class DegradationOptions(RoundOptions):
+    """Real-ESRGAN's random degradation of HR images into LR images in two rounds (Wang et al., ICCVW 2021, section 3).
 
-
-class DegradationOptions(_TwoRounds):
-    """Real-ESRGAN's random degradation of HR images into LR images in two rounds (Wang et al., ICCVW 2021, section 3)."""
+    The options of the second round end in 2.
+    """
 
     second_blur_prob: Probability = 0.8
     """Probability of a blur in the second round."""
     blur_kernel_size2: KernelSize = 21
     """As blur_kernel_size."""
+    kernel_list2: list[Kernel] = KERNELS
+    """As kernel_list."""
+    kernel_prob2: list[Probability] = KERNEL_PROBABILITIES
+    """As kernel_prob."""
+    sinc_prob2: Probability = 0.1
+    """As sinc_prob."""
+    blur_sigma2: Range = (0.2, 1.5)
+    """As blur_sigma."""
+    betag_range2: Range = (0.5, 4)
+    """As betag_range."""
+    betap_range2: Range = (1, 2)
+    """As betap_range."""
+    resize_prob2: tuple[Probability, Probability, Probability] = (0.3, 0.4, 0.3)
+    """As resize_prob."""
+    resize_range2: Range = (0.3, 1.2)
+    """As resize_range."""
+    gaussian_noise_prob2: Probability = 0.5
+    """As gaussian_noise_prob."""
+    noise_range2: Range = (1, 25)
+    """As noise_range."""
+    poisson_scale_range2: Range = (0.05, 2.5)
+    """As poisson_scale_range."""
+    gray_noise_prob2: Probability = 0.4
+    """As gray_noise_prob."""
+    jpeg_range2: Range = (30, 95)
+    """As jpeg_range."""
     final_sinc_prob: Probability = 0.8
     """Probability of a sinc kernel at the very end."""
     crop_pad_size: Side = 400

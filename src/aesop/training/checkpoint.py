@@ -217,7 +217,10 @@ def as_begun(config: TrainConfig, source: Path | None) -> TrainConfig:
     """The configuration with the former behaviour of options that are newer than the run to continue."""
     if source is None:
         return config
-    _, written = read_state_dict(source / "net_g.safetensors")
+    try:
+        _, written = read_state_dict(source / "net_g.safetensors")
+    except WeightsError:
+        return config  # loading the state reports what is wrong with it
     return with_former_behaviour(config, recorded_config(written.get("config", ""), str(source)))
 
 
