@@ -157,7 +157,7 @@ def test_what_is_missing_is_named_with_its_install_line(root, tmp_path):
     with pytest.raises(photographs.Missing, match=r"Path/metadata\.json does not state 'Authors'"):
         photographs.build(tmp_path / "out", root)
     (root / "usr/share/wallpapers/Path/metadata.json").unlink()
-    with pytest.raises(photographs.Missing, match=r"Path/metadata\.json.*install plasma-workspace-wallpapers anew"):
+    with pytest.raises(photographs.Missing, match=r"Path/metadata\.json.*install plasma-workspace-wallpapers again"):
         photographs.build(tmp_path / "out", root)
     with pytest.raises(photographs.Missing, match=r"apt-get install some-pictures plasma-workspace-wallpapers"):
         photographs.build(tmp_path / "out", tmp_path / "nowhere")
