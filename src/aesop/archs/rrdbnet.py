@@ -37,7 +37,10 @@ def scaled_kaiming_(module: nn.Module) -> None:
 
 
 class ResidualDenseBlock(nn.Module):
-    """Five convolutions, each taking the input and all previous outputs; returns `0.2 * x5 + x`."""
+    """Five convolutions, each taking the input and all previous outputs; returns `0.2 * x5 + x`.
+
+    Weights in bfloat16 round what the convolutions see, and leave a float32 `x` and the sum in float32.
+    """
 
     def __init__(self, num_feat: int = 64, num_grow_ch: int = 32):
         super().__init__()
@@ -49,7 +52,8 @@ class ResidualDenseBlock(nn.Module):
         scaled_kaiming_(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        features = x
+        dtype = next(self.parameters()).dtype
+        features = x if dtype == torch.float32 else x.to(dtype)
         for conv in (self.conv1, self.conv2, self.conv3, self.conv4):
             features = torch.cat((features, F.leaky_relu(conv(features), 0.2, inplace=True)), 1)
         return self.conv5(features) * 0.2 + x

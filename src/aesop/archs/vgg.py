@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aesop.archs.frozen import frozen
+
 CONVS_PER_STAGE = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 WIDTHS = (64, 128, 256, 512, 512)
 
@@ -51,7 +53,7 @@ class VGGFeatureExtractor(nn.Module):
                 self.features.append(nn.ReLU() if name.startswith("relu") else nn.MaxPool2d(2, 2))
         self.register_buffer("mean", torch.tensor((0.485, 0.456, 0.406)).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor((0.229, 0.224, 0.225)).view(1, 3, 1, 1), persistent=False)
-        self.eval().requires_grad_(False)
+        frozen(self)
 
     def load_trunk(self, state: dict[str, Tensor]) -> None:
         """Load torchvision's weights; those of deeper layers and of the classifier are ignored."""

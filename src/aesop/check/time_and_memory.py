@@ -204,8 +204,14 @@ def _parts_of_step(stage: Stage, lq: Tensor, gt: Tensor) -> dict[str, Callable[[
     batch = {"lq": lq, "gt": gt, "gt_usm": gt}
     images = StepImages(batch, stage.make_image)
     _ = images["sr"]
-    made = {name: image.detach().requires_grad_(name not in batch) for name, image in images.items()}
-    parts: dict[str, Callable[[], Tensor | None]] = {"net_g": lambda: StepImages(batch, stage.make_image)["sr"].mean()}
+    made = dict(images)
+
+    def generator() -> Tensor:
+        images = StepImages(batch, stage.make_image)
+        _ = images["sr"]
+        return images.outputs["sr"].mean()
+
+    parts: dict[str, Callable[[], Tensor | None]] = {"net_g": generator}
     for term in stage.terms.values():
         parts[term.name] = lambda term=term: stage.weighted_loss(term, StepImages(made, stage.make_image))
     if isinstance(stage, AdversarialStage):

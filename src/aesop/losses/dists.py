@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aesop.archs.frozen import frozen, in_bf16
 from aesop.archs.vgg import CONVS_PER_STAGE, VGGFeatureExtractor
 from aesop.losses.loss_term import LossOptions
 from aesop.system.distributed import World
@@ -47,7 +48,7 @@ class DISTSLoss(nn.Module):
                 self.trunk.features[i] = L2Pool()
         self.alpha = nn.Parameter(torch.zeros(1, sum(self.WIDTHS), 1, 1))
         self.beta = nn.Parameter(torch.zeros(1, sum(self.WIDTHS), 1, 1))
-        self.eval().requires_grad_(False)
+        frozen(self)
 
     @classmethod
     def from_weights(cls, trunk: Path | None = None, heads: Path | None = None) -> Self:
@@ -63,6 +64,9 @@ class DISTSLoss(nn.Module):
             if name not in heads or heads[name].shape != own.shape:
                 raise ValueError(f"this is no DISTS weight file: {name} {tuple(own.shape)} is missing")
             own.copy_(heads[name])
+
+    def use_bf16(self) -> None:
+        in_bf16(self.trunk)
 
     def similarities(self, sr: Tensor, hr: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Texture and structure similarity of the channels, both (N, C), for the image and for each stage."""

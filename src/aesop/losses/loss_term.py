@@ -25,7 +25,10 @@ class LossOptions(Options):
     """The pretrained networks that it needs, by their names in `weights.pretrained`."""
 
     def build(self, scale: int, world: World) -> Callable[..., Tensor]:
-        """The function of `inputs`. A network that is missing is a FileNotFoundError, one that does not fit a ValueError."""
+        """The function of `inputs`. A network that is missing is a FileNotFoundError, one that does not fit a ValueError.
+
+        A module with a method `use_bf16` gets that called under `precision: bf16`, to convert its networks once.
+        """
         raise NotImplementedError
 
 

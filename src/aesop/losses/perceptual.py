@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aesop.archs.frozen import in_bf16
 from aesop.archs.vgg import VGGFeatureExtractor
 from aesop.losses.loss_term import LossOptions
 from aesop.system.distributed import World
@@ -64,6 +65,9 @@ class PerceptualLoss(nn.Module):
         super().__init__()
         options = self.options = PerceptualOptions(layer_weights=dict(layer_weights), **others)
         self.vgg = VGGFeatureExtractor(list(layer_weights), options.vgg_type, options.use_input_norm, options.range_norm)
+
+    def use_bf16(self) -> None:
+        in_bf16(self.vgg)
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
         with torch.no_grad():

@@ -91,6 +91,11 @@ def autocast(device: torch.device, precision: str = "fp32") -> AbstractContextMa
     raise ValueError(f"precision must be fp32 or bf16, found {precision!r}")
 
 
+def uses_bf16(device: torch.device, precision: str) -> bool:
+    """Whether `autocast` runs networks in bfloat16 on this device."""
+    return precision == "bf16" and _pays(device)
+
+
 @cache
 def _pays(device: torch.device) -> bool:
     if reason := reason_against_bf16(device):

@@ -14,6 +14,7 @@ from torch import nn
 from aesop.archs.rrdbnet import RRDB
 from aesop.options.config import TrainConfig
 from aesop.system.device import is_out_of_memory
+from aesop.training.adversarial_stage import AdversarialStage
 from aesop.training.stage import Scalars, Stage
 
 log = logging.getLogger("aesop")
@@ -30,6 +31,8 @@ def accelerate(
         log.warning("cuda_graphs is ignored: it works in a single process, but there are %d", stage.world.size)
         cuda_graphs = False
     networks = list(stage.networks.values())
+    if isinstance(stage, AdversarialStage) and stage.ema_in_bf16 is not None:
+        networks.append(stage.ema_in_bf16.copy)
     for term in stage.terms.values():  # the frozen networks inside losses
         if isinstance(term.loss, nn.Module):
             networks += [part for part in term.loss.children() if any(True for _ in part.parameters())]

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aesop.archs.frozen import Bf16Copy, without_inputs
 from aesop.options.training import TrainOptions
 from aesop.system.distributed import synchronised
 from aesop.training.optimizers import make_optimizer
@@ -25,10 +26,12 @@ class AdversarialStage(Stage):
         super().__init__(train, net_g, *others, **named)
         assert train.gan_opt is not None
         self.gan, self.objective = train.gan_opt, train.gan_opt.objective(self.world)
-        self.net_d = synchronised(self.world, net_d).to(self.world.device).train()
+        self.net_d = without_inputs(synchronised(self.world, net_d)).to(self.world.device).train()
         self.networks["net_d"] = self.net_d
         self.optimizers["optimizer_d"] = make_optimizer(train.optim_d, self.net_d)
         self.hr_of_d = "gt_usm" if train.gan_gt_usm else "gt"
+        needs_average = any("sr_ema" in term.inputs for term in self.terms.values())
+        self.ema_in_bf16 = Bf16Copy(self.network_for_use) if self.in_bf16 and needs_average else None
 
     def update_networks(self, batch: Mapping[str, Tensor], iteration: int) -> Scalars:
         accumulate, scalars, made = self.options.accumulate, Mean(self.options.accumulate), []
@@ -39,7 +42,7 @@ class AdversarialStage(Stage):
             with torch.set_grad_enabled(updates_g):
                 sr = images["sr"]
             if updates_g:
-                (self.total_loss(images, scalars) / accumulate).backward()
+                self.backward(images, scalars)
             made.append(sr.detach())
         if updates_g:
             self.update("optimizer_g", self.net_g, scalars)
@@ -61,7 +64,8 @@ class AdversarialStage(Stage):
         with torch.no_grad():
             if name == "real":
                 return self.run(self.net_d, images[self.hr_of_d])
-            return self.run(self.network_for_use, images["lq"])
+            average = self.network_for_use if self.ema_in_bf16 is None else self.ema_in_bf16.updated()
+            return self.run(average, images["lq"])
 
     def discriminator_loss(self, sr: Tensor, gt: Tensor, scalars: Mean) -> Tensor:
         if self.options.net_d_published_passes and self.gan.relativistic:

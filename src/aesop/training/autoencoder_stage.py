@@ -27,5 +27,6 @@ class AutoEncoderStage(Stage):
             return (images["sr"].detach() - images["gt"]).abs()
         with_sigma = {"return_sigma": True} if "sigmabranch_opt" in self.terms else {}
         outputs = self.run(self.net_g, images["gt"], return_bottleneck=True, **with_sigma)
-        images.update(zip(("sr", "bottleneck", "sigma"), outputs, strict=False))
+        for made, output in zip(("sr", "bottleneck", "sigma"), outputs, strict=False):
+            images.output(made, output)
         return images[name]

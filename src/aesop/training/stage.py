@@ -11,7 +11,7 @@ from aesop.data.degradation.operations import usm_sharpen
 from aesop.losses import build_losses, loss_terms
 from aesop.losses.loss_term import LossTerm
 from aesop.options.training import TrainOptions
-from aesop.system.device import autocast
+from aesop.system.device import autocast, uses_bf16
 from aesop.system.distributed import World, average_gradients, synchronised
 from aesop.training.ema import ema_decay, update_ema
 from aesop.training.lr_schedule import learning_rate
@@ -27,15 +27,33 @@ class StepImages(dict[str, Tensor]):
     """The images of a step, (N, 3, height, width) in [0, 1], and what else its losses compare, by name.
 
     Given are `lq`, `gt` and `gt_usm` (sharpened). A stage makes the others (`sr`, `sr_ema` ...) when a loss first asks.
+    Losses see the generator's outputs as leaves, at which their gradients add up until `backward` goes on from there.
     """
 
     def __init__(self, given: Mapping[str, Tensor], make: Callable[[str, "StepImages"], Tensor]):
         super().__init__(given)
         self.make = make
+        self.outputs: dict[str, Tensor] = {}
 
     def __missing__(self, name: str) -> Tensor:
         self[name] = self.make(name, self)
         return self[name]
+
+    def output(self, name: str, image: Tensor) -> Tensor:
+        """Add an output of the generator; returns what losses see of it."""
+        self.outputs[name] = image
+        self[name] = image.detach().requires_grad_(image.requires_grad)
+        return self[name]
+
+    def forget(self) -> None:
+        """Drop what was made from outputs, such as D's logits: the graph behind it ends with the loss that asked for it."""
+        for name in [name for name, image in self.items() if image.grad_fn is not None]:
+            del self[name]
+
+    def backward(self) -> None:
+        """Go back through the generator from the gradients that the losses left at its outputs."""
+        seen = {name: gradient for name in self.outputs if (gradient := self[name].grad) is not None}
+        torch.autograd.backward([self.outputs[name] for name in seen], list(seen.values()))
 
 
 class Mean:
@@ -68,6 +86,7 @@ class Stage:
         losses: Losses = None,
     ):
         self.options, self.world, self.precision = train, world or World(), precision
+        self.in_bf16 = uses_bf16(self.world.device, precision)
         self.net_g = synchronised(self.world, net_g).to(self.world.device).train()
         self.net_g_ema = copy.deepcopy(self.net_g).eval().requires_grad_(False) if train.ema_decay > 0 else None
         # The networks that a checkpoint holds, and the one to validate and publish.
@@ -79,6 +98,8 @@ class Stage:
         for term in self.terms.values():
             if isinstance(term.loss, nn.Module):
                 term.loss.to(self.world.device)
+            if self.in_bf16 and (convert := getattr(term.loss, "use_bf16", None)):
+                convert()
         self.skipped = torch.zeros((), device=self.world.device)  # 1 where the last step skipped an update
 
     @property
@@ -123,7 +144,7 @@ class Stage:
         scalars = Mean(self.options.accumulate)
         self.optimizers["optimizer_g"].zero_grad()
         for images in self.parts(batch):
-            (self.total_loss(images, scalars) / self.options.accumulate).backward()
+            self.backward(images, scalars)
         self.update("optimizer_g", self.net_g, scalars)
         return scalars.values
 
@@ -137,7 +158,7 @@ class Stage:
         if name != "sr":
             raise KeyError(f"{type(self).__name__} makes no image {name!r}")
         lq, gt = images["lq"], images["gt"]
-        sr = self.run(self.net_g, lq)
+        sr = images.output("sr", self.run(self.net_g, lq))
         if sr.shape != gt.shape:
             raise ValueError(
                 f"network_g: {type(self.net_g).__name__} returns {tuple(sr.shape)} for LR images {tuple(lq.shape)}, but HR "
@@ -151,11 +172,13 @@ class Stage:
             result = net(*images, **options)
         return tuple(t.float() for t in result) if isinstance(result, tuple) else result.float()
 
-    def total_loss(self, images: StepImages, scalars: Mean) -> Tensor:
-        total = torch.zeros((), device=self.world.device)
+    def backward(self, images: StepImages, scalars: Mean) -> None:
+        """Go back through each loss as soon as it is known, so that one loss at a time keeps activations, then through G."""
         for term in self.terms.values():
-            total = total + scalars.add(term.name, self.weighted_loss(term, images))
-        return total
+            loss = scalars.add(term.name, self.weighted_loss(term, images))
+            (loss / self.options.accumulate).backward()
+            images.forget()
+        images.backward()
 
     def weighted_loss(self, term: LossTerm, images: StepImages) -> Tensor:
         inputs = [images[name] for name in term.inputs]

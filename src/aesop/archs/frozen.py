@@ -1,0 +1,79 @@
+"""Networks that are run and not trained: no inputs kept for the gradients of weights, weights in bfloat16."""
+
+import copy
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.amp.autocast_mode import is_autocast_available
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+def frozen(net: Net) -> Net:
+    """Freeze a network in place for use in a loss: eval mode, no gradients of weights, no inputs kept."""
+    return without_inputs(net).eval().requires_grad_(False)
+
+
+def without_inputs(net: Net) -> Net:
+    """Let the network's convolutions keep their input only while their weights need it; in place.
+
+    Autograd keeps the input of every convolution for the gradient of its weight. A loss needs the gradient of the input
+    alone, which takes the weight and the input's shape. The gradients are the same, bit for bit.
+    """
+    for module in net.modules():
+        if type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str):
+            module.__class__ = LeanConv2d
+    return net
+
+
+def in_bf16(net: Net) -> Net:
+    """Convert the weights of convolutions and linear layers to bfloat16, which autocast would do at every use; in place.
+
+    Under bfloat16 autocast the outputs are the same, bit for bit.
+    """
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.to(torch.bfloat16)
+    return net
+
+
+class Bf16Copy:
+    """A copy of a network that is trained or averaged elsewhere, `in_bf16`. It is never saved."""
+
+    def __init__(self, net: nn.Module):
+        self.net, self.copy = net, in_bf16(copy.deepcopy(net))
+
+    @torch.no_grad()
+    def updated(self) -> nn.Module:
+        """The copy with the network's weights of now."""
+        torch._foreach_copy_([*self.copy.parameters()], [*self.net.parameters()])
+        for copied, buffer in zip(self.copy.buffers(), self.net.buffers(), strict=True):
+            copied.copy_(buffer)
+        return self.copy
+
+
+class LeanConv2d(nn.Conv2d):
+    def forward(self, input: Tensor) -> Tensor:
+        weight, bias = self.weight, self.bias
+        trained = weight.requires_grad or (bias is not None and bias.requires_grad)
+        if trained or not (input.requires_grad and torch.is_grad_enabled()):
+            return super().forward(input)
+        if is_autocast_available(input.device.type) and torch.is_autocast_enabled(input.device.type):
+            dtype = torch.get_autocast_dtype(input.device.type)
+            input, weight, bias = input.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+        return _InputGradient.apply(input, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class _InputGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.shape, ctx.geometry = input.shape, geometry
+        return torch.conv2d(input, weight, bias, *geometry)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (weight,) = ctx.saved_tensors
+        gradient = torch.nn.grad.conv2d_input(ctx.shape, weight, grads[0], *ctx.geometry)
+        return gradient, None, None, *(None for _ in ctx.geometry)
