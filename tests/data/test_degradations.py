@@ -28,7 +28,9 @@ from aesop.data.degradation.random_degradation import (
     batch_generator,
     degrade,
     draw,
-    paired_random_crop,
+    draw_corners,
+    paired_crop,
+    render_draw,
     smallest_side,
 )
 from aesop.data.degradation.training_pool import TrainingPool
@@ -231,12 +233,12 @@ def test_sharpening_against_opencv():
 
 
 def test_gaussian_noise():
-    images, sigma = torch.full((4, 3, 150, 150), 0.5), torch.tensor([1.0, 5, 10, 30])
+    images, sigma = torch.full((4, 3, 150, 150), 0.5), torch.tensor([1.0, 5, 10, 30]) / 255
     gray = torch.tensor([False, True, False, True])
     noise = gaussian_noise(images, sigma, gray, generator())
-    std = noise.std((1, 2, 3)) * 255
+    std = noise.std((1, 2, 3))
     torch.testing.assert_close(std, sigma, rtol=0.02, atol=0)
-    assert (noise.mean((1, 2, 3)).abs() * 255 < 4 * sigma / 150).all()
+    assert (noise.mean((1, 2, 3)).abs() < 4 * sigma / 150).all()
     for i in range(4):
         same = (noise[i, 0] - noise[i, 1]).abs().max() < 1e-7
         assert same == gray[i]
@@ -378,7 +380,9 @@ def test_each_image_of_a_per_sample_batch_is_a_batch_of_its_own():
     lq, drawn = degrade(images, PAPER, 4, generator(5), per_sample=True)
     source = generator(5)
     first, second = draw(PAPER, 1, source), draw(PAPER, 1, source)
-    assert torch.equal(lq, torch.cat([apply(images[:1], first, PAPER, 4), apply(images[1:], second, PAPER, 4)]))
+    for k, one in enumerate((first, second)):
+        rendered = {name: tensor.float() for name, tensor in render_draw(one, PAPER).items()}
+        assert torch.equal(lq[k : k + 1], apply(images[k : k + 1], one, rendered, 4))
     assert [one.describe() for one in drawn] == [first.describe(), second.describe()]
 
 
@@ -437,7 +441,8 @@ def test_crops_are_aligned(per_sample):
     lq = gt[..., ::4, ::4].contiguous()
     corners = set()
     for seed in range(40):
-        first, small = paired_random_crop(gt, lq, 32, 4, generator(seed), per_sample)
+        places = draw_corners(6 if per_sample else 1, 20, 24, 8, generator(seed))
+        first, small = paired_crop(gt, lq, places, 32, 4)
         assert first.shape == (6, 3, 32, 32)
         assert torch.equal(first[..., ::4, ::4], small)
         positions = small[:, 0, 0, 0].tolist()
@@ -459,7 +464,7 @@ def test_pool_stores_first_and_then_exchanges():
     given = []
     for step in range(20):
         lq, gt = numbered(3 * step)
-        out_lq, out_gt = pool.exchange(lq, gt, batch_generator(0, step))
+        out_lq, out_gt = pool.exchange(lq, gt, pool.draw_places(batch_generator(0, step)))
         numbers = [round(value * 255) for value in out_lq[:, 0, 0, 0].tolist()]
         assert torch.equal(out_lq, lq.new_tensor(numbers).div(255).view(-1, 1, 1, 1).expand_as(lq))
         assert torch.equal(out_gt[:, :, :2, :2], out_lq)
@@ -478,7 +483,7 @@ def test_pool_stores_first_and_then_exchanges():
 @pytest.mark.parametrize("held", [0, 2, 4, 7])
 def test_pool_continues_from_its_state(held):
     def steps(pool, first, last):
-        return [pool.exchange(*numbered(3 * step), batch_generator(0, step)) for step in range(first, last)]
+        return [pool.exchange(*numbered(3 * k), pool.draw_places(batch_generator(0, k))) for k in range(first, last)]
 
     pool = TrainingPool(12, 3)
     steps(pool, 0, held)
@@ -494,6 +499,6 @@ def test_pool_continues_from_its_state(held):
 
 def test_pool_refuses():
     pool = TrainingPool(12, 3)
-    pool.exchange(*numbered(0), generator())
+    pool.exchange(*numbered(0), pool.draw_places(generator()))
     with pytest.raises(ValueError, match="holds 3 pairs"):
         TrainingPool(12, 4).load(pool.images)

@@ -171,7 +171,7 @@ def run_noise(case: dict) -> None:
         gray_all = float(" gray" in name and "gray=" not in name)
         if name.startswith("generate_gaussian_noise_pt"):
             sigma, gray = per_image(name, "sigma", 4, 0), per_image(name, "gray", 4, gray_all)
-            check_statistics(case, name, gaussian_noise(base, sigma, gray.bool(), generator), reference)
+            check_statistics(case, name, gaussian_noise(base, sigma / 255, gray.bool(), generator), reference)
         elif name.startswith("generate_poisson_noise_pt") and "ramp" in name:
             scale, gray = per_image(name, "scale", 2, 1), per_image(name, "gray", 2, gray_all)
             check_statistics(case, name, poisson_noise(ramp, scale, gray.bool(), generator), reference)
@@ -197,7 +197,7 @@ def run_noise(case: dict) -> None:
         else:
             assert name.startswith("random_add_gaussian_noise_pt"), f"unknown statistic {name}"
             sigma = torch.full((4,), numbers(name)[0])
-            ours = (base + gaussian_noise(base, sigma, torch.zeros(4).bool(), generator)).clamp(0, 1)
+            ours = (base + gaussian_noise(base, sigma / 255, torch.zeros(4).bool(), generator)).clamp(0, 1)
             mean, std = ours.mean().item(), ours.std().item()
             golden.check(case, f"{name}: mean", abs(mean - reference["mean"]) / reference["std"], STATISTICS)
             golden.check(case, f"{name}: std", abs(std / reference["std"] - 1), STATISTICS)

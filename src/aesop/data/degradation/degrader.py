@@ -6,16 +6,29 @@ import torch
 from torch import Tensor
 
 from aesop.data.degradation.operations import usm_sharpen
-from aesop.data.degradation.random_degradation import batch_generator, degrade, paired_random_crop, smallest_side
+from aesop.data.degradation.random_degradation import (
+    Draw,
+    apply_batch,
+    batch_generator,
+    draw_batch,
+    draw_corners,
+    paired_crop,
+    smallest_side,
+)
 from aesop.data.degradation.training_pool import TrainingPool
+from aesop.data.degradation.transfer import Transfer
 from aesop.options.config import TrainConfig
 from aesop.options.degradation import DegradationOptions
+
+Key = tuple[int, int, torch.Size, torch.device]  # seed and iteration; shape and device of HR
+Drawn = tuple[list[Draw], list[tuple[int, int]], Transfer]  # draws; corners of the crops; tensors of the draws and the pool
 
 
 class Degrader:
     """Sharpens and degrades the HR crops of a batch, cuts them to gt_size and exchanges the pairs with the pool's.
 
-    A batch is a pure function of (seed, iteration, rank) and of the pool, which is saved with the training state.
+    A batch is a pure function of (seed, iteration, rank) and of the pool, which is saved with the training state. Its random
+    parameters are drawn and sent while the device computes the former batch, and drawn again if another batch is due.
     """
 
     def __init__(self, config: TrainConfig, rank: int):
@@ -25,14 +38,29 @@ class Degrader:
         check_crop(config.degradation, config.scale)
         batch, queue = config.datasets.train.batch_size_per_gpu, config.degradation.queue_size
         self.pool = TrainingPool(queue, batch) if queue else None
+        self.ahead: dict[Key, Drawn] = {}  # of the batch that is due next
 
+    @torch.no_grad()
     def __call__(self, gt: Tensor, iteration: int) -> tuple[Tensor, Tensor]:
         """Return LR (N, 3, gt_size / scale, ...) and HR (N, 3, gt_size, gt_size) for HR (N, 3, S, S), all in [0, 1]."""
-        generator = batch_generator(self.seed, iteration, self.rank)
-        per_sample = self.options.per_sample
-        lq, _ = degrade(usm_sharpen(gt), self.options, self.scale, generator, per_sample)
-        gt, lq = paired_random_crop(gt, lq, self.gt_size, self.scale, generator, per_sample)
-        return (lq, gt) if self.pool is None else self.pool.exchange(lq, gt, generator)
+        due, following = ((self.seed, k, gt.shape, gt.device) for k in (iteration, iteration + 1))
+        draws, corners, tensors = self.ahead.get(due) or self.draw(*due)
+        *rendered, pooled = tensors.receive()
+        lq = apply_batch(usm_sharpen(gt), draws, rendered, self.scale)
+        hr, lq = paired_crop(gt, lq, corners, self.gt_size, self.scale)
+        if self.pool is not None:
+            lq, hr = self.pool.exchange(lq, hr, pooled["places"])
+        self.ahead = {following: self.draw(*following)}
+        return lq, hr
+
+    def draw(self, seed: int, iteration: int, shape: torch.Size, device: torch.device) -> Drawn:
+        """Draw the random parameters of a batch on the CPU, and send those that the device needs."""
+        generator = batch_generator(seed, iteration, self.rank)
+        draws, rendered = draw_batch(self.options, shape[0], generator, self.options.per_sample)
+        height, width, side = (pixels // self.scale for pixels in (*shape[2:], self.gt_size))
+        corners = draw_corners(len(draws), height, width, side, generator)
+        pooled = {"places": self.pool.draw_places(generator)} if self.pool is not None else {}
+        return draws, corners, Transfer([*rendered, pooled], device)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The pool's pairs, uint8: {lq, gt}; empty without a pool."""

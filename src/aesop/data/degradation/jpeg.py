@@ -1,6 +1,7 @@
 """JPEG compression simulated on tensors (DiffJPEG)."""
 
 import math
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -35,11 +36,21 @@ def jpeg(images: Tensor, quality: Tensor | float, differentiable: bool = False) 
         quality: in (0, 100], one for all images or (N,).
         differentiable: round x softly to r + (x - r)^3, where r is the nearest integer, so that gradients flow.
     """
-    quality = torch.as_tensor(quality, dtype=torch.float32).view(-1, 1, 1, 1, 1, 1)
+    return compress(images, table_factor(quality).to(images.device), differentiable)
+
+
+def table_factor(quality: Tensor | float) -> Tensor:
+    """Return what a quality in (0, 100] multiplies the tables by, float32. Compute it on the CPU, because this checks it."""
+    quality = torch.as_tensor(quality, dtype=torch.float32)
     assert ((quality > 0) & (quality <= 100)).all()
     # The formula gives 0 at quality 100.
-    factor = torch.where(quality < 50, 50 / quality, 2 - quality / 50).clamp_min(1e-3).to(images)
-    dct, luma_table, chroma_table = (constant.to(images) for constant in (_DCT, _LUMA_TABLE, _CHROMA_TABLE))
+    return torch.where(quality < 50, 50 / quality, 2 - quality / 50).clamp_min(1e-3)
+
+
+def compress(images: Tensor, factor: Tensor, differentiable: bool = False) -> Tensor:
+    """Do as `jpeg`, given the quality's `table_factor`, one or (N,), on the images' device."""
+    factor = factor.to(images.dtype).view(-1, 1, 1, 1, 1, 1)
+    dct, luma_table, chroma_table = _constants(images.device, images.dtype)
     height, width = images.shape[-2:]
     r, g, b = (255 * F.pad(images, (0, -width % 16, 0, -height % 16))).split(1, dim=1)
     luma = 0.299 * r + 0.587 * g + 0.114 * b - 128
@@ -49,6 +60,11 @@ def jpeg(images: Tensor, quality: Tensor | float, differentiable: bool = False) 
     blue, red = chroma.repeat_interleave(2, 2).repeat_interleave(2, 3).split(1, dim=1)
     rgb = torch.cat([luma + 1.402 * red, luma - 0.344136 * blue - 0.714136 * red, luma + 1.772 * blue], 1)
     return rgb[..., :height, :width].clamp(0, 255) / 255
+
+
+@cache
+def _constants(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    return tuple(constant.to(device, dtype) for constant in (_DCT, _LUMA_TABLE, _CHROMA_TABLE))
 
 
 def _quantise_blocks(planes: Tensor, steps: Tensor, dct: Tensor, differentiable: bool) -> Tensor:

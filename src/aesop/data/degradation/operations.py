@@ -1,6 +1,9 @@
 """Blur, sharpening, noise and resizing of image batches."""
 
+from functools import cache
+
 import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
@@ -30,7 +33,7 @@ def usm_sharpen(images: Tensor, weight: float = 0.5, radius: int = 50, threshold
         radius: side of the blur's window in pixels; an even number is increased by one.
         sigma: standard deviation of the blur; 0 leaves it to OpenCV, which takes 8 for a side of 51.
     """
-    line = torch.from_numpy(cv2.getGaussianKernel(radius + 1 - radius % 2, sigma).T)[None]
+    line = _gaussian_line(radius + 1 - radius % 2, sigma, images.device)
 
     def blur(x: Tensor) -> Tensor:
         return filter2d(filter2d(x, line), line.mT)
@@ -40,17 +43,23 @@ def usm_sharpen(images: Tensor, weight: float = 0.5, radius: int = 50, threshold
     return torch.lerp(images, (images + weight * residual).clamp(0, 1), mask)
 
 
+@cache
+def _gaussian_line(side: int, sigma: float, device: torch.device) -> Tensor:
+    """Return OpenCV's kernel, (1, 1, side), float32."""
+    return torch.from_numpy(cv2.getGaussianKernel(side, sigma).T[None].astype(np.float32)).to(device)
+
+
 def gaussian_noise(images: Tensor, sigma: Tensor, gray: Tensor, generator: Generator) -> Tensor:
     """Draw Gaussian noise to add to images (N, 3, H, W), on the generator's device.
 
     Args:
-        sigma: (N,), standard deviation in grey levels of 255.
+        sigma: (N,), standard deviation, where the images' range is 1.
         gray: (N,), bool: the same noise in all channels. As published, these images of a batch share one noise field.
     """
     n, channels, height, width = images.shape
     noise = torch.randn((n, channels, height, width), generator=generator, device=generator.device).to(images)
     shared = torch.randn((height, width), generator=generator, device=generator.device).to(images)
-    return torch.where(_per_image(gray, images), shared, noise) * _per_image(sigma / 255, images)
+    return torch.where(gray.view(-1, 1, 1, 1), shared, noise) * sigma.view(-1, 1, 1, 1)
 
 
 def poisson_noise(images: Tensor, scale: Tensor, gray: Tensor, generator: Generator) -> Tensor:
@@ -63,22 +72,17 @@ def poisson_noise(images: Tensor, scale: Tensor, gray: Tensor, generator: Genera
         scale: (N,), factor of the noise.
         gray: (N,), bool: the noise of the luma image, the same in all channels.
     """
-    is_gray = _per_image(gray, images)
+    is_gray = gray.view(-1, 1, 1, 1)
     luma = 0.2989 * images[:, 0:1] + 0.587 * images[:, 1:2] + 0.114 * images[:, 2:3]
     levels = (torch.where(is_gray, luma, images) * 255).round().clamp(0, 255)
     seen = torch.zeros(len(images), 256, device=images.device)
     distinct = seen.scatter_(1, levels.flatten(1).long(), 1.0).sum(1)
     powers = 2 ** torch.arange(9, device=images.device)  # a logarithm may be rounded the wrong way
-    counts = _per_image(powers[(powers < distinct[:, None]).sum(1)], images)
+    counts = powers[(powers < distinct[:, None]).sum(1)].view(-1, 1, 1, 1).to(images)
     x = levels / 255
     drawn = torch.poisson((x * counts).to(generator.device), generator=generator).to(images)
     noise = drawn / counts - x
-    return torch.where(is_gray, noise[:, :1], noise) * _per_image(scale, images)
-
-
-def _per_image(values: Tensor, images: Tensor) -> Tensor:
-    """Reshape (N,) to (N, 1, 1, 1) with the images' device and, unless bool, their type."""
-    return values.to(images.device, None if values.dtype == torch.bool else images.dtype).view(-1, 1, 1, 1)
+    return torch.where(is_gray, noise[:, :1], noise) * scale.view(-1, 1, 1, 1)
 
 
 def resize(images: Tensor, mode: str, factor: float | None = None, size: tuple[int, int] | None = None) -> Tensor:

@@ -1,9 +1,10 @@
 """Real-ESRGAN's random degradation of HR images into LR images (Wang et al., ICCVW 2021, section 3), batched, on any device.
 
 Two rounds of blur, resizing, noise and JPEG are followed by a sinc filter (figure 2 of the paper). `draw` draws all
-parameters on the CPU from one explicit generator, and `apply` applies them. Pixel noise comes from a second generator on the
-images' device, seeded by the draw. So a batch is a pure function of (options, images, generator); device types differ in the
-pixel noise, not its distribution. All images are float (N, 3, H, W), RGB, in [0, 1].
+parameters on the CPU from one explicit generator, `render_draw` computes the tensors that the device needs of them, and
+`apply` degrades images with both. Pixel noise comes from a second generator on the images' device, seeded by the draw. So a
+batch is a pure function of (options, images, generator); device types differ in the pixel noise, not its distribution.
+Nothing here waits for the device. All images are float32 (N, 3, H, W), RGB, in [0, 1].
 
 As published, the images of a batch share the factors and modes of resizing, the kind of noise, whether there is a second
 blur, the order of the last steps, and the noise field of gray Gaussian noise. Each image has its own kernels, noise
@@ -11,7 +12,7 @@ strength, gray or colour noise, and JPEG qualities. With `per_sample` each image
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +20,9 @@ import torch
 from torch import Generator, Tensor
 
 from aesop.data.degradation.blur_kernels import KernelParameters, render, sample_blur_kernels, sample_final_kernels, uniform
-from aesop.data.degradation.jpeg import jpeg
+from aesop.data.degradation.jpeg import compress, table_factor
 from aesop.data.degradation.operations import MODES, filter2d, gaussian_noise, poisson_noise, resize
+from aesop.data.degradation.transfer import Transfer
 from aesop.options.config import SMALLEST_SHARPENED
 from aesop.options.degradation import DegradationOptions, RoundOptions
 
@@ -102,38 +104,63 @@ def _choose(weights: Sequence[float], generator: Generator) -> int:
     return int(torch.multinomial(torch.tensor(weights, dtype=torch.float64), 1, generator=generator))
 
 
-def apply(gt: Tensor, drawn: Draw, options: DegradationOptions, scale: int) -> Tensor:
-    """Degrade images as drawn to (N, 3, H / scale, W / scale) with 8-bit values k / 255."""
+def render_draw(drawn: Draw, options: DegradationOptions) -> dict[str, Tensor]:
+    """Compute what the device needs of a draw, on the CPU: kernels (N, grid, grid), all else (N,), by the steps' names."""
+    rendered = {}
+    for number, step, grid in ((1, drawn.first, options.blur_kernel_size), (2, drawn.second, options.blur_kernel_size2)):
+        if step.blur is not None:
+            rendered[f"blur {number}"] = render(step.blur, grid)
+        rendered[f"noise {number}"] = step.strength / 255 if step.noise == "gaussian" else step.strength
+        rendered[f"gray {number}"] = step.gray
+        rendered[f"jpeg {number}"] = table_factor(step.quality)
+    return rendered | {"blur 3": render(drawn.final_blur, options.blur_kernel_size2)}
+
+
+def apply(gt: Tensor, drawn: Draw, rendered: Mapping[str, Tensor], scale: int) -> Tensor:
+    """Degrade images as drawn to (N, 3, H / scale, W / scale) with 8-bit values k / 255.
+
+    `rendered` comes from `render_draw` and is on the images' device, float32.
+    """
     # MPS has no Poisson distribution before torch 2.14, so its noise is drawn on the CPU.
     generator = Generator("cpu" if gt.device.type == "mps" else gt.device).manual_seed(drawn.noise_seed)
     height, width = gt.shape[-2:]
     first, second = drawn.first, drawn.second
 
-    x = _blur(gt, first.blur, options.blur_kernel_size)
-    x = resize(x, first.mode, first.factor)
-    x = _add_noise(x, first, generator)
-    x = jpeg(x, first.quality)
+    def add_noise(x: Tensor, kind: str, number: int) -> Tensor:
+        make = gaussian_noise if kind == "gaussian" else poisson_noise
+        strength, gray = rendered[f"noise {number}"], rendered[f"gray {number}"] > 0
+        return (x + make(x, strength, gray, generator)).clamp(0, 1)
 
-    x = _blur(x, second.blur, options.blur_kernel_size2)
+    x = filter2d(gt, rendered["blur 1"]) if first.blur else gt
+    x = resize(x, first.mode, first.factor)
+    x = add_noise(x, first.noise, 1)
+    x = compress(x, rendered["jpeg 1"])
+
+    x = filter2d(x, rendered["blur 2"]) if second.blur else x
     size = (int(height / scale * second.factor), int(width / scale * second.factor))
     x = resize(x, second.mode, size=size)
-    x = _add_noise(x, second, generator)
+    x = add_noise(x, second.noise, 2)
     if not drawn.jpeg_last:
-        x = jpeg(x, second.quality)
+        x = compress(x, rendered["jpeg 2"])
     x = resize(x, drawn.final_mode, size=(height // scale, width // scale))
-    x = _blur(x, drawn.final_blur, options.blur_kernel_size2)
+    x = filter2d(x, rendered["blur 3"])
     if drawn.jpeg_last:
-        x = jpeg(x.clamp(0, 1), second.quality)
+        x = compress(x.clamp(0, 1), rendered["jpeg 2"])
     return (x * 255).round().clamp(0, 255) / 255
 
 
-def _blur(images: Tensor, kernels: KernelParameters | None, grid: int) -> Tensor:
-    return images if kernels is None else filter2d(images, render(kernels, grid))
+def draw_batch(
+    options: DegradationOptions, n: int, generator: Generator, per_sample: bool
+) -> tuple[list[Draw], list[dict[str, Tensor]]]:
+    """Draw and render once for n images or, with `per_sample`, for each."""
+    draws = [draw(options, 1, generator) for _ in range(n)] if per_sample else [draw(options, n, generator)]
+    return draws, [render_draw(drawn, options) for drawn in draws]
 
 
-def _add_noise(images: Tensor, step: Round, generator: Generator) -> Tensor:
-    make = gaussian_noise if step.noise == "gaussian" else poisson_noise
-    return (images + make(images, step.strength, step.gray, generator)).clamp(0, 1)
+def apply_batch(gt: Tensor, draws: Sequence[Draw], rendered: Sequence[Mapping[str, Tensor]], scale: int) -> Tensor:
+    """Do as `apply` with what `draw_batch` returns, moved to the images' device."""
+    parts = gt.split(len(gt) // len(draws))
+    return torch.cat([apply(*each, scale) for each in zip(parts, draws, rendered, strict=True)])
 
 
 def smallest_side(options: DegradationOptions, scale: int) -> int:
@@ -157,24 +184,27 @@ def degrade(
     """
     assert min(gt.shape[-2:]) >= smallest_side(options, scale)
     assert gt.shape[-2] % scale == gt.shape[-1] % scale == 0
-    parts = gt.split(1) if per_sample else [gt]
-    draws = [draw(options, len(part), generator) for part in parts]
-    return torch.cat([apply(part, drawn, options, scale) for part, drawn in zip(parts, draws, strict=True)]), draws
+    draws, rendered = draw_batch(options, len(gt), generator, per_sample)
+    return apply_batch(gt, draws, Transfer(rendered, gt.device).receive(), scale), draws
 
 
-def paired_random_crop(
-    gt: Tensor, lq: Tensor, gt_size: int, scale: int, generator: Generator, per_sample: bool = False
+def draw_corners(count: int, height: int, width: int, side: int, generator: Generator) -> list[tuple[int, int]]:
+    """Draw (top, left) of `count` crops of side x side from LR images of height x width."""
+    tops, lefts = (torch.randint(end - side + 1, (count,), generator=generator).tolist() for end in (height, width))
+    return list(zip(tops, lefts, strict=True))
+
+
+def paired_crop(
+    gt: Tensor, lq: Tensor, corners: Sequence[tuple[int, int]], gt_size: int, scale: int
 ) -> tuple[Tensor, Tensor]:
-    """Crop HR (N, 3, H, W) to gt_size and LR to the same place, for the whole batch or per sample."""
-    height, width = lq.shape[-2:]
+    """Crop HR (N, 3, H, W) to gt_size and LR to the same place. `corners` are LR's, one for the batch or one per image."""
     side = gt_size // scale
-    assert gt.shape[-2:] == (height * scale, width * scale)
+    assert gt.shape[-2:] == (lq.shape[-2] * scale, lq.shape[-1] * scale)
     assert gt_size % scale == 0
-    n = 1 if per_sample else len(lq)
-    tops, lefts = (torch.randint(end - side + 1, (len(lq) // n,), generator=generator).tolist() for end in (height, width))
+    n = len(lq) // len(corners)
 
     def cut(images: Tensor, factor: int) -> Tensor:
-        parts = zip(images.split(n), tops, lefts, strict=True)
-        return torch.cat([p[..., y * factor :, x * factor :][..., : side * factor, : side * factor] for p, y, x in parts])
+        parts = zip(images.split(n), corners, strict=True)
+        return torch.cat([p[..., y * factor :, x * factor :][..., : side * factor, : side * factor] for p, (y, x) in parts])
 
     return cut(gt, scale), cut(lq, 1)

@@ -23,7 +23,11 @@ class TrainingPool:
     def __len__(self) -> int:
         return len(self.images["lq"]) if self.images else 0
 
-    def exchange(self, lq: Tensor, gt: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+    def draw_places(self, generator: Generator) -> Tensor:
+        """Draw (N,) places for `exchange`, which looks at them once the pool is full."""
+        return torch.randperm(self.queue_size, generator=generator)[: self.batch_size]
+
+    def exchange(self, lq: Tensor, gt: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
         """Store a batch, (N, 3, h, w) and (N, 3, H, W) in [0, 1], and return one of the same shapes."""
         assert len(lq) == len(gt) == self.batch_size, "the pool takes whole batches"
         new = {name: (images * 255).round().to(torch.uint8) for name, images in (("lq", lq), ("gt", gt))}
@@ -31,7 +35,7 @@ class TrainingPool:
             held = self.images or {name: images[:0] for name, images in new.items()}
             self.images = {name: torch.cat([held[name], images]) for name, images in new.items()}
             return lq, gt
-        places = torch.randperm(self.queue_size, generator=generator)[: len(lq)].to(lq.device)
+        places = places.long()
         taken = {name: images[places].to(lq.dtype).div_(255) for name, images in self.images.items()}
         for name, images in new.items():
             self.images[name][places] = images
