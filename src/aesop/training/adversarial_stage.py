@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from aesop.options.training import TrainOptions
-from aesop.system.distributed import synchronised
+from aesop.system.distributed import GradientExchange, synchronised
 from aesop.training.optimizers import make_optimizer
 from aesop.training.stage import Mean, Scalars, Stage, StepImages
 
@@ -28,6 +28,7 @@ class AdversarialStage(Stage):
         self.net_d = synchronised(self.world, net_d).to(self.world.device).train()
         self.networks["net_d"] = self.net_d
         self.optimizers["optimizer_d"] = make_optimizer(train.optim_d, self.net_d)
+        self.exchanges["optimizer_d"] = GradientExchange(self.world, self.net_d, train.gradient_compression)
         self.hr_of_d = "gt_usm" if train.gan_gt_usm else "gt"
 
     def update_networks(self, batch: Mapping[str, Tensor], iteration: int) -> Scalars:
@@ -39,7 +40,10 @@ class AdversarialStage(Stage):
             with torch.set_grad_enabled(updates_g):
                 sr = images["sr"]
             if updates_g:
-                (self.total_loss(images, scalars) / accumulate).backward()
+                loss = self.total_loss(images, scalars) / accumulate
+                if images.last:
+                    self.exchanges["optimizer_g"].start()
+                loss.backward()
             made.append(sr.detach())
         if updates_g:
             self.update("optimizer_g", self.net_g, scalars)
@@ -47,7 +51,10 @@ class AdversarialStage(Stage):
         self.net_d.requires_grad_(True)
         self.optimizers["optimizer_d"].zero_grad()
         for sr, images in zip(made, self.parts(batch), strict=True):
-            (self.discriminator_loss(sr, images[self.hr_of_d], scalars) / accumulate).backward()
+            loss = self.discriminator_loss(sr, images[self.hr_of_d], scalars) / accumulate
+            if images.last:
+                self.exchanges["optimizer_d"].start()
+            loss.backward()
         self.update("optimizer_d", self.net_d, scalars)
         return scalars.values
 

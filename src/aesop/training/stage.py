@@ -12,7 +12,7 @@ from aesop.losses import build_losses, loss_terms
 from aesop.losses.loss_term import LossTerm
 from aesop.options.training import TrainOptions
 from aesop.system.device import autocast
-from aesop.system.distributed import World, average_gradients, synchronised
+from aesop.system.distributed import GradientExchange, World, synchronised
 from aesop.training.ema import ema_decay, update_ema
 from aesop.training.lr_schedule import learning_rate
 from aesop.training.optimizers import make_optimizer
@@ -29,9 +29,9 @@ class StepImages(dict[str, Tensor]):
     Given are `lq`, `gt` and `gt_usm` (sharpened). A stage makes the others (`sr`, `sr_ema` ...) when a loss first asks.
     """
 
-    def __init__(self, given: Mapping[str, Tensor], make: Callable[[str, "StepImages"], Tensor]):
+    def __init__(self, given: Mapping[str, Tensor], make: Callable[[str, "StepImages"], Tensor], last: bool = True):
         super().__init__(given)
-        self.make = make
+        self.make, self.last = make, last  # whether no other part of the batch follows
 
     def __missing__(self, name: str) -> Tensor:
         self[name] = self.make(name, self)
@@ -74,6 +74,7 @@ class Stage:
         self.networks = {"net_g": self.net_g} | ({"net_g_ema": self.net_g_ema} if self.net_g_ema is not None else {})
         self.network_for_use = self.net_g if self.net_g_ema is None else self.net_g_ema
         self.optimizers = {"optimizer_g": make_optimizer(train.optim_g, self.net_g)}
+        self.exchanges = {"optimizer_g": GradientExchange(self.world, self.net_g, train.gradient_compression)}
         losses = build_losses(train, world=self.world) if losses is None else losses
         self.terms = loss_terms(train, losses, self.log_prefix)
         for term in self.terms.values():
@@ -103,7 +104,7 @@ class Stage:
         BatchNorm statistics, and `skipped` is 1 on every process. The average is still updated.
 
         HR is sharpened here unless `gt_usm` is given. Returns the losses and the discriminator's outputs, on the device.
-        Nothing here waits for the device.
+        Nothing here makes the host wait for the device, except PyTorch's SyncBatchNorm with several processes on CUDA.
         """
         if gt_usm is None:
             gt_usm = usm_sharpen(gt) if self.wants_sharpened else gt
@@ -123,7 +124,10 @@ class Stage:
         scalars = Mean(self.options.accumulate)
         self.optimizers["optimizer_g"].zero_grad()
         for images in self.parts(batch):
-            (self.total_loss(images, scalars) / self.options.accumulate).backward()
+            loss = self.total_loss(images, scalars) / self.options.accumulate
+            if images.last:
+                self.exchanges["optimizer_g"].start()
+            loss.backward()
         self.update("optimizer_g", self.net_g, scalars)
         return scalars.values
 
@@ -131,7 +135,8 @@ class Stage:
         """The batch in `accumulate` parts of equal size."""
         chunks = {name: images.chunk(self.options.accumulate) for name, images in batch.items()}
         for k in range(self.options.accumulate):
-            yield StepImages({name: parts[k] for name, parts in chunks.items()}, self.make_image)
+            last = k == self.options.accumulate - 1
+            yield StepImages({name: parts[k] for name, parts in chunks.items()}, self.make_image, last)
 
     def make_image(self, name: str, images: StepImages) -> Tensor:
         if name != "sr":
@@ -163,8 +168,8 @@ class Stage:
             return term.weight * term.loss(*inputs)
 
     def update(self, name: str, net: nn.Module, scalars: Mean) -> None:
+        # 0 * NaN and 0 * inf are NaN: with a bad loss of one process, all processes skip the step.
+        bad = self.exchanges[name].finish(0 * torch.stack(list(scalars.values.values())).sum())
         gradients = [p.grad for p in net.parameters() if p.grad is not None]
-        # 0 * NaN and 0 * inf are NaN: a bad loss of one process reaches all processes with the gradients.
-        gradients[0].add_(0 * torch.stack(list(scalars.values.values())).sum())
-        average_gradients(self.world, net, self.options.gradient_compression)
+        gradients[0].add_(bad)
         self.skipped = torch.maximum(self.skipped, step_unless_broken(self.optimizers[name], gradients))
