@@ -357,6 +357,18 @@ def test_one_process_has_no_hooks():
     assert all(is_hooked != name.startswith("net_g_ema") for name, is_hooked in hooked(World(size=2)).items())
 
 
+def test_buckets_leave_in_the_same_order_whatever_the_order_of_the_gradients(monkeypatch):
+    sent = []
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda tensor, **_: sent.append(tensor.numel()))
+    net = three_layers()
+    exchange = GradientExchange(World(size=2), net)
+    with in_buckets_of(1500):
+        exchange.start()
+    for layer, expected in ((1, []), (2, [432, 584]), (0, [432, 584])):
+        sum(p.sum() for p in net[layer].parameters()).backward()
+        assert sent == expected
+
+
 def test_a_second_backward_pass_after_the_start_is_refused(monkeypatch):
     """It would change gradients that are on their way."""
     monkeypatch.setattr("torch.distributed.all_reduce", lambda *_, **__: None)

@@ -211,8 +211,8 @@ def synchronised(world: World, net: nn.Module) -> nn.Module:
     """Let the BatchNorms of a network normalise over all processes, in place, if there are several; returns the network.
 
     On CUDA they become PyTorch's SyncBatchNorm: far fewer kernels, but the host waits in its forward pass. No GPU has run it
-    yet; that its running variance is unbiased, like ours, was read in its source. Elsewhere they become ours. Names
-    and tensors remain.
+    yet; that its running variance is unbiased, like that of SyncedBatchNorm2d, was read in its source. Elsewhere they become
+    SyncedBatchNorm2d. Names and tensors remain.
     """
     if world.size > 1:
         for module in net.modules():
