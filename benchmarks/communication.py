@@ -10,10 +10,12 @@ two levels, the GPUs of a node and the nodes, each as ring or tree, whichever is
     ring of n: 2 (n - 1) / n * bytes / bandwidth + 2 (n - 1) * latency
     tree of n: 2 * bytes / bandwidth + 2 log2(n) * latency
 
-The exchange starts after the backward pass of a network, so nothing hides it.
+Gradients travel in the buckets of GradientExchange, one after the other, each as soon as the backward pass has filled it;
+the time of that pass is spread evenly over the parameters. What travels after its end is not hidden.
 """
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, log2
 from pathlib import Path
@@ -26,6 +28,7 @@ from aesop.archs import build_network
 from aesop.archs.vgg import VGGFeatureExtractor
 from aesop.options.config import TrainConfig
 from aesop.options.read import load_train_config
+from aesop.system.distributed import GradientExchange, World
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 RECIPES = ("psnr_rrdb", "aesop_rrdb", "aesop_swinir", "realworld_aesop")
@@ -38,10 +41,15 @@ class Recipe:
 
     name: str
     batch: int
-    parameters: int
     flops: float
+    networks: list[tuple[list[int], float]]
+    """For each trained network: parameters per bucket, operations of the backward pass that fills them."""
     small_exchanges: int
     """Number of exchanges of single statistics, which cost only latency."""
+
+    @property
+    def parameters(self) -> int:
+        return sum(sum(buckets) for buckets, _ in self.networks)
 
 
 def flops(net: nn.Module, images: Tensor) -> int:
@@ -61,17 +69,20 @@ def count(name: str) -> Recipe:
     hr = torch.empty(1, 3, crops.gt_size, crops.gt_size, device="meta")
     lr = torch.empty(1, 3, crops.gt_size // config.scale, crops.gt_size // config.scale, device="meta")
     net_g = build_network(config.network_g.model_dump()).to("meta")
-    parameters, operations, small = size(net_g), 3 * flops(net_g, lr), 0
+    batch, forward = crops.batch_size_per_gpu, flops(net_g, lr)
+    networks, operations, small = [(buckets(net_g), 2.0 * batch * forward)], 3 * forward, 1  # 1: whether a loss is NaN
     if config.network_d is not None:
         net_d = build_network(config.network_d.model_dump()).to("meta")
         norms = sum(isinstance(module, nn.BatchNorm2d) for module in net_d.modules())
-        parameters += size(net_d)
-        operations += flops(net_g, lr)  # the EMA generator, for the artifact loss
-        operations += 9 * flops(net_d, hr)  # HR; SR and back to the image; HR and SR, each back to image and weights
+        forward_d = flops(net_d, hr)
+        # Gradients are final only after the second of two passes, that of HR.
+        networks.append((buckets(net_d), 2.0 * batch * forward_d))
+        operations += forward  # the EMA generator, for the artifact loss
+        operations += 9 * forward_d  # HR; SR and back to the image; HR and SR, each back to image and weights
         operations += 3 * sum(flops(net, hr) for net in judges(config))  # HR; SR and back to the image
-        # BatchNorm: 2 in each of 4 forward and 3 backward passes. Relativistic means: 2, 1 in backward, and 2.
-        small = norms * 2 * 7 + 5
-    return Recipe(name, crops.batch_size_per_gpu, parameters, crops.batch_size_per_gpu * operations, small)
+        # SyncBatchNorm: 1 in each of 4 forward and 3 backward passes. Relativistic means: 2, 1 in backward, and 2. NaN: 1.
+        small += norms * 7 + 5 + 1
+    return Recipe(name, batch, batch * operations, networks, small)
 
 
 def judges(config: TrainConfig) -> list[nn.Module]:
@@ -85,8 +96,20 @@ def judges(config: TrainConfig) -> list[nn.Module]:
     return nets
 
 
-def size(net: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in net.parameters())
+def buckets(net: nn.Module) -> list[int]:
+    """Return the parameters of each bucket, in the order of their exchange."""
+    exchange = GradientExchange(World(size=2), net)
+    exchange.start()
+    return [sum(parameter.numel() for parameter in bucket) for bucket in exchange.unsent]
+
+
+def not_hidden(sizes: list[int], backward: float, seconds: Callable[[int], float]) -> float:
+    """Return how many seconds after a backward pass of `backward` seconds its gradients have arrived."""
+    filled, arrived = 0, 0.0
+    for parameters in sizes:
+        filled += parameters
+        arrived = max(arrived, backward * filled / sum(sizes)) + seconds(parameters)
+    return arrived - backward
 
 
 @dataclass(frozen=True)
@@ -124,21 +147,29 @@ def main() -> None:
     measured = {name: float(ms) / 1e3 for name, _, ms in (given.partition("=") for given in options.step_ms)}
     node = Level(options.nvlink * 1e9, options.nvlink_latency * 1e-6)
     network = Level(options.network * 1e9 / 8, options.network_latency * 1e-6)
-    header = "option file | images per GPU | gradients, MB | step, ms | GPUs | fp32, ms | bf16, ms | statistics, ms | share"
+    header = (
+        "option file | images per GPU | gradients, MB | step, ms | GPUs | fp32, ms | not hidden | bf16, ms | not hidden "
+        "| statistics, ms | share"
+    )
     print(f"| {header} |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("|---" * (header.count("|") + 1) + "|")
     for recipe in map(count, RECIPES):
         step = measured.get(recipe.name, recipe.flops / (options.peak * 1e12 * options.utilisation))
         for gpus in COUNTS:
-            fp32, bf16, one = (
-                exchange(gpus, message, options.per_node, node, network)
-                for message in (4 * recipe.parameters, 2 * recipe.parameters, 256)
-            )
-            small = recipe.small_exchanges * one
-            shares = [f"{(each + small) / (each + small + step):.1%}" for each in (fp32, bf16)]
+            small = recipe.small_exchanges * exchange(gpus, 256, options.per_node, node, network)
+            times, shares = [], []
+            for size in (4, 2):  # bytes of a gradient
+
+                def seconds(parameters: int, gpus: int = gpus, size: int = size) -> float:
+                    return exchange(gpus, size * parameters, options.per_node, node, network)
+
+                late = sum(not_hidden(n, step * part / recipe.flops, seconds) for n, part in recipe.networks)
+                times += [sum(seconds(n) for sizes, _ in recipe.networks for n in sizes), late]
+                shares.append(f"{(late + small) / (late + small + step):.1%}")
+            row = " | ".join(f"{each * 1e3:.1f}" for each in (*times, small))
             print(
-                f"| {recipe.name} | {recipe.batch} | {4 * recipe.parameters / 1e6:.0f} | {step * 1e3:.0f} | {gpus} "
-                f"| {fp32 * 1e3:.1f} | {bf16 * 1e3:.1f} | {small * 1e3:.1f} | {shares[0]}, bf16 {shares[1]} |"
+                f"| {recipe.name} | {recipe.batch} | {4 * recipe.parameters / 1e6:.0f} | {step * 1e3:.0f} | {gpus} | {row} "
+                f"| {shares[0]}, bf16 {shares[1]} |"
             )
 
 

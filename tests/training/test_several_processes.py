@@ -12,10 +12,13 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 import yaml
 from safetensors.torch import load_file
 from test_train import AUTOENCODER, RRDB, options, run
@@ -27,10 +30,10 @@ from aesop.losses.aesop import AESOPLoss
 from aesop.options.read import build_config
 from aesop.options.training import TrainOptions
 from aesop.system.distributed import (
+    GradientExchange,
     SyncedBatchNorm2d,
     World,
     agreed,
-    average_gradients,
     average_scalars,
     gathered,
     init_distributed,
@@ -70,8 +73,9 @@ GANS = {
     "relativistic, VGG": (VGG, {"gan_opt": {}, "aesop_opt": {}, "artifacts_opt": {}}),
     "plain, VGG": (VGG, {"gan_opt": {"relativistic": False}, "pixel_opt": {}}),
     "lsgan": (UNET, {"gan_opt": {"gan_type": "lsgan"}, "net_d_published_passes": True}),
+    "plain, in parts": (UNET, {"gan_opt": {"relativistic": False}, "pixel_opt": {}, "accumulate": 2, "net_d_iters": 2}),
 }
-CASES = ["psnr", "psnr with BatchNorm", "autoencoder", *GANS]
+CASES = ["psnr", "psnr with BatchNorm", "psnr, in parts", "autoencoder", "autoencoder with a frozen decoder", *GANS]
 
 
 def make_stage(case: str, world: World) -> Stage:
@@ -82,11 +86,15 @@ def make_stage(case: str, world: World) -> Stage:
             nn.Conv2d(3, 6, 3, 1, 1, bias=False), nn.BatchNorm2d(6), nn.Conv2d(6, 3, 3, 1, 1), nn.Upsample(scale_factor=4)
         )
         return Stage(TrainOptions(**common, pixel_opt={}), net, world)
-    net = build_network(AUTOENCODER if case == "autoencoder" else RRDB)
+    if case == "psnr, in parts":
+        net = build_network(RRDB | {"use_checkpoint": True})
+        return Stage(TrainOptions(**common, pixel_opt={}, accumulate=2), net, world)
+    net = build_network(AUTOENCODER if "autoencoder" in case else RRDB)
     if case == "psnr":
         return Stage(TrainOptions(**common, pixel_opt={}), net, world)
-    if case == "autoencoder":
-        return AutoEncoderStage(TrainOptions(**common, pixel_opt={}, pixel_at_LR_opt={}), net, world)
+    if "autoencoder" in case:
+        frozen = {"freeze_decoder": 1} if "frozen" in case else {}
+        return AutoEncoderStage(TrainOptions(**common, pixel_opt={}, pixel_at_LR_opt={}, **frozen), net, world)
     discriminator, losses = GANS[case]
     train_options, net_d, autoencoder = (
         TrainOptions(**common, **losses),
@@ -98,7 +106,7 @@ def make_stage(case: str, world: World) -> Stage:
 
 
 def make_batch(case: str, step: int) -> list[torch.Tensor]:
-    """Four LR and HR images; the last two are darker, so that the processes' own means differ."""
+    """Four LR and HR images of decreasing brightness, so that the processes' own means differ."""
     side = 32 if "VGG" in case else 8
     generator = torch.Generator().manual_seed(step)
     lq = torch.rand(4, 3, side, side, generator=generator) * torch.tensor([1.0, 0.9, 0.3, 0.1]).view(4, 1, 1, 1)
@@ -110,8 +118,8 @@ def take_steps(case: str, world: World) -> dict:
     start = copy.deepcopy({name: net.state_dict() for name, net in stage.networks.items()})
     scalars, gradients = [], {}
     for step in range(1, STEPS + 1):
-        per_process = 4 // world.size
-        lq, gt = (images.split(per_process)[world.rank] for images in make_batch(case, step))
+        # Part k of one process's batch is then the processes' parts k.
+        lq, gt = (images[world.rank :: world.size] for images in make_batch(case, step))
         scalars.append(average_scalars(world, stage.step(lq, gt, step)))
         if step == 1:
             trained = {name: net for name, net in stage.networks.items() if name != "net_g_ema"}
@@ -129,9 +137,12 @@ def take_steps(case: str, world: World) -> dict:
 
 def work(folder: Path, photos: Path) -> None:
     with init_distributed("cpu") as world:
-        result = {case: take_steps(case, world) for case in CASES}
-        result["compressed"] = exchange(world, "bf16")
-        result["uncompressed"] = exchange(world, "none")
+        with in_buckets_of(4096):
+            result = {case: take_steps(case, world) for case in CASES}
+            result["compressed"] = averaged(world, "bf16")
+            result["uncompressed"] = averaged(world, "none")
+        result["exchanged"] = exchanged(world)
+        result["exchanged by a GAN"] = exchanged_by_a_gan(world)
         result["agreed"] = [
             str(agreed(world, Path(f"of {world.rank}"))),
             largest(world, world.rank),
@@ -148,12 +159,80 @@ def own_gradients(rank: int) -> list[torch.Tensor]:
     return [torch.randn(8, 50, generator=generator) * sizes[:, None], torch.randn(7, generator=generator)]
 
 
-def exchange(world: World, compression: str) -> list[torch.Tensor]:
+@contextmanager
+def in_buckets_of(size: int) -> Generator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("aesop.system.distributed.BUCKET", size)
+        yield
+
+
+def averaged(world: World, compression: str) -> list[torch.Tensor]:
     net = nn.ParameterList([nn.Parameter(torch.zeros_like(g)) for g in own_gradients(0)])
+    exchange = GradientExchange(world, net, compression)
+    exchange.start()
     for parameter, gradient in zip(net, own_gradients(world.rank), strict=True):
         parameter.grad = gradient
-    average_gradients(world, net, compression)
+    exchange.finish(torch.zeros(()))
     return [parameter.grad for parameter in net]
+
+
+@contextmanager
+def recorded() -> Generator[list]:
+    """The number of elements of each all-reduce, when it starts."""
+    events = []
+    with pytest.MonkeyPatch.context() as patch:
+        all_reduce = dist.all_reduce
+
+        def recording(tensor: torch.Tensor, *arguments, **options):
+            events.append(tensor.numel())
+            return all_reduce(tensor, *arguments, **options)
+
+        patch.setattr("torch.distributed.all_reduce", recording)
+        yield events
+
+
+def three_layers() -> nn.Sequential:
+    """Layers of 224, 584 and 432 parameters, 5 parameters that nothing uses, and 7 that never need a gradient."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, 1, 1), nn.Conv2d(8, 8, 3, 1, 1), nn.Conv2d(8, 48, 1), nn.PixelShuffle(4))
+    net.register_parameter("unused", nn.Parameter(torch.ones(5)))
+    net.register_parameter("frozen", nn.Parameter(torch.ones(7), requires_grad=False))
+    return net
+
+
+def exchanged(world: World) -> dict:
+    """Steps in two parts with a bucket per layer. In the second step one process's loss is NaN, its gradients are not."""
+    net, spoilt = three_layers(), torch.zeros(())
+    found: dict = {"events": [], "weights": [], "skipped": []}
+
+    def loss(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+        return (sr - hr).abs().mean() + spoilt
+
+    train_options = TrainOptions(total_iter=STEPS, pixel_opt={}, accumulate=2, ema_decay=0)
+    stage = Stage(train_options, net, world, losses={"pixel_opt": loss})
+    with in_buckets_of(1500), recorded() as events:
+        net[0].weight.register_hook(lambda grad: events.append("the first layer"))
+        for step in range(1, STEPS + 1):
+            spoilt.fill_(math.nan if (step, world.rank) == (2, 1) else 0)
+            stage.step(*(images[world.rank :: world.size] for images in make_batch("psnr", step)), step)
+            found["events"].append(events.copy())
+            found["weights"].append(copy.deepcopy(net.state_dict()))
+            found["skipped"].append(stage.skipped.item())
+            if step == 2:
+                found["finite"] = all(p.grad.isfinite().all() for p in net[1].parameters())
+            events.clear()
+    found["without gradient"] = [name for name, p in net.named_parameters() if p.grad is None]
+    found["without moments"] = [name for name, p in net.named_parameters() if p not in stage.optimizers["optimizer_g"].state]
+    return found
+
+
+def exchanged_by_a_gan(world: World) -> list[list[int]]:
+    stage, counts = make_stage("plain, in parts", world), []
+    for step in (1, 2):
+        with recorded() as events:
+            stage.step(*(images[world.rank :: world.size] for images in make_batch("plain", step)), step)
+        counts.append(events)
+    return counts
 
 
 def validate(world: World, photos: Path, root: Path) -> dict:
@@ -236,6 +315,92 @@ def test_compressed_gradients_lie_within_the_rounding_of_bfloat16(several):
             assert error.max() > 0
 
 
+def test_gradients_travel_once_per_step_and_while_the_backward_pass_runs(several):
+    """After the last part's gradients; the last layer first. The first layer is sent with those that nothing uses."""
+    for found in several[2]:
+        assert found["exchanged"]["events"] == [["the first layer", 432, 584, "the first layer", 224 + 5, 1]] * STEPS
+
+
+def test_every_network_that_is_updated_sends_its_gradients_and_whether_it_skips(several):
+    stage = make_stage("plain, in parts", World())
+    g, d = (sum(p.numel() for p in net.parameters()) for net in (stage.net_g, stage.net_d))
+    for found in several[2]:
+        assert found["exchanged by a GAN"] == [[d, 1], [g, 1, d, 1]]
+
+
+def test_parameters_without_gradient_keep_none(several):
+    for found in several[2]:
+        assert found["exchanged"]["without gradient"] == found["exchanged"]["without moments"] == ["unused", "frozen"]
+
+
+def test_a_bad_loss_of_one_process_lets_all_skip(several):
+    one, other = (found["exchanged"] for found in several[2])
+    for found in (one, other):
+        assert found["finite"]  # so that only the loss can tell
+        assert found["skipped"] == [0, 1, 0]
+        for key, value in found["weights"][1].items():
+            assert torch.equal(value, found["weights"][0][key])
+    assert not torch.equal(one["weights"][2]["0.weight"], one["weights"][1]["0.weight"])
+    for key, value in one["weights"][2].items():
+        assert torch.equal(value, other["weights"][2][key])
+
+
+def test_one_process_has_no_hooks():
+    def hooked(world: World) -> dict[str, bool]:
+        stage = make_stage("plain", world)
+        return {
+            f"{name}.{k}": bool(p._post_accumulate_grad_hooks)
+            for name, net in stage.networks.items() for k, p in net.named_parameters()
+        }  # fmt: skip
+
+    assert not any(hooked(World()).values())
+    assert all(is_hooked != name.startswith("net_g_ema") for name, is_hooked in hooked(World(size=2)).items())
+
+
+def test_buckets_leave_in_the_same_order_whatever_the_order_of_the_gradients(monkeypatch):
+    sent = []
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda tensor, **_: sent.append(tensor.numel()))
+    net = three_layers()
+    exchange = GradientExchange(World(size=2), net)
+    with in_buckets_of(1500):
+        exchange.start()
+    for layer, expected in ((1, []), (2, [432, 584]), (0, [432, 584])):
+        sum(p.sum() for p in net[layer].parameters()).backward()
+        assert sent == expected
+
+
+def test_a_second_backward_pass_after_the_start_is_refused(monkeypatch):
+    """It would change gradients that are on their way."""
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda *_, **__: None)
+    net = nn.Linear(2, 2)
+    exchange = GradientExchange(World(size=2), net)
+    for _ in range(2):  # before the start any number is allowed
+        net(torch.ones(2)).sum().backward()
+    exchange.start()
+    net(torch.ones(2)).sum().backward()
+    with pytest.raises(AssertionError, match="only one backward pass"):
+        net(torch.ones(2)).sum().backward()
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_within_a_backward_pass_ends_although_gradients_are_on_their_way():
+    ended = torchrun(__file__, "fail", check=False)
+    assert ended.returncode != 0
+    assert "the middle of a backward pass" in ended.stderr
+
+
+def fail() -> None:
+    with init_distributed("cpu") as world, in_buckets_of(1500), recorded() as events:
+        stage = Stage(TrainOptions(total_iter=1, pixel_opt={}), three_layers(), world)
+
+        def broken(grad: torch.Tensor) -> None:
+            if world.rank == 1 and events == [432, 584]:
+                raise ValueError("the middle of a backward pass")
+
+        stage.net_g[0].weight.register_hook(broken)
+        stage.step(*(images[world.rank :: world.size] for images in make_batch("psnr", 1)), 1)
+
+
 @pytest.mark.slow
 def test_what_the_processes_found_returns_in_order(several):
     for found in several[2]:
@@ -265,6 +430,28 @@ def test_batch_norm_is_replaced_in_place_and_only_for_several_processes():
     # Measuring looks at nobody else.
     plain = nn.BatchNorm2d(4).eval()
     torch.testing.assert_close(net.eval()[1](x := torch.rand(2, 4, 3, 3)), plain(x))
+
+
+def test_on_cuda_batch_norm_is_pytorchs_synchronised_one():
+    """Checked without a GPU: what it is, and that outside of a process group it computes what BatchNorm does."""
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    net = copy.deepcopy(plain)
+    tensors = {id(t) for t in (*net.parameters(), *net.buffers())}
+    assert synchronised(World(size=2, device=torch.device("cuda")), net) is net
+    built = nn.SyncBatchNorm(4)
+    assert type(net[1]) is type(built)
+    assert vars(net[1]).keys() == vars(built).keys()
+    assert net[1].process_group is None
+    assert list(net.state_dict()) == list(plain.state_dict())
+    assert {id(t) for t in (*net.parameters(), *net.buffers())} == tensors
+    x = torch.rand(2, 3, 5, 5)
+    for mode in (True, False):
+        torch.testing.assert_close(net.train(mode)(x), plain.train(mode)(x), rtol=0, atol=0)
+    averaged = copy.deepcopy(net).eval()
+    for other in (net, averaged, nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))):
+        other.load_state_dict(plain.state_dict())
+        torch.testing.assert_close(other.eval()(x), plain(x), rtol=0, atol=0)
 
 
 AFTERWARDS = """
@@ -555,4 +742,4 @@ def wait_for(file: Path, text: str, process: subprocess.Popen) -> None:
 
 
 if __name__ == "__main__":
-    work(Path(sys.argv[1]), Path(sys.argv[2]))
+    fail() if sys.argv[1:] == ["fail"] else work(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,10 +1,11 @@
-"""Training in several processes under torchrun: process group, gradient averaging, synchronised BatchNorm, collectives.
+"""Training in several processes under torchrun: process group, gradient exchange, synchronised BatchNorm, collectives.
 
 N processes compute what one process computes with a batch of all their samples. With one process every function here
 returns its input.
 """
 
 import os
+from collections import deque
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -80,21 +81,89 @@ def first_to_fail() -> bool:
         return True
 
 
-def average_gradients(world: World, net: nn.Module, compression: str = "none") -> None:
-    """Replace each gradient by its mean over the processes, with one all-reduce, in bfloat16 if `compression` is `bf16`.
+# Bytes of gradients that travel together: enough to outweigh the latency, and ready while backward passes still run.
+BUCKET = 25 * 2**20
 
-    DistributedDataParallel does not fit: a GAN step runs a network several times with some parts frozen, which DDP's hooks
-    forbid or slow down.
+
+class GradientExchange:
+    """Replaces a network's gradients by their means over the processes while the step's last backward pass still runs.
+
+    Call `start` before that pass and `finish` before the optimizer's step. In between, the gradients that have become final
+    travel in flat buckets, the last layers' first, as bfloat16 if `compression` is `bf16`.
+
+    The parameters that require a gradient at `start` take part. All processes thus fill the same buckets, and they send them
+    in the same order, whatever the order of the gradients. A parameter without a gradient travels as zeros and keeps
+    `grad is None` (zeros would be a step of Adam), so the graph must reach the same parameters in all processes.
+
+    With one process there are no hooks and no buckets. DistributedDataParallel does not fit: a GAN step runs a network
+    several times with some parts frozen, which DDP's hooks forbid or slow down. NCCL has not been run.
     """
-    if world.size == 1:
-        return
-    grads = [p.grad for p in net.parameters() if p.grad is not None]
-    flat = torch.cat([g.reshape(-1) for g in grads]) / world.size
-    if compression == "bf16":
-        flat = flat.bfloat16()
-    dist.all_reduce(flat)
-    parts = flat.split([g.numel() for g in grads])
-    torch._foreach_copy_(grads, [part.view_as(g) for part, g in zip(parts, grads, strict=True)])
+
+    def __init__(self, world: World, net: nn.Module, compression: str = "none"):
+        self.world, self.net, self.compression = world, net, compression
+        self.started = False
+        self.missing: dict[nn.Parameter, set[nn.Parameter]] = {}  # parameter -> those of its bucket without final gradient
+        self.unsent: deque[list[nn.Parameter]] = deque()
+        self.sent: list[tuple[list[nn.Parameter], Tensor, Any]] = []
+        if world.size > 1:
+            for parameter in net.parameters():
+                if parameter.requires_grad:  # PyTorch refuses the others; `finish` sends what no hook reports
+                    parameter.register_post_accumulate_grad_hook(self._accumulated)
+
+    def start(self) -> None:
+        """Send each gradient once the next backward pass has computed it. It must be the step's last for this network."""
+        if self.world.size == 1:
+            return
+        self.started, self.missing, self.unsent, self.sent = True, {}, deque(), []
+        missing, filled = set[nn.Parameter](), BUCKET
+        for parameter in reversed([p for p in self.net.parameters() if p.requires_grad]):
+            if filled >= BUCKET:
+                self.unsent.append([])
+                missing, filled = set[nn.Parameter](), 0
+            self.unsent[-1].append(parameter)
+            missing.add(parameter)
+            self.missing[parameter] = missing
+            filled += parameter.nbytes
+
+    def finish(self, flag: Tensor) -> Tensor:
+        """Send the rest, wait, and fill in the means; returns the sum of the scalar `flag` over the processes.
+
+        A NaN of one process thus reaches all of them. On CUDA the stream waits, not the host.
+        """
+        if self.world.size == 1:
+            return flag
+        assert self.started, "start() must precede the last backward pass"
+        self.started = False
+        while self.unsent:
+            self._send()
+        total = flag.clone()
+        flag_sent = dist.all_reduce(total, async_op=True)
+        gradients, means = [], []
+        for bucket, flat, work in self.sent:
+            work.wait()
+            for parameter, mean in zip(bucket, flat.split([p.numel() for p in bucket]), strict=True):
+                if parameter.grad is not None:
+                    gradients.append(parameter.grad)
+                    means.append(mean.view_as(parameter))
+        torch._foreach_copy_(gradients, means)
+        self.sent = []
+        flag_sent.wait()
+        return total
+
+    def _accumulated(self, parameter: nn.Parameter) -> None:
+        if self.started:
+            assert parameter in self.missing[parameter], "only one backward pass may follow start()"
+            self.missing[parameter].remove(parameter)
+            while self.unsent and not self.missing[self.unsent[0][0]]:
+                self._send()
+
+    def _send(self) -> None:
+        bucket = self.unsent.popleft()
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
+        flat = torch.cat([g.reshape(-1) for g in gradients]).div_(self.world.size)
+        if self.compression == "bf16":
+            flat = flat.bfloat16()
+        self.sent.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
 
 
 class _Total(torch.autograd.Function):
@@ -118,7 +187,7 @@ def mean_of_all(world: World, values: Tensor) -> Tensor:
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
-    """Affine BatchNorm over the inputs (equal shapes) of all processes. PyTorch's SyncBatchNorm needs a GPU."""
+    """Affine BatchNorm over the inputs (equal shapes) of all processes, where PyTorch's SyncBatchNorm refuses to run."""
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
@@ -139,11 +208,20 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
 
 
 def synchronised(world: World, net: nn.Module) -> nn.Module:
-    """Turn the network's BatchNorms into SyncedBatchNorm2d in place, if there are several processes; returns the network."""
+    """Let the BatchNorms of a network normalise over all processes, in place, if there are several; returns the network.
+
+    On CUDA they become PyTorch's SyncBatchNorm: far fewer kernels, but the host waits in its forward pass. No GPU has run it
+    yet; that its running variance is unbiased, like that of SyncedBatchNorm2d, was read in its source. Elsewhere they become
+    SyncedBatchNorm2d. Names and tensors remain.
+    """
     if world.size > 1:
         for module in net.modules():
             if type(module) is nn.BatchNorm2d:
-                module.__class__ = SyncedBatchNorm2d
+                if world.device.type == "cuda":
+                    module.__class__ = nn.SyncBatchNorm
+                    vars(module)["process_group"] = None  # all processes
+                else:
+                    module.__class__ = SyncedBatchNorm2d
     return net
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from aesop.archs.frozen import Bf16Copy, without_inputs
 from aesop.options.training import TrainOptions
-from aesop.system.distributed import synchronised
+from aesop.system.distributed import GradientExchange, synchronised
 from aesop.training.optimizers import make_optimizer
 from aesop.training.stage import Mean, Scalars, Stage, StepImages
 
@@ -29,6 +29,7 @@ class AdversarialStage(Stage):
         self.net_d = without_inputs(synchronised(self.world, net_d)).to(self.world.device).train()
         self.networks["net_d"] = self.net_d
         self.optimizers["optimizer_d"] = make_optimizer(train.optim_d, self.net_d)
+        self.exchanges["optimizer_d"] = GradientExchange(self.world, self.net_d, train.gradient_compression)
         self.hr_of_d = "gt_usm" if train.gan_gt_usm else "gt"
         needs_average = any("sr_ema" in term.inputs for term in self.terms.values())
         self.ema_in_bf16 = Bf16Copy(self.network_for_use) if self.in_bf16 and needs_average else None
@@ -50,7 +51,10 @@ class AdversarialStage(Stage):
         self.net_d.requires_grad_(True)
         self.optimizers["optimizer_d"].zero_grad()
         for sr, images in zip(made, self.parts(batch), strict=True):
-            (self.discriminator_loss(sr, images[self.hr_of_d], scalars) / accumulate).backward()
+            loss = self.discriminator_loss(sr, images[self.hr_of_d], scalars) / accumulate
+            if images.last:
+                self.exchanges["optimizer_d"].start()
+            loss.backward()
         self.update("optimizer_d", self.net_d, scalars)
         return scalars.values
 

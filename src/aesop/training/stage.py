@@ -12,7 +12,7 @@ from aesop.losses import build_losses, loss_terms
 from aesop.losses.loss_term import LossTerm
 from aesop.options.training import TrainOptions
 from aesop.system.device import autocast, uses_bf16
-from aesop.system.distributed import World, average_gradients, synchronised
+from aesop.system.distributed import GradientExchange, World, synchronised
 from aesop.training.ema import ema_decay, update_ema
 from aesop.training.lr_schedule import learning_rate
 from aesop.training.optimizers import make_optimizer
@@ -30,9 +30,9 @@ class StepImages(dict[str, Tensor]):
     Losses see the generator's outputs as leaves, at which their gradients add up until `backward` goes on from there.
     """
 
-    def __init__(self, given: Mapping[str, Tensor], make: Callable[[str, "StepImages"], Tensor]):
+    def __init__(self, given: Mapping[str, Tensor], make: Callable[[str, "StepImages"], Tensor], last: bool = True):
         super().__init__(given)
-        self.make = make
+        self.make, self.last = make, last  # whether no other part of the batch follows
         self.outputs: dict[str, Tensor] = {}
 
     def __missing__(self, name: str) -> Tensor:
@@ -93,6 +93,7 @@ class Stage:
         self.networks = {"net_g": self.net_g} | ({"net_g_ema": self.net_g_ema} if self.net_g_ema is not None else {})
         self.network_for_use = self.net_g if self.net_g_ema is None else self.net_g_ema
         self.optimizers = {"optimizer_g": make_optimizer(train.optim_g, self.net_g)}
+        self.exchanges = {"optimizer_g": GradientExchange(self.world, self.net_g, train.gradient_compression)}
         losses = build_losses(train, world=self.world) if losses is None else losses
         self.terms = loss_terms(train, losses, self.log_prefix)
         for term in self.terms.values():
@@ -124,7 +125,7 @@ class Stage:
         BatchNorm statistics, and `skipped` is 1 on every process. The average is still updated.
 
         HR is sharpened here unless `gt_usm` is given. Returns the losses and the discriminator's outputs, on the device.
-        Nothing here waits for the device.
+        Nothing here makes the host wait for the device, except PyTorch's SyncBatchNorm with several processes on CUDA.
         """
         if gt_usm is None:
             gt_usm = usm_sharpen(gt) if self.wants_sharpened else gt
@@ -152,7 +153,8 @@ class Stage:
         """The batch in `accumulate` parts of equal size."""
         chunks = {name: images.chunk(self.options.accumulate) for name, images in batch.items()}
         for k in range(self.options.accumulate):
-            yield StepImages({name: parts[k] for name, parts in chunks.items()}, self.make_image)
+            last = k == self.options.accumulate - 1
+            yield StepImages({name: parts[k] for name, parts in chunks.items()}, self.make_image, last)
 
     def make_image(self, name: str, images: StepImages) -> Tensor:
         if name != "sr":
@@ -178,6 +180,8 @@ class Stage:
             loss = scalars.add(term.name, self.weighted_loss(term, images))
             (loss / self.options.accumulate).backward()
             images.forget()
+        if images.last:
+            self.exchanges["optimizer_g"].start()
         images.backward()
 
     def weighted_loss(self, term: LossTerm, images: StepImages) -> Tensor:
@@ -186,8 +190,8 @@ class Stage:
             return term.weight * term.loss(*inputs)
 
     def update(self, name: str, net: nn.Module, scalars: Mean) -> None:
+        # 0 * NaN and 0 * inf are NaN: with a bad loss of one process, all processes skip the step.
+        bad = self.exchanges[name].finish(0 * torch.stack(list(scalars.values.values())).sum())
         gradients = [p.grad for p in net.parameters() if p.grad is not None]
-        # 0 * NaN and 0 * inf are NaN: a bad loss of one process reaches all processes with the gradients.
-        gradients[0].add_(0 * torch.stack(list(scalars.values.values())).sum())
-        average_gradients(self.world, net, self.options.gradient_compression)
+        gradients[0].add_(bad)
         self.skipped = torch.maximum(self.skipped, step_unless_broken(self.optimizers[name], gradients))
