@@ -345,6 +345,7 @@ def test_weights_are_cast_once_for_all_tiles_and_the_numbers_stay(network):
     next(model.parameters()).requires_grad_(False)
     wanted = [p.requires_grad for p in model.parameters()]
     image = noise(60, 60, dtype=np.uint8)
+    upscale_image(model, image, 4, tile=32, device=CPU)  # SPAN keeps tensors of inference mode
     upscale = partial(upscale_image, image=image, scale=4, tile=32, device=CPU, precision="bf16")
     with Casts() as once:
         result = upscale(model)

@@ -134,7 +134,7 @@ def _casting_once(model: nn.Module, device: torch.device, precision: str) -> Gen
         with torch.inference_mode():
             yield
         return
-    frozen = [weight for weight in model.parameters() if weight.is_floating_point() and not weight.requires_grad]
+    frozen = [w for w in model.parameters() if w.is_floating_point() and not (w.requires_grad or w.is_inference())]
     try:
         with torch.no_grad(), autocast(device, precision):
             for weight in frozen:
