@@ -2,12 +2,16 @@
 
 import copy
 import json
+import pickle
 import warnings
+from collections import Counter
 
 import pytest
 import spandrel
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from aesop.archs import SpandrelNetOptions, build_network, scale_option, spandrel_nets
 
@@ -25,6 +29,43 @@ SMALL = {
     "RCAN": {"scale": 2, "n_resgroups": 1, "n_resblocks": 1, "n_feats": 8, "reduction": 4, "unshuffle_mod": False},
     "UpCunet2x": {},
 }
+
+BRANCHED = {"depth": [4, 4], "img_size": 16, "embed_dim": 16, "num_heads": [2, 2], "split_size": [4, 8], "upscale": 4}
+MASKED = {
+    **{name: SMALL[name] for name in ("SwinIR", "DRCT", "HAT")},
+    "Swin2SR": {**WINDOWED, "upscale": 4},
+    "DAT": {**BRANCHED, "expansion_factor": 2.0},
+    "RGT": {**BRANCHED, "mlp_ratio": 2.0},
+    "ATD": {**WINDOWED, "upscale": 4, "category_size": 16, "num_tokens": 8},
+}
+
+
+class Operations(TorchDispatchMode):
+    """Counts operators, and copies from the CPU to another device."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **kwargs or {})
+        self.count[function.overloadpacket.__name__] += 1
+        if "copy" in function.__name__ and isinstance(result, torch.Tensor) and result.device.type != "cpu":
+            self.count["uploads"] += any(isinstance(a, torch.Tensor) and a.device.type == "cpu" for a in args)
+        return result
+
+
+def operations(net: nn.Module, x: torch.Tensor) -> Counter:
+    with torch.no_grad(), Operations() as mode:
+        net(x)
+    return mode.count
+
+
+@pytest.fixture
+def _no_masks():
+    spandrel_nets._kept_mask.cache_clear()
+    yield
+    spandrel_nets._kept_mask.cache_clear()
 
 
 def build(name: str, **options) -> nn.Module:
@@ -103,6 +144,113 @@ def test_drct_with_recomputation_has_the_same_gradients():
     grads = []
     for use_checkpoint in (False, True):
         net = build("DRCT", use_checkpoint=use_checkpoint, drop_path_rate=0.0, ape=True).train()
+        net(x).square().mean().backward()
+        grads.append([parameter.grad for parameter in net.parameters()])
+    assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-9) for a, b in zip(*grads, strict=True))
+
+
+@pytest.mark.usefixtures("_no_masks")
+@pytest.mark.parametrize("name", MASKED)
+def test_kept_masks_change_no_number_and_are_made_once_for_each_size(name):
+    net, x = build(name, **MASKED[name]), torch.rand(1, 3, 24, 16)
+    original = copy.deepcopy(net)
+    for module in original.modules():
+        vars(module).pop("keeps_masks", None)  # as spandrel has it
+    with torch.no_grad():
+        expected = original(x)
+        assert torch.equal(net(x), expected)
+        assert torch.equal(net(x), expected)
+        assert torch.equal(copy.deepcopy(net)(x), expected)
+        if name == "SwinIR":  # others have classes of ours, which are not importable
+            assert torch.equal(pickle.loads(pickle.dumps(net))(x), expected)  # noqa: S301
+    assert net.state_dict().keys() == original.state_dict().keys()
+    # Each mask is made by two masked_fill; blocks with the same windows share it.
+    assert operations(original, x)["masked_fill"] >= 2
+    assert operations(net, x)["masked_fill"] == 0
+    first, second = (operations(net, torch.rand(1, 3, 16, 32))["masked_fill"] for _ in range(2))
+    assert (first, second) == (
+        2 if name in ("HAT", "ATD") else 4,
+        0,
+    )  # in the others, blocks are shifted or not, or two-fold
+
+
+@pytest.mark.usefixtures("_no_masks")
+@pytest.mark.parametrize("name", ["SwinIR", "DRCT", "HAT", "DAT", "RGT"])  # the others copy other small tensors, too
+def test_the_second_step_copies_nothing_to_the_device(name):
+    net = build(name, **MASKED[name])
+    net(torch.rand(1, 3, 24, 16))  # masks for the CPU are no masks for the device
+    net, x = net.to("meta"), torch.rand(1, 3, 24, 16, device="meta")
+    assert operations(net, x)["uploads"] > 0
+    assert operations(net, x)["uploads"] == 0
+
+
+@pytest.mark.usefixtures("_no_masks")
+def test_few_masks_are_kept_and_training_can_use_those_of_validation():
+    net = build("SwinIR")
+    with torch.inference_mode():
+        for side in range(12, 60, 4):
+            net(torch.rand(1, 3, side, 16))
+    assert spandrel_nets._kept_mask.cache_info().currsize == spandrel_nets.MASKS_KEPT
+    net.train()(torch.rand(1, 3, 56, 16)).mean().backward()
+    buffers = [buffer.data_ptr() for name, buffer in net.named_buffers() if name.endswith("attn_mask")]
+    assert len(set(buffers)) == len(buffers)
+
+
+@pytest.mark.usefixtures("_no_masks")
+def test_fake_masks_are_not_kept():
+    net, x = build("SwinIR"), torch.rand(1, 3, 16, 12)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        net(x)
+    assert type(net(x)) is torch.Tensor
+
+
+@pytest.mark.usefixtures("_no_masks")
+@pytest.mark.parametrize("use_checkpoint", [False, True])
+def test_compiled_networks_take_masks_as_constants(use_checkpoint):
+    net = build("SwinIR", drop_path_rate=0.0, use_checkpoint=use_checkpoint).train()
+    calls: list[torch.fx.GraphModule] = []
+    torch.compiler.reset()
+    compiled = torch.compile(net, backend=lambda graph, _: calls.append(graph) or graph.forward)
+    for size in ((16, 12), (16, 12), (12, 20)):
+        x = torch.rand(1, 3, *size)
+        torch.testing.assert_close(compiled(x), net(x), rtol=0, atol=1e-6)
+    assert "masked_fill" not in calls[0].code
+    torch.compiler.reset()
+
+
+def random_states_read(net: nn.Module, monkeypatch) -> int:
+    reads, genuine = [], torch.get_rng_state
+    monkeypatch.setattr(torch, "get_rng_state", lambda: reads.append(1) or genuine())
+    net.train()(torch.rand(2, 3, 16, 16)).mean().backward()
+    return len(reads)
+
+
+@pytest.mark.parametrize(
+    ("name", "flag"),
+    [("SwinIR", "use_checkpoint"), ("DRCT", "use_checkpoint"), ("Swin2SR", "use_checkpoint"), ("DAT", "use_chk")],
+)
+def test_only_random_networks_read_the_random_state(name, flag, monkeypatch):
+    layers = {"depths": [2, 2], "num_heads": [2, 2]} if name == "DRCT" else {}  # the first layer is never random
+    options, certain = (
+        {**MASKED[name], **layers, flag: True},
+        dict.fromkeys(("drop_rate", "attn_drop_rate", "drop_path_rate"), 0.0),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # spandrel does not choose between the two kinds of checkpoint
+        assert random_states_read(build(name, **options, **certain), monkeypatch) == 0
+        assert random_states_read(build(name, **options, **(certain | {"drop_path_rate": 0.5})), monkeypatch) > 0
+        assert random_states_read(build(name, **options, **(certain | {"drop_rate": 0.5})), monkeypatch) > 0
+    assert spandrel_nets.random_when_recomputed(build(name, **options)) == ["drop_path_rate"]
+    assert not spandrel_nets.random_when_recomputed(build(name, **options, **certain))
+    assert not spandrel_nets.random_when_recomputed(build(name, **MASKED[name]))
+
+
+@pytest.mark.parametrize("drop_rate", [0.0, 0.5])
+def test_swinir_with_recomputation_has_the_same_gradients(drop_rate):
+    x, grads = torch.rand(1, 3, 8, 8), []
+    for use_checkpoint in (False, True):
+        net = build("SwinIR", use_checkpoint=use_checkpoint, drop_rate=drop_rate).train()
+        torch.manual_seed(1)
         net(x).square().mean().backward()
         grads.append([parameter.grad for parameter in net.parameters()])
     assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-9) for a, b in zip(*grads, strict=True))

@@ -1,8 +1,13 @@
 """Tiled upscaling against the untiled network, and what happens to files."""
 
 import io
+import math
 import os
 import warnings
+from collections import Counter
+from contextlib import nullcontext
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -12,15 +17,25 @@ import torch
 import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from aesop.archs import build_network
 from aesop.archs.rrdbnet import RRDBNet
 from aesop.commands.upscale import summary, upscale_files
+from aesop.inference import tiling
 from aesop.inference.tiling import Axis, upscale_image
 from aesop.system.device import reason_against_bf16
 from aesop.weights.load import LoadedInfo
 
 CPU = torch.device("cpu")
 SHARED = Path(os.environ.get("AESOP_SHARED", "../shared"))
+NETWORKS = {
+    "RRDBNet": {"num_feat": 8, "num_block": 1, "num_grow_ch": 4},
+    "SwinIR": {"img_size": 8, "window_size": 4, "depths": [2], "embed_dim": 12, "num_heads": [2], "upscale": 4}
+    | {"upsampler": "pixelshuffle"},
+    "SPAN": {"num_in_ch": 3, "num_out_ch": 3, "feature_channels": 8, "upscale": 4},
+}
 ANIME = SHARED / "weights" / "RealESRGAN_x4plus_anime_6B.safetensors"
 
 
@@ -226,6 +241,123 @@ def test_misuse_is_refused():
         upscale_image(Nearest(), image, 4, tile=64, overlap=40, device=CPU)
     with pytest.raises(ValueError, match="scale 3"):
         upscale_image(Nearest(4), image, 3, device=CPU)
+
+
+class StandIn(TorchFunctionMode):
+    """Replaces CUDA by another device, and records what is copied to and from it."""
+
+    def __init__(self, device: str, most: float = math.inf):
+        super().__init__()
+        self.device, self.most = torch.device(device), most
+        self.pinned: list[Tensor] = []
+        self.uploads: list[bool] = []  # pinned and non_blocking
+        self.weights = 0
+        self.downloads: list[tuple[tuple[int, ...], torch.dtype]] = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        name = getattr(function, "__name__", "")
+        if name == "zeros" and "device" in kwargs:
+            if math.prod(args) > self.most:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            kwargs["device"] = self.device
+        if name == "pin_memory":
+            self.pinned.append(args[0].clone())
+            return self.pinned[-1]
+        if name == "to" and torch.device("cuda") in args:
+            if args[0].ndim == 4:
+                self.uploads.append(kwargs["non_blocking"] and any(args[0] is tensor for tensor in self.pinned))
+            else:
+                self.weights += 1
+            args = (args[0], self.device)
+        if name == "cpu":
+            self.downloads.append((tuple(args[0].shape), args[0].dtype))
+            assert args[0].is_contiguous()
+            return torch.zeros(args[0].shape, dtype=args[0].dtype) if self.device.type == "meta" else args[0]
+        return function(*args, **kwargs)
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [(np.uint8, torch.uint8), (np.uint16, torch.uint16)])
+def test_a_gpu_gets_pinned_tiles_and_returns_bytes_of_whole_strips(dtype, kind):
+    image, cuda = noise(100, 70, dtype=dtype), torch.device("cuda")
+    rows, columns = Axis.cut(100, 32, 16, 1), Axis.cut(70, 32, 16, 1)
+    with StandIn("cpu") as gpu:
+        result = upscale_image(SmallField(2).eval(), image, 2, tile=32, device=cuda)
+    np.testing.assert_array_equal(result, upscale_image(SmallField(2).eval(), image, 2, tile=32, device=CPU))
+    assert gpu.uploads == [True] * len(rows.starts) * len(columns.starts)
+    assert gpu.weights == 2
+    heights = [2 * (end - start) for start, end in pairwise((*rows.starts, 100))]
+    assert gpu.downloads == [((height, 140, 3), kind) for height in heights]
+    with StandIn("meta") as gpu:  # refuses to compute with tensors of the CPU
+        assert upscale_image(SmallField(2).eval().to("meta"), image, 2, tile=32, device=cuda).shape == (200, 140, 3)
+    assert len(gpu.downloads) == len(rows.starts)
+
+
+def test_tiles_shrink_until_the_strip_fits():
+    model, image = Nearest(2), noise(150, 140)
+    with StandIn("cpu", most=3 * 64 * 2 * 140 * 2):
+        np.testing.assert_array_equal(
+            upscale_image(model, image, 2, tile=128, device=torch.device("cuda")), repeat(image, 2)
+        )
+    assert max(map(max, model.seen)) <= 64
+
+
+def test_channels_last_on_a_gpu_in_bf16(monkeypatch):
+    monkeypatch.setattr(tiling, "autocast", lambda device, precision: nullcontext())
+    model, layouts = SmallField(2).eval(), []
+    model.register_forward_pre_hook(lambda _, x: layouts.append(x[0].is_contiguous(memory_format=torch.channels_last)))
+    for precision in ("fp32", "bf16"):
+        with StandIn("cpu"):
+            upscale_image(model, noise(40, 20), 2, tile=32, device=torch.device("cuda"), precision=precision)
+    assert layouts == [False, False, True, True]
+
+
+class CastAgain(nn.Module):
+    """Lets autocast forget the casts of weights before each tile."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model, self.channels_last_on_cpu = model, model.channels_last_on_cpu
+
+    def forward(self, x: Tensor) -> Tensor:
+        torch.clear_autocast_cache()
+        return self.model(x)
+
+
+class Casts(TorchDispatchMode):
+    """Counts casts of float32 tensors to bfloat16 by shape."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **kwargs or {})
+        if "_to_copy" in str(function) and args[0].dtype == torch.float32 and result.dtype == torch.bfloat16:
+            self.count[tuple(args[0].shape)] += 1
+        return result
+
+
+@pytest.mark.skipif(reason_against_bf16(CPU) is not None, reason="this processor has no bfloat16")
+@pytest.mark.parametrize("network", ["RRDBNet", "SwinIR", "SPAN"])
+def test_weights_are_cast_once_for_all_tiles_and_the_numbers_stay(network):
+    model = build_network({"type": network, **NETWORKS[network]}).eval()
+    next(model.parameters()).requires_grad_(False)
+    wanted = [p.requires_grad for p in model.parameters()]
+    image = noise(60, 60, dtype=np.uint8)
+    upscale_image(model, image, 4, tile=32, device=CPU)  # SPAN keeps tensors of inference mode
+    upscale = partial(upscale_image, image=image, scale=4, tile=32, device=CPU, precision="bf16")
+    with Casts() as once:
+        result = upscale(model)
+    with Casts() as again:
+        np.testing.assert_array_equal(upscale(CastAgain(model)), result)
+    assert [p.requires_grad for p in model.parameters()] == wanted
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+    weights = Counter(tuple(p.shape) for p in model.parameters() if p.ndim == 4)
+    assert sum(again.count[shape] for shape in weights) > sum(once.count[shape] for shape in weights)
+    if network != "SPAN":  # computes its weights in each tile
+        assert all(once.count[shape] <= number for shape, number in weights.items())
+        assert once.count[tuple(next(model.parameters()).shape)] > 0
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

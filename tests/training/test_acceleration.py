@@ -9,6 +9,7 @@ from test_train import all_tensors, options, run
 from aesop.options.read import build_config
 from aesop.system.device import _pays, reason_against_bf16
 from aesop.system.distributed import World
+from aesop.training import build_stage as build_stage_module
 from aesop.training.acceleration import accelerate
 from aesop.training.adversarial_stage import AdversarialStage
 from aesop.training.build_stage import build_stage
@@ -174,3 +175,23 @@ def test_bf16_steps_stay_near_those_of_fp32_and_are_others(photos, tmp_path):
     found, expected = steps(built(raw | {"precision": "bf16"}), 2), steps(built(raw), 2)
     assert found != expected
     assert all(ours == pytest.approx(theirs, rel=2e-2) for ours, theirs in zip(found, expected, strict=True))
+
+
+def test_recomputing_random_blocks_is_reported_before_the_start(photos, tmp_path, caplog, monkeypatch):
+    monkeypatch.setitem(build_stage_module.STAGES, "psnr", lambda *args, **options: None)  # no GPU is there
+    monkeypatch.setattr(build_stage_module, "build_losses", lambda *args: {})
+    small = {"img_size": 8, "window_size": 4, "depths": [2], "embed_dim": 12, "num_heads": [2], "upsampler": "pixelshuffle"}
+    swinir = {"type": "SwinIR", "upscale": 4, **small}
+
+    def messages(device: str, **network) -> list[str]:
+        caplog.clear()
+        config = build_config(options("psnr", photos, tmp_path, 3) | {"network_g": swinir | network}, "test")[0]
+        build_stage(config, World(device=torch.device(device)))
+        return caplog.messages
+
+    (message,) = messages("cuda", use_checkpoint=True)
+    assert "with drop_path_rate," in message
+    assert "set network_g.drop_path_rate=0," in message
+    assert not messages("cuda", use_checkpoint=True, drop_path_rate=0.0)
+    assert not messages("cuda")
+    assert not messages("cpu", use_checkpoint=True)

@@ -8,9 +8,11 @@ import inspect
 import re
 import warnings
 from collections.abc import Collection, Mapping
-from functools import cache
+from functools import cache, lru_cache, wraps
+from types import FunctionType, SimpleNamespace
 from typing import Any, Self
 
+import torch
 import torch.nn.functional as F
 from pydantic import ConfigDict, model_validator
 from torch import Tensor, nn
@@ -22,6 +24,7 @@ from aesop.archs.size_limits import bounded
 
 # Published options that have no effect on the network.
 WITHOUT_MEANING = {"DRCT": ("compress_ratio", "squeeze_factor", "conv_scale", "overlap_ratio")}
+MASKS_KEPT = 8  # SwinIR makes two for each image size, 16 MiB each for 256x256 pixels
 
 
 class SpandrelNetOptions(NetworkOptions):
@@ -49,6 +52,7 @@ class SpandrelNetOptions(NetworkOptions):
         try:
             with warnings.catch_warnings(action="ignore"):
                 net: Any = network(**arguments)
+                _speed_up(net)
                 # spandrel derives the scale and the sizes that a network takes from its weights.
                 described = None if pads_itself else architecture.load(net.state_dict())
         except Exception as error:  # constructors raise anything
@@ -137,6 +141,74 @@ def spandrel_classes() -> dict[str, tuple[type[nn.Module], Any]]:
     return found | {"SRVGGNetCompact": found["Compact"]}  # Real-ESRGAN's name
 
 
+def _speed_up(net: Any) -> None:
+    """Let blocks keep their attention masks, and recompute with our `recomputed`.
+
+    If the image is not of `img_size`, spandrel makes a mask on the CPU in every block and every forward pass.
+    """
+    for module in net.modules():
+        if hasattr(module, "calculate_mask"):
+            _keep_masks(next(cls for cls in type(module).__mro__ if "calculate_mask" in vars(cls)))
+            module.keeps_masks = True  # from now on: constructors register masks as buffers, which blocks must not share
+        file: Any = inspect.getmodule(type(module))
+        if getattr(getattr(file, "checkpoint", None), "checkpoint", None) is checkpoint:
+            file.checkpoint = SimpleNamespace(checkpoint=recomputed)
+
+
+@cache
+def _keep_masks(cls: Any) -> None:
+    calculate = cls.calculate_mask
+
+    @wraps(calculate)
+    def calculate_mask(self: nn.Module, *sizes: Any, **options: Any) -> Any:
+        # Exporters and FakeTensorMode make tensors of another type, without numbers.
+        if not hasattr(self, "keeps_masks") or type(torch.empty(0)) is not Tensor:
+            return calculate(self, *sizes, **options)
+        window = tuple((k, _hashable(vars(self)[k])) for k in ("window_size", "split_size", "shift_size") if k in vars(self))
+        device = next(self.parameters()).device
+        return _mask(calculate, window, tuple(map(_hashable, sizes)), tuple(options.items()), device)
+
+    cls.calculate_mask = calculate_mask
+
+
+def _hashable(size: Any) -> Any:
+    return tuple(size) if isinstance(size, list) else size
+
+
+@torch.compiler.assume_constant_result  # a compiled network contains the mask
+def _mask(*arguments: Any) -> Any:
+    return _kept_mask(*arguments)
+
+
+@lru_cache(MASKS_KEPT)
+def _kept_mask(calculate: FunctionType, window: Any, sizes: Any, options: Any, device: torch.device) -> Any:
+    with torch.inference_mode(False):  # the next to use it may be training
+        made = calculate(SimpleNamespace(**dict(window)), *sizes, **dict(options))
+        return made.to(device) if isinstance(made, Tensor) else tuple(mask.to(device) for mask in made)
+
+
+def recomputed(block: nn.Module, *args: Any) -> Any:
+    """Run a block without keeping its activations: the backward pass runs it again.
+
+    Only where blocks are random, the generators' states are read. A GPU waits for that, and its graphs forbid it.
+    """
+    if not torch.is_grad_enabled():
+        return block(*args)
+    return checkpoint(block, *args, use_reentrant=False, preserve_rng_state=_is_random(block))
+
+
+def _is_random(block: nn.Module) -> bool:
+    return any(m.p if isinstance(m, nn.Dropout) else getattr(m, "drop_prob", None) for m in block.modules())
+
+
+def random_when_recomputed(net: nn.Module) -> list[str]:
+    """The options (`drop_path_rate` ...) that make a network random whose blocks are recomputed; otherwise none."""
+    modules = [module for module in net.modules() if hasattr(inspect.getmodule(type(module)), "checkpoint")]
+    recomputes = any(getattr(m, "use_checkpoint", False) or getattr(m, "use_chk", False) for m in modules)
+    options = getattr(net, "hyperparameters", {}) if recomputes else {}
+    return [name for name in ("drop_rate", "attn_drop_rate", "drop_path_rate") if options.get(name)]
+
+
 def _drct(base: Any) -> type[nn.Module]:
     """Add two features of the published DRCT: padding to whole windows and `use_checkpoint`."""
 
@@ -159,7 +231,7 @@ def _drct(base: Any) -> type[nn.Module]:
             x = self.patch_embed(x)
             x = self.pos_drop(x + self.absolute_pos_embed if self.ape else x)
             for layer in self.layers:
-                x = checkpoint(layer, x, size, use_reentrant=False)
+                x = recomputed(layer, x, size)
             return self.patch_unembed(self.norm(x), size)
 
     return DRCT

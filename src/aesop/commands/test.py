@@ -12,15 +12,17 @@ from aesop.evaluation.methods import check_result_names, load_methods
 from aesop.evaluation.result_files import metric_columns, summary_table, write_csv, write_json
 from aesop.metrics.build import check_sizes, make_metrics, without_reference
 from aesop.options.config import TestConfig
+from aesop.system.device import float32_on_cuda
 from aesop.system.distributed import World, init_distributed
 
 
+@float32_on_cuda(tf32=False)
 def test(config: TestConfig, console: Console, world: World | None = None) -> dict[str, list[Row]]:  # noqa: PT028
     """Measure `path.pretrain_network_g` on every `test...` section, or else every `val...` section.
 
     Writes images, CSV and JSON; with `val.page` also a page. With `path.compare_with` or `val.page`, other models and
     bicubic are measured as well. On a SingleImageDataset, which has no HR, only metrics without reference are measured.
-    Returns the tested network's rows by section. The processes of torchrun share the images.
+    float32 is never TF32. Returns the tested network's rows by section. The processes of torchrun share the images.
     """
     if world is None:
         with init_distributed(config.device) as world:

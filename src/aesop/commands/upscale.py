@@ -17,7 +17,7 @@ from aesop.inference.alpha import with_enlarged_alpha
 from aesop.inference.openvino_runtime import with_runtime
 from aesop.inference.shipped_model import shipped_model
 from aesop.inference.tiling import check_tiling, upscale_image
-from aesop.system.device import autocast, pick_device
+from aesop.system.device import autocast, float32_on_cuda, pick_device
 from aesop.weights.load import load_generator
 
 Jobs = list[tuple[ImageFile, Path]]  # (source, target)
@@ -33,6 +33,7 @@ class Result:
     notes: Sequence[str]
 
 
+@float32_on_cuda(tf32=True)
 def upscale_files(
     inputs: Sequence[Path],
     output: Path,

@@ -13,6 +13,7 @@ from aesop.evaluation.methods import Method, Predictor
 from aesop.images.tensors import to_tensor
 from aesop.images.write import write_image
 from aesop.metrics.build import Metric
+from aesop.system.device import float32_on_cuda
 from aesop.system.distributed import World, gathered
 
 Row = dict[str, str | float]  # {"image": name, metric: value, ...}
@@ -68,7 +69,7 @@ def measure_methods(
             try:
                 images[method.name] = sr = method.predict(lq, gt)
                 compared = [to_tensor(image)[None].to(world.device) for image in (sr, gt) if image is not None]
-                with torch.inference_mode():
+                with torch.inference_mode(), float32_on_cuda(tf32=False):
                     row = {key: float(metric(*compared).item()) for key, metric in usable.items()}
             except ValueError as error:
                 raise ValueError(f"{pairs.pairs[index].source}: {error}") from error

@@ -28,9 +28,10 @@ def to_tensor(array: ImageArray) -> Tensor:
 def to_array(tensor: Tensor, dtype: np.dtype | type[np.unsignedinteger] = np.uint8) -> ImageArray:
     """Convert a float tensor (C, H, W) to a uint8 or uint16 image (H, W, C).
 
-    Values are clamped to [0, 1]. Halves are rounded to even, as in BasicSR.
+    Values are clamped to [0, 1]. Halves are rounded to even, as in BasicSR. The device computes and sends the image's type.
     """
     assert dtype in (np.uint8, np.uint16)
     assert tensor.ndim == 3
-    scaled = tensor.detach().float().clamp(0, 1).mul(float(np.iinfo(dtype).max)).round()
-    return np.ascontiguousarray(scaled.permute(1, 2, 0).cpu().numpy().astype(dtype))
+    scaled = tensor.detach().float().clamp(0, 1).mul_(float(np.iinfo(dtype).max)).round_()
+    kind = torch.uint8 if dtype == np.uint8 else torch.uint16
+    return scaled.permute(1, 2, 0).to(kind, memory_format=torch.contiguous_format).cpu().numpy()

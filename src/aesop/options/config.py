@@ -110,9 +110,10 @@ class CommonConfig(Options):
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Precision of the networks. Losses, EMA and optimisers always use fp32."""
+    """Precision of the networks. Losses, EMA and optimisers always use fp32. On CUDA, fp32 uses TF32, but not in tests."""
     deterministic: bool = False
-    """CUDA: slower, but a resumed training ends bit for bit like an uninterrupted one, as CPU trainings always do."""
+    """CUDA: slower, but a resumed training ends bit for bit like an uninterrupted one, as CPU trainings always do. Matrix
+    products do not use TF32."""
     channels_last: bool = False
     """Use the channels-last memory format, which the tensor cores of NVIDIA GPUs prefer."""
     compile: bool = False

@@ -23,15 +23,31 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 @contextmanager
+def float32_on_cuda(tf32: bool) -> Generator[None]:
+    """Whether float32 matrix products and convolutions use TF32 on CUDA: faster, with 11 of the 24 bits of a fraction.
+
+    PyTorch's default is TF32 for convolutions only. On other devices nothing changes.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    former = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = tf32
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = former
+
+
+@contextmanager
 def algorithms(deterministic: bool) -> Generator[None]:
-    """Choose the algorithms of a training: cuDNN's fastest for each shape, or only reproducible ones."""
+    """Choose the algorithms of a training: TF32 and cuDNN's fastest for each shape, or only reproducible ones."""
     former, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it once, when it starts
         torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = not deterministic
     try:
-        yield
+        with nullcontext() if deterministic else float32_on_cuda(tf32=True):
+            yield
     finally:
         torch.use_deterministic_algorithms(former)
         torch.backends.cudnn.benchmark = benchmark

@@ -8,6 +8,7 @@ from torch import nn
 
 from aesop.archs import build_network
 from aesop.archs.autoencoder import NARROWEST_IN_COLOUR, AutoEncoder
+from aesop.archs.spandrel_nets import random_when_recomputed
 from aesop.losses import build_losses
 from aesop.options.config import PathOptions, TrainConfig
 from aesop.system.distributed import World
@@ -33,6 +34,11 @@ def build_stage(config: TrainConfig, world: World) -> Stage:
                 f"network_g: this encoder has only {net_g.colour_channels} channels for 3 colours and loses one; set "
                 f"network_g.enc_opt.num_feat to at least {NARROWEST_IN_COLOUR}"
             )
+    if world.device.type == "cuda" and (names := random_when_recomputed(net_g)):
+        log.warning(
+            f"network_g: with {' and '.join(names)}, every block that is recomputed waits for the GPU; set "
+            f"{', '.join(f'network_g.{name}=0' for name in names)}, or turn recomputation off (more memory)"
+        )
     _start_from(config.path, "g", net_g)
     networks = [net_g]
     if config.stage == "adversarial" and config.network_d is not None:

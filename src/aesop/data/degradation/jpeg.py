@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from aesop.system.device import float32_on_cuda
+
 # The example tables of the JPEG standard (ITU-T T.81, annex K.1), rows: vertical frequency. DiffJPEG transposes the luma
 # table, that is, swaps horizontal and vertical frequencies.
 _LUMA_TABLE = torch.tensor([
@@ -25,6 +27,7 @@ _DCT = torch.cos((2 * torch.arange(8.0) + 1) * torch.arange(8.0)[:, None] * math
 _DCT[0] /= math.sqrt(2)
 
 
+@float32_on_cuda(tf32=False)  # its error in a coefficient may be half a quantisation step
 def jpeg(images: Tensor, quality: Tensor | float, differentiable: bool = False) -> Tensor:
     """Compress and decompress images (N, 3, H, W) in [0, 1] as DiffJPEG does, the simulation that Real-ESRGAN uses.
 
