@@ -49,7 +49,7 @@ def test_a_step_makes_one_copy_and_never_waits(tmp_path, per_sample, queue_size,
     with Judge() as judge:
         usm_sharpen(make(gt, 1)[1])
         first = judge.take()
-        assert sorted(first) == [SENT] * 2 + [BLOCKING] * CONSTANTS  # this batch and the next
+        assert sorted(first) == [BLOCKING] * CONSTANTS + [SENT] * 2  # this batch and the next
         for iteration in range(2, steps + 1):  # the pool of 8 pairs is full after 2 batches of 4
             lq, hr = make(gt, iteration)
             usm_sharpen(hr)
