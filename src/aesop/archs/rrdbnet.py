@@ -56,7 +56,7 @@ class ResidualDenseBlock(nn.Module):
         features = x if dtype == torch.float32 else x.to(dtype)
         for conv in (self.conv1, self.conv2, self.conv3, self.conv4):
             features = torch.cat((features, F.leaky_relu(conv(features), 0.2, inplace=True)), 1)
-        return self.conv5(features) * 0.2 + x
+        return self.conv5(features).to(x.dtype) * 0.2 + x
 
 
 class RRDB(nn.Module):
