@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from aesop.archs.rrdbnet import RRDB
+from aesop.archs.rrdbnet import rrdbs
 from aesop.options.config import TrainConfig
 from aesop.system.device import is_out_of_memory
 from aesop.training.adversarial_stage import AdversarialStage
@@ -55,7 +55,7 @@ def accelerate(
 
 def parts_to_compile(net: nn.Module) -> list[nn.Module]:
     """A network's RRDBs, which share one compilation (seconds instead of minutes), or else the whole network."""
-    return [module for module in net.modules() if isinstance(module, RRDB)] or [net]
+    return rrdbs(net) or [net]
 
 
 @contextmanager
