@@ -57,9 +57,7 @@ def test_the_loss_rounds_the_same_layers_without_autocast():
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         expected = (net(sr) - net(hr)).abs().mean()
     assert torch.equal(loss(sr, hr), expected)
-    assert all(
-        parameter.dtype == torch.float32 for parameter in loss.autoencoder.parameters()
-    )  # validation uses it
+    assert all(parameter.dtype == torch.float32 for parameter in loss.autoencoder.parameters())  # validation uses it
 
 
 def everything_rounded(net: RRDBNet, x: Tensor) -> Tensor:
