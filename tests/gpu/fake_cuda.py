@@ -112,21 +112,26 @@ def install() -> None:
     torch._C._ensureCUDADeviceGuardSet()
     ctypes.CDLL(None).show_devices()
     properties = SimpleNamespace(
-        name="not there", major=9, minor=0, total_memory=80 * 2**30, multi_processor_count=132, warp_size=32,
+        name="no GPU", major=9, minor=0, total_memory=80 * 2**30, multi_processor_count=132, warp_size=32,
         max_threads_per_multi_processor=2048, max_threads_per_block=1024, regs_per_multiprocessor=65536,
         shared_memory_per_block=49152, shared_memory_per_block_optin=232448, L2_cache_size=50 * 2**20, gcnArchName="",
     )  # fmt: skip
     answers = {
-        "is_available": True, "device_count": 1, "current_device": 0, "_lazy_init": None, "set_device": None,
-        "is_bf16_supported": True, "get_device_name": "not there", "get_device_capability": (9, 0),
-        "get_device_properties": properties, "is_current_stream_capturing": False, "current_stream": Stream(),
-        "device": nullcontext(), "stream": nullcontext(),
+        torch.cuda: {
+            "is_available": True, "device_count": 1, "_lazy_init": None, "_get_device_properties": properties,
+            "_exchange_device": 0, "_maybe_exchange_device": 0, "is_current_stream_capturing": False,
+            "current_stream": Stream(), "stream": nullcontext(), "set_rng_state": None,
+            "get_rng_state": torch.zeros(16, dtype=torch.uint8),
+        },
+        torch._C: {
+            "_cuda_getDevice": 0, "_cuda_getCurrentRawStream": 0, "_select_conv_backend": torch._C._ConvBackend.Cudnn,
+        },
     }  # fmt: skip
-    for name, answer in answers.items():
-        setattr(torch.cuda, name, lambda *args, answer=answer, **kwargs: answer)
+    for module, functions in answers.items():
+        for name, answer in functions.items():
+            setattr(module, name, lambda *args, answer=answer, **kwargs: answer)
     transfer._copy_stream = Stream
     torch.cuda._initialized = True  # else checkpointing does not look at the generator
-    torch._C._select_conv_backend = lambda *args, **kwargs: torch._C._ConvBackend.Cudnn
     FakeTensorMode.avoid_device_init = property(lambda mode: True)
     real = torch.Generator
     random_degradation.Generator = lambda device="cpu": CudaGenerator() if torch.device(device) == CUDA else real(device)

@@ -106,7 +106,6 @@ def faults_of_degradation(per_sample: bool, queue_size: int) -> list[list]:
     pool = [f"degradation.per_sample={per_sample}".lower(), f"degradation.queue_size={queue_size}"]
     degrader = Degrader(load_train_config(RECIPE, [*options, *pool])[0], 0)
     hr = torch.zeros(4, 3, 128, 128, dtype=torch.uint8)
-    found = []
     with Device() as device:
         for iteration in range(1, 16):
             degrader(to_device(hr.pin_memory(), CUDA), iteration)
