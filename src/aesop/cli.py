@@ -131,6 +131,7 @@ def train(
     dry_run: DryRun = False,
 ) -> None:
     """Train one stage: psnr, autoencoder or adversarial. To train on several devices, start it with torchrun."""
+    from aesop.check.card_memory import memory_by_stage
     from aesop.check.dry_run import check_inputs, dry_run_report
     from aesop.options.read import load_train_config
     from aesop.training.train import train
@@ -139,6 +140,7 @@ def train(
     options = _read(load_train_config, file, changes)
     if dry_run:
         lines, faults = dry_run_report(options)
+        lines += [f"memory on a GPU: {text}" for _, text in memory_by_stage({options.stage: options})]
         _show(options.to_yaml().splitlines() + lines, faults)
     else:
         check_inputs(options, file)
@@ -148,12 +150,15 @@ def train(
 @app.command()
 def pipeline(words: Words = None, opt: PublishedForm = None, dry_run: DryRun = False) -> None:
     """Train all stages in order: psnr, autoencoder, adversarial. Finished stages are skipped."""
+    from aesop.check.card_memory import memory_by_stage
     from aesop.commands.pipeline import dry_run_pipeline, run_pipeline
     from aesop.options.pipeline import plan
 
     steps = plan(*_option_file(words, opt))
     if dry_run:
-        _show(*dry_run_pipeline(steps))
+        lines, faults = dry_run_pipeline(steps)
+        lines += [f"memory on a GPU, {stage}: {text}" for stage, text in memory_by_stage(steps)]
+        _show(lines, faults)
     else:
         console.print(f"finished: {run_pipeline(steps)}")
 

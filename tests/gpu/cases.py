@@ -94,7 +94,7 @@ CASES = {
     "psnr, accumulate, AdamW": psnr(accumulate=2, optim_g={"type": "AdamW", "weight_decay": 0.01}),
     "psnr, no average": psnr(ema_decay=0),
     "psnr, MSRResNet": psnr({"type": "MSRResNet", "num_feat": 8, "num_block": 1}),
-    "psnr, SPSRNet": psnr({"type": "SPSRNet", "nf": 8, "nb": 20, "gc": 4}, pixel_opt={"type": "LRL1Loss"}),
+    "psnr, SPSRNet": psnr({"type": "SPSRNet", "nf": 8, "nb": 21}, pixel_opt={"type": "LRL1Loss"}),
     "autoencoder": autoencoder(pixel_at_LR_opt={}),
     "autoencoder, frozen decoder": autoencoder(pixel_at_LR_opt={}, freeze_decoder=100),
     "autoencoder, sigma": autoencoder(PROBABILISTIC, pixel_at_LR_opt={}, sigmabranch_opt={}),

@@ -1,6 +1,6 @@
 """Finds what makes a GPU's host wait, on the meta device: its tensors have no numbers, so nothing can be read from them."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from typing import Any
@@ -8,7 +8,6 @@ from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -67,28 +66,28 @@ class Judge(TorchDispatchMode):
         return MASK if any(isinstance(i, torch.Tensor) and i.dtype == torch.bool for i in indices) else None
 
 
-class Autocast(TorchFunctionMode):
+class Autocast:
     """Autocast for the meta device, which has none: convolutions and matrix products in bfloat16."""
 
-    CAST = {torch.conv2d, F.conv2d, F.linear, torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__}
-
     def __init__(self) -> None:
-        super().__init__()
         self.enabled = False
 
     @contextmanager
-    def set(self, device_type: str, dtype: torch.dtype | None = None, enabled: bool = True) -> Generator[None]:
+    def set(self, device_type: str, dtype: Any = None, enabled: bool = True, cache_enabled: Any = None) -> Generator[None]:
         """Stands for `torch.autocast`."""
-        former, self.enabled = self.enabled, enabled
+        former, self.enabled = self.enabled, enabled if device_type == "meta" else self.enabled
         try:
             yield
         finally:
             self.enabled = former
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if self.enabled and func in self.CAST:
-            args, kwargs = tree_map_only(torch.Tensor, lambda tensor: tensor.bfloat16(), (args, kwargs or {}))
-        return func(*args, **(kwargs or {}))
+    def casting(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def cast(*args: Any, **kwargs: Any) -> Any:
+            if self.enabled:
+                args, kwargs = tree_map_only(torch.Tensor, lambda tensor: tensor.bfloat16(), (args, kwargs))
+            return function(*args, **kwargs)
+
+        return cast
 
 
 @contextmanager
@@ -100,13 +99,19 @@ def as_device(judge: Judge) -> Generator[None]:
         judge.seen.append((STATE, "get_rng_state"))
         return read_state()
 
-    with ExitStack() as patches, autocast:
+    with ExitStack() as patches:
         for name, stand_in in {
             "torch.autocast": autocast.set,
-            "torch.is_autocast_enabled": lambda device_type: autocast.enabled,
+            "torch.amp.autocast": autocast.set,
+            "torch.amp.is_autocast_available": lambda device_type: True,
+            "torch.is_autocast_enabled": lambda device_type: device_type == "meta" and autocast.enabled,
             "torch.get_autocast_dtype": lambda device_type: torch.bfloat16,
             "aesop.archs.frozen.is_autocast_available": lambda device_type: True,
             "torch.get_rng_state": state,
+            "torch.Tensor.__matmul__": autocast.casting(torch.Tensor.__matmul__),
+            "torch.conv2d": autocast.casting(torch.conv2d),
+            "torch.nn.functional.conv2d": autocast.casting(F.conv2d),
+            "torch.nn.functional.linear": autocast.casting(F.linear),
         }.items():
             patches.enter_context(patch(name, stand_in))
         for optimizers in ("optimizer", "adam"):  # where it is depends on PyTorch's version

@@ -6,6 +6,7 @@ allocator wastes.
 """
 
 import math
+import warnings
 import weakref
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -174,7 +175,8 @@ def fake_tensors() -> Generator[None]:
         return self
 
     deepcopy = patch.object(FakeTensorMode, "__deepcopy__", lambda self, memo: self, create=True)
-    with patch.object(nn.Module, "_apply", apply), deepcopy, FakeTensorMode():
+    with patch.object(nn.Module, "_apply", apply), deepcopy, warnings.catch_warnings(), FakeTensorMode():
+        warnings.simplefilter("ignore")  # PyTorch's, about copies of fake tensors
         yield
 
 

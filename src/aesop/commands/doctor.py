@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.text import Text
 
 import aesop
+from aesop.check.card_memory import memory_by_stage
 from aesop.check.dry_run import dry_run_report, missing_roots
 from aesop.check.image_audit import OTHERWISE, Audit, Item, audit
 from aesop.check.time_and_memory import Estimate, estimate
@@ -289,6 +290,8 @@ def durations(stages: Stages, faults: Sequence[Finding] = ()) -> Iterator[Findin
     if any(fault.part.endswith("datasets.train") for fault in faults):
         yield Finding("advice", "estimate", "run", "skipped because of the faults in the training images")
         return
+    for stage, text in memory_by_stage(stages):
+        yield Finding("ok", f"estimate of the {stage} stage", "memory on a GPU", text)
     encoder_stage = stages.get("autoencoder")
     autoencoder = encoder_stage.network_g.model_dump(mode="json") if isinstance(encoder_stage, TrainConfig) else None
     for stage, config in stages.items():

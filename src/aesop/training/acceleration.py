@@ -86,7 +86,7 @@ class Compiler:
             try:
                 return fast(*args, **options)
             except Exception as error:  # compilers raise anything
-                if is_out_of_memory(error) or isinstance(error, _StopRecomputationError):
+                if is_out_of_memory(error) or isinstance(error, _StopRecomputationError):  # it ends a recomputation
                     raise
                 result = eager(*args, **options)  # raises again what is not the compiler's fault
                 self.failed = True

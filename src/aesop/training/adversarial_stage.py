@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from aesop.archs.frozen import Bf16Copy, without_inputs
 from aesop.options.training import TrainOptions
+from aesop.system.device import autocast
 from aesop.system.distributed import GradientExchange, synchronised
 from aesop.training.optimizers import make_optimizer
 from aesop.training.stage import Mean, Scalars, Stage, StepImages
@@ -75,7 +76,8 @@ class AdversarialStage(Stage):
         if self.options.net_d_published_passes and self.gan.relativistic:
             with torch.no_grad():
                 self.run(self.net_d, sr)
-        real, fake = self.run(self.net_d, gt), self.run(self.net_d, sr)
+        with autocast(self.world.device, self.precision):  # weights are cast once for both
+            real, fake = self.run(self.net_d, gt), self.run(self.net_d, sr)
         real_term, fake_term = self.objective.discriminator(real, fake, self.gan.relativistic)
         scalars.add("out_d_real", real.mean())
         scalars.add("out_d_fake", fake.mean())

@@ -17,7 +17,6 @@ def ema_decay(options: TrainOptions, iteration: int) -> float:
 def update_ema(average: nn.Module, net: nn.Module, decay: float) -> None:
     """Average the parameters; copy the buffers (some generators have BatchNorm statistics)."""
     averaged: list[Tensor] = list(average.parameters())
-    torch._foreach_mul_(averaged, decay)
-    torch._foreach_add_(averaged, list(net.parameters()), alpha=1 - decay)
+    torch._foreach_lerp_(averaged, list(net.parameters()), 1 - decay)
     for copied, buffer in zip(average.buffers(), net.buffers(), strict=True):
         copied.copy_(buffer)
