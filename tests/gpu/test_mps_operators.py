@@ -87,8 +87,10 @@ def test_the_degradation_has_kernels_for_all_operators(per_sample, table, monkey
     class OnDevice(torch.Generator):
         device = META
 
-    kinds = lambda device="cpu": OnDevice() if torch.device(device) == META else torch.Generator(device)
-    monkeypatch.setattr(random_degradation, "Generator", kinds)
+    def generator(device="cpu"):
+        return OnDevice() if torch.device(device) == META else torch.Generator(device)
+
+    monkeypatch.setattr(random_degradation, "Generator", generator)
     for of_another_test in (operations._gaussian_line, jpeg._constants):
         of_another_test.cache_clear()
     changes = ["datasets.train.gt_size=64", "datasets.train.batch_size_per_gpu=4", "degradation.crop_pad_size=128"]
