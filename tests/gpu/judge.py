@@ -106,7 +106,7 @@ def as_device(judge: Judge) -> Generator[None]:
             "torch.amp.is_autocast_available": lambda device_type: True,
             "torch.is_autocast_enabled": lambda device_type: device_type == "meta" and autocast.enabled,
             "torch.get_autocast_dtype": lambda device_type: torch.bfloat16,
-            "aesop.archs.frozen.is_autocast_available": lambda device_type: True,
+            "aesop.archs.mixed_precision.is_autocast_available": lambda device_type: True,
             "torch.get_rng_state": state,
             "torch.Tensor.__matmul__": autocast.casting(torch.Tensor.__matmul__),
             "torch.conv2d": autocast.casting(torch.conv2d),

@@ -6,6 +6,7 @@ import pytest
 import torch
 from test_train import all_tensors, options, run
 
+from aesop.archs.rrdbnet import RRDB
 from aesop.options.read import build_config
 from aesop.system.device import _pays, reason_against_bf16
 from aesop.system.distributed import World
@@ -128,6 +129,19 @@ def test_cuda_graphs_are_those_of_the_compiler_and_every_step_is_marked(photos, 
     for iteration in (1, 2, 3):
         assert step(*images(iteration), iteration) == plain.step(*images(iteration), iteration)
     assert events == ["step"] * 3
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_networks_whose_processes_exchange_statistics_are_not_compiled(processes, photos, tmp_path, monkeypatch):
+    stage = built(options("adversarial", photos, tmp_path, 3))
+    assert isinstance(stage, AdversarialStage)
+    stage.net_d.add_module("norm", torch.nn.BatchNorm2d(3))
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda function, mode: compiled.append(function.__self__) or function)
+    stage.world = World(size=processes)
+    accelerate(stage, compile=True)
+    assert (stage.net_d in compiled) == (processes == 1)
+    assert any(isinstance(part, RRDB) for part in compiled)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aesop.archs.generators import Generator
+from aesop.archs.mixed_precision import in_full_precision
 from aesop.archs.network_options import NetworkOptions, State
 from aesop.archs.rrdbnet import RRDB, STEPS, RRDBNet, scaled_kaiming_
 from aesop.system.option_types import Options, Positive
@@ -57,7 +58,12 @@ class AutoEncoder(nn.Module):
                 f"image sides must be multiples of the scale {self.scale}, found {x.shape[-2]}x{x.shape[-1]}; crop the "
                 "images (mod_crop) or change gt_size"
             )
-        return self.encoder(x)
+        enter, unshuffle, blocks, leave = self.encoder
+        with in_full_precision(x):
+            x = unshuffle(enter(x))
+        x = blocks(x)
+        with in_full_precision(x):
+            return leave(x)
 
     def forward(self, x: Tensor, return_bottleneck: bool = False) -> Tensor | tuple[Tensor, ...]:
         bottleneck = self.encode(x)

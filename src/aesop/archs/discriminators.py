@@ -5,11 +5,11 @@ from itertools import pairwise
 from math import isqrt
 from typing import Any, Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import spectral_norm
 
+from aesop.archs.mixed_precision import in_full_precision
 from aesop.archs.network_options import NetworkOptions, State
 from aesop.system.option_types import Positive
 
@@ -19,9 +19,7 @@ def unrounded(layer: nn.Conv2d | nn.Linear, x: Tensor) -> Tensor:
 
     A relativistic loss does not keep the outputs near 0: after 2500 steps they reached 50, where bfloat16 rounds to 0.25.
     """
-    if x.dtype == layer.weight.dtype:  # the meta device has no autocast to switch off
-        return layer(x)
-    with torch.autocast(x.device.type, enabled=False):
+    with in_full_precision(x):
         return layer(x.to(layer.weight.dtype))
 
 

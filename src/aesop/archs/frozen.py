@@ -5,7 +5,9 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.amp.autocast_mode import is_autocast_available
+
+from aesop.archs.mixed_precision import product_dtype
+from aesop.archs.rrdbnet import rrdbs
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -28,13 +30,15 @@ def without_inputs(net: Net) -> Net:
 
 
 def in_bf16(net: Net) -> Net:
-    """Convert the weights of convolutions and linear layers to bfloat16, which autocast would do at every use; in place.
+    """Convert the weights to bfloat16 that autocast would convert at every use; in place.
 
-    Under bfloat16 autocast the outputs are the same, bit for bit.
+    These are the convolutions and linear layers of its RRDBs, or else of the whole network. Under bfloat16 autocast the
+    outputs are the same, bit for bit.
     """
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            module.to(torch.bfloat16)
+    for part in rrdbs(net) or [net]:
+        for module in part.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                module.to(torch.bfloat16)
     return net
 
 
@@ -59,9 +63,8 @@ class LeanConv2d(nn.Conv2d):
         trained = weight.requires_grad or (bias is not None and bias.requires_grad)
         if trained or not (input.requires_grad and torch.is_grad_enabled()):
             return super().forward(input)
-        if is_autocast_available(input.device.type) and torch.is_autocast_enabled(input.device.type):
-            dtype = torch.get_autocast_dtype(input.device.type)
-            input, weight, bias = input.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+        dtype = product_dtype(input, weight)
+        input, weight, bias = input.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
         return _InputGradient.apply(input, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
 

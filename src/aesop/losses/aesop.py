@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from aesop.archs.autoencoder import AutoEncoder, ProbabilisticAutoEncoder
 from aesop.archs.frozen import frozen, in_bf16
-from aesop.archs.rrdbnet import RRDB
+from aesop.archs.rrdbnet import rrdbs
 from aesop.losses.loss_term import DistanceOptions
 from aesop.losses.pixel import PixelLoss, weighted_reduce
 from aesop.system.distributed import World
@@ -156,9 +156,8 @@ class AESOPLoss(FrozenAutoEncoderLoss):
         cosine of 0.91 with the float32 one, in this way 0.99 (docs/decisions.md).
         """
         converted = copy.deepcopy(self.autoencoder)  # validation measures with the other
-        for block in converted.modules():
-            if isinstance(block, RRDB):
-                in_bf16(block)
+        for block in rrdbs(converted):
+            in_bf16(block)
         self.in_bf16 = converted
 
     def distance(self, sr: Tensor, hr: Tensor, weight: Tensor | None) -> Tensor:

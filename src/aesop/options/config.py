@@ -110,7 +110,8 @@ class CommonConfig(Options):
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Precision of the networks. Losses, EMA and optimisers always use fp32. On CUDA, fp32 uses TF32, but not in tests."""
+    """bf16: the convolutions of RRDBs, and all of other networks, run in bfloat16. Weights, losses, EMA and optimisers are
+    in fp32. On CUDA, fp32 uses TF32, but not in tests."""
     deterministic: bool = False
     """CUDA: slower, but a resumed training ends bit for bit like an uninterrupted one, as CPU trainings always do. Matrix
     products do not use TF32."""
@@ -119,7 +120,7 @@ class CommonConfig(Options):
     compile: bool = False
     """Compile the networks with torch.compile. This takes about a minute at the start and makes steps faster."""
     cuda_graphs: bool = False
-    """CUDA, one process: record a step once and replay it. The recording keeps its memory. Not yet tested on a GPU."""
+    """CUDA: compile the networks and replay recordings of their passes, which keep their memory. Not yet run on a GPU."""
     network_g: NetworkG
     """The generator (autoencoder stage: the auto-encoder)."""
     network_d: NetworkD | None = None

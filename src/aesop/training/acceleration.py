@@ -12,11 +12,11 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import _StopRecomputationError
 
-from aesop.archs.rrdbnet import RRDB
+from aesop.archs.rrdbnet import rrdbs
 from aesop.options.config import TrainConfig
 from aesop.system.device import is_out_of_memory
 from aesop.training.adversarial_stage import AdversarialStage
-from aesop.training.stage import Scalars, Stage
+from aesop.training.stage import BATCH_NORM, Scalars, Stage
 
 log = logging.getLogger("aesop")
 
@@ -28,9 +28,6 @@ def accelerate(
     if cuda_graphs and stage.world.device.type != "cuda":
         log.warning("cuda_graphs is ignored: it needs CUDA, but this is %s", stage.world.device)
         cuda_graphs = False
-    if cuda_graphs and stage.world.size > 1:
-        log.warning("cuda_graphs is ignored: it works in a single process, but there are %d", stage.world.size)
-        cuda_graphs = False
     networks = list(stage.networks.values())
     if isinstance(stage, AdversarialStage) and stage.ema_in_bf16 is not None:
         networks.append(stage.ema_in_bf16.copy)
@@ -41,7 +38,7 @@ def accelerate(
     for net in networks:
         if channels_last:
             net.to(memory_format=torch.channels_last)
-        if compile or cuda_graphs:
+        if (compile or cuda_graphs) and not (stage.world.size > 1 and exchanges_statistics(net)):
             for part in parts_to_compile(net):
                 part.forward = compiler.compiled(part.forward)
     if not cuda_graphs:
@@ -56,7 +53,12 @@ def accelerate(
 
 def parts_to_compile(net: nn.Module) -> list[nn.Module]:
     """A network's RRDBs, which share one compilation (seconds instead of minutes), or else the whole network."""
-    return [module for module in net.modules() if isinstance(module, RRDB)] or [net]
+    return rrdbs(net) or [net]
+
+
+def exchanges_statistics(net: nn.Module) -> bool:
+    """Whether the processes exchange statistics within the network's passes, which no compiled part or graph may contain."""
+    return any(isinstance(module, BATCH_NORM) for module in net.modules())
 
 
 @contextmanager
