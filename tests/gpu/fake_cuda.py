@@ -161,7 +161,7 @@ class Device(Judge):
             return lambda *args: self.note(meaning, "") or torch.zeros(16, dtype=torch.uint8)
 
         def pinned(tensor: Tensor) -> Tensor:
-            tensor.is_in_pinned_memory = True  # ty: ignore[unresolved-attribute]
+            tensor.is_in_pinned_memory = True
             return tensor
 
         for owner, name, stand_in in (
