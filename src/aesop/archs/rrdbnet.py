@@ -56,7 +56,10 @@ class ResidualDenseBlock(nn.Module):
         features = x.to(product_dtype(x, next(self.parameters())))
         for conv in (self.conv1, self.conv2, self.conv3, self.conv4):
             features = torch.cat((features, F.leaky_relu(conv(features), 0.2, inplace=True)), 1)
-        return self.conv5(features).to(x.dtype) * 0.2 + x
+        residual = self.conv5(features)
+        if residual.dtype == x.dtype:
+            return residual * 0.2 + x
+        return torch.add(x, residual, alpha=0.2)  # one kernel, in the precision of x
 
 
 class RRDB(nn.Module):
