@@ -20,10 +20,11 @@ OF_UNKNOWN_SIZE = {"nonzero", "masked_select", "unique_dim", "_unique2", "unique
 
 
 class Judge(TorchDispatchMode):
-    """Notes what passes between the CPU and the meta device, as if that were a GPU: (what it means, the operator)."""
+    """Notes what passes between the CPU and a device: (what it means, the operator). The meta device stands for a GPU."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device = META) -> None:
         super().__init__()
+        self.device = device
         self.seen: list[tuple[str, str]] = []
 
     def take(self) -> list[str]:
@@ -40,7 +41,7 @@ class Judge(TorchDispatchMode):
         name = func.overloadpacket.__name__
         if meaning := self._meaning(name, args, kwargs):
             self.seen.append((meaning, name))
-        if name == "_local_scalar_dense" and args[0].device == META:
+        if name == "_local_scalar_dense" and args[0].device == self.device:
             return 1.0 if args[0].is_floating_point() else 1
         return func(*args, **kwargs)
 
@@ -49,15 +50,15 @@ class Judge(TorchDispatchMode):
         if name in ("_to_copy", "copy_"):
             target = torch.device(kwargs.get("device") or args[0].device).type
             source = args[1 if name == "copy_" else 0].device.type
-            if (source, target) == ("cpu", "meta"):
+            if (source, target) == ("cpu", self.device.type):
                 asynchronous = kwargs.get("non_blocking") or (name == "copy_" and len(args) > 2 and args[2])
                 return SENT if asynchronous else BLOCKING
-            return READ if (source, target) == ("meta", "cpu") else None
+            return READ if (source, target) == (self.device.type, "cpu") else None
         # A scalar on the CPU travels with the kernel.
-        kinds = {tensor.device.type for tensor in tensors if tensor.dim() or tensor.device == META}
+        kinds = {tensor.device.type for tensor in tensors if tensor.dim() or tensor.device == self.device}
         if len(kinds) > 1:
             return MIXED
-        if "meta" not in kinds:
+        if self.device.type not in kinds:
             return None
         if name == "_local_scalar_dense" or name in OF_UNKNOWN_SIZE:
             return READ

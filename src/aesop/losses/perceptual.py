@@ -15,7 +15,14 @@ from aesop.system.option_types import Weight
 from aesop.weights.pretrained import find_pretrained
 
 PUBLISHED_LAYERS = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1.0, "conv4_4": 1.0, "conv5_4": 1.0}
-DISTANCES = {"l1": F.l1_loss, "l2": F.mse_loss, "fro": lambda a, b: torch.linalg.vector_norm(a - b)}
+
+
+def l1(a: Tensor, b: Tensor) -> Tensor:
+    """As `F.l1_loss`, bit for bit, but the gradient keeps channels_last: that of a mean fills a plain tensor first."""
+    return (a - b).abs().sum() / a.numel()
+
+
+DISTANCES = {"l1": l1, "l2": F.mse_loss, "fro": lambda a, b: torch.linalg.vector_norm(a - b)}
 
 
 class PerceptualOptions(LossOptions):

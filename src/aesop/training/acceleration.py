@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import _StopRecomputationError
 
 from aesop.archs.rrdbnet import rrdbs
 from aesop.options.config import TrainConfig
@@ -87,7 +88,7 @@ class Compiler:
             try:
                 return fast(*args, **options)
             except Exception as error:  # compilers raise anything
-                if is_out_of_memory(error):
+                if is_out_of_memory(error) or isinstance(error, _StopRecomputationError):  # it ends a recomputation
                     raise
                 result = eager(*args, **options)  # raises again what is not the compiler's fault
                 self.failed = True
