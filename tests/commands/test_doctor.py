@@ -462,6 +462,7 @@ def judged(path: Path, monkeypatch: pytest.MonkeyPatch, **figures: object) -> di
     usual = {"computing": 1.0, "loading": 0.5, "workers": 2, "images": 2, "memory": 10**6, "model": 10**6, "state": 10**6}
     monkeypatch.setattr(doctor, "estimate", lambda *_: (Estimate(**usual | figures), []))  # ty: ignore[invalid-argument-type]
     monkeypatch.setattr(doctor, "usable_cores", lambda: 4)
+    monkeypatch.setattr(doctor, "memory_by_stage", lambda stages: [])
     return {f.about: f for f in doctor.durations({"psnr": load_config(path)[0]})}
 
 

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_input
 
 from aesop.archs.mixed_precision import product_dtype
 from aesop.archs.rrdbnet import rrdbs
@@ -78,5 +79,5 @@ class _InputGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
-        gradient = torch.nn.grad.conv2d_input(ctx.shape, weight, grads[0], *ctx.geometry)
+        gradient = conv2d_input(ctx.shape, weight, grads[0], *ctx.geometry)
         return gradient, None, None, *(None for _ in ctx.geometry)

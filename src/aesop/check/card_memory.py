@@ -18,6 +18,7 @@ from aesop.losses import build_losses
 from aesop.options.config import TrainConfig
 from aesop.system import device
 from aesop.system.distributed import World
+from aesop.system.wording import readable
 from aesop.training.acceleration import accelerate
 from aesop.training.build_stage import STAGES
 
@@ -63,8 +64,12 @@ def memory_by_stage(stages: Mapping[str, object]) -> Iterator[tuple[str, str]]:
                 yield stage, f"not known: {error}"
                 continue
             batch = f"a batch of {memory.images * parts}" + (f" in {parts} parts" if parts > 1 else "")
-            cards = ", ".join(f"{card} GB: {memory.fitting(card) * parts or 'none'}" for card in CARDS)
-            yield stage, f"{memory.peak / 2**30:.1f} GiB for {batch}, counted without a GPU; batches that fit: {cards}"
+            cards = ", ".join(f"{card} GB: {_count_of(memory.fitting(card) * parts)}" for card in CARDS)
+            yield stage, f"{readable(memory.peak)} for {batch}, counted without a GPU; batches that fit: {cards}"
+
+
+def _count_of(images: int) -> str:
+    return "none" if not images else str(images) if images < 1000 else "over 1000"
 
 
 def _count(config: TrainConfig) -> CardMemory:

@@ -290,8 +290,6 @@ def durations(stages: Stages, faults: Sequence[Finding] = ()) -> Iterator[Findin
     if any(fault.part.endswith("datasets.train") for fault in faults):
         yield Finding("advice", "estimate", "run", "skipped because of the faults in the training images")
         return
-    for stage, text in memory_by_stage(stages):
-        yield Finding("ok", f"estimate of the {stage} stage", "memory on a GPU", text)
     encoder_stage = stages.get("autoencoder")
     autoencoder = encoder_stage.network_g.model_dump(mode="json") if isinstance(encoder_stage, TrainConfig) else None
     for stage, config in stages.items():
@@ -310,6 +308,8 @@ def durations(stages: Stages, faults: Sequence[Finding] = ()) -> Iterator[Findin
             if replaced:
                 yield Finding("ok", part, "stand-ins", f"measured with untrained weights for {', '.join(replaced)}")
             yield from cost(part, config, measured)
+    for stage, text in memory_by_stage(stages):
+        yield Finding("ok", f"estimate of the {stage} stage", "memory on a GPU", text)
 
 
 def cost(part: str, config: TrainConfig, measured: Estimate) -> Iterator[Finding]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import _StopRecomputationError
 
 from aesop.archs.rrdbnet import rrdbs
 from aesop.options.config import TrainConfig
@@ -88,7 +87,8 @@ class Compiler:
             try:
                 return fast(*args, **options)
             except Exception as error:  # compilers raise anything
-                if is_out_of_memory(error) or isinstance(error, _StopRecomputationError):  # it ends a recomputation
+                # PyTorch ends the recomputation of a checkpointed block by raising the latter.
+                if is_out_of_memory(error) or type(error).__name__ == "_StopRecomputationError":
                     raise
                 result = eager(*args, **options)  # raises again what is not the compiler's fault
                 self.failed = True
