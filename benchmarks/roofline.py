@@ -39,9 +39,6 @@ from aesop.system.device import synchronise
 from record import described, write
 from training_step import BASELINE, RECIPES, Recipe, steps_of
 
-IN_FLOAT = "auto-encoder"
-"""The network that always runs in float32."""
-
 
 @dataclass(frozen=True)
 class Pass:
@@ -83,7 +80,11 @@ def passes_of_step(recipe: Recipe, batch: int) -> dict[str, list[tuple[Pass, int
         net_g, net_d, autoencoder = map(build_network, (recipe.network_g, recipe.network_d, training_step.AUTOENCODER))
         vgg = VGGFeatureExtractor(list(recipe.layers))
     hr, lr = (batch, 3, recipe.side, recipe.side), (batch, 3, recipe.side // 4, recipe.side // 4)
-    counts = {"generator": (net_g, lr, 3, 2), "averaged generator": (net_g, lr, 1, 1), IN_FLOAT: (autoencoder, hr, 3, 3)}
+    counts = {
+        "generator": (net_g, lr, 3, 2),
+        "averaged generator": (net_g, lr, 1, 1),
+        "auto-encoder": (autoencoder, hr, 3, 3),
+    }
     counts |= {"VGG": (vgg, hr, 3, 3), "discriminator": (net_d, hr, 9, 7)}
     return {
         name: [(each, times if k else times_of_first) for k, each in enumerate(forward_passes(net, shape))]
@@ -102,7 +103,7 @@ def roofline(recipe: Recipe, batch: int, precision: str, peaks: dict[str, float]
     return {
         name: {
             "flops": sum(each.flops * times for each, times in passes),
-            "seconds": ideal_seconds(passes, precision == "fp32" or name == IN_FLOAT, peaks),
+            "seconds": ideal_seconds(passes, precision == "fp32", peaks),
         }
         for name, passes in passes_of_step(recipe, batch).items()
     }

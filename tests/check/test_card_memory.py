@@ -1,11 +1,13 @@
 """Which batch fits on which card, counted without one."""
 
+from pathlib import Path
+
 import pytest
 from test_train import options
 
 from aesop.check import card_memory
 from aesop.check.card_memory import CardMemory, memory_by_stage
-from aesop.options.read import build_config
+from aesop.options.read import build_config, load_train_config
 
 
 def counted(tmp_path, batch: int, **train) -> CardMemory:
@@ -45,3 +47,16 @@ def test_every_stage_is_described(tmp_path, monkeypatch):
         "3.0 GB for a batch of 4 in 2 parts, counted without a GPU; batches that fit: 8 GB: 8, "
     )
     assert set(found) == {"psnr", "autoencoder"}
+
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["aesop_rrdb", "aesop_swinir", "aesop_drct", "realworld_aesop", "autoencoder_rrdb", "psnr_rrdb"]
+)
+def test_the_shipped_configurations_fit_on_a_card(name):
+    config = load_train_config(CONFIGS / f"{name}.yml")[0]
+    memory = card_memory.card_memory(config)
+    assert memory.fitting(80) >= config.datasets.train.batch_size_per_gpu

@@ -98,7 +98,7 @@ CASES = {
     "autoencoder": autoencoder(pixel_at_LR_opt={}),
     "autoencoder, frozen decoder": autoencoder(pixel_at_LR_opt={}, freeze_decoder=100),
     "autoencoder, sigma": autoencoder(PROBABILISTIC, pixel_at_LR_opt={}, sigmabranch_opt={}),
-    "autoencoder, bicubic": autoencoder({"type": "BicubicDown_RRDBNet", "dec_opt": RRDB}),
+    "autoencoder, bicubic": autoencoder({"type": "BicubicDown_RRDBNet", "dec_opt": RRDB}, pixel_at_LR_opt={}),
     "adversarial": adversarial(),
     "adversarial, VGG style": adversarial(network_d=VGG_STYLE),
     "adversarial, published passes": adversarial(network_d=VGG_STYLE, net_d_published_passes=True),

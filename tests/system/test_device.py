@@ -10,7 +10,9 @@ import torch
 from aesop.commands.test import test as aesop_test
 from aesop.commands.upscale import upscale_files
 from aesop.data.degradation import jpeg
+from aesop.data.degradation.random_degradation import batch_generator, degrade
 from aesop.evaluation.measure import measure
+from aesop.options.degradation import DegradationOptions
 from aesop.system.device import algorithms, float32_on_cuda
 from aesop.system.distributed import World
 
@@ -89,4 +91,6 @@ def test_the_cosine_transform_of_training_images_never_uses_tf32(monkeypatch):
     monkeypatch.setattr(jpeg, "_quantise_blocks", lambda *args: seen.append(tf32()) or genuine(*args))
     with algorithms(deterministic=False):
         jpeg.jpeg(torch.rand(1, 3, 16, 16), 50)
+        degrade(torch.rand(1, 3, 128, 128), DegradationOptions(), 4, batch_generator(0, 1))
+    assert len(seen) == 2 + 4  # luma and chroma, once and in both rounds
     assert set(seen) == {(False, False)}

@@ -44,18 +44,26 @@ def in_bf16(net: Net) -> Net:
 
 
 class Bf16Copy:
-    """A copy of a network that is trained or averaged elsewhere, `in_bf16`. It is never saved."""
+    """A copy of a network that is trained or averaged elsewhere, `in_bf16`. It shares all other tensors; it is never saved."""
 
     def __init__(self, net: nn.Module):
-        self.net, self.copy = net, in_bf16(copy.deepcopy(net))
+        self.copy = in_bf16(copy.deepcopy(net))
+        self.copied: list[Tensor] = []
+        self.masters: list[Tensor] = []
+        for ours, theirs in zip(self.copy.modules(), net.modules(), strict=True):
+            ours._buffers = theirs._buffers
+            for name, parameter in ours._parameters.items():
+                if parameter is not None and parameter.dtype == torch.bfloat16:
+                    self.copied.append(parameter)
+                    self.masters.append(theirs._parameters[name])
+                else:
+                    ours._parameters[name] = theirs._parameters[name]
 
     @torch.no_grad()
-    def updated(self) -> nn.Module:
-        """The copy with the network's weights of now."""
-        torch._foreach_copy_([*self.copy.parameters()], [*self.net.parameters()])
-        for copied, buffer in zip(self.copy.buffers(), self.net.buffers(), strict=True):
-            copied.copy_(buffer)
-        return self.copy
+    def update(self) -> None:
+        """Copy the network's weights of now."""
+        # One type on each side: with several, PyTorch before 2.11 writes beyond the tensors on CUDA (pytorch#173383).
+        torch._foreach_copy_(self.copied, self.masters)
 
 
 class LeanConv2d(nn.Conv2d):
@@ -71,10 +79,14 @@ class LeanConv2d(nn.Conv2d):
 
 class _InputGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
-        ctx.save_for_backward(weight)
-        ctx.shape, ctx.geometry = input.shape, geometry
+    def forward(input: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
         return torch.conv2d(input, weight, bias, *geometry)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        input, weight, _, *ctx.geometry = inputs
+        ctx.save_for_backward(weight)
+        ctx.shape = input.shape
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

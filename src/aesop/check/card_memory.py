@@ -89,15 +89,15 @@ def _count(config: TrainConfig) -> CardMemory:
         step = accelerate(stage, config.channels_last)
         lq, gt = torch.rand(images, 3, side // config.scale, side // config.scale), torch.rand(images, 3, side, side)
         # The last iterations represent the others: nothing is frozen any more.
-        first = config.train.total_iter - config.train.total_iter % config.train.net_d_iters
-        return lambda iteration: step(lq, gt, first)
+        last = config.train.total_iter - config.train.total_iter % config.train.net_d_iters
+        return lambda _: step(lq, gt, last)
 
     counter = count_step(build)
     return CardMemory(images // config.train.accumulate, counter.peak, counter.memory)
 
 
 def _make_fake(net: nn.Module) -> None:
-    """Replace parameters and buffers by fake tensors of the same shape and type."""
+    """Replace parameters, buffers and other tensors by fake ones of the same shape and type."""
     for module in net.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:
@@ -106,3 +106,6 @@ def _make_fake(net: nn.Module) -> None:
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
+        for name, value in vars(module).items():
+            if isinstance(value, torch.Tensor):
+                setattr(module, name, torch.empty(value.shape, dtype=value.dtype))

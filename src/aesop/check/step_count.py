@@ -1,7 +1,7 @@
 """Count what a training step asks of a device, without one: kernels, bytes, operations, and the peak of memory.
 
-The step runs on fake tensors, which have a shape, a type and a layout, but no numbers. Counted are the kernels that PyTorch
-starts on a GPU in eager mode. Memory is that of the tensors, without the workspace of convolutions and without what the
+The step runs on fake tensors of the CPU, which have a shape, a type and a layout, but no numbers. Counted are the kernels
+that PyTorch starts on a GPU in eager mode, with CUDA's autocast. Memory is that of the tensors, without the workspace of convolutions and without what the
 allocator wastes.
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -24,7 +25,7 @@ from torch.utils.flop_counter import flop_registry
 GRAIN = 512  # CUDA's allocator rounds sizes up to a multiple
 WITHOUT_KERNEL = {
     "detach", "empty", "empty_like", "empty_strided", "is_same_size", "lift_fresh", "new_empty", "new_empty_strided",
-    "_reshape_alias", "resize_", "set_",
+    "_record_function_enter_new", "_record_function_exit", "_reshape_alias", "_unsafe_view", "resize_", "set_",
 }  # fmt: skip
 FILLS = {"fill_", "full", "full_like", "new_full", "new_zeros", "ones", "ones_like", "zero_", "zeros", "zeros_like"}
 TWO_PASSES = {
@@ -174,8 +175,17 @@ def fake_tensors() -> Generator[None]:
                 self._buffers[name] = fn(buffer)
         return self
 
+    def in_float32(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """As CUDA's autocast runs normalisations of layers and softmax; the CPU's leaves them in bfloat16."""
+
+        def run(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            return function(x.float() if torch.is_autocast_enabled("cpu") else x, *args, **kwargs)
+
+        return run
+
     deepcopy = patch.object(FakeTensorMode, "__deepcopy__", lambda self, memo: self, create=True)
-    with patch.object(nn.Module, "_apply", apply), deepcopy, warnings.catch_warnings(), FakeTensorMode():
+    norm, softmax = (patch.object(F, name, in_float32(getattr(F, name))) for name in ("layer_norm", "softmax"))
+    with patch.object(nn.Module, "_apply", apply), norm, softmax, deepcopy, warnings.catch_warnings(), FakeTensorMode():
         warnings.simplefilter("ignore")  # PyTorch's, about copies of fake tensors
         yield
 

@@ -38,6 +38,8 @@ class AdversarialStage(Stage):
     def update_networks(self, batch: Mapping[str, Tensor], iteration: int) -> Scalars:
         accumulate, scalars, made = self.options.accumulate, Mean(self.options.accumulate), []
         updates_g = iteration % self.options.net_d_iters == 0 and iteration > self.options.net_d_init_iters
+        if self.ema_in_bf16 is not None and updates_g:
+            self.ema_in_bf16.update()
         self.optimizers["optimizer_g"].zero_grad()
         self.net_d.requires_grad_(False)
         for images in self.parts(batch):
@@ -69,14 +71,14 @@ class AdversarialStage(Stage):
         with torch.no_grad():
             if name == "real":
                 return self.run(self.net_d, images[self.hr_of_d])
-            average = self.network_for_use if self.ema_in_bf16 is None else self.ema_in_bf16.updated()
+            average = self.network_for_use if self.ema_in_bf16 is None else self.ema_in_bf16.copy
             return self.run(average, images["lq"])
 
     def discriminator_loss(self, sr: Tensor, gt: Tensor, scalars: Mean) -> Tensor:
         if self.options.net_d_published_passes and self.gan.relativistic:
             with torch.no_grad():
                 self.run(self.net_d, sr)
-        with autocast(self.world.device, self.precision):  # weights are cast once for both
+        with autocast(self.world.device, self.precision):  # weights without spectral norm are cast once for both
             real, fake = self.run(self.net_d, gt), self.run(self.net_d, sr)
         real_term, fake_term = self.objective.discriminator(real, fake, self.gan.relativistic)
         scalars.add("out_d_real", real.mean())

@@ -178,7 +178,8 @@ class Stage:
         """Go back through each loss as soon as it is known, so that one loss at a time keeps activations, then through G."""
         for term in self.terms.values():
             loss = scalars.add(term.name, self.weighted_loss(term, images))
-            (loss / self.options.accumulate).backward()
+            if loss.requires_grad:
+                (loss / self.options.accumulate).backward()
             images.forget()
         if images.last:
             self.exchanges["optimizer_g"].start()

@@ -27,7 +27,6 @@ _DCT = torch.cos((2 * torch.arange(8.0) + 1) * torch.arange(8.0)[:, None] * math
 _DCT[0] /= math.sqrt(2)
 
 
-@float32_on_cuda(tf32=False)  # its error in a coefficient may be half a quantisation step
 def jpeg(images: Tensor, quality: Tensor | float, differentiable: bool = False) -> Tensor:
     """Compress and decompress images (N, 3, H, W) in [0, 1] as DiffJPEG does, the simulation that Real-ESRGAN uses.
 
@@ -50,6 +49,7 @@ def table_factor(quality: Tensor | float) -> Tensor:
     return torch.where(quality < 50, 50 / quality, 2 - quality / 50).clamp_min(1e-3)
 
 
+@float32_on_cuda(tf32=False)  # its error in a coefficient may be half a quantisation step
 def compress(images: Tensor, factor: Tensor, differentiable: bool = False) -> Tensor:
     """Do as `jpeg`, given the quality's `table_factor`, one or (N,), on the images' device."""
     factor = factor.to(images.dtype).view(-1, 1, 1, 1, 1, 1)
@@ -67,7 +67,8 @@ def compress(images: Tensor, factor: Tensor, differentiable: bool = False) -> Te
 
 @cache
 def _constants(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    return tuple(constant.to(device, dtype) for constant in (_DCT, _LUMA_TABLE, _CHROMA_TABLE))
+    with torch.inference_mode(False):  # whoever asks first
+        return tuple(constant.to(device, dtype) for constant in (_DCT, _LUMA_TABLE, _CHROMA_TABLE))
 
 
 def _quantise_blocks(planes: Tensor, steps: Tensor, dct: Tensor, differentiable: bool) -> Tensor:

@@ -46,7 +46,8 @@ def usm_sharpen(images: Tensor, weight: float = 0.5, radius: int = 50, threshold
 @cache
 def _gaussian_line(side: int, sigma: float, device: torch.device) -> Tensor:
     """Return OpenCV's kernel, (1, 1, side), float32."""
-    return torch.from_numpy(cv2.getGaussianKernel(side, sigma).T[None].astype(np.float32)).to(device)
+    with torch.inference_mode(False):  # whoever asks first
+        return torch.from_numpy(cv2.getGaussianKernel(side, sigma).T[None].astype(np.float32)).to(device)
 
 
 def gaussian_noise(images: Tensor, sigma: Tensor, gray: Tensor, generator: Generator) -> Tensor:
