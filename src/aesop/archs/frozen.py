@@ -44,7 +44,7 @@ def in_bf16(net: Net) -> Net:
 
 
 class Bf16Copy:
-    """A copy of a network that is trained or averaged elsewhere, `in_bf16`. It shares all other tensors; it is never saved."""
+    """A copy, `in_bf16`, of a network that is averaged elsewhere. It shares all other tensors and is never saved."""
 
     def __init__(self, net: nn.Module):
         self.copy = in_bf16(copy.deepcopy(net))
@@ -53,11 +53,12 @@ class Bf16Copy:
         for ours, theirs in zip(self.copy.modules(), net.modules(), strict=True):
             ours._buffers = theirs._buffers
             for name, parameter in ours._parameters.items():
-                if parameter is not None and parameter.dtype == torch.bfloat16:
+                master = theirs._parameters[name]
+                if parameter is not None and master is not None and parameter.dtype == torch.bfloat16:
                     self.copied.append(parameter)
-                    self.masters.append(theirs._parameters[name])
+                    self.masters.append(master)
                 else:
-                    ours._parameters[name] = theirs._parameters[name]
+                    ours._parameters[name] = master
 
     @torch.no_grad()
     def update(self) -> None:

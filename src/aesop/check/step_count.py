@@ -1,8 +1,8 @@
 """Count what a training step asks of a device, without one: kernels, bytes, operations, and the peak of memory.
 
 The step runs on fake tensors of the CPU, which have a shape, a type and a layout, but no numbers. Counted are the kernels
-that PyTorch starts on a GPU in eager mode, with CUDA's autocast. Memory is that of the tensors, without the workspace of convolutions and without what the
-allocator wastes.
+that PyTorch starts on a GPU in eager mode, with CUDA's autocast. Memory is that of the tensors, without the workspace of
+convolutions and without what the allocator wastes.
 """
 
 import math

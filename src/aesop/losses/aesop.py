@@ -153,7 +153,8 @@ class AESOPLoss(FrozenAutoEncoderLoss):
         """Run the convolutions of the RRDBs in bfloat16. The residual stream and all other layers stay in float32.
 
         The loss is a small difference of large numbers: with every layer in bfloat16 its gradient at a GAN's output has a
-        cosine of 0.78 with the float32 one, in this way 0.98 (docs/decisions.md). Later changes of `autoencoder` are ignored.
+        cosine of 0.78 with the float32 one, in this way 0.98 (docs/decisions.md). What `autoencoder` becomes later has no
+        effect.
         """
         converted = copy.deepcopy(self.autoencoder)  # validation measures with the other
         for block in rrdbs(converted):
