@@ -138,7 +138,7 @@ def stand_in(monkeypatch):
     """An installed package of that name; what it would make of a network is the test's to say."""
     for package in ("openvino", "onnxscript"):
         monkeypatch.setitem(sys.modules, package, ModuleType(package))
-    return lambda compiled: monkeypatch.setattr(runtime, "_compile", lambda model, openvino: compiled(model))
+    return lambda compiled: monkeypatch.setattr(runtime, "_compile", lambda model, *_: compiled(model))
 
 
 def test_failures_and_other_images_fall_back_with_a_line(stand_in):
