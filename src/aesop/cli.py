@@ -215,7 +215,7 @@ def bench(
 def upscale(
     inputs: Annotated[list[Path], Argument(metavar="INPUT...", help="Images and folders of images; -: standard input.")],
     output: Annotated[
-        Path | None, Option("--output", "-o", help="Folder; for one image also a file; -: standard output; default: upscaled.")
+        Path | None, Option("--output", "-o", help="Folder; for one image a file or - (stdout); default: upscaled.")
     ] = None,
     model: Annotated[str | None, Option("--model", "-m", help="Weight file or name; default: the bundled x4 model.")] = None,
     tile: Annotated[int, Option(help="Tile size in input pixels; 0: the whole image at once.")] = 256,

@@ -4,14 +4,14 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-from aesop.commands.upscale_plan import PIPE, PipedImage, check_output, find_sources, plan_targets
+from aesop.commands.upscale_plan import PIPE, PipedImage, check_output, find_sources, plan_targets, result_extension
 from aesop.commands.upscale_progress import UpscaleProgress
 from aesop.images.jpeg_quality import jpeg_quality
 from aesop.images.picture import Frame, Metadata, Picture
@@ -22,8 +22,8 @@ from aesop.inference.upscaler import Upscaler
 
 VISIBLE_BLOCKS = 85  # JPEG quality at which they begin to show when enlarged
 _BLOCKS = (
-    f"a JPEG of quality {VISIBLE_BLOCKS} or below: the default model is for clean pictures and may draw its blocks as lines; "
-    "a model for compressed photographs (-m) suits it better"
+    f"a JPEG of quality {VISIBLE_BLOCKS} or below: the default model is for clean pictures and may draw its blocks as "
+    "lines; a model for compressed photographs (-m) suits it better"
 )
 
 
@@ -61,13 +61,14 @@ def upscale_files(
 ) -> list[Result]:
     """Upscale image files, and all images below folders, by default with the model that comes with aesop.
 
-    Every page and frame is upscaled, and metadata are kept, as far as the format allows. All names of targets are checked
-    before anything is computed, and the limits of its format before an image is. An image that cannot be read, upscaled or
-    written does not stop the others; its Result has the error. `output` is a file, if there is one image and the name ends
-    like an image; otherwise a folder, in which images keep their place below the input folder and are named
-    `<stem><suffix><ext>`, by default `<stem>_x4` with the network's scale and the input's own extension (PNG for formats that
-    are only read, and BMP). The default is the folder `upscaled`. The input `-` is standard input and the output `-` standard
-    output, which is also the default for it if a pipe or file takes it.
+    Every page and frame is upscaled, and metadata are kept, as far as the format allows. All targets are checked before
+    anything is computed, and each image against the limits of its format before it is computed. An image that cannot be
+    read, upscaled or written does not stop the others; its Result has the error.
+
+    `output` is a file, if there is one image and the name ends like an image; otherwise a folder (default: `upscaled`), in
+    which images keep their place below the input folder and are named `<stem><suffix><ext>`, by default `<stem>_x4` with the
+    network's scale and the input's own extension (PNG for BMP and for formats that are only read). `-` is standard input and
+    output; what comes in there goes out there by default, except to a terminal.
     """
     if output is None:
         output = PIPE if list(inputs) == [PIPE] and not sys.stdout.isatty() else Path("upscaled")
@@ -98,9 +99,10 @@ def upscale_files(
                 made, reason, skipped = [], None, False
                 try:
                     picture = _open(source)
+                    own_ext = ext or result_extension(source)
                     skipped = skip_existing and target.exists() and _is_whole(target, picture, upscaler.scale)
                     if not skipped:
-                        made = _upscale(upscaler, picture, target, ext, strip_metadata, options, shown)
+                        made = _upscale(upscaler, picture, target, own_ext, strip_metadata, options, shown)
                         if model is None and (_quality_of(source) or 100) <= VISIBLE_BLOCKS:
                             made.append(_BLOCKS)
                 except (ValueError, OSError, MemoryError) as error:
@@ -119,7 +121,7 @@ def _upscale(
     upscaler: Upscaler,
     picture: Picture,
     target: Path,
-    ext: str | None,
+    ext: str,
     strip_metadata: bool,
     options: SaveOptions,
     progress: UpscaleProgress,
@@ -127,7 +129,7 @@ def _upscale(
     """Upscale all frames of a picture into a file or to standard output. Return notes on what could not be kept."""
     if target == PIPE:
         with TemporaryDirectory() as folder:
-            file = Path(folder) / f"picture{ext or {'jpeg': '.jpg', 'tiff': '.tif'}.get(picture.format, f'.{picture.format}')}"
+            file = Path(folder) / f"picture{ext}"
             notes = _upscale(upscaler, picture, file, ext, strip_metadata, options, progress)
             sys.stdout.buffer.write(file.read_bytes())
             sys.stdout.buffer.flush()
@@ -146,7 +148,7 @@ def _upscale(
     return [*picture.notes, *notes]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _StoredPicture:
     """An image of a pack or LMDB store, where there are pixels only."""
 
@@ -157,7 +159,7 @@ class _StoredPicture:
     animated: bool = False
     loop: int | None = None
     lossless: bool = True
-    metadata: Metadata = Metadata()
+    metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()
 
     def frames(self) -> Iterator[Frame]:

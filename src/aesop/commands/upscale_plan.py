@@ -139,7 +139,7 @@ def plan_targets(
     if is_file:
         jobs = [(sources[0], output)]
     else:
-        jobs = [(source, output / f"{source.stem}{suffix}{ext or _result_extension(source)}") for source in sources]
+        jobs = [(source, output / f"{source.stem}{suffix}{ext or result_extension(source)}") for source in sources]
     _check_targets(jobs, overwrite, skip_existing, is_file)
     for folder in {target.parent for _, target in jobs}:
         try:
@@ -149,7 +149,8 @@ def plan_targets(
     return jobs
 
 
-def _result_extension(source: ImageFile) -> str:
+def result_extension(source: ImageFile) -> str:
+    """The extension of a result where --ext names none."""
     own = Path(source.name).suffix
     if own.lower() in (".jfif", ".jpe"):
         return ".jpg"

@@ -31,9 +31,7 @@ def list_images(folder: str | os.PathLike, extensions: Sequence[str] = IMAGE_EXT
     found = [
         ImageFile(path, path.relative_to(folder).as_posix())
         for path in folder.rglob("*")
-        if path.suffix.lower() in extensions
-        and "/." not in f"/{path.relative_to(folder).as_posix()}"
-        and path.is_file()
+        if path.suffix.lower() in extensions and "/." not in f"/{path.relative_to(folder).as_posix()}" and path.is_file()
     ]
     if not found:
         raise ImageError(f"no image in {folder}: it and its sub-folders hold no {' '.join(extensions)} file")
@@ -46,9 +44,7 @@ def _natural_order(image: ImageFile) -> tuple[list[tuple[int, str]], str]:
     return [(int(digits or -1), text) for digits, text in parts], image.name
 
 
-def collect_images(
-    inputs: Iterable[str | os.PathLike], extensions: Sequence[str] = IMAGE_EXTENSIONS
-) -> list[ImageFile]:
+def collect_images(inputs: Iterable[str | os.PathLike], extensions: Sequence[str] = IMAGE_EXTENSIONS) -> list[ImageFile]:
     """Collect image files, and the images of folders and stores, in the given order. An image named twice appears once.
 
     An ImageError names all inputs that do not exist, are not images or hold none, each on a line.

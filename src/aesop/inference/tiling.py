@@ -18,6 +18,7 @@ OnTile = Callable[[int, int], None]  # is called with (tiles done, total number 
 SMALLEST_TILE = 32  # in smaller tiles, most of the work is overlap
 GRAIN = 4  # sides of tiles and overlaps are multiples of the largest input unshuffling
 
+
 class NotFinite(ValueError):
     """A network computed NaN or infinity for a tile, in float32 too."""
 
@@ -113,9 +114,7 @@ def upscale_image(
         rows, columns = (Axis.cut(side, tile, overlap, multiple) for side in (height, width))
         try:
             with _casting_once(model, device, precision):
-                return _upscale_tiles(
-                    run, image, scale, rows, columns, device, on_tile, run_exactly if finite else None
-                )
+                return _upscale_tiles(run, image, scale, rows, columns, device, on_tile, run_exactly if finite else None)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

@@ -16,7 +16,7 @@ from aesop.images.picture import Frame
 from aesop.images.tensors import ImageArray
 from aesop.inference.alpha import ALPHA_METHODS, enlarged_alpha, has_sharp_edges, mended_colours
 from aesop.inference.models import find_model
-from aesop.inference.openvino_runtime import with_runtime
+from aesop.inference.openvino_runtime import Converted, with_runtime
 from aesop.inference.tiling import NotFinite, check_tiling, upscale_image
 from aesop.system.device import autocast, float32_on_cuda, pick_device
 from aesop.weights.errors import WeightsError
@@ -72,8 +72,8 @@ class Upscaler:
         channels = image_channels(info.options)
         if channels not in ((1, 1), (3, 3)):
             raise WeightsError(
-                f"{path} contains a {info.arch} that makes {channels[1]} channels of {channels[0]}: pictures can be enlarged "
-                "by networks of 3 channels (RGB) or 1 (gray)"
+                f"{path} contains a {info.arch} that makes {channels[1]} channels of {channels[0]}: a picture needs a "
+                "network of 3 channels (RGB) or 1 (gray)"
             )
         self.name, self.scale = path.stem, info.scale
         if overlap is None:
@@ -104,13 +104,11 @@ class Upscaler:
         """
         if scale is not None and not 0 < scale < 1000:
             raise ValueError(f"scale must be above 0 and below 1000, found {scale}")
-        if isinstance(image, PIL.Image.Image):
-            return self._of_pil(image, scale)
-        if isinstance(image, Tensor):
-            return self._of_tensor(image, scale)
-        if isinstance(image, np.ndarray):
-            return self._of_array(image, scale)
-        raise ValueError(f"expected a NumPy array, a Pillow image or a tensor, found a {type(image).__name__}")
+        kinds = ((PIL.Image.Image, self._of_pil), (Tensor, self._of_tensor), (np.ndarray, self._of_array))
+        convert: Any = next((convert for kind, convert in kinds if isinstance(image, kind)), None)
+        if convert is None:
+            raise ValueError(f"expected a NumPy array, a Pillow image or a tensor, found a {type(image).__name__}")
+        return convert(image, scale)
 
     def upscale_frame(self, frame: Frame, scale: float | None = None, on_progress: OnProgress | None = None) -> Frame:
         """Enlarge a frame of a picture; float32 values beyond [0, 1] stay in proportion.
@@ -121,7 +119,7 @@ class Upscaler:
         while True:
             frame = self._once(frame, on_progress)
             height, width = frame.pixels.shape[:2]
-            if height >= wanted[0] and width >= wanted[1] or self.scale == 1:
+            if (height >= wanted[0] and width >= wanted[1]) or self.scale == 1:
                 break
         if [height, width] != wanted:
             shrunk = [None if part is None else _shrunk(part, *wanted) for part in (frame.pixels, frame.alpha)]
@@ -206,7 +204,7 @@ class Upscaler:
         alpha = np.ascontiguousarray(image[..., -1]) if channels in (2, 4) else None
         colours = image[..., 0] if channels < 3 else image[..., :3]
         made = self.upscale_frame(Frame(np.ascontiguousarray(colours), alpha), scale)
-        return made.pixels[..., None] if channels == 1 else np.dstack([p for p in (made.pixels, made.alpha) if p is not None])
+        return np.dstack([part for part in (made.pixels, made.alpha) if part is not None])
 
     def _of_pil(self, image: Any, scale: float | None) -> Any:
         if image.mode in ("1", "P", "PA") or (image.mode in ("L", "RGB") and "transparency" in image.info):
@@ -222,7 +220,7 @@ class Upscaler:
 
     def _of_tensor(self, image: Tensor, scale: float | None) -> Tensor:
         if not image.is_floating_point():
-            raise ValueError(f"expected a floating-point tensor in [0, 1], found {image.dtype}: divide it by its largest value")
+            raise ValueError(f"expected a floating-point tensor in [0, 1], found {image.dtype}: divide it by its range")
         if image.ndim not in (3, 4) or not 1 <= image.shape[-3] <= 4:
             shape = tuple(image.shape)
             raise ValueError(f"expected a tensor (C, H, W) or (N, C, H, W) with 1 to 4 channels, found the shape {shape}")
@@ -240,7 +238,7 @@ class _OnGray(nn.Module):
         self.net = net
         self.size_multiple = getattr(net, "size_multiple", 1)
         self.channels_last_on_cpu = getattr(net, "channels_last_on_cpu", False)
-        if hasattr(net, "original"):  # converted for a runtime
+        if isinstance(net, Converted):
             self.original = _OnGray(net.original)
 
     def forward(self, x: Tensor) -> Tensor:

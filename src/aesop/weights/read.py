@@ -37,7 +37,9 @@ _FOREIGN = {
     ".onnx": _ONNX,
     ".param": _NCNN,
     ".bin": _NCNN,
-    **dict.fromkeys((".engine", ".trt", ".plan"), "a TensorRT engine, which runs on one kind of GPU only: give the .pth file"),
+    **dict.fromkeys(
+        (".engine", ".trt", ".plan"), "a TensorRT engine, which runs on one kind of GPU only: give the .pth file"
+    ),
     **dict.fromkeys((".mlmodel", ".mlpackage", ".mlmodelc"), "a Core ML model: give the .pth file that it was made from"),
     **dict.fromkeys((".pb", ".h5", ".keras", ".tflite"), "a TensorFlow model: give weights of PyTorch (.pth, .safetensors)"),
     ".xml": "a model of OpenVINO: give the .pth file that it was made from (--runtime openvino converts it)",
