@@ -52,16 +52,16 @@ def enlarged_alpha(alpha: ImageArray, scale: int, method: str, network: Callable
     Where alpha is constant it stays exactly so: a network leaves traces in even areas.
     """
     height, width = alpha.shape[0] * scale, alpha.shape[1] * scale
-    low, high = alpha.min(), alpha.max()
-    if low == high:
-        return np.full((height, width), low, alpha.dtype)
+    if alpha.min() == alpha.max():
+        return np.full((height, width), alpha.flat[0])
     bicubic = cv2.resize(alpha, (width, height), interpolation=cv2.INTER_CUBIC)
-    bicubic = np.clip(bicubic, low, high)
+    if alpha.dtype == np.float32:
+        bicubic = np.clip(bicubic, 0, 1)
     if method == "bicubic" or (method == "auto" and not has_sharp_edges(alpha)):
         return bicubic
     window = np.ones((5, 5), np.uint8)
     even = cv2.dilate(alpha, window) == cv2.erode(alpha, window)
-    return np.where(even.repeat(scale, 0).repeat(scale, 1), bicubic, np.clip(network(alpha), low, high))
+    return np.where(even.repeat(scale, 0).repeat(scale, 1), bicubic, network(alpha))
 
 
 def has_sharp_edges(alpha: ImageArray) -> bool:
