@@ -1,6 +1,5 @@
 """Which batch fits on which card, counted without one."""
 
-import pytest
 from test_train import options
 
 from aesop.check import card_memory

@@ -1,9 +1,10 @@
 """A picture with all that its file holds: every frame or page, transparency, colour profile, and metadata."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from aesop.images.metadata import resized_exif, resized_xmp
 from aesop.images.tensors import ImageArray
 
 
@@ -34,8 +35,9 @@ class Metadata:
     """Texts with their keywords, as PNG has them; `Comment` is the comment of a JPEG or GIF."""
 
     def resized(self, width: int, height: int) -> "Metadata":
-        """The metadata of the picture at another size: Exif states it."""
-        raise NotImplementedError
+        """The metadata of the picture at another size: Exif and XMP state it."""
+        exif = None if self.exif is None else resized_exif(self.exif, width, height)
+        return replace(self, exif=exif, xmp=None if self.xmp is None else resized_xmp(self.xmp, width, height))
 
     def without_private(self) -> "Metadata":
         """Only what the pixels need to be shown rightly: the colour profile."""
@@ -64,5 +66,3 @@ class Picture(Protocol):
     def frames(self) -> Iterator[Frame]:
         """Decode every frame, in order. Pages may differ in size and type. ImageError names a damaged one."""
         ...
-
-
