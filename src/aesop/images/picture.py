@@ -64,5 +64,3 @@ class Picture(Protocol):
     def frames(self) -> Iterator[Frame]:
         """Decode every frame, in order. Pages may differ in size and type. ImageError names a damaged one."""
         ...
-
-
