@@ -373,9 +373,11 @@ def test_weights_of_pytorch_may_be_called_bin(tmp_path):
     assert Upscaler(tmp_path / "weights.bin", device="cpu").scale == 2
 
 
-def test_large_networks_get_twice_the_overlap(made):
+def test_large_networks_get_more_overlap(made):
     assert default_overlap(RRDBNet(num_feat=8, num_block=1, num_grow_ch=4)) == 16
     assert default_overlap(RRDBNet(num_feat=64, num_block=6)) == 32  # RealESRGAN_x4plus_anime_6B
+    with torch.device("meta"):
+        assert default_overlap(RRDBNet()) == 48  # RealESRGAN_x4plus
     large = RRDBNet(num_feat=64, num_block=6)
     assert made(large, tile=256).overlap == 32
     assert made(large, tile=40).overlap == 20

@@ -100,7 +100,7 @@ def upscale_files(
                 try:
                     picture = _open(source)
                     own_ext = ext or result_extension(source)
-                    skipped = skip_existing and target.exists() and _is_whole(target, picture, upscaler.scale)
+                    skipped = skip_existing and os.path.exists(target) and _is_whole(target, picture, upscaler.scale)
                     if not skipped:
                         made = _upscale(upscaler, picture, target, own_ext, strip_metadata, options, shown)
                         if model is None and (_quality_of(source) or 100) <= VISIBLE_BLOCKS:

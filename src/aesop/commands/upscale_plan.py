@@ -8,33 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aesop.images.errors import ImageError
-from aesop.images.listing import IMAGE_EXTENSIONS, collect_images
+from aesop.images.listing import collect_images
+from aesop.images.picture_kinds import READABLE_PICTURES, kind_of_extension, named_kind
 from aesop.images.picture_read import open_picture
 from aesop.images.picture_write import WRITABLE
 from aesop.images.read import ImageFile
 from aesop.system.wording import first_few
 
 PIPE = Path("-")
-READABLE = (*IMAGE_EXTENSIONS, ".jpe", ".jfif", ".apng", ".gif", ".avif", ".heic", ".heif")
 Jobs = list[tuple[ImageFile, Path]]  # (source, target)
 _EXTENSION = {"jpeg": ".jpg", "tiff": ".tif"}  # of formats that are not called like their files
-_CONVERT = "convert it to PNG or TIFF first"
-_RAW = "a camera's raw file: develop it to a TIFF first, in darktable or RawTherapee"
-_PROJECT = "the project of an image editor: export it as PNG or TIFF"
-_VIDEO = "a video: extract its frames first, as with ffmpeg -i FILE frames/%06d.png"
-# Kinds of files that people take for images that can be upscaled.
-_OTHER_KINDS = {
-    ".jxl": "a JPEG XL file, for which aesop has no decoder: convert it first, as with djxl FILE out.png",
-    ".svg": "a vector graphic: draw it at the size that you need, as with rsvg-convert or Inkscape",
-    ".pdf": "a document: extract its pages first, as with pdftoppm -png",
-    **dict.fromkeys((".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".pef", ".srw"), _RAW),
-    **dict.fromkeys((".psd", ".psb", ".xcf", ".kra", ".clip"), _PROJECT),
-    **dict.fromkeys((".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".wmv", ".mpg", ".mpeg", ".flv"), _VIDEO),
-    **dict.fromkeys((".exr", ".hdr"), "an image of unlimited range: convert it to a TIFF of float32 first"),
-    **dict.fromkeys((".jp2", ".j2k", ".jpx"), f"a JPEG 2000 file: {_CONVERT}"),
-    **dict.fromkeys((".tga", ".ico", ".icns", ".qoi", ".dds"), _CONVERT),
-    **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm", ".pfm"), _CONVERT),
-}
 
 
 @dataclass(frozen=True)
@@ -53,15 +36,15 @@ def find_sources(inputs: Sequence[Path], output: Path) -> tuple[list[ImageFile],
         if len(inputs) > 1:
             raise ValueError("- stands for the one picture on standard input: give no other input with it")
         return [_piped()], []
-    faults = [f"{path}: {_OTHER_KINDS[path.suffix.lower()]}" for path in inputs if _is_other_kind(path)]
+    faults = [f"{path}: {kind}" for path in inputs if not path.is_dir() and (kind := named_kind(path.suffix))]
     if faults:
         raise ImageError("\n  ".join(faults))
     notes = _left_out(inputs)
     try:
-        found = collect_images(inputs, READABLE)
+        found = collect_images(inputs, READABLE_PICTURES)
     except ImageError as error:
         last = inputs[-1] if len(inputs) > 1 else None
-        if last and not last.exists() and (last.suffix.lower() in READABLE or not last.suffix):
+        if last and not last.exists() and (last.suffix.lower() in READABLE_PICTURES or not last.suffix):
             raise ImageError(f"{error}\n  (to name the result, write -o {last})") from error
         raise ImageError("\n  ".join([str(error), *notes])) from error
     real = _real(output)
@@ -85,18 +68,15 @@ def _piped() -> PipedImage:
     return PipedImage(path, f"stdin{_EXTENSION.get(kind, f'.{kind}')}", data)
 
 
-def _is_other_kind(path: Path) -> bool:
-    return path.suffix.lower() in _OTHER_KINDS and not path.is_dir()
-
-
 def _left_out(inputs: Sequence[Path]) -> list[str]:
     """Name the files in folders that people may expect to be upscaled, by what is to be done with them."""
-    by_remedy: dict[str, list[str]] = {}
+    by_kind: dict[str, list[str]] = {}
     for folder in filter(Path.is_dir, inputs):
         for path in sorted(folder.rglob("*")):
-            if _is_other_kind(path) and "/." not in f"/{path.relative_to(folder).as_posix()}":
-                by_remedy.setdefault(_OTHER_KINDS[path.suffix.lower()], []).append(path.relative_to(folder).as_posix())
-    return [f"left out {first_few(names, separator=', ')}: {remedy}" for remedy, names in by_remedy.items()]
+            name = path.relative_to(folder).as_posix()
+            if "/." not in f"/{name}" and (kind := named_kind(path.suffix)) and path.is_file():
+                by_kind.setdefault(kind, []).append(name)
+    return [f"left out {first_few(names, separator=', ')} ({kind})" for kind, names in by_kind.items()]
 
 
 def check_output(output: Path, ext: str | None, suffix: str | None, sources: int) -> str | None:
@@ -119,7 +99,7 @@ def check_output(output: Path, ext: str | None, suffix: str | None, sources: int
             raise ValueError(f"-o {output} is a file name, but there are {sources} images: name a folder instead")
         if ext and ext != own:
             raise ValueError(f"-o {output} and --ext {ext[1:]} disagree: leave out --ext")
-    elif own in READABLE or own in _OTHER_KINDS or mimetypes.guess_type(f"x{own}")[0]:
+    elif own in READABLE_PICTURES or kind_of_extension(own) or mimetypes.guess_type(f"x{own}")[0]:
         raise ValueError(f"-o {output}: cannot write {own} files; use one of {formats}, or name a folder")
     return ext
 
@@ -167,14 +147,14 @@ def _check_targets(jobs: Jobs, overwrite: bool, skip_existing: bool, is_named: b
             faults.append(f"{owners[key]} and {source} would both become {target}: upscale them into different folders")
         elif key in sources and key != own:
             faults.append(f"{source} would become {target}, which is another input: choose another -o or --suffix")
-        elif target.is_dir():
+        elif os.path.isdir(target):  # unlike Path.is_dir it accepts a name that is too long
             faults.append(f"{source} would become {target}, which is a folder: choose another -o or --suffix")
         elif key == own and not (overwrite and is_named):
             if overwrite:
                 faults.append(f"{target} is the input itself: to replace it, name it with -o; or choose another --suffix")
             else:
                 existing.append(f"{target} is the input itself")
-        elif target.exists() and not (overwrite or skip_existing):
+        elif os.path.exists(target) and not (overwrite or skip_existing):
             existing.append(f"{target} exists")
         owners.setdefault(key, source)
     if existing:

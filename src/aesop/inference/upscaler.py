@@ -25,8 +25,8 @@ from aesop.weights.load import load_generator
 Image = TypeVar("Image", np.ndarray, PIL.Image.Image, Tensor)
 OnProgress = Callable[[float], None]  # is called with the part of a frame that is done, up to 1
 LUMA = (0.299, 0.587, 0.114)  # BT.601, as in JPEG files
-DEEP = 2_000_000  # parameters
-OVERLAP, DEEP_OVERLAP = 16, 32
+# Overlap of tiles by the number of parameters from which it holds: larger networks look further.
+OVERLAPS = {10_000_000: 48, 2_000_000: 32, 0: 16}
 
 
 class Upscaler:
@@ -38,7 +38,7 @@ class Upscaler:
         device: auto, cpu, cuda, cuda:N or mps.
         precision: fp32, or bf16 for 8-bit pictures; others are always computed in float32.
         tile: the longest side of the tiles that the network sees, in input pixels; 0: the whole picture.
-        overlap: how much tiles overlap, in input pixels; default: 16, or 32 for large networks.
+        overlap: how much tiles overlap, in input pixels; default: 16 to 48, by the size of the network.
         runtime: pytorch or openvino.
         alpha: how transparency is enlarged: network, bicubic, or auto, which uses the network for shapes with sharp edges.
 
@@ -249,11 +249,9 @@ class _OnGray(nn.Module):
 
 
 def default_overlap(net: nn.Module) -> int:
-    """16 pixels for small networks, 32 for those of more than two million parameters, which look further.
-
-    What remains at the borders of tiles is measured in docs/decisions.md.
-    """
-    return DEEP_OVERLAP if sum(weight.numel() for weight in net.parameters()) > DEEP else OVERLAP
+    """The overlap of tiles in pixels; what remains visible of their borders is measured in docs/decisions.md."""
+    parameters = sum(weight.numel() for weight in net.parameters())
+    return next(overlap for least, overlap in OVERLAPS.items() if parameters >= least)
 
 
 def _shrunk(image: ImageArray, height: int, width: int) -> ImageArray:
