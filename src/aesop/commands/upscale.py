@@ -206,7 +206,7 @@ def summary(results: Sequence[Result]) -> str:
     if done == [PIPE]:
         place = ""
     skipped = sum(result.skipped for result in results)
-    before = f", and {skipped} had been before" if skipped else ""
+    before = f" ({skipped} {'was' if skipped == 1 else 'were'} there already)" if skipped else ""
     lines = [f"upscaled {len(done) - skipped} of {_images(len(results))}{before}{place}"]
     notes = Counter(note for result in results for note in dict.fromkeys(result.notes))
     lines += [f"note: {note} ({_images(count)})" for note, count in notes.items()]
