@@ -1,6 +1,7 @@
 """Opening pictures with nothing lost: against Pillow, tifffile, and closed forms."""
 
 import struct
+import tracemalloc
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -75,29 +76,33 @@ def curve(gamma: float) -> bytes:
     return b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256))
 
 
-GRAY_PROFILE = profile(b"GRAY", {b"wtpt": b"XYZ " + bytes(4) + struct.pack(">iii", 63190, 65536, 54061), b"kTRC": curve(1.8)})
-CMYK_PROFILE = ImageCms.ImageCmsProfile  # replaced below
+GRAY_PROFILE = profile(
+    b"GRAY", {b"wtpt": b"XYZ " + bytes(4) + struct.pack(">iii", 63190, 65536, 54061), b"kTRC": curve(1.8)}
+)
 
 
 def cmyk_profile() -> bytes:
-    """Build a CMYK profile whose table has two points per ink: Lab of lightness 100 (1 - K) (1 - (C + M + Y) / 6)."""
+    """Build a CMYK profile whose table has two points per ink: Lab of lightness 100 (1 - (C + M + Y + 3 K) / 6)."""
     grid = np.stack(np.meshgrid(*[[0, 1]] * 4, indexing="ij"), -1).reshape(-1, 4)
-    lightness = (1 - grid[:, 3]) * (1 - grid[:, :3].sum(1) / 6)
+    lightness = 1 - grid @ [1, 1, 1, 3] / 6
     lab = np.stack([lightness * 0xFF00, np.full(16, 0x8000), np.full(16, 0x8000)], -1).astype(">u2")
     line = np.array([0, 65535], ">u2").tobytes()
     matrix = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
     table = b"mft2" + bytes(4) + struct.pack(">BBBB", 4, 3, 2, 0) + matrix + struct.pack(">HH", 2, 2)
     table += line * 4 + lab.tobytes() + line * 3
-    made = bytearray(profile(b"CMYK", {b"A2B0": table, b"wtpt": b"XYZ " + bytes(4) + struct.pack(">iii", 63190, 65536, 54061)}))
+    made = bytearray(
+        profile(b"CMYK", {b"A2B0": table, b"wtpt": b"XYZ " + bytes(4) + struct.pack(">iii", 63190, 65536, 54061)})
+    )
     made[20:24] = b"Lab "
     return bytes(made)
 
 
-def exif_of(orientation: int = 6, thumbnail: bool = False) -> bytes:
+def exif_of(orientation: int = 6, thumbnail: bool = False, of_tiff: bool = False) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = orientation
     exif[0x013B] = "A. Painter"
-    exif[0x0100], exif[0x0101] = 64, 48
+    if not of_tiff:  # Pillow would take them for the picture's size
+        exif[0x0100], exif[0x0101] = 64, 48
     exif.get_ifd(0x8769).update({0x9003: "2020:01:02 03:04:05", 0xA002: 64, 0xA003: 48, 0x927C: b"MakerNote!" * 9})
     exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 8.0, 1.0)})
     block = exif.tobytes().removeprefix(b"Exif\0\0")
@@ -108,7 +113,9 @@ def exif_of(orientation: int = 6, thumbnail: bool = False) -> bytes:
         picture = encoded(Image.fromarray(SMOOTH).resize((16, 16)), "JPEG")
         start = len(block) + len(block) % 2
         directory = struct.pack(order + "H", 2)
-        directory += struct.pack(order + "HHII", 0x201, 4, 1, start + 30) + struct.pack(order + "HHII", 0x202, 4, 1, len(picture))
+        directory += struct.pack(order + "HHII", 0x201, 4, 1, start + 30) + struct.pack(
+            order + "HHII", 0x202, 4, 1, len(picture)
+        )
         block = block[:at] + struct.pack(order + "I", start) + block[at + 4 :] + bytes(len(block) % 2)
         block += directory + bytes(4) + picture
     return b"Exif\0\0" + block
@@ -124,11 +131,11 @@ def parsed(exif: bytes) -> Image.Exif:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "WEBP", "GIF"])
-@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "RGBA", "LA", "PA"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "RGBA", "LA"])
 def test_lossless_formats_agree_with_pillow(kind, mode):
-    if (kind in ("BMP", "GIF") and mode in ("LA", "PA", "RGBA")) or (mode == "PA" and kind != "TIFF") or mode == "PA":
+    if kind in ("BMP", "GIF") and "A" in mode:
         pytest.skip("Pillow does not write this")
-    image = Image.fromarray(RGBA, "RGBA").convert(mode)
+    image = Image.fromarray(RGBA if "A" in mode else RGBA[..., :3].copy()).convert(mode)
     data = encoded(image, kind, **({"lossless": True, "exact": True} if kind == "WEBP" else {}))
     read, frame = opened(data), only(data)
     again = Image.open(BytesIO(data))
@@ -239,7 +246,7 @@ def test_jpeg_agrees_with_pillow(mode):
 
 
 def test_webp_knows_whether_it_is_lossless():
-    image = Image.fromarray(RGBA, "RGBA")
+    image = Image.fromarray(RGBA)
     assert opened(encoded(image, "WEBP", lossless=True)).lossless
     assert not opened(encoded(image, "WEBP", quality=90)).lossless
     frames = [Image.new("RGB", (64, 64), colour) for colour in COLOURS]
@@ -323,7 +330,7 @@ def test_frames_are_decoded_one_by_one(monkeypatch):
     read = opened(data[: len(data) - 2000]).frames()
     next(read)  # the damaged last frame is not looked at yet
     with pytest.raises(ImageError, match="frame"):
-        [*read]
+        next(read), next(read)
 
 
 def test_all_pages_of_a_tiff_but_no_thumbnails():
@@ -332,7 +339,7 @@ def test_all_pages_of_a_tiff_but_no_thumbnails():
         writer.write(RGBA[..., :3], photometric="rgb")
         writer.write(RGBA[::4, ::4, :3].copy(), photometric="rgb", subfiletype=1)
         writer.write(RGBA16[:9, :, 0].copy(), photometric="minisblack")
-        writer.write(RGBA[..., 3] > 127, photometric="mask" if False else "minisblack", subfiletype=4)
+        writer.write(RGBA[..., 3] > 127, photometric="minisblack", subfiletype=4)
     picture = opened(stream.getvalue())
     first, second = picture.frames()
     assert (picture.count, picture.animated) == (2, False)
@@ -370,7 +377,9 @@ def test_tiff_layouts(layout, dtype, byteorder):
 def test_tiff_compressions_by_libtiff(tmp_path, compression, predictor, dtype):
     if (predictor == 3) != (dtype == "f4") and predictor != 1:
         pytest.skip("predictor 2 is for integers, 3 for floating point")
-    array = SMOOTH.astype(dtype) * 257 if dtype == "u2" else SMOOTH.astype(dtype) if dtype == "u1" else SMOOTH / np.float32(255)
+    array = (
+        SMOOTH.astype(dtype) * 257 if dtype == "u2" else SMOOTH.astype(dtype) if dtype == "u1" else SMOOTH / np.float32(255)
+    )
     array = np.ascontiguousarray(array[..., ::-1])
     options = [cv2.IMWRITE_TIFF_COMPRESSION, compression, cv2.IMWRITE_TIFF_PREDICTOR, predictor]
     done, data = cv2.imencode(".tif", array, options)
@@ -423,7 +432,7 @@ def test_associated_alpha_is_divided_out(dtype):
     stored = (stored if dtype == "f4" else np.rint(stored)).astype(dtype)
     frame = only(tiff(stored, photometric="rgb", extrasamples=["assocalpha"]))
     np.testing.assert_array_equal(frame.alpha, stored[..., 3])
-    limit = 1e-6 if dtype == "f4" else 2.5 if dtype == "u1" else 2.5
+    limit = 1e-6 if dtype == "f4" else 2.5
     assert np.abs(frame.pixels[:, 1:] - (colour * top)[:, 1:]).max() <= limit
     assert not frame.pixels[:, 0].any()
     frame = only(tiff(stored, photometric="rgb", extrasamples=["unassalpha"]))
@@ -446,7 +455,9 @@ def test_extra_samples_without_a_meaning():
 @pytest.mark.parametrize("bits", [2, 4, 6, 10, 12, 14])
 def test_other_depths_of_tiff(bits):
     values = RGBA16[..., 0] >> (16 - bits)
-    rows = [np.packbits(np.unpackbits(row.astype(">u2").view("u1")).reshape(-1, 16)[:, 16 - bits :].ravel()) for row in values]
+    rows = [
+        np.packbits(np.unpackbits(row.astype(">u2").view("u1")).reshape(-1, 16)[:, 16 - bits :].ravel()) for row in values
+    ]
     packed = np.stack(rows).tobytes()
     entries = [(256, 37), (257, 24), (258, bits), (259, 1), (262, 1), (273, 8), (277, 1), (278, 24), (279, len(packed))]
     table = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
@@ -483,8 +494,8 @@ def test_palette_of_a_tiff(deep):
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "deep PNG", "deep TIFF", "fax"])
 def test_orientation_is_applied_and_reset(kind, orientation):
-    options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}, "AVIF": {"quality": 100}}.get(kind, {})
-    exif = exif_of(orientation)
+    options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}, "AVIF": {"quality": 100}}
+    exif = exif_of(orientation, of_tiff=kind == "TIFF")
     image = Image.fromarray(SMOOTH)
     if kind == "deep PNG":
         data = with_chunk(deep_png(SMOOTH.astype(np.uint16) * 257, 2), b"eXIf", exif[6:])
@@ -493,7 +504,7 @@ def test_orientation_is_applied_and_reset(kind, orientation):
     elif kind == "fax":
         data = encoded(image.convert("1"), "TIFF", compression="group4", tiffinfo={274: orientation})
     else:
-        data = encoded(image, kind, exif=exif, **options)
+        data = encoded(image, kind, exif=exif, **options.get(kind, {}))
     source = image.convert("1") if kind == "fax" else image
     oriented = Image.Exif()
     oriented[0x0112] = orientation
@@ -503,7 +514,7 @@ def test_orientation_is_applied_and_reset(kind, orientation):
     picture, frame = opened(data), only(data)
     assert picture.size == expected.shape[1::-1]
     factor = 257 if "deep" in kind else 1
-    limit = {"JPEG": 2, "AVIF": 4}.get(kind, 0)
+    limit = {"JPEG": 3, "AVIF": 4}.get(kind, 0)
     assert np.abs(frame.pixels // factor - expected.astype(int)).max() <= limit
     if picture.metadata.exif:
         assert parsed(picture.metadata.exif).get(0x0112, 1) == 1
@@ -515,10 +526,11 @@ def test_orientation_is_applied_and_reset(kind, orientation):
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 def test_profile_exif_xmp_and_resolution_are_kept(kind):
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r tiff:Orientation="6" exif:PixelXDimension="64"/></x:xmpmeta>'
-    options = {"icc_profile": SRGB, "exif": exif_of(6, thumbnail=kind != "TIFF")}
+    options = {"icc_profile": SRGB, "exif": exif_of(6, kind != "TIFF", kind == "TIFF")}
     options |= {"dpi": (300, 200)} if kind in ("JPEG", "PNG", "TIFF") else {}
     if kind == "TIFF":
-        options["tiffinfo"] = {700: xmp}
+        options["exif"] = parsed(options["exif"][6:])
+        options["exif"][700] = xmp
     elif kind == "PNG":
         options["pnginfo"] = PngImagePlugin.PngInfo()
         options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode())
@@ -555,7 +567,12 @@ def test_resizing_updates_what_states_the_size():
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_damaged_exif_entries_are_left_out_alone(order):
     head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "I", 8)
-    entries = [(0x010E, 2, 400, 5000), (0x0112, 3, 1, 6 if order == "<" else 6 << 16), (0x8769, 4, 1, 9999), (0x0101, 99, 1, 0)]
+    entries = [
+        (0x010E, 2, 400, 5000),
+        (0x0112, 3, 1, 6 if order == "<" else 6 << 16),
+        (0x8769, 4, 1, 9999),
+        (0x0101, 99, 1, 0),
+    ]
     table = struct.pack(order + "H", 4) + b"".join(struct.pack(order + "HHII", *entry) for entry in entries) + bytes(4)
     picture = opened(encoded(Image.fromarray(SMOOTH), "JPEG", exif=b"Exif\0\0" + head + table))
     assert picture.notes == ("3 damaged Exif entries were left out",)
@@ -604,18 +621,22 @@ def test_profiles_fit_the_pixels():
 def test_cmyk_goes_through_its_profile(kind):
     icc = cmyk_profile()
     image = Image.fromarray(SMOOTH).convert("CMYK")
-    image.putdata([(c, m, y, 40) for c, m, y, _ in image.getdata()])
+    image.putdata([(c, m, y, 40) for c, m, y, _ in np.asarray(image).reshape(-1, 4).tolist()])
     if kind == "deep TIFF":
         deep = np.asarray(image).astype(np.uint16) * 257
         data = tiff(deep, photometric="separated", extratags=[(34675, 7, len(icc), icc, True)])
     else:
-        how = {"JPEG": {"quality": 100}, "TIFF by libtiff": {"compression": "tiff_lzw"}, "TIFF with JPEG": {"compression": "jpeg"}}
+        how = {
+            "JPEG": {"quality": 100},
+            "TIFF by libtiff": {"compression": "tiff_lzw"},
+            "TIFF with JPEG": {"compression": "jpeg"},
+        }
         data = encoded(image, kind[:4], icc_profile=icc, **how.get(kind, {}))
     picture = opened(data)
     assert picture.metadata.icc is None
     assert "CMYK was converted to sRGB through its profile" in picture.notes
     inks = np.asarray(image) / 255
-    lightness = 100 * (1 - inks[..., 3]) * (1 - inks[..., :3].sum(-1) / 6)
+    lightness = 100 * (1 - inks @ [1, 1, 1, 3] / 6)
     luminance = np.where(lightness > 8, ((lightness + 16) / 116) ** 3, lightness / 903.3)
     expected = 255 * np.where(luminance > 0.0031308, 1.055 * luminance ** (1 / 2.4) - 0.055, 12.92 * luminance)
     limit = 12 if kind == "TIFF with JPEG" else 3
@@ -640,7 +661,9 @@ def test_texts_and_comments():
     late = data[:-12] + chunk(b"tEXt", b"Late\0behind the pixels") + data[-12:]
     assert opened(late).metadata.text["Late"] == "behind the pixels"
     assert opened(encoded(Image.fromarray(SMOOTH), "JPEG", comment="hello")).metadata.text == {"Comment": "hello"}
-    assert opened(encoded(Image.fromarray(SMOOTH).convert("P"), "GIF", comment=b"hello")).metadata.text == {"Comment": "hello"}
+    assert opened(encoded(Image.fromarray(SMOOTH).convert("P"), "GIF", comment=b"hello")).metadata.text == {
+        "Comment": "hello"
+    }
 
 
 def test_exif_in_a_text_of_imagemagick():
@@ -722,7 +745,7 @@ def test_heic(mode):
 
 def test_heic_without_its_package(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
-    with pytest.raises(ImageError, match="HEIC.*pip install pillow-heif"):
+    with pytest.raises(ImageError, match=r"HEIC.*pip install pillow-heif"):
         opened(b"\0\0\0\x18ftypheic" + bytes(64))
     assert "pip install pillow-heif" in named_kind(".HEIC")
 
@@ -784,9 +807,12 @@ def test_truncated_files_are_refused(kind):
 
 def test_damaged_bytes_raise_image_errors_only():
     images = [Image.fromarray(RGBA[..., :3]), Image.fromarray(RGBA[..., 0])]
-    files = [encoded(images[0], kind, exif=exif_of()) for kind in ("PNG", "JPEG", "WEBP", "TIFF", "AVIF")]
+    files = [encoded(images[0], kind, exif=exif_of(of_tiff=True)) for kind in ("PNG", "JPEG", "WEBP", "TIFF", "AVIF")]
     files += [encoded(images[0], "GIF", save_all=True, append_images=images[1:]), encoded(images[0], "BMP")]
-    files += [tiff(RGBA16, photometric="rgb", tile=(16, 16), compression="zlib"), encoded(images[1], "TIFF", compression="tiff_lzw")]
+    files += [
+        tiff(RGBA16, photometric="rgb", tile=(16, 16), compression="zlib"),
+        encoded(images[1], "TIFF", compression="tiff_lzw"),
+    ]
     for data in files:
         for _ in range(60):
             damaged = bytearray(data)
@@ -820,8 +846,6 @@ def test_a_deflated_bomb_is_not_expanded():
     table = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
     padding = bytes(len(bomb) % 2)
     file = b"II*\0" + struct.pack("<I", 8 + len(bomb) + len(padding)) + bomb + padding + table + bytes(4)
-    import tracemalloc
-
     tracemalloc.start()
     assert not only(file).pixels.any()
     assert tracemalloc.get_traced_memory()[1] < 1 << 24
