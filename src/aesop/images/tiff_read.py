@@ -38,12 +38,20 @@ from aesop.images.tensors import ImageArray, to_uint8
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # it comments on files; what matters is raised
 
 _ERRORS = (*DECODING_ERRORS, tifffile.TiffFileError, zlib.error, lzma.LZMAError, AttributeError)
-_UNCOMPRESSED, _LZW, _PACKBITS, _ZSTD, _LZMA = 1, 5, 32773, 50000, 34925
+_UNCOMPRESSED, _LZW, _PACKBITS, _LZMA = 1, 5, 32773, 34925
 _DEFLATE = (8, 32946)
 _BY_PILLOW = (2, 3, 4, 6, 7)  # CCITT, old and new JPEG
 _COMPRESSIONS = {
     **{34712: "JPEG 2000", 33003: "JPEG 2000", 33005: "JPEG 2000", 34892: "lossy JPEG (DNG)", 34887: "LERC"},
-    **{50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL", 32809: "ThunderScan", 34676: "LogLuv", 34661: "JBIG"},
+    **{
+        50001: "WebP",
+        50002: "JPEG XL",
+        52546: "JPEG XL",
+        32809: "ThunderScan",
+        34676: "LogLuv",
+        34661: "JBIG",
+        50000: "Zstandard",
+    },
 }
 _LOSSY = (6, 7, *_COMPRESSIONS)
 _MINISWHITE, _MINISBLACK, _RGB, _PALETTE, _MASK, _CMYK, _YCBCR, _LAB = 0, 1, 2, 3, 4, 5, 6, 8
@@ -352,6 +360,8 @@ def _samples(page: _Page, data: bytes) -> ImageArray:
     planes = page.samples if page.is_planar else 1
     if len(page.segments) < across * down * planes:
         raise EOFError("strips or tiles are missing")
+    if not any(size for _, size in page.segments):
+        raise EOFError("all strips or tiles are empty")
     out = np.zeros((page.height, page.width, page.samples), _sample_type(page))
     is_tiled = page.segment_size[0] != page.width or across > 1
     for index in range(across * down * planes):
@@ -427,7 +437,7 @@ def _decompress(page: _Page, packed: bytes, row_bytes: int, rows: int) -> bytes:
         return zlib.decompressobj().decompress(packed, size)
     if page.compression == _LZMA:
         return lzma.LZMADecompressor().decompress(packed, size)
-    if page.compression not in (_LZW, _PACKBITS, _ZSTD):
+    if page.compression not in (_LZW, _PACKBITS):
         advice = "save it with LZW or Deflate"
         raise ImageError(f"image {page.path} is a TIFF of compression {page.compression}, which is not read here: {advice}")
     return _expand_with_libtiff(packed, page.compression, row_bytes, rows)
