@@ -42,7 +42,7 @@ def write_tiff(path: Path, frames: Iterable[Frame], metadata: Metadata, count: i
                 if kind.dtype != np.float32:
                     strip[:, 1:] -= strip[:, :-1].copy()
                 offsets.append(file.tell())
-                sizes.append(file.write(zlib.compress(strip, 4)))
+                sizes.append(file.write(zlib.compress(strip.data, 4)))
             directory = _page(frame, kind, metadata, rows)
             if count > 1:
                 directory[254] = _values(_LONG, 2)
