@@ -199,8 +199,6 @@ def test_every_kind_of_pixel_in_every_format(tmp_path, extension, dtype, kind):
     if deep:
         path = tmp_path / f"a{extension.upper()}"
         read = tifffile.imread(path) if extension.startswith(".tif") else cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-            tmp_path / f"a{extension.upper()}"
-        )
         assert read.dtype == (np.uint16 if dtype == np.float32 and "png" in extension else dtype)
         return
     with Image.open(tmp_path / f"a{extension.upper()}") as opened:
@@ -334,7 +332,7 @@ def test_animations_keep_frames_timing_and_loop(tmp_path, extension, alpha, gray
     with Image.open(path) as opened:
         assert opened.n_frames == 4
         if extension != ".avif":
-            assert opened.info["loop"] == 3
+            assert opened.info["loop"] == (2 if extension == ".gif" else 3)  # a GIF's number is of repetitions
         for number, frame in enumerate(frames):
             opened.seek(number)
             opened.load()
@@ -388,11 +386,19 @@ def test_frames_of_several_kinds_become_one_kind(tmp_path, extension):
         assert np.asarray(opened.convert("RGBA"))[0, 0, 3] == 255
 
 
+@pytest.mark.parametrize("loop", [None, 0, 1, 5])
+def test_loops_of_a_gif(tmp_path, loop):
+    for extension, expected in ((".gif", loop), (".webp", {None: 1, 0: 0, 1: 2, 5: 6}[loop])):
+        write(tmp_path / f"a{extension}", moving(), format="gif", loop=loop)
+        with Image.open(tmp_path / f"a{extension}") as opened:
+            assert opened.info.get("loop") == expected
+
+
 def test_equal_frames_of_a_gif_stay_apart(tmp_path):
     frames = [moving()[0]] * 3
     write(tmp_path / "a.gif", frames)
     with Image.open(tmp_path / "a.gif") as opened:
-        assert (opened.n_frames, opened.info.get("loop")) == (3, None)
+        assert opened.n_frames == 3
 
 
 def test_gif_rounds_times_without_adding_up(tmp_path):

@@ -54,8 +54,11 @@ class _Job:
 
     @property
     def plays(self) -> int:
-        """How often an animation is shown; 0: for ever. A GIF that does not say is shown once."""
-        return int(self.like.format == "gif") if self.like.loop is None else self.like.loop
+        """How often an animation is shown; 0: for ever. A GIF counts repetitions: if it does not say, it is shown once."""
+        loop = self.like.loop
+        if self.like.format == "gif":
+            return 1 if loop is None else loop and loop + 1
+        return loop or 0
 
     @property
     def quality(self) -> int:
@@ -357,8 +360,8 @@ def _write_gif(job: _Job) -> None:
             image = _palette_image(job, frame)
             if number == 0:
                 info: dict[str, Any] = {"comment": job.metadata.text.get("Comment", ""), "duration": 1}  # makes it GIF89a
-                if job.animated and job.like.loop is not None:
-                    info["loop"] = min(job.like.loop, 65_535)
+                if job.animated and job.plays != 1:
+                    info["loop"] = min(max(job.plays - 1, 0), 65_535)
                 file.writelines(GifImagePlugin.getheader(image, info=info)[0])
             shown += frame.duration or 0
             hundredths = min(round((shown - written) / 10), 65_535)  # rounding does not add up
