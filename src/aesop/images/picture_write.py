@@ -1,4 +1,8 @@
-"""Writing pictures in the format that the extension names, with all that it can keep."""
+"""Writing pictures in the format that the extension names, with all that it can keep.
+
+Above the pixels themselves, PNG and TIFF need about 15 MB. The other formats are Pillow's, which needs a copy with 8 bits (4
+bytes per pixel of colour), and WebP, AVIF and GIF several times that.
+"""
 
 import io
 import os
@@ -9,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 from PIL import GifImagePlugin, Image, ImageCms
 
 from aesop.images import tiff_file
@@ -99,7 +104,8 @@ def write_picture(path: Path, frames: Iterable[Frame], like: Picture, metadata: 
     extension = path.suffix.lower()
     form = _FORMATS[extension]
     kind = PixelKind.of_all(chain([first], like.frames() if _animated(like) else ()))
-    notes = _pixel_notes(extension, form, kind, like) + _metadata_notes(extension, form, metadata)
+    metadata, notes = _sound(metadata)
+    notes += _pixel_notes(extension, form, kind, like) + _metadata_notes(extension, form, metadata)
     alpha = kind.alpha and "alpha" in form.keeps
     gray = ("gray with alpha" if alpha else "gray animation" if _animated(like) else "gray") in form.keeps
     kind = PixelKind(kind.colour or not gray, alpha, min(kind.dtype, form.dtype))
@@ -201,6 +207,21 @@ def _metadata_notes(extension: str, form: _Format, metadata: Metadata) -> list[s
     ]
 
 
+def _sound(metadata: Metadata) -> tuple[Metadata, list[str]]:
+    """Without what is damaged: a picture must not fail for it after it was computed."""
+    notes = []
+    if metadata.exif:
+        try:
+            tiff_file.read_exif(metadata.exif)
+        except ValueError:
+            notes.append("the Exif data are damaged: they were dropped")
+            metadata = replace(metadata, exif=None)
+    if metadata.dpi and not all(0 < dots < 100_000 for dots in metadata.dpi):
+        notes.append(f"a resolution of {metadata.dpi} dpi is impossible: it was dropped")
+        metadata = replace(metadata, dpi=None)
+    return metadata, notes
+
+
 def _is_gray(icc: bytes) -> bool:
     return icc[16:20] == b"GRAY"
 
@@ -227,7 +248,9 @@ def _image(job: _Job, frame: Frame) -> Image.Image:
     image = Image.fromarray(_as_uint8(frame.pixels))
     if job.profile:
         image = _to_srgb(image, job.profile)
-    image = image.convert("RGB" if job.kind.colour else "L")
+    mode = "RGB" if job.kind.colour else "L"
+    if image.mode != mode:  # converting to the same mode copies
+        image = image.convert(mode)
     if job.kind.alpha:
         image.putalpha(255 if frame.alpha is None else Image.fromarray(_as_uint8(frame.alpha)))
     return image
@@ -398,11 +421,12 @@ def _palette_image(job: _Job, frame: Frame) -> Image.Image:
 
 _DESCRIBED = frozenset({"profile", "Exif data", "XMP", "resolution"})
 _GRAY = frozenset({"gray", "gray with alpha", "gray animation"})
+_GRAY_AVIF = frozenset({"gray"} if int(PIL.__version__.split(".")[0]) >= 12 else ())
 _PNG = _Format(_write_png, 2**31 - 1, _DESCRIBED | _GRAY | {"texts", "alpha", "animation", "every pixel"}, _UINT16)
 _JPEG = _Format(_write_jpeg, 65_500, _DESCRIBED | {"gray", "comment"})
 _WEBP = _Format(_write_webp, 16_383, _DESCRIBED | {"alpha", "animation", "every pixel"})
 # libavif, as browsers and Pillow set it, refuses to read larger ones.
-_AVIF = _Format(_write_avif, 32_768, _DESCRIBED | {"gray", "alpha", "animation"}, largest=2**28)
+_AVIF = _Format(_write_avif, 32_768, _DESCRIBED | {"alpha", "animation"} | _GRAY_AVIF, largest=2**28)
 _TIFF = _Format(_write_tiff, 2**32 - 1, _DESCRIBED | _GRAY | {"alpha", "pages", "every pixel"}, _FLOAT32)
 _GIF = _Format(_write_gif, 65_535, frozenset({"alpha", "animation", "comment"}))
 _BMP = _Format(_write_bmp, 2**31 - 1, frozenset({"resolution", "gray", "every pixel"}), largest=2**30)

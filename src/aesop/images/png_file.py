@@ -64,7 +64,7 @@ def _metadata_chunks(metadata: Metadata) -> Iterator[tuple[bytes, bytes]]:
     if metadata.xmp:
         yield b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp
     for keyword, text in metadata.text.items():
-        name = keyword.encode("latin-1", "replace")[:79] + b"\0"
+        name, text = (keyword or "Comment").encode("latin-1", "replace")[:79] + b"\0", text.replace("\0", "")
         try:
             yield b"tEXt", name + text.encode("latin-1")
         except UnicodeEncodeError:
