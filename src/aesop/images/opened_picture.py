@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from aesop.images.decode import MAX_PIXELS, TRANSPOSED, check_size
+from aesop.images.decode import MAX_PIXELS, PILLOW_ERRORS, TRANSPOSED, check_size
 from aesop.images.errors import ImageError
 from aesop.images.metadata import Exif, profile_space, to_srgb, upright_xmp
 from aesop.images.picture import Frame, Metadata
 from aesop.images.tensors import ImageArray
 
+DECODING_ERRORS = (*PILLOW_ERRORS, RuntimeError, MemoryError)
+"""What decoders raise on damaged files. ImageError is one of them."""
 MAX_FRAMES = 20_000
 MAX_PIXELS_IN_ALL_FRAMES = 250 * MAX_PIXELS
 

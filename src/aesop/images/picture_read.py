@@ -18,7 +18,6 @@ from PIL.ImageFile import ImageFile as PillowFile
 
 from aesop.images.decode import (
     MAX_JPEG_SCANS,
-    PILLOW_ERRORS,
     TRANSPOSED,
     damaged,
     decode_as_stored,
@@ -27,6 +26,7 @@ from aesop.images.decode import (
 )
 from aesop.images.errors import ImageError
 from aesop.images.opened_picture import (
+    DECODING_ERRORS,
     MAX_FRAMES,
     OpenedPicture,
     check_frames,
@@ -77,7 +77,7 @@ def open_picture(path: Path, data: bytes | None = None) -> Picture:
         raise ImageError(unreadable(path, data))
     try:
         return _open_with_pillow(kind, path, data)
-    except PILLOW_ERRORS as error:
+    except DECODING_ERRORS as error:
         if isinstance(error, ImageError):
             raise
         raise damaged(path, error) from error
@@ -166,7 +166,7 @@ def _open_with_pillow(kind: str, path: Path, data: bytes) -> OpenedPicture:
         if not animated:
             try:
                 frame = still()
-            except PILLOW_ERRORS as error:
+            except DECODING_ERRORS as error:
                 raise error if isinstance(error, ImageError) else damaged(path, error) from error
             yield frame
             return
@@ -176,7 +176,7 @@ def _open_with_pillow(kind: str, path: Path, data: bytes) -> OpenedPicture:
                 image.seek(index)
                 pixels, alpha = frame_of(image)
                 duration = float(image.info.get("duration", 0))
-            except PILLOW_ERRORS as error:
+            except DECODING_ERRORS as error:
                 raise damaged(path, f"frame {index + 1}: {error}") from error
             alpha = None if alpha is None else upright(alpha, orientation)
             yield Frame(upright(pixels, orientation), alpha, duration)
@@ -333,11 +333,10 @@ def _open_heic(path: Path, data: bytes) -> OpenedPicture:
         raise ImageError(f"{path} is HEIC, which is not read here: {HEIC_ADVICE}")
     import pillow_heif
 
-    errors = (*PILLOW_ERRORS, RuntimeError, MemoryError)
     try:
         file = pillow_heif.open_heif(BytesIO(data), convert_hdr_to_8bit=False)
         image = file[file.primary_index]
-    except errors as error:
+    except DECODING_ERRORS as error:
         raise damaged(path, error) from error
     check_frames(*image.size, 1, path)
     info: dict[str, Any] = image.info
@@ -361,7 +360,7 @@ def _open_heic(path: Path, data: bytes) -> OpenedPicture:
         try:
             again = pillow_heif.open_heif(BytesIO(data), convert_hdr_to_8bit=False)
             array = np.array(again[again.primary_index])
-        except errors as error:
+        except DECODING_ERRORS as error:
             raise damaged(path, error) from error
         if array.dtype == np.uint16 and depth < 16:
             array = scaled_to_16(array >> (16 - depth), depth)  # the decoder shifts

@@ -1,4 +1,8 @@
-"""Writing pictures in the format that the extension names, with all that it can keep."""
+"""Writing pictures in the format that the extension names, with all that it can keep.
+
+Above the pixels themselves, PNG and TIFF need about 15 MB. The other formats are Pillow's, which needs a copy with 8 bits (4
+bytes per pixel of colour), and WebP, AVIF and GIF several times that.
+"""
 
 import io
 import os
@@ -9,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 from PIL import GifImagePlugin, Image, ImageCms
 
 from aesop.images import tiff_file
@@ -43,8 +48,8 @@ class _Job:
     kind: PixelKind
     like: Picture
     metadata: Metadata
-    to_srgb: bool
-    """The format cannot keep the profile: colours are converted through it."""
+    profile: bytes | None
+    """A profile that the format cannot keep: colours are converted through it."""
     options: SaveOptions
     notes: list[str]
 
@@ -54,8 +59,11 @@ class _Job:
 
     @property
     def plays(self) -> int:
-        """How often an animation is shown; 0: for ever. A GIF that does not say is shown once."""
-        return int(self.like.format == "gif") if self.like.loop is None else self.like.loop
+        """How often an animation is shown; 0: for ever. A GIF counts repetitions: if it does not say, it is shown once."""
+        loop = self.like.loop
+        if self.like.format == "gif":
+            return 1 if loop is None else loop and loop + 1
+        return loop or 0
 
     @property
     def quality(self) -> int:
@@ -96,18 +104,21 @@ def write_picture(path: Path, frames: Iterable[Frame], like: Picture, metadata: 
     extension = path.suffix.lower()
     form = _FORMATS[extension]
     kind = PixelKind.of_all(chain([first], like.frames() if _animated(like) else ()))
-    notes = _pixel_notes(extension, form, kind, like) + _metadata_notes(extension, form, metadata)
+    metadata, notes = _sound(metadata)
+    notes += _pixel_notes(extension, form, kind, like) + _metadata_notes(extension, form, metadata)
     alpha = kind.alpha and "alpha" in form.keeps
     gray = ("gray with alpha" if alpha else "gray animation" if _animated(like) else "gray") in form.keeps
     kind = PixelKind(kind.colour or not gray, alpha, min(kind.dtype, form.dtype))
-    to_srgb = False
+    profile = None
     if metadata.icc and ("profile" not in form.keeps or (kind.colour and _is_gray(metadata.icc))):
-        to_srgb = _usable(metadata.icc)
-        what = "profile" if "profile" not in form.keeps else "profile for gray"
-        fate = "colours were converted to sRGB" if to_srgb else "it was damaged, and was dropped"
-        notes.append(f"{extension[1:]} files have no colour {what}: {fate} (keep it with --ext png)")
+        profile = metadata.icc if _usable(metadata.icc) else None
+        what = "colour profile" if "profile" not in form.keeps else "profile for gray"
+        fate = "colours were converted to sRGB" if profile else "it is damaged and was dropped"
+        notes.append(f"{extension[1:]} files have no {what}: {fate} (keep it with --ext png)")
+        metadata = replace(metadata, icc=None)
     with replacing(path) as temporary:
-        form.write(_Job(temporary, chain([first], frames), kind, like, metadata, to_srgb, options, notes))
+        form.write(_Job(temporary, chain([first], frames), kind, like, metadata, profile, options, notes))
+        next(frames, None)  # one too many is an error, too
     return list(dict.fromkeys(notes))
 
 
@@ -132,9 +143,7 @@ def check_writable(path: Path, width: int, height: int, like: Picture, options: 
             f"{path}: {width} x {height} pixels, but {name} files have at most {form.limit} on a side; use --ext png"
         )
     if width * height > form.largest:
-        raise ValueError(
-            f"{path}: {width} x {height} pixels, but {name} files have at most {form.largest:.0f}; use --ext png"
-        )
+        raise ValueError(f"{path}: {width} x {height} pixels, but {name} files have at most {form.largest:.3g}; use png")
     _check_place(path)
 
 
@@ -142,9 +151,9 @@ def _check_place(path: Path) -> None:
     folder = path.parent
     while not os.path.lexists(folder):  # missing folders are made
         folder = folder.parent
-    if path.is_dir():
+    if os.path.isdir(path):  # Path.is_dir raises for a name that is too long
         raise ValueError(f"{path} is a folder; name a file")
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise ValueError(f"{path}: {folder} is not a folder")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ValueError(f"{path}: no permission to write into {folder}")
@@ -162,6 +171,8 @@ def _animated(like: Picture) -> bool:
 def _counted(frames: Iterator[Frame], path: Path, like: Picture) -> Iterator[Frame]:
     found, size = 0, None
     for found, frame in enumerate(frames, 1):
+        if found > like.count:
+            break
         size = size or frame.pixels.shape[:2]
         if _animated(like) and frame.pixels.shape[:2] != size:
             raise ValueError(f"{path}: frame {found} has another size than the first")
@@ -177,7 +188,7 @@ def _pixel_notes(extension: str, form: _Format, kind: PixelKind, like: Picture) 
     bits = form.dtype.itemsize * 8
     if kind.dtype == _FLOAT32 and form.dtype != _FLOAT32:
         notes.append(
-            f"{name} files have {bits} bits per channel: floats were clipped to [0, 1] and rounded (keep them with --ext tiff)"
+            f"{name} files have {bits} bits per channel: floats were clipped to [0, 1] and rounded (--ext tiff keeps them)"
         )
     elif kind.dtype == _UINT16 and form.dtype == _UINT8:
         notes.append(f"{name} files have 8 bits per channel: 16 were rounded to 8 (keep them with --ext png)")
@@ -194,6 +205,21 @@ def _metadata_notes(extension: str, form: _Format, metadata: Metadata) -> list[s
         for what, content in present.items()
         if content and what not in form.keeps
     ]
+
+
+def _sound(metadata: Metadata) -> tuple[Metadata, list[str]]:
+    """Without what is damaged: a picture must not fail for it after it was computed."""
+    notes = []
+    if metadata.exif:
+        try:
+            tiff_file.read_exif(metadata.exif)
+        except ValueError:
+            notes.append("the Exif data are damaged: they were dropped")
+            metadata = replace(metadata, exif=None)
+    if metadata.dpi and not all(0 < dots < 100_000 for dots in metadata.dpi):
+        notes.append(f"a resolution of {metadata.dpi} dpi is impossible: it was dropped")
+        metadata = replace(metadata, dpi=None)
+    return metadata, notes
 
 
 def _is_gray(icc: bytes) -> bool:
@@ -220,10 +246,11 @@ def _to_srgb(image: Image.Image, icc: bytes) -> Image.Image:
 def _image(job: _Job, frame: Frame) -> Image.Image:
     """A frame as an image of Pillow, with 8 bits."""
     image = Image.fromarray(_as_uint8(frame.pixels))
-    if job.to_srgb and job.metadata.icc:
-        image = _to_srgb(image, job.metadata.icc)
-    if job.kind.colour and image.mode == "L":
-        image = image.convert("RGB")
+    if job.profile:
+        image = _to_srgb(image, job.profile)
+    mode = "RGB" if job.kind.colour else "L"
+    if image.mode != mode:  # converting to the same mode copies
+        image = image.convert(mode)
     if job.kind.alpha:
         image.putalpha(255 if frame.alpha is None else Image.fromarray(_as_uint8(frame.alpha)))
     return image
@@ -267,6 +294,8 @@ def _write_jpeg(job: _Job) -> None:
         if len(content) > _JPEG_SEGMENT - 29 * (what == "xmp"):  # the length of its head
             job.notes.append(f"this {what} is too long for jpg files: it was dropped (keep it with --ext png)")
             keep[what] = b""
+    if comment := keep.pop("comment"):  # Pillow itself finds no room for a long one
+        keep["extra"] = b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment
     _image(job, next(job.frames)).save(
         job.path,
         "JPEG",
@@ -287,15 +316,19 @@ def _write_webp(job: _Job) -> None:
     lossless = job.options.lossless
     if lossless is None:
         lossless = job.like.lossless and job.like.format == "webp"
-    # A lossless file's quality is the effort.
+    # The quality of a lossless file is the effort.
     _save_by_pillow(job, "WEBP", lossless=lossless, quality=QUALITY if lossless else job.quality, method=4, loop=job.plays)
+    if job.kind.alpha:
+        with job.path.open("r+b") as file:  # libwebp leaves the flag out where it cut transparent rims off all frames
+            head = file.read(21)
+            if head[12:16] == b"VP8X":
+                file.seek(20)
+                file.write(bytes([head[20] | 0x10]))
 
 
 def _write_avif(job: _Job) -> None:
     if job.animated and job.plays:
-        job.notes.append(
-            "avif files are written to be shown for ever: the number of times was dropped (keep it with --ext png)"
-        )
+        job.notes.append("avif files are shown for ever: the number of times was dropped (keep it with --ext png)")
     colours = {"subsampling": "4:4:4" if job.quality >= 90 else "4:2:0"} if job.kind.colour else {}
     _save_by_pillow(job, "AVIF", quality=job.quality, **colours)
 
@@ -307,8 +340,7 @@ def _save_by_pillow(job: _Job, name: str, **options: Any) -> None:
         tags = tiff_file.read_exif(exif) if exif else {}
         if 282 not in tags:
             exif = tiff_file.exif_from(tags | tiff_file.resolution(metadata.dpi))
-    icc = None if job.to_srgb else metadata.icc
-    options |= {"icc_profile": icc or b"", "exif": exif or b"", "xmp": metadata.xmp or b""}
+    options |= {"icc_profile": metadata.icc or b"", "exif": exif or b"", "xmp": metadata.xmp or b""}
     if not job.animated:
         _image(job, next(job.frames)).save(job.path, name, **options)
         return
@@ -348,17 +380,17 @@ def _write_gif(job: _Job) -> None:
     shown = written = 0.0  # milliseconds
     with job.path.open("wb") as file:
         for number, frame in enumerate(job.frames):
-            image, mask = _palette_image(job, frame)
+            image = _palette_image(job, frame)
             if number == 0:
                 info: dict[str, Any] = {"comment": job.metadata.text.get("Comment", ""), "duration": 1}  # makes it GIF89a
-                if job.animated and job.like.loop is not None:
-                    info["loop"] = min(job.like.loop, 65_535)
+                if job.animated and job.plays != 1:
+                    info["loop"] = min(max(job.plays - 1, 0), 65_535)
                 file.writelines(GifImagePlugin.getheader(image, info=info)[0])
             shown += frame.duration or 0
             hundredths = min(round((shown - written) / 10), 65_535)  # rounding does not add up
             written += hundredths * 10
-            blocks = {"duration": hundredths * 10, "disposal": 2 if job.kind.alpha else 0}
-            if mask:
+            blocks: dict[str, Any] = {"duration": hundredths * 10, "disposal": 2 if job.kind.alpha else 0}
+            if job.kind.alpha:
                 blocks["transparency"] = 255
             file.writelines(GifImagePlugin.getdata(image, include_color_table=number > 0, **blocks))
             if (frame.duration or 0) % 10:
@@ -366,18 +398,16 @@ def _write_gif(job: _Job) -> None:
         file.write(b";")
 
 
-def _palette_image(job: _Job, frame: Frame) -> tuple[Image.Image, Image.Image | None]:
-    """At most 256 colours; with alpha, 255 and the transparent index 255, which the mask was filled with."""
-    image, mask = _image(replace(job, kind=replace(job.kind, colour=True, alpha=False)), frame), None
-    if frame.alpha is not None:
-        alpha = _as_uint8(frame.alpha)
-        if ((alpha > 0) & (alpha < 255)).any():
-            job.notes.append(
-                "gif files have no partial transparency: it was rounded to all or none (keep it with --ext webp)"
-            )
-        mask = Image.fromarray(np.where(alpha < 128, 255, 0).astype(np.uint8))
+def _palette_image(job: _Job, frame: Frame) -> Image.Image:
+    """At most 256 colours; with alpha 255, and the transparent index 255."""
+    image, mask, most = _image(job, frame), None, 256
+    if job.kind.alpha:
+        alpha = image.getchannel("A")
+        if sum(alpha.histogram()[1:255]):
+            job.notes.append("gif files have no partial transparency: it was rounded (keep it with --ext webp)")
+        mask, most = alpha.point([255] * 128 + [0] * 128), 255
+        image = image.convert("RGB")
         image.paste(0, mask=mask)  # what is not seen takes no colours
-    most = 255 if mask else 256
     reduced = image.quantize(most, Image.Quantize.MEDIANCUT)
     if image.getcolors(most) is None:
         reduced = image.quantize(palette=reduced, dither=Image.Dither.FLOYDSTEINBERG)
@@ -386,16 +416,17 @@ def _palette_image(job: _Job, frame: Frame) -> tuple[Image.Image, Image.Image | 
     reduced.putpalette(palette + [0] * (768 - len(palette)))
     if mask:
         reduced.paste(255, mask=mask)
-    return reduced, mask
+    return reduced
 
 
 _DESCRIBED = frozenset({"profile", "Exif data", "XMP", "resolution"})
 _GRAY = frozenset({"gray", "gray with alpha", "gray animation"})
+_GRAY_AVIF = frozenset({"gray"} if int(PIL.__version__.split(".")[0]) >= 12 else ())
 _PNG = _Format(_write_png, 2**31 - 1, _DESCRIBED | _GRAY | {"texts", "alpha", "animation", "every pixel"}, _UINT16)
 _JPEG = _Format(_write_jpeg, 65_500, _DESCRIBED | {"gray", "comment"})
 _WEBP = _Format(_write_webp, 16_383, _DESCRIBED | {"alpha", "animation", "every pixel"})
 # libavif, as browsers and Pillow set it, refuses to read larger ones.
-_AVIF = _Format(_write_avif, 32_768, _DESCRIBED | {"gray", "alpha", "animation"}, largest=2**28)
+_AVIF = _Format(_write_avif, 32_768, _DESCRIBED | {"alpha", "animation"} | _GRAY_AVIF, largest=2**28)
 _TIFF = _Format(_write_tiff, 2**32 - 1, _DESCRIBED | _GRAY | {"alpha", "pages", "every pixel"}, _FLOAT32)
 _GIF = _Format(_write_gif, 65_535, frozenset({"alpha", "animation", "comment"}))
 _BMP = _Format(_write_bmp, 2**31 - 1, frozenset({"resolution", "gray", "every pixel"}), largest=2**30)

@@ -36,9 +36,8 @@ def write_png(
                 if count > 1:
                     _chunk(file, b"acTL", struct.pack(">II", count, loop))
             if count > 1:
-                _chunk(
-                    file, b"fcTL", struct.pack(">5IHHBB", number, width, height, 0, 0, *_delay(frame.duration or 0), 0, 0)
-                )
+                delay = _delay(frame.duration or 0)
+                _chunk(file, b"fcTL", struct.pack(">3I8xHH2x", number, width, height, *delay))
                 number += 1
             for data in _compressed(kind.strips(frame, kind.rows_of(width, _STRIP)), kind.channels * kind.dtype.itemsize):
                 if index == 0:
@@ -65,7 +64,7 @@ def _metadata_chunks(metadata: Metadata) -> Iterator[tuple[bytes, bytes]]:
     if metadata.xmp:
         yield b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp
     for keyword, text in metadata.text.items():
-        name = keyword.encode("latin-1", "replace")[:79] + b"\0"
+        name, text = (keyword or "Comment").encode("latin-1", "replace")[:79] + b"\0", text.replace("\0", "")
         try:
             yield b"tEXt", name + text.encode("latin-1")
         except UnicodeEncodeError:
@@ -86,7 +85,8 @@ def _compressed(strips: Iterable[NDArray], step: int) -> Iterator[bytes]:
     for strip in strips:
         rows = strip.astype(strip.dtype.newbyteorder(">"), copy=False).view(np.uint8).reshape(len(strip), -1)
         above = np.zeros_like(rows[:1]) if above is None else above
-        yield compressor.compress(_filtered(rows, np.concatenate([above, rows[:-1]]), step))
+        if data := compressor.compress(_filtered(rows, np.concatenate([above, rows[:-1]]), step).data):
+            yield data
         above = rows[-1:]
     yield compressor.flush()
 

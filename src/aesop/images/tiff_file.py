@@ -6,6 +6,7 @@ tifffile writes neither strips of arrays one by one nor Exif directories.
 import struct
 import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ def write_tiff(path: Path, frames: Iterable[Frame], metadata: Metadata, count: i
                 if kind.dtype != np.float32:
                     strip[:, 1:] -= strip[:, :-1].copy()
                 offsets.append(file.tell())
-                sizes.append(file.write(zlib.compress(strip, 4)))
+                sizes.append(file.write(zlib.compress(strip.data, 4)))
             directory = _page(frame, kind, metadata, rows)
             if count > 1:
                 directory[254] = _values(_LONG, 2)
@@ -101,10 +102,10 @@ def _values(kind: int, *values: int) -> tuple[int, bytes]:
 
 
 def read_exif(exif: bytes) -> Directory:
-    """The tags of an Exif structure of either byte order, with its directories. Raises ValueError if it is damaged."""
+    """The tags of an Exif structure of either byte order, with its directories. Raises ValueError if it is none."""
     try:
         order = {b"II": "<", b"MM": ">"}[exif[:2]]
-        return _read(exif, order, struct.unpack_from(order + "I", exif, 4)[0], depth=0)
+        return _read(exif, order, *struct.unpack_from(order + "I", exif, 4), depth=0)
     except (KeyError, struct.error) as error:
         raise ValueError("the Exif data are damaged") from error
 
@@ -119,8 +120,9 @@ def _read(exif: bytes, order: str, offset: int, depth: int) -> Directory:
         if not size or len(data) < size:
             continue
         if tag in _POINTERS:
-            if depth < 2 and size == 4:
-                found[tag] = _LONG, _read(exif, order, struct.unpack(order + "I", data)[0], depth + 1)
+            with suppress(struct.error):  # a damaged directory is left out
+                if depth < 2:
+                    found[tag] = _LONG, _read(exif, order, *struct.unpack(order + "I", data), depth + 1)
             continue
         if order == ">":
             width = _SIZES[kind] // (2 if kind in (5, 10) else 1)  # a rational is two numbers

@@ -18,10 +18,11 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageOps, TiffImagePlugin
 
-from aesop.images.decode import MAX_PIXELS, PILLOW_ERRORS, TRANSPOSED, check_size, damaged, upright
+from aesop.images.decode import MAX_PIXELS, TRANSPOSED, check_size, damaged, upright
 from aesop.images.errors import ImageError
 from aesop.images.metadata import to_srgb
 from aesop.images.opened_picture import (
+    DECODING_ERRORS,
     MAX_FRAMES,
     OpenedPicture,
     check_frames,
@@ -36,13 +37,21 @@ from aesop.images.tensors import ImageArray, to_uint8
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # it comments on files; what matters is raised
 
-_ERRORS = (*PILLOW_ERRORS, tifffile.TiffFileError, zlib.error, lzma.LZMAError, AttributeError, MemoryError)
-_UNCOMPRESSED, _LZW, _PACKBITS, _ZSTD, _LZMA = 1, 5, 32773, 50000, 34925
+_ERRORS = (*DECODING_ERRORS, tifffile.TiffFileError, zlib.error, lzma.LZMAError, AttributeError)
+_UNCOMPRESSED, _LZW, _PACKBITS, _LZMA = 1, 5, 32773, 34925
 _DEFLATE = (8, 32946)
 _BY_PILLOW = (2, 3, 4, 6, 7)  # CCITT, old and new JPEG
 _COMPRESSIONS = {
     **{34712: "JPEG 2000", 33003: "JPEG 2000", 33005: "JPEG 2000", 34892: "lossy JPEG (DNG)", 34887: "LERC"},
-    **{50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL", 32809: "ThunderScan", 34676: "LogLuv", 34661: "JBIG"},
+    **{
+        50001: "WebP",
+        50002: "JPEG XL",
+        52546: "JPEG XL",
+        32809: "ThunderScan",
+        34676: "LogLuv",
+        34661: "JBIG",
+        50000: "Zstandard",
+    },
 }
 _LOSSY = (6, 7, *_COMPRESSIONS)
 _MINISWHITE, _MINISBLACK, _RGB, _PALETTE, _MASK, _CMYK, _YCBCR, _LAB = 0, 1, 2, 3, 4, 5, 6, 8
@@ -122,12 +131,12 @@ def open_tiff(path: Path, data: bytes) -> OpenedPicture:
         raise damaged(path, error) from error
     for page in pages:
         check_frames(page.width, page.height, len(pages), path)
-    exif = _exif(data, pages[0].index, notes)
+    exif = _exif(data, first, notes)
     xmp = xmp.encode() if isinstance(xmp, str) else bytes(xmp) if isinstance(xmp, bytes | tuple) else None
     metadata, _, profile = describe(pages[0].space, notes, icc=pages[0].profile, exif=exif, xmp=xmp)
     if dpi:
         metadata = replace(metadata, dpi=dpi[::-1] if pages[0].orientation in TRANSPOSED else dpi)
-    if len({(page.profile, page.space) for page in pages}) > 1:
+    if len({page.profile for page in pages}) > 1:
         notes.append("pages differ in their colour profiles: that of the first was kept")
     notes += dict.fromkeys(note for page in pages for note in _changes(page))
 
@@ -147,8 +156,11 @@ def open_tiff(path: Path, data: bytes) -> OpenedPicture:
 
 def _pages(file: tifffile.TiffFile, path: Path, data: bytes, notes: list[str]) -> tuple[list[_Page], tifffile.TiffPage]:
     """Read the tags of every page that is a picture."""
-    found, reduced, masks, below = [], [], 0, 0
+    found, reduced, masks, below, offsets = [], [], 0, 0, set()
     for index, page in enumerate(file.pages):
+        if page.offset in offsets:  # they go in circles
+            break
+        offsets.add(page.offset)
         if index > MAX_FRAMES:
             raise ImageError(f"image {path} has more than {MAX_FRAMES} pages: split it")
         assert isinstance(page, tifffile.TiffPage)
@@ -237,12 +249,13 @@ def _dpi(page: tifffile.TiffPage) -> tuple[float, float] | None:
     return x / x_below * factor, y / y_below * factor
 
 
-def _exif(data: bytes, index: int, notes: list[str]) -> bytes | None:
+def _exif(data: bytes, page: tifffile.TiffPage, notes: list[str]) -> bytes | None:
     """Gather the tags that describe the picture, and the Exif and GPS directories."""
+    if not any(tag in page.tags for tag in (*_EXIF_TAGS, *_SUB_DIRECTORIES)):
+        return None
     try:
-        header = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
-        header.seek(index)
-        source, exif = header.getexif(), Image.Exif()
+        source, exif, file = Image.Exif(), Image.Exif(), io.BytesIO(data)
+        source.load_from_fp(file)
         for tag in _EXIF_TAGS:
             if tag in source:
                 exif[tag] = source[tag]
@@ -347,6 +360,8 @@ def _samples(page: _Page, data: bytes) -> ImageArray:
     planes = page.samples if page.is_planar else 1
     if len(page.segments) < across * down * planes:
         raise EOFError("strips or tiles are missing")
+    if not any(size for _, size in page.segments):
+        raise EOFError("all strips or tiles are empty")
     out = np.zeros((page.height, page.width, page.samples), _sample_type(page))
     is_tiled = page.segment_size[0] != page.width or across > 1
     for index in range(across * down * planes):
@@ -422,7 +437,7 @@ def _decompress(page: _Page, packed: bytes, row_bytes: int, rows: int) -> bytes:
         return zlib.decompressobj().decompress(packed, size)
     if page.compression == _LZMA:
         return lzma.LZMADecompressor().decompress(packed, size)
-    if page.compression not in (_LZW, _PACKBITS, _ZSTD):
+    if page.compression not in (_LZW, _PACKBITS):
         advice = "save it with LZW or Deflate"
         raise ImageError(f"image {page.path} is a TIFF of compression {page.compression}, which is not read here: {advice}")
     return _expand_with_libtiff(packed, page.compression, row_bytes, rows)
