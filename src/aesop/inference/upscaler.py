@@ -190,6 +190,7 @@ class Upscaler:
             raise ValueError(f"{self.name}: {error}") from error
 
     def _of_array(self, image: np.ndarray, scale: float | None) -> np.ndarray:
+        image = image.astype(image.dtype.newbyteorder("="), copy=False)
         if image.dtype not in (np.uint8, np.uint16, np.float32):
             raise ValueError(f"expected an array of uint8, uint16 or float32, found {image.dtype}: convert it first")
         channels = image.shape[2] if image.ndim == 3 else 1
