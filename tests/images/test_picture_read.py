@@ -689,7 +689,41 @@ def test_profile_in_a_bmp():
     assert opened(data).metadata.dpi == pytest.approx((72, 72), abs=0.02)
 
 
+def shown(data: bytes) -> np.ndarray:
+    """Convert a picture to sRGB through the profile that was read."""
+    picture = opened(data)
+    source = ImageCms.ImageCmsProfile(BytesIO(picture.metadata.icc))
+    image = Image.fromarray(next(picture.frames()).pixels)
+    target = ImageCms.createProfile("sRGB")
+    return np.asarray(ImageCms.profileToProfile(image, source, target, renderingIntent=1, outputMode="RGB")).astype(int)
+
+
+def test_colours_that_a_png_states_by_numbers():
+    # sRGB's red in Display P3; white and gray are the same in both.
+    data = encoded(Image.fromarray(np.array([[[234, 51, 35], [255, 255, 255], [128, 128, 128]]], "u1")), "PNG")
+    p3 = [0.3127, 0.3290, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060]
+    numbers = struct.pack(">8I", *(round(number * 1e5) for number in p3))
+    for stated in (with_chunk(data, b"cHRM", numbers), with_chunk(data, b"cICP", bytes([12, 13, 0, 1]))):
+        assert np.abs(shown(stated) - [[[255, 0, 0], [255, 255, 255], [128, 128, 128]]]).max() <= 2
+    linear = np.round(255 * (np.arange(80, 256, 5) / 255) ** 2.4).astype("u1")[None]
+    for array in (linear, np.dstack([linear] * 3)):
+        stated = with_chunk(encoded(Image.fromarray(array), "PNG"), b"gAMA", struct.pack(">I", 100_000))
+        light = array / 255
+        expected = 255 * np.where(light > 0.0031308, 1.055 * light ** (1 / 2.4) - 0.055, 12.92 * light)
+        assert np.abs(shown(stated) - expected.reshape(1, -1, array.shape[-1] if array.ndim == 3 else 1)).max() <= 2
+    for name, content in ((b"gAMA", struct.pack(">I", 45455)), (b"cICP", bytes([1, 13, 0, 1])), (b"cHRM", bytes(32))):
+        assert opened(with_chunk(data, name, content)).metadata.icc is None
+    assert "HDR" in opened(with_chunk(data, b"cICP", bytes([9, 16, 0, 1]))).notes[0]
+
+
 # --- AVIF and HEIC
+
+
+def test_colours_that_an_avif_states_by_codes():
+    data = bytearray(encoded(Image.new("RGB", (16, 16), (234, 51, 35)), "AVIF", quality=100, subsampling="4:4:4"))
+    at = data.index(b"colrnclx") + 8
+    struct.pack_into(">HH", data, at, 12, 13)
+    assert np.abs(shown(bytes(data)) - (255, 0, 0)).max() <= 4
 
 
 def deep_avif(array: np.ndarray, depth: int) -> bytes:

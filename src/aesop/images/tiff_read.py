@@ -20,7 +20,6 @@ from PIL import Image, ImageOps, TiffImagePlugin
 
 from aesop.images.decode import MAX_PIXELS, TRANSPOSED, check_size, damaged, upright
 from aesop.images.errors import ImageError
-from aesop.images.metadata import to_srgb
 from aesop.images.opened_picture import (
     DECODING_ERRORS,
     MAX_FRAMES,
@@ -33,6 +32,7 @@ from aesop.images.opened_picture import (
 )
 from aesop.images.picture import Frame
 from aesop.images.picture_kinds import RAW, advice_on, kind_of_extension
+from aesop.images.profiles import to_srgb
 from aesop.images.tensors import ImageArray, to_uint8
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # it comments on files; what matters is raised
