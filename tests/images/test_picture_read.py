@@ -458,6 +458,45 @@ def test_other_depths_of_tiff(bits):
     np.testing.assert_array_equal(frame.pixels, np.rint(values * (top / (2**bits - 1))).astype(int))
 
 
+def test_tiff_that_is_refused():
+    for data, words in (
+        (tiff(RGBA16[..., 0].astype(np.int16)), "signed samples of 16 bits"),
+        (tiff(RGBA[..., 0].astype(np.complex64)), "complex samples of 64 bits"),
+        (tiff(np.zeros((3, 24, 37), np.uint8), photometric="minisblack", volumetric=True, tile=(16, 16, 16)), "volume"),
+        (with_tag(259, 34712), "JPEG 2000 compression"),
+        (with_tag(259, 50000), "Zstandard compression"),
+        (with_tag(259, 12345), "compression 12345"),
+        (with_tag(262, 32844), "colours of kind 32844"),
+    ):
+        with pytest.raises(ImageError, match=words):
+            [*opened(data).frames()]
+
+
+def with_tag(tag: int, value: int) -> bytes:
+    data = bytearray(tiff(RGBA[..., 0], photometric="minisblack"))
+    with tifffile.TiffFile(BytesIO(data)) as file:
+        struct.pack_into("<H", data, file.pages[0].tags[tag].valueoffset, value)
+    return bytes(data)
+
+
+def test_lab_and_ycbcr_become_rgb():
+    to_lab = (ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"))
+    lab = ImageCms.profileToProfile(Image.fromarray(SMOOTH), *to_lab, outputMode="LAB")
+    picture = opened(encoded(lab, "TIFF"))
+    back = ImageCms.profileToProfile(lab, *to_lab[::-1], outputMode="RGB")
+    np.testing.assert_array_equal(next(picture.frames()).pixels, np.asarray(back))
+    assert picture.notes == ("CIELAB was converted to sRGB with 8 bits",)
+    yuv = Image.fromarray(SMOOTH).convert("YCbCr")
+    np.testing.assert_array_equal(only(encoded(yuv, "TIFF")).pixels, np.asarray(yuv.convert("RGB")))
+
+
+def test_descriptions_that_state_the_former_size_are_left_out():
+    array = RGBA[..., 0]
+    assert b"shape" not in (opened(tiff(array)).metadata.exif or b"")
+    kept = opened(tiff(array, description="a plain text", metadata=None)).metadata.exif
+    assert parsed(kept)[270] == "a plain text"
+
+
 def test_integers_of_32_bits_and_doubles():
     wide = (RGBA16.astype(np.uint32) << 16)[..., :3]
     picture = opened(tiff(wide, photometric="rgb"))
@@ -650,6 +689,9 @@ def test_texts_and_comments():
     assert opened(data).metadata.text == {"Title": "Ein Bild", "Author": "J. Ångström"}
     late = data[:-12] + chunk(b"tEXt", b"Late\0behind the pixels") + data[-12:]
     assert opened(late).metadata.text["Late"] == "behind the pixels"
+    frames = [Image.new("RGB", (20, 20), colour) for colour in COLOURS]
+    animation = opened(encoded(frames[0], "PNG", save_all=True, append_images=frames[1:], pnginfo=texts, loop=2))
+    assert (animation.metadata.text["Title"], animation.count, animation.loop) == ("Ein Bild", 3, 2)
     assert opened(encoded(Image.fromarray(SMOOTH), "JPEG", comment="hello")).metadata.text == {"Comment": "hello"}
     assert opened(encoded(Image.fromarray(SMOOTH).convert("P"), "GIF", comment=b"hello")).metadata.text == {
         "Comment": "hello"

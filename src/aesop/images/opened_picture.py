@@ -107,7 +107,7 @@ def _checked_profile(icc: bytes | None, space: str, notes: list[str]) -> bytes |
     except ValueError:
         notes.append("a damaged colour profile was left out")
         return None
-    if described != space:
+    if described.upper() != space:
         notes.append(f"a colour profile for {described} was left out: the pixels are {space}")
         return None
     return icc

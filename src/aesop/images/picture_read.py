@@ -100,9 +100,10 @@ def _open_with_pillow(kind: str, path: Path, data: bytes) -> OpenedPicture:
         chunks, is_late = _png_chunks(data)
         if is_late:
             header.load()
-        assert isinstance(header, PngImagePlugin.PngImageFile)
         exif = info.get("exif") or _raw_profile(info.get("Raw profile type exif"))
-        text = {key: str(value) for key, value in header.text.items() if key not in _EXIF_TEXTS}
+        if chunks.keys() & {b"tEXt", b"zTXt", b"iTXt"}:  # asking for none would decode the pixels
+            texts = PngImagePlugin.PngImageFile(BytesIO(data)).text
+            text = {key: str(value) for key, value in texts.items() if key not in _EXIF_TEXTS}
         depth = chunks[b"IHDR"][8]
         first = int(count > 1 and bool(info.get("default_image")))
         if first:

@@ -198,6 +198,8 @@ def _read_tags(index: int, page: tifffile.TiffPage, path: Path, data: bytes) -> 
     if min(width, height, samples) < 1:
         raise ValueError("it states no size")
     check_size(width, height, path)
+    if number(32997, 1) > 1:
+        raise ImageError(f"image {path} is a volume: save its slices as pages")
     for tag in (258, 339):  # bits and formats
         if len({*_numbers(tags.valueof(tag, 1))}) > 1:
             raise ImageError(f"image {path} has channels of different kinds: save it with 8 or 16 bits per channel")
@@ -257,7 +259,8 @@ def _exif(data: bytes, page: tifffile.TiffPage, notes: list[str]) -> bytes | Non
         source, exif, file = Image.Exif(), Image.Exif(), io.BytesIO(data)
         source.load_from_fp(file)
         for tag in _EXIF_TAGS:
-            if tag in source:
+            # What tifffile, ImageJ and microscopes write as a description states the former size.
+            if tag in source and not (tag == 270 and (page.is_shaped or page.is_imagej or page.is_ome)):
                 exif[tag] = source[tag]
         for tag in _SUB_DIRECTORIES:
             if directory := {key: value for key, value in source.get_ifd(tag).items() if key != _INTEROP_IFD}:
