@@ -488,6 +488,8 @@ def test_lab_and_ycbcr_become_rgb():
     assert picture.notes == ("CIELAB was converted to sRGB with 8 bits",)
     yuv = Image.fromarray(SMOOTH).convert("YCbCr")
     np.testing.assert_array_equal(only(encoded(yuv, "TIFF")).pixels, np.asarray(yuv.convert("RGB")))
+    whole = only(tiff(np.asarray(yuv), photometric="ycbcr", compression="zlib"))  # colours are not subsampled
+    np.testing.assert_array_equal(whole.pixels, np.asarray(yuv.convert("RGB")))
 
 
 def test_descriptions_that_state_the_former_size_are_left_out():
