@@ -458,6 +458,47 @@ def test_other_depths_of_tiff(bits):
     np.testing.assert_array_equal(frame.pixels, np.rint(values * (top / (2**bits - 1))).astype(int))
 
 
+def test_tiff_that_is_refused():
+    for data, words in (
+        (tiff(RGBA16[..., 0].astype(np.int16)), "signed samples of 16 bits"),
+        (tiff(RGBA[..., 0].astype(np.complex64)), "complex samples of 64 bits"),
+        (tiff(np.zeros((3, 24, 37), np.uint8), photometric="minisblack", volumetric=True, tile=(16, 16, 16)), "volume"),
+        (with_tag(259, 34712), "JPEG 2000 compression"),
+        (with_tag(259, 50000), "Zstandard compression"),
+        (with_tag(259, 12345), "compression 12345"),
+        (with_tag(262, 32844), "colours of kind 32844"),
+    ):
+        with pytest.raises(ImageError, match=words):
+            [*opened(data).frames()]
+
+
+def with_tag(tag: int, value: int) -> bytes:
+    data = bytearray(tiff(RGBA[..., 0], photometric="minisblack"))
+    with tifffile.TiffFile(BytesIO(data)) as file:
+        struct.pack_into("<H", data, file.pages[0].tags[tag].valueoffset, value)
+    return bytes(data)
+
+
+def test_lab_and_ycbcr_become_rgb():
+    to_lab = (ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"))
+    lab = ImageCms.profileToProfile(Image.fromarray(SMOOTH), *to_lab, outputMode="LAB")
+    picture = opened(encoded(lab, "TIFF"))
+    back = ImageCms.profileToProfile(lab, *to_lab[::-1], outputMode="RGB")
+    np.testing.assert_array_equal(next(picture.frames()).pixels, np.asarray(back))
+    assert picture.notes == ("CIELAB was converted to sRGB with 8 bits",)
+    yuv = Image.fromarray(SMOOTH).convert("YCbCr")
+    np.testing.assert_array_equal(only(encoded(yuv, "TIFF")).pixels, np.asarray(yuv.convert("RGB")))
+    whole = only(tiff(np.asarray(yuv), photometric="ycbcr", compression="zlib"))  # colours are not subsampled
+    np.testing.assert_array_equal(whole.pixels, np.asarray(yuv.convert("RGB")))
+
+
+def test_descriptions_that_state_the_former_size_are_left_out():
+    array = RGBA[..., 0]
+    assert b"shape" not in (opened(tiff(array)).metadata.exif or b"")
+    kept = opened(tiff(array, description="a plain text", metadata=None)).metadata.exif
+    assert parsed(kept)[270] == "a plain text"
+
+
 def test_integers_of_32_bits_and_doubles():
     wide = (RGBA16.astype(np.uint32) << 16)[..., :3]
     picture = opened(tiff(wide, photometric="rgb"))
@@ -650,6 +691,9 @@ def test_texts_and_comments():
     assert opened(data).metadata.text == {"Title": "Ein Bild", "Author": "J. Ångström"}
     late = data[:-12] + chunk(b"tEXt", b"Late\0behind the pixels") + data[-12:]
     assert opened(late).metadata.text["Late"] == "behind the pixels"
+    frames = [Image.new("RGB", (20, 20), colour) for colour in COLOURS]
+    animation = opened(encoded(frames[0], "PNG", save_all=True, append_images=frames[1:], pnginfo=texts, loop=2))
+    assert (animation.metadata.text["Title"], animation.count, animation.loop) == ("Ein Bild", 3, 2)
     assert opened(encoded(Image.fromarray(SMOOTH), "JPEG", comment="hello")).metadata.text == {"Comment": "hello"}
     assert opened(encoded(Image.fromarray(SMOOTH).convert("P"), "GIF", comment=b"hello")).metadata.text == {
         "Comment": "hello"
@@ -689,7 +733,41 @@ def test_profile_in_a_bmp():
     assert opened(data).metadata.dpi == pytest.approx((72, 72), abs=0.02)
 
 
+def shown(data: bytes) -> np.ndarray:
+    """Convert a picture to sRGB through the profile that was read."""
+    picture = opened(data)
+    source = ImageCms.ImageCmsProfile(BytesIO(picture.metadata.icc))
+    image = Image.fromarray(next(picture.frames()).pixels)
+    target = ImageCms.createProfile("sRGB")
+    return np.asarray(ImageCms.profileToProfile(image, source, target, renderingIntent=1, outputMode="RGB")).astype(int)
+
+
+def test_colours_that_a_png_states_by_numbers():
+    # sRGB's red in Display P3; white and gray are the same in both.
+    data = encoded(Image.fromarray(np.array([[[234, 51, 35], [255, 255, 255], [128, 128, 128]]], "u1")), "PNG")
+    p3 = [0.3127, 0.3290, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060]
+    numbers = struct.pack(">8I", *(round(number * 1e5) for number in p3))
+    for stated in (with_chunk(data, b"cHRM", numbers), with_chunk(data, b"cICP", bytes([12, 13, 0, 1]))):
+        assert np.abs(shown(stated) - [[[255, 0, 0], [255, 255, 255], [128, 128, 128]]]).max() <= 2
+    linear = np.round(255 * (np.arange(80, 256, 5) / 255) ** 2.4).astype("u1")[None]
+    for array in (linear, np.dstack([linear] * 3)):
+        stated = with_chunk(encoded(Image.fromarray(array), "PNG"), b"gAMA", struct.pack(">I", 100_000))
+        light = array / 255
+        expected = 255 * np.where(light > 0.0031308, 1.055 * light ** (1 / 2.4) - 0.055, 12.92 * light)
+        assert np.abs(shown(stated) - expected.reshape(1, -1, array.shape[-1] if array.ndim == 3 else 1)).max() <= 2
+    for name, content in ((b"gAMA", struct.pack(">I", 45455)), (b"cICP", bytes([1, 13, 0, 1])), (b"cHRM", bytes(32))):
+        assert opened(with_chunk(data, name, content)).metadata.icc is None
+    assert "HDR" in opened(with_chunk(data, b"cICP", bytes([9, 16, 0, 1]))).notes[0]
+
+
 # --- AVIF and HEIC
+
+
+def test_colours_that_an_avif_states_by_codes():
+    data = bytearray(encoded(Image.new("RGB", (16, 16), (234, 51, 35)), "AVIF", quality=100, subsampling="4:4:4"))
+    at = data.index(b"colrnclx") + 8
+    struct.pack_into(">HH", data, at, 12, 13)
+    assert np.abs(shown(bytes(data)) - (255, 0, 0)).max() <= 4
 
 
 def deep_avif(array: np.ndarray, depth: int) -> bytes:

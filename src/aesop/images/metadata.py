@@ -1,4 +1,4 @@
-"""Exif, XMP, and colour profiles: what must change when a picture is turned upright and enlarged.
+"""Exif and XMP: what must change when a picture is turned upright and enlarged.
 
 Exif is edited in place. Writing it anew would move the makers' notes, which refer to their own positions.
 """
@@ -6,9 +6,6 @@ Exif is edited in place. Writing it anew would move the makers' notes, which ref
 import re
 import struct
 from collections.abc import Iterator
-from io import BytesIO
-
-from PIL import Image, ImageCms
 
 _EXIF_HEAD = b"Exif\0\0"
 _TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
@@ -170,24 +167,3 @@ def resized_xmp(xmp: bytes, width: int, height: int) -> bytes:
 def _with_number(xmp: bytes, name: bytes, value: int) -> bytes:
     """Set a number that is an attribute (`name="6"`) or an element (`<name>6</name>`)."""
     return re.sub(rb"(\b%s(?:\s*=\s*[\"']|>)\s*)\d+" % name, rb"\g<1>%d" % value, xmp)
-
-
-def profile_space(icc: bytes) -> str:
-    """Return the colour space that a profile describes, such as `RGB`, `GRAY` or `CMYK`. ValueError if it is damaged."""
-    try:
-        return ImageCms.ImageCmsProfile(BytesIO(icc)).profile.xcolor_space.strip()
-    except (OSError, ImageCms.PyCMSError, TypeError) as error:
-        raise ValueError("the colour profile is damaged") from error
-
-
-def to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
-    """Convert CMYK, through its profile if it has one, or CIELAB to RGB."""
-    if image.mode == "LAB":
-        profile = ImageCms.createProfile("LAB")
-    elif icc is not None:
-        profile = ImageCms.ImageCmsProfile(BytesIO(icc))
-    else:
-        return image.convert("RGB")
-    converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    assert converted is not None
-    return converted

@@ -10,11 +10,12 @@ from PIL import Image
 
 from aesop.images.decode import MAX_PIXELS, PILLOW_ERRORS, TRANSPOSED, check_size
 from aesop.images.errors import ImageError
-from aesop.images.metadata import Exif, profile_space, to_srgb, upright_xmp
+from aesop.images.metadata import Exif, upright_xmp
 from aesop.images.picture import Frame, Metadata
+from aesop.images.profiles import profile_space, to_srgb
 from aesop.images.tensors import ImageArray
 
-DECODING_ERRORS = (*PILLOW_ERRORS, RuntimeError, MemoryError)
+DECODING_ERRORS = (*PILLOW_ERRORS, ArithmeticError, RuntimeError, MemoryError)
 """What decoders raise on damaged files. ImageError is one of them."""
 MAX_FRAMES = 20_000
 MAX_PIXELS_IN_ALL_FRAMES = 250 * MAX_PIXELS
@@ -106,7 +107,7 @@ def _checked_profile(icc: bytes | None, space: str, notes: list[str]) -> bytes |
     except ValueError:
         notes.append("a damaged colour profile was left out")
         return None
-    if described != space:
+    if described.upper() != space:
         notes.append(f"a colour profile for {described} was left out: the pixels are {space}")
         return None
     return icc

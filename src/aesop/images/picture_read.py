@@ -37,6 +37,7 @@ from aesop.images.opened_picture import (
 )
 from aesop.images.picture import Frame, Picture
 from aesop.images.picture_kinds import HEIC_ADVICE, READABLE_PICTURES, heic_is_installed, kind_of, named_kind, unreadable
+from aesop.images.profiles import profile_of_codes, profile_of_numbers
 from aesop.images.read import ImageFile
 from aesop.images.tensors import ImageArray
 from aesop.images.tiff_read import open_tiff
@@ -99,9 +100,10 @@ def _open_with_pillow(kind: str, path: Path, data: bytes) -> OpenedPicture:
         chunks, is_late = _png_chunks(data)
         if is_late:
             header.load()
-        assert isinstance(header, PngImagePlugin.PngImageFile)
         exif = info.get("exif") or _raw_profile(info.get("Raw profile type exif"))
-        text = {key: str(value) for key, value in header.text.items() if key not in _EXIF_TEXTS}
+        if chunks.keys() & {b"tEXt", b"zTXt", b"iTXt"}:  # asking for none would decode the pixels
+            texts = PngImagePlugin.PngImageFile(BytesIO(data)).text
+            text = {key: str(value) for key, value in texts.items() if key not in _EXIF_TEXTS}
         depth = chunks[b"IHDR"][8]
         first = int(count > 1 and bool(info.get("default_image")))
         if first:
@@ -130,6 +132,7 @@ def _open_with_pillow(kind: str, path: Path, data: bytes) -> OpenedPicture:
     if header.mode == "P" and not icc:
         palette = np.frombuffer(bytes(header.getpalette("RGB") or ()), np.uint8).reshape(-1, 3)
         is_gray = gif.is_gray if gif else palette_is_gray(palette)
+    icc = icc or _stated_colours(kind, chunks, data, is_gray, notes)
     space = "GRAY" if is_gray else {"CMYK": "CMYK", "LAB": "LAB"}.get(header.mode, "RGB")
     xmp = info.get("xmp")
     metadata, orientation, profile = describe(
@@ -185,6 +188,20 @@ def _open_with_pillow(kind: str, path: Path, data: bytes) -> OpenedPicture:
         notes.append(f"{depth} bits were read with 8 bits: this OpenCV does not decode AVIF")
     loop = int(info["loop"]) if animated and "loop" in info else None
     return OpenedPicture(kind, size, max(count - first, 1), animated, loop, lossless, metadata, tuple(notes), frames)
+
+
+def _stated_colours(kind: str, chunks: dict[bytes, bytes], data: bytes, is_gray: bool, notes: list[str]) -> bytes | None:
+    """Build a profile of the numbers by which PNG and AVIF state their colours where they have no profile."""
+    if kind == "avif" and (at := data.find(b"colrnclx")) >= 0 and at + 14 <= len(data):
+        return profile_of_codes(*struct.unpack_from(">HH", data, at + 8), is_gray, notes)
+    if len(codes := chunks.get(b"cICP", b"")) >= 4:
+        return profile_of_codes(codes[0], codes[1], is_gray, notes)
+    if b"sRGB" in chunks or not chunks.keys() & {b"gAMA", b"cHRM"}:
+        return None
+    numbers = chunks.get(b"cHRM", b"")
+    primaries = tuple(number / 1e5 for number in struct.unpack(">8I", numbers)) if len(numbers) == 32 else None
+    inverse = int.from_bytes(chunks.get(b"gAMA", b""))
+    return profile_of_numbers(primaries, 1e5 / inverse if 1e4 <= inverse <= 1e6 else None, is_gray)
 
 
 def _decoded(comment: bytes) -> str:
@@ -347,11 +364,13 @@ def _open_heic(path: Path, data: bytes) -> OpenedPicture:
         notes.append("depth or gain maps were left out")
     depth = int(info.get("bit_depth", 8))
     is_gray = image.mode.startswith(("L", "I"))
+    stated = info.get("nclx_profile") or {}
+    codes = (stated.get("color_primaries", 2), stated.get("transfer_characteristics", 2))
     # The decoder has turned the pixels upright; Exif may still state the former orientation.
     metadata, _, _ = describe(
         "GRAY" if is_gray else "RGB",
         notes,
-        icc=info.get("icc_profile"),
+        icc=info.get("icc_profile") or profile_of_codes(*codes, is_gray, notes),
         exif=_from_tiff_head(info.get("exif")),
         xmp=info.get("xmp"),
     )
@@ -360,6 +379,8 @@ def _open_heic(path: Path, data: bytes) -> OpenedPicture:
         try:
             again = pillow_heif.open_heif(BytesIO(data), convert_hdr_to_8bit=False)
             array = np.array(again[again.primary_index])
+            if array.shape[1::-1] != image.size:
+                raise ValueError("it has another size than it states")
         except DECODING_ERRORS as error:
             raise damaged(path, error) from error
         if array.dtype == np.uint16 and depth < 16:

@@ -35,6 +35,6 @@ def to_array(tensor: Tensor, dtype: np.dtype | type[np.number] = np.uint8) -> Im
     clamped = tensor.detach().float().clamp(0, 1)
     if dtype == np.float32:
         return clamped.permute(1, 2, 0).contiguous().cpu().numpy()
-    scaled = clamped.mul_(float(np.iinfo(np.dtype(dtype)).max)).round_()
     kind = torch.uint8 if dtype == np.uint8 else torch.uint16
+    scaled = clamped.mul_(float(torch.iinfo(kind).max)).round_()
     return scaled.permute(1, 2, 0).to(kind, memory_format=torch.contiguous_format).cpu().numpy()

@@ -20,7 +20,6 @@ from PIL import Image, ImageOps, TiffImagePlugin
 
 from aesop.images.decode import MAX_PIXELS, TRANSPOSED, check_size, damaged, upright
 from aesop.images.errors import ImageError
-from aesop.images.metadata import to_srgb
 from aesop.images.opened_picture import (
     DECODING_ERRORS,
     MAX_FRAMES,
@@ -33,6 +32,7 @@ from aesop.images.opened_picture import (
 )
 from aesop.images.picture import Frame
 from aesop.images.picture_kinds import RAW, advice_on, kind_of_extension
+from aesop.images.profiles import to_srgb
 from aesop.images.tensors import ImageArray, to_uint8
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # it comments on files; what matters is raised
@@ -55,7 +55,7 @@ _COMPRESSIONS = {
 }
 _LOSSY = (6, 7, *_COMPRESSIONS)
 _MINISWHITE, _MINISBLACK, _RGB, _PALETTE, _MASK, _CMYK, _YCBCR, _LAB = 0, 1, 2, 3, 4, 5, 6, 8
-_COLOURS = {_MINISWHITE: 1, _MINISBLACK: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4}
+_COLOURS = {_MINISWHITE: 1, _MINISBLACK: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
 _UNSPECIFIED, _ASSOCIATED, _UNASSOCIATED = 0, 1, 2
 _UINT, _INT, _FLOAT, _VOID = 1, 2, 3, 4
 # What describes a picture, and not how this file stores it.
@@ -81,6 +81,7 @@ class _Page:
     compression: int
     predictor: int
     is_planar: bool
+    is_subsampled: bool
     reverses_bits: bool
     extra_samples: tuple[int, ...]
     orientation: int
@@ -114,7 +115,7 @@ class _Page:
 
     @property
     def is_for_pillow(self) -> bool:
-        return self.compression in _BY_PILLOW or self.photometric in (_YCBCR, _LAB)
+        return self.compression in _BY_PILLOW or self.photometric == _LAB or self.is_subsampled
 
 
 def open_tiff(path: Path, data: bytes) -> OpenedPicture:
@@ -198,6 +199,8 @@ def _read_tags(index: int, page: tifffile.TiffPage, path: Path, data: bytes) -> 
     if min(width, height, samples) < 1:
         raise ValueError("it states no size")
     check_size(width, height, path)
+    if number(32997, 1) > 1:
+        raise ImageError(f"image {path} is a volume: save its slices as pages")
     for tag in (258, 339):  # bits and formats
         if len({*_numbers(tags.valueof(tag, 1))}) > 1:
             raise ImageError(f"image {path} has channels of different kinds: save it with 8 or 16 bits per channel")
@@ -215,6 +218,7 @@ def _read_tags(index: int, page: tifffile.TiffPage, path: Path, data: bytes) -> 
         *(index, path, width, height, samples, number(258, 1), number(339, _UINT), photometric, number(259, _UNCOMPRESSED)),
         predictor=number(317, 1),
         is_planar=number(284, 1) == 2 and samples > 1,
+        is_subsampled=photometric == _YCBCR and _numbers(tags.valueof(530, (1, 1))) != (1, 1),
         reverses_bits=number(266, 1) == 2,
         extra_samples=_numbers(tags.valueof(338, ())),
         orientation=number(274, 1) if number(274, 1) in range(1, 9) else 1,
@@ -257,7 +261,8 @@ def _exif(data: bytes, page: tifffile.TiffPage, notes: list[str]) -> bytes | Non
         source, exif, file = Image.Exif(), Image.Exif(), io.BytesIO(data)
         source.load_from_fp(file)
         for tag in _EXIF_TAGS:
-            if tag in source:
+            # What tifffile, ImageJ and microscopes write as a description states the former size.
+            if tag in source and not (tag == 270 and (page.is_shaped or page.is_imagej or page.is_ome)):
                 exif[tag] = source[tag]
         for tag in _SUB_DIRECTORIES:
             if directory := {key: value for key, value in source.get_ifd(tag).items() if key != _INTEROP_IFD}:
@@ -306,6 +311,11 @@ def _decode(page: _Page, data: bytes, profile: bytes | None) -> Frame:
         pixels = (1 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max) - pixels
     if alpha is not None and kind == _ASSOCIATED:
         pixels = _divided_by_alpha(pixels, alpha)
+    if page.photometric == _YCBCR:
+        if pixels.dtype != np.uint8:
+            raise ImageError(f"image {page.path} is YCbCr of {page.bits} bits: save it as RGB")
+        image = Image.frombytes("YCbCr", (page.width, page.height), np.ascontiguousarray(pixels).tobytes())
+        pixels = np.array(image.convert("RGB"))
     if page.photometric == _CMYK:
         if pixels.dtype == np.float32:
             raise ImageError(f"image {page.path} is floating-point CMYK: save it as RGB")
