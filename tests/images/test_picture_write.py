@@ -24,6 +24,7 @@ XMP = b'<?xpacket begin=""?><x:xmpmeta xmlns:x="adobe:ns:meta/"/><?xpacket end="
 # Smooth, so that lossy formats stay close; every orientation of it looks different.
 SMOOTH = np.stack(np.broadcast_arrays(np.arange(0, 240, 5)[:, None], np.arange(0, 252, 4), 90), -1).astype(np.uint8)
 LOSSLESS = (".png", ".tif", ".tiff", ".bmp")
+GRAY_AVIF = tuple(map(int, PIL.__version__.split(".")[:2])) >= (12, 3)
 STILL_ONLY = (".jpg", ".jpeg", ".jfif", ".bmp")
 
 
@@ -162,7 +163,7 @@ def test_exif_of_either_byte_order_in_a_tiff(tmp_path, order):
 def test_damaged_metadata_are_dropped_with_a_note(tmp_path):
     for data in (b"II", b"II*\0\xff\xff\0\0", b"XX" + exif()[2:], exif()[:20]):
         for extension in WRITABLE:
-            notes = write(tmp_path / f"a{extension}", [Frame(SMOOTH)], Metadata(exif=data, dpi=(0, float("inf"))))
+            notes = write(tmp_path / f"a{extension}", [Frame(SMOOTH[..., 0])], Metadata(exif=data, dpi=(0, float("inf"))))
             assert notes == [
                 "the Exif data are damaged: they were dropped",
                 "a resolution of (0, inf) dpi is impossible: it was dropped",
@@ -212,9 +213,7 @@ def test_every_kind_of_pixel_in_every_format(tmp_path, extension, dtype, kind):
         assert read.dtype == (np.uint16 if dtype == np.float32 and "png" in extension else dtype)
         return
     with Image.open(tmp_path / f"a{extension.upper()}") as opened:
-        gray_formats = (".jpg", ".jpeg", ".jfif", ".bmp") + (
-            (".avif",) if kind == "gray" and PIL.__version__ >= "12" else ()
-        )
+        gray_formats = (".jpg", ".jpeg", ".jfif", ".bmp") + ((".avif",) if kind == "gray" and GRAY_AVIF else ())
         if "gray" in kind and extension in gray_formats:
             assert opened.mode == "L"
         read = np.asarray(opened.convert("RGBA")).astype(int)
@@ -272,7 +271,8 @@ def test_metadata_that_is_kept_and_notes_on_the_rest(tmp_path, extension, profil
         if extension in (".jpg", ".jpeg", ".jfif", ".gif"):
             assert opened.info["comment"].decode() == "grüße"
     if "profile for gray" in lost:
-        assert (extension, profile) == (".webp", "gray")
+        assert profile == "gray"
+        assert extension == ".webp" or (extension == ".avif" and not GRAY_AVIF)
         assert kept.pop("colour profile") is False
     assert {what for what, yes in kept.items() if not yes} == lost - {"profile for gray"}
     assert all("(keep" in note for note in notes)

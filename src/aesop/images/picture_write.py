@@ -421,7 +421,8 @@ def _palette_image(job: _Job, frame: Frame) -> Image.Image:
 
 _DESCRIBED = frozenset({"profile", "Exif data", "XMP", "resolution"})
 _GRAY = frozenset({"gray", "gray with alpha", "gray animation"})
-_GRAY_AVIF = frozenset({"gray"} if int(PIL.__version__.split(".")[0]) >= 12 else ())
+# Pillow before 12.3 makes RGB of it.
+_GRAY_AVIF = frozenset({"gray"} if tuple(map(int, PIL.__version__.split(".")[:2])) >= (12, 3) else ())
 _PNG = _Format(_write_png, 2**31 - 1, _DESCRIBED | _GRAY | {"texts", "alpha", "animation", "every pixel"}, _UINT16)
 _JPEG = _Format(_write_jpeg, 65_500, _DESCRIBED | {"gray", "comment"})
 _WEBP = _Format(_write_webp, 16_383, _DESCRIBED | {"alpha", "animation", "every pixel"})
