@@ -4,11 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["AESOPLoss", "AutoEncoder", "RRDBNet", "__version__"]
+__all__ = ["AESOPLoss", "AutoEncoder", "RRDBNet", "Upscaler", "__version__"]
 
 if TYPE_CHECKING:
     from aesop.archs.autoencoder import AutoEncoder
     from aesop.archs.rrdbnet import RRDBNet
+    from aesop.inference.upscaler import Upscaler
     from aesop.losses.aesop import AESOPLoss
 else:
     # Importing these imports PyTorch, which takes seconds: `aesop --version` and shell completion must not wait for it.
@@ -16,6 +17,7 @@ else:
         "AESOPLoss": "aesop.losses.aesop",
         "AutoEncoder": "aesop.archs.autoencoder",
         "RRDBNet": "aesop.archs.rrdbnet",
+        "Upscaler": "aesop.inference.upscaler",
     }
 
     def __getattr__(name: str) -> Any:

@@ -48,8 +48,10 @@ class Verbs(TyperGroup):
             message, exit_code = Text.assemble(("error: ", "bold red"), _message(error)), 1
         except Interrupted as stop:
             message, exit_code = Text(str(stop)), stop.exit_code
-        except KeyboardInterrupt:
-            message, exit_code = Text("interrupted; to continue a training from its last checkpoint, add --resume"), 130
+        except KeyboardInterrupt as stop:
+            is_training = ctx.invoked_subcommand in ("train", "pipeline")
+            go_on = "; to continue a training from its last checkpoint, add --resume" if is_training else ""
+            message, exit_code = Text(str(stop) or f"interrupted{go_on}"), 130
         except Exception:
             if _reports_errors():
                 raise
@@ -211,24 +213,51 @@ def bench(
 
 @app.command()
 def upscale(
-    inputs: Annotated[list[Path], Argument(metavar="INPUT...", help="Images and folders of images.")],
-    output: Annotated[Path, Option("--output", "-o", help="Folder; for one image also a file.")] = Path("upscaled"),
-    model: Annotated[Path | None, Option("--model", "-m", help="Weight file; default: the bundled x4 model.")] = None,
+    inputs: Annotated[list[Path], Argument(metavar="INPUT...", help="Images and folders of images; -: standard input.")],
+    output: Annotated[
+        Path | None, Option("--output", "-o", help="Folder; for one image a file or - (stdout); default: upscaled.")
+    ] = None,
+    model: Annotated[str | None, Option("--model", "-m", help="Weight file or name; default: the bundled x4 model.")] = None,
     tile: Annotated[int, Option(help="Tile size in input pixels; 0: the whole image at once.")] = 256,
-    overlap: Annotated[int, Option(help="Overlap of the tiles in input pixels.")] = 16,
+    overlap: Annotated[int | None, Option(help="Overlap of the tiles in input pixels; default: by the network.")] = None,
     device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str, Option(help="fp32 or bf16.")] = "fp32",
     runtime: Annotated[str, Option(help="pytorch, or openvino: converts slowly, then is faster on a CPU.")] = "pytorch",
-    ext: Annotated[str | None, Option(help="Output format: png, jpg, webp or tif; default: the input's.")] = None,
+    ext: Annotated[
+        str | None, Option("--ext", "--format", help="png, jpg, webp, tif, avif, gif or bmp; default: the input's.")
+    ] = None,
     suffix: Annotated[str | None, Option(help="Suffix of output names; default: _x4 for an x4 network.")] = None,
     overwrite: Overwrite = False,
+    skip_existing: Annotated[bool, Option("--skip-existing", help="Leave results that are there and whole.")] = False,
+    alpha: Annotated[str, Option(help="Transparency: network, bicubic, or auto: network for sharp edges.")] = "auto",
+    strip_metadata: Annotated[bool, Option("--strip-metadata", help="Keep only the colour profile.")] = False,
+    quality: Annotated[int | None, Option(min=1, max=100, help="Of JPEG, WebP and AVIF files.")] = None,
+    lossless: Annotated[bool | None, Option(help="Of WebP and AVIF files; default: as the input is.")] = None,
+    progress: Annotated[str | None, Option(help="bar, plain or json; default: bar on a terminal, else plain.")] = None,
 ) -> None:
     """Upscale images and folders of images, with a weight file of any scale and architecture."""
-    from aesop.commands.upscale import summary, upscale_files
+    from aesop.commands.upscale import report, upscale_files
 
-    results = upscale_files(inputs, output, model, tile, overlap, device, precision, runtime, ext, suffix, overwrite)
-    console.print(summary(results))
-    if any(result.error for result in results):
+    results = upscale_files(
+        inputs,
+        output,
+        model,
+        tile,
+        overlap,
+        device,
+        precision,
+        runtime,
+        ext,
+        suffix,
+        overwrite,
+        skip_existing,
+        alpha,
+        strip_metadata,
+        quality,
+        lossless,
+        progress,
+    )
+    if not report(results, console):
         raise typer.Exit(1)
 
 

@@ -1,8 +1,10 @@
 """Tiled upscaling against the untiled network, and what happens to files."""
 
 import io
+import json
 import math
 import os
+import re
 import warnings
 from collections import Counter
 from contextlib import nullcontext
@@ -13,20 +15,26 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageCms
 from rich.console import Console
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from typer.testing import CliRunner
 
 from aesop.archs import build_network
 from aesop.archs.rrdbnet import RRDBNet
+from aesop.cli import app
 from aesop.commands.upscale import summary, upscale_files
+from aesop.images.jpeg_quality import jpeg_quality
 from aesop.inference import tiling
 from aesop.inference.tiling import Axis, upscale_image
+from aesop.inference.upscaler import Upscaler
 from aesop.system.device import reason_against_bf16
-from aesop.weights.load import LoadedInfo
+from aesop.weights.load import LoadedInfo, load_generator
 
 CPU = torch.device("cpu")
 SHARED = Path(os.environ.get("AESOP_SHARED", "../shared"))
@@ -101,11 +109,14 @@ def _one_thread():
 @pytest.fixture
 def run(monkeypatch, tmp_path):
     """`upscale_files` with the nearest-neighbour network instead of a weight file."""
-    monkeypatch.setattr("aesop.commands.upscale.load_generator", lambda path: (Nearest(2), LoadedInfo("RRDBNet", 2, {}, {})))
+    load = lambda path: (Nearest(2), LoadedInfo("RRDBNet", 2, {}, {}))  # noqa: E731
+    monkeypatch.setattr("aesop.inference.upscaler.load_generator", load)
+    (tmp_path / "w.safetensors").touch()
 
     def call(inputs, output, **options):
         inputs = inputs if isinstance(inputs, list) else [inputs]
-        return upscale_files(inputs, output, tmp_path / "w.safetensors", device="cpu", **options)
+        options = {"model": tmp_path / "w.safetensors", "console": Console(file=io.StringIO())} | options
+        return upscale_files(inputs, output, device="cpu", **options)
 
     return call
 
@@ -232,8 +243,8 @@ def test_want_of_memory_and_other_errors_are_told_apart():
 
 def test_misuse_is_refused():
     image = noise(8, 8)
-    for bad in (image.astype(np.float32), image[..., :1], image[..., 0], image[:0]):
-        with pytest.raises(ValueError, match="RGB image"):
+    for bad in (image.astype(np.float64), image[..., 0], image[:0]):
+        with pytest.raises(ValueError, match="expected an image"):
             upscale_image(Nearest(), bad, 4, device=CPU)
     with pytest.raises(ValueError, match="--tile"):
         upscale_image(Nearest(), image, 4, tile=8, device=CPU)
@@ -288,6 +299,9 @@ def test_a_gpu_gets_pinned_tiles_and_returns_bytes_of_whole_strips(dtype, kind):
     assert gpu.weights == 2
     heights = [2 * (end - start) for start, end in pairwise((*rows.starts, 100))]
     assert gpu.downloads == [((height, 140, 3), kind) for height in heights]
+    with StandIn("cpu") as gpu:
+        upscale_image(SmallField(2).eval(), image, 2, tile=32, device=cuda, finite=True)
+    assert sum(kind == torch.bool for _, kind in gpu.downloads) == len(rows.starts)  # asked once for each strip
     with StandIn("meta") as gpu:  # refuses to compute with tensors of the CPU
         assert upscale_image(SmallField(2).eval().to("meta"), image, 2, tile=32, device=cuda).shape == (200, 140, 3)
     assert len(gpu.downloads) == len(rows.starts)
@@ -400,27 +414,28 @@ def test_gray_alpha_and_depth(run, tmp_path):
     sources = [write(tmp_path / f"{n}.png", i) for n, i in (("gray", gray), ("deep", deep), ("clear", clear))]
     out = tmp_path / "out"
     assert [r.error for r in run(sources, out)] == [None] * 3
-    np.testing.assert_array_equal(read(out / "gray_x2.png"), repeat(np.dstack([gray] * 3), 2))
+    np.testing.assert_array_equal(cv2.imread(str(out / "gray_x2.png"), cv2.IMREAD_UNCHANGED), repeat(gray, 2))
     np.testing.assert_array_equal(read(out / "deep_x2.png"), repeat(deep, 2))
     result = read(out / "clear_x2.png")
-    np.testing.assert_array_equal(result[..., :3], repeat(clear[..., :3], 2))
     np.testing.assert_array_equal(result[..., 3], cv2.resize(clear[..., 3], (10, 12), interpolation=cv2.INTER_CUBIC))
 
     results = run(sources, out, ext="jpg")
     text = summary(results)
     assert read(out / "deep_x2.jpg").dtype == np.uint8
     assert read(out / "clear_x2.jpg").shape == (12, 10, 3)
-    assert "upscaled 3 of 3" in text
+    assert "upscaled 3 of 3 images" in text
     assert text.count("transparency") == 1
-    assert text.count("16 were rounded to 8") == 1
+    assert re.search(r"note: .*transparency.*\(1 image\)", text)
+    assert len(re.findall(r"note: .*8 bits.*\(1 image\)", text)) == 1
 
 
 def test_deep_images_with_alpha_in_tiff(run, tmp_path):
     clear = noise(5, 6, 4)
+    clear[..., 3] = 40_000
     run(write(tmp_path / "a.png", clear), tmp_path / "a.tiff")
     result = read(tmp_path / "a.tiff")
     assert (result.dtype, result.shape) == (np.uint16, (10, 12, 4))
-    np.testing.assert_array_equal(result[..., :3], repeat(clear[..., :3], 2))
+    np.testing.assert_array_equal(result, repeat(clear, 2))
 
 
 def test_a_broken_file_does_not_stop_the_others(run, tmp_path):
@@ -443,8 +458,9 @@ def test_nothing_is_overwritten_unasked(run, tmp_path):
     assert not (tmp_path / "out" / "a_x2.png").exists()
     with pytest.raises(ValueError, match="input itself"):
         run(a, a)
-    with pytest.raises(ValueError, match="input itself"):
-        run(tmp_path / "a.png", tmp_path, suffix="")
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match="input itself"):
+            run(tmp_path / "a.png", tmp_path, suffix="", overwrite=overwrite)
     np.testing.assert_array_equal(read(a), image)
     run([a, b], tmp_path / "out", overwrite=True)
     assert read(existing).shape == (8, 8, 3)
@@ -476,23 +492,47 @@ def test_bad_arguments_are_named(run, tmp_path):
         run(a, tmp_path / "out.png", ext="jpg")
     with pytest.raises(ValueError, match="--ext"):
         run(a, tmp_path / "out", ext="psd")
+    with pytest.raises(ValueError, match="--progress"):
+        run(a, tmp_path / "out", progress="dots")
     with pytest.raises(ValueError, match="--suffix"):
         run(a, tmp_path / "out", suffix="/../x")
+    (tmp_path / "notes").write_text("no folder")
     with pytest.raises(ValueError, match="cannot make the folder"):
-        run(a, tmp_path / "notes.txt")
+        run(a, tmp_path / "notes")
     with pytest.raises(ValueError, match="precision"):
         run(a, tmp_path / "out", precision="fp8")
     with pytest.raises(ValueError, match="no image was named"):
         run([], tmp_path / "out")
 
 
-def test_progress_is_quiet_away_from_a_terminal(run, tmp_path, capfd):
+def test_progress_on_a_terminal(run, tmp_path):
     source, log = write(tmp_path / "[red]a.png", noise(70, 40, dtype=np.uint8)), io.StringIO()
-    run(source, tmp_path / "1")
-    run(source, tmp_path / "2", console=Console(file=log))
-    assert log.getvalue() == "".join(capfd.readouterr()) == ""
     run(source, tmp_path / "3", tile=32, console=Console(file=log, force_terminal=True))
     assert "[red]a.png" in log.getvalue()
+    assert "0/1" not in log.getvalue()
+
+
+def test_progress_as_lines(run, tmp_path):
+    sources = [write(tmp_path / f"[red]{name}.png", noise(70, 40, dtype=np.uint8)) for name in "ab"]
+    log = io.StringIO()
+    run(sources, tmp_path / "1", tile=32, console=Console(file=log))
+    lines = log.getvalue().splitlines()
+    assert lines[0] == "0% [red]a.png (1 of 2)"
+    assert re.fullmatch(r"\d+% \[red\]a.png \(1 of 2, \d:\d\d:\d\d left\)", lines[1])
+    assert lines[-1] == "100% [red]b.png (2 of 2)"
+    percents = [int(line.partition("%")[0]) for line in lines]
+    assert percents == sorted(percents)
+    assert len(set(percents)) > 4
+
+    log = io.StringIO()
+    run(sources[:1], tmp_path / "2", console=Console(file=log), progress="json")
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert [line["percent"] for line in lines] == [0, 100]
+    assert lines[0] == {"percent": 0, "image": "[red]a.png", "number": 1, "of": 1, "seconds_left": None}
+
+    log = io.StringIO()
+    run(sources, tmp_path / "3", console=Console(file=log), progress="bar")
+    assert log.getvalue() == ""
 
 
 @pytest.mark.skipif(reason_against_bf16(CPU) is not None, reason="this processor has no bfloat16")
@@ -501,6 +541,261 @@ def test_bf16_is_close(tmp_path):
     model = SmallField().eval()
     fp32, bf16 = (upscale_image(model, image, 4, device=CPU, precision=p).astype(int) for p in ("fp32", "bf16"))
     assert 0 < np.abs(fp32 - bf16).max() < 8
+
+
+# --- the cases of users' reports -------------------------------------------------------------------------------------
+
+
+def photograph(width: int = 24, height: int = 20) -> Image.Image:
+    y, x = np.mgrid[:height, :width]
+    return Image.fromarray(np.dstack((x * 9, y * 11, (x + y) * 5)).astype(np.uint8))
+
+
+@pytest.fixture
+def command(run, tmp_path, monkeypatch):
+    """The command line, with the nearest-neighbour network as the default model."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: object, given: bytes | None = None):
+        return CliRunner().invoke(app, ["upscale", "--device", "cpu", *map(str, words)], input=given)
+
+    return call
+
+
+@pytest.mark.parametrize("ext", ["png", "jpg", "tif", "webp"])
+def test_profile_exif_and_resolution_stay(run, tmp_path, ext):
+    """Cases 1, 3, and 4."""
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[0x112], exif[0x13B] = 6, "Somebody"
+    photograph().save(tmp_path / f"a.{ext}", icc_profile=icc, exif=exif, dpi=(300, 300))
+    run(tmp_path / f"a.{ext}", tmp_path / "kept")
+    run(tmp_path / f"a.{ext}", tmp_path / "stripped", strip_metadata=True)
+    with (
+        Image.open(tmp_path / "kept" / f"a_x2.{ext}") as kept,
+        Image.open(tmp_path / "stripped" / f"a_x2.{ext}") as stripped,
+    ):
+        assert kept.size == stripped.size == (40, 48)  # upright
+        assert kept.info["icc_profile"] == stripped.info["icc_profile"] == icc
+        assert kept.getexif().get(0x112, 1) == 1
+        assert kept.getexif()[0x13B] == "Somebody"
+        assert 0x13B not in stripped.getexif()
+        if ext != "webp":
+            assert kept.info["dpi"] == pytest.approx((300, 300), abs=0.01)
+
+
+def test_transparent_values_and_palettes_survive(run, tmp_path):
+    """Cases 5 and 6."""
+    gray = Image.new("L", (64, 64))
+    gray.paste(200, (16, 16, 48, 48))
+    gray.save(tmp_path / "5.png", transparency=0)
+    palette = Image.new("P", (64, 64))
+    palette.putpalette([0, 255, 0, 255, 0, 0] + [0] * 762)
+    palette.paste(1, (16, 16, 48, 48))
+    palette.save(tmp_path / "6.png", transparency=0)
+    assert [r.error for r in run([tmp_path / "5.png", tmp_path / "6.png"], tmp_path / "out")] == [None, None]
+    five, six = (np.asarray(Image.open(tmp_path / "out" / f"{n}_x2.png")) for n in (5, 6))
+    assert five.shape == (128, 128, 2)
+    assert (five[five[..., 1] > 0] == (200, 255)).all()
+    assert (five[..., 1] > 0).sum() == 64 * 64
+    assert (six.reshape(-1, 4)[:, :3] == (255, 0, 0)).all()
+
+
+@pytest.mark.parametrize("ext", ["png", "jpg", "tif"])
+def test_gray_stays_gray(run, tmp_path, ext):
+    """Case 8."""
+    photograph().convert("L").save(tmp_path / f"a.{ext}")
+    run(tmp_path / f"a.{ext}", tmp_path / "out")
+    assert Image.open(tmp_path / "out" / f"a_x2.{ext}").mode == "L"
+
+
+def test_other_depths(run, tmp_path):
+    """Cases 9 and 10."""
+    tifffile.imwrite(tmp_path / "9.tif", np.full((16, 24), 65535 - 20000, np.uint16), photometric="miniswhite")
+    ramp = np.linspace(0, 1, 16 * 24 * 3, dtype=np.float32).reshape(16, 24, 3)
+    tifffile.imwrite(tmp_path / "10.tif", ramp, photometric="rgb")
+    run([tmp_path / "9.tif", tmp_path / "10.tif"], tmp_path / "out")
+    assert set(tifffile.imread(tmp_path / "out" / "9_x2.tif").ravel()) == {20000}
+    np.testing.assert_allclose(tifffile.imread(tmp_path / "out" / "10_x2.tif"), repeat(ramp, 2), atol=1e-6)
+
+
+def test_every_page_and_frame(run, tmp_path):
+    """Cases 11 and 12."""
+    pages = [np.asarray(photograph())[:: 1 - 2 * n] for n in (0, 1, 0)]
+    with tifffile.TiffWriter(tmp_path / "11.tif") as file:
+        for page in pages:
+            file.write(page, photometric="rgb")
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "lime", "blue")]
+    timing = {"duration": [100, 200, 300], "loop": 2, "save_all": True, "append_images": frames[1:]}
+    frames[0].save(tmp_path / "12.webp", lossless=True, **timing)
+    frames[0].save(tmp_path / "12.gif", **timing)
+    results = run([tmp_path / name for name in ("11.tif", "12.webp")], tmp_path / "out")
+    results += run(tmp_path / "12.gif", tmp_path / "out")
+    assert [r.error for r in results] == [None] * 3
+    with tifffile.TiffFile(tmp_path / "out" / "11_x2.tif") as file:
+        assert len(file.pages) == 3
+        for page, source in zip(file.pages, pages, strict=True):
+            np.testing.assert_array_equal(page.asarray(), repeat(source, 2))
+    for name in ("12_x2.webp", "12_x2.gif"):
+        with Image.open(tmp_path / "out" / name) as animation:
+            assert animation.info["loop"] == 2
+            for index, colour in enumerate(((255, 0, 0), (0, 255, 0), (0, 0, 255))):
+                animation.seek(index)
+                animation.load()
+                assert animation.info["duration"] == 100 * (index + 1)
+                assert np.abs(np.asarray(animation.convert("RGB")).astype(int) - colour).max() <= 2
+
+
+def test_other_kinds_in_a_folder_are_named(run, tmp_path):
+    """Case 13."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    photograph().save(folder / "a.jfif", "JPEG")
+    photograph().save(folder / "b.gif")
+    (folder / "c.jxl").write_bytes(b"\xff\x0a")
+    (folder / "d.mp4").write_bytes(b"")
+    (folder / "notes.txt").write_text("")
+    log = io.StringIO()
+    results = run(folder, tmp_path / "out", console=Console(file=log, width=300))
+    assert [r.error for r in results] == [None, None]
+    assert re.search(r"left out c\.jxl .*djxl", log.getvalue())
+    assert re.search(r"left out d\.mp4 .*ffmpeg", log.getvalue())
+    assert "notes" not in log.getvalue()
+    with pytest.raises(ValueError, match=r"c\.jxl: JPEG XL.*djxl"):
+        run(folder / "c.jxl", tmp_path / "out")
+    for name in ("a.jfif", "b.gif"):
+        (folder / name).unlink()
+    with pytest.raises(ValueError, match=r"no image in(.|\n)*djxl"):
+        run(folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("name", "size"), [("14.webp", (8200, 8)), ("n" * 249 + ".png", (8, 8))])
+def test_limits_are_checked_before_the_work(run, tmp_path, monkeypatch, name, size):
+    """Cases 14 and 22."""
+    Image.new("RGB", size).save(tmp_path / name)
+    monkeypatch.setattr("aesop.inference.upscaler.upscale_image", lambda *_, **__: pytest.fail("computed"))
+    (result,) = run(tmp_path / name, tmp_path / "out")
+    assert re.search("16383|the name has 256 bytes", result.error or "")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_after_an_interrupt_the_rest_is_done(command, run, tmp_path, monkeypatch):
+    """Case 15."""
+    for name in "abc":
+        write(tmp_path / "in" / f"{name}.png", noise(4, 4, dtype=np.uint8))
+
+    def stops_at_b(self, frame, *_, **__):
+        if (tmp_path / "out" / "a_x2.png").exists():
+            raise KeyboardInterrupt
+        return upscale(self, frame)
+
+    upscale = Upscaler.upscale_frame
+    words = ("in", "-o", "out", "-m", "w.safetensors")
+    with monkeypatch.context() as patch:
+        patch.setattr(Upscaler, "upscale_frame", stops_at_b)
+        stopped = command(*words)
+    assert stopped.exit_code == 130
+    assert "interrupted: 1 of 3 images is done; to go on, repeat the command with --skip-existing" in stopped.stderr
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a_x2.png"]
+    assert "--skip-existing" in command(*words).stderr
+    (tmp_path / "out" / "b_x2.png").write_bytes((tmp_path / "out" / "a_x2.png").read_bytes()[:60])  # not whole
+    before = (tmp_path / "out" / "a_x2.png").stat().st_mtime_ns
+    done = command(*words, "--skip-existing")
+    assert "upscaled 2 of 3 images (1 was there already): out" in done.stdout
+    assert (tmp_path / "out" / "a_x2.png").stat().st_mtime_ns == before
+    assert read(tmp_path / "out" / "b_x2.png").shape == read(tmp_path / "out" / "c_x2.png").shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.psd", "out.heic", "out.txt"])
+def test_an_output_that_cannot_be_written_is_no_folder(run, tmp_path, name):
+    """Case 16."""
+    source = write(tmp_path / "a.png", noise(4, 4, dtype=np.uint8))
+    with pytest.raises(ValueError, match=rf"cannot write \{Path(name).suffix} files"):
+        run(source, tmp_path / name)
+    assert not (tmp_path / name).exists()
+    assert run(source, tmp_path / "v1.2")[0].target == tmp_path / "v1.2" / "a_x2.png"
+
+
+def test_one_channel_weights(command, tmp_path):
+    """Case 17."""
+    torch.save({"params_ema": RRDBNet(1, 1, 4, 16, 1, 8).state_dict()}, tmp_path / "17.pth")
+    photograph().save(tmp_path / "colour.png")
+    photograph().convert("L").save(tmp_path / "gray.png")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("aesop.inference.upscaler.load_generator", load_generator)
+        assert command("colour.png", "gray.png", "-m", "17.pth", "-o", "out").exit_code == 0
+    assert Image.open(tmp_path / "out" / "colour_x4.png").mode == "RGB"
+    assert Image.open(tmp_path / "out" / "gray_x4.png").mode == "L"
+
+
+def test_quality_and_lossless(run, tmp_path):
+    """Case 19: what is lossless stays so, and colours have full resolution at high qualities."""
+    pixels = np.full((16, 16, 3), (0, 0, 255), np.uint8)
+    pixels[:, ::2] = (255, 0, 0)
+    Image.fromarray(pixels).save(tmp_path / "a.webp", lossless=True)
+    Image.fromarray(pixels).save(tmp_path / "b.png")
+    run(tmp_path / "a.webp", tmp_path / "out")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "a_x2.webp")), repeat(pixels, 2))
+    sizes = []
+    for quality in (50, 98):
+        run(tmp_path / "b.png", tmp_path / f"{quality}.jpg", quality=quality)
+        sizes.append((tmp_path / f"{quality}.jpg").stat().st_size)
+        assert jpeg_quality(tmp_path / f"{quality}.jpg") == quality
+    assert sizes[0] < sizes[1]
+    made = np.asarray(Image.open(tmp_path / "98.jpg")).astype(int)
+    assert np.abs(made - repeat(pixels, 2)).max() < 20
+
+
+def test_standard_input_and_output(command, tmp_path):
+    """Case 20."""
+    photograph().save(tmp_path / "a.png")
+    given = (tmp_path / "a.png").read_bytes()
+    for words, kind in (
+        (("-", "-o", "-"), "PNG"),
+        (("-",), "PNG"),
+        (("-", "--ext", "jpg"), "JPEG"),
+        (("a.png", "-o", "-"), "PNG"),
+    ):
+        result = command(*words, "-m", "w.safetensors", given=given)
+        assert result.exit_code == 0
+        assert "upscaled 1 of 1 image" in result.stderr
+        made = Image.open(io.BytesIO(result.stdout_bytes))
+        assert (made.format, made.size) == (kind, (48, 40))
+    command("-", "-o", "out", "-m", "w.safetensors", given=given)
+    assert (tmp_path / "out" / "stdin_x2.png").exists()
+    assert "standard input is empty" in command("-", given=b"").stderr
+    assert "standard input is not a supported image" in command("-", given=b"nothing").stderr
+    assert "no other input" in command("-", "a.png", given=given).stderr
+
+
+def test_weights_that_make_nan_write_nothing(command, run, tmp_path, monkeypatch):
+    """Case 21."""
+    source = write(tmp_path / "a.png", noise(4, 4, dtype=np.uint8))
+    monkeypatch.setattr(Nearest, "forward", lambda self, x: F.interpolate(x, scale_factor=2) * torch.nan)
+    result = command(source, "-o", "out", "-m", "w.safetensors")
+    assert result.exit_code == 1
+    assert re.search(r"failed: .*a\.png: w: the network computes NaN", result.stdout.replace("\n", " "))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_positional_target_gets_a_hint(command, tmp_path):
+    write(tmp_path / "in.png", noise(4, 4, dtype=np.uint8))
+    assert "-o out.png" in command("in.png", "out.png").stderr
+    assert "-o" not in command("gone.png").stderr
+
+
+def test_compressed_photographs_get_a_line(run, tmp_path):
+    """Case 24."""
+    for quality in (40, 80, 97):
+        photograph().save(tmp_path / f"{quality}.jpg", quality=quality)
+        assert jpeg_quality(tmp_path / f"{quality}.jpg") == quality
+    photograph().save(tmp_path / "a.png")
+    sources = [tmp_path / name for name in ("40.jpg", "80.jpg", "97.jpg", "a.png")]
+    assert [jpeg_quality(path) for path in sources] == [40, 80, 97, None]
+    default = run(sources, tmp_path / "1", model=None)
+    assert [any("JPEG of quality" in note for note in result.notes) for result in default] == [True, True, False, False]
+    assert re.search(r"note: a JPEG of quality .* \(2 images\)", summary(default))
+    assert not any("JPEG of quality" in note for result in run(sources, tmp_path / "2") for note in result.notes)
 
 
 # --- real weights ----------------------------------------------------------------------------------------------------

@@ -138,7 +138,7 @@ def stand_in(monkeypatch):
     """An installed package of that name; what it would make of a network is the test's to say."""
     for package in ("openvino", "onnxscript"):
         monkeypatch.setitem(sys.modules, package, ModuleType(package))
-    return lambda compiled: monkeypatch.setattr(runtime, "_compile", lambda model, openvino: compiled(model))
+    return lambda compiled: monkeypatch.setattr(runtime, "_compile", lambda model, *_: compiled(model))
 
 
 def test_failures_and_other_images_fall_back_with_a_line(stand_in):
@@ -177,7 +177,9 @@ def test_files_with_the_runtime_missing_unknown_or_failing(tmp_path, monkeypatch
     out, log = tmp_path / "out", io.StringIO()
 
     def run(name: str):
-        return upscale_files([source], out, weights, device="cpu", overwrite=True, runtime=name, console=Console(file=log))
+        return upscale_files(
+            [source], out, weights, device="cpu", overwrite=True, runtime=name, progress="bar", console=Console(file=log)
+        )
 
     run("pytorch")
     assert log.getvalue() == ""

@@ -57,6 +57,14 @@ def scale_option(type_name: str) -> str | None:
     return next((name for name in known if name in names), None)
 
 
+def image_channels(options: Mapping[str, Any]) -> tuple[int, int]:
+    """Return how many channels a network takes and returns, by the options that recognition or a file's metadata give."""
+    known_in = ("num_in_ch", "in_nc", "in_chans", "in_ch", "in_channels", "inp_channels", "img_channel", "n_colors")
+    known_out = ("num_out_ch", "out_nc", "out_chans", "out_ch", "out_channels")
+    taken = next((options[name] for name in known_in if isinstance(options.get(name), int)), 3)
+    return taken, next((options[name] for name in known_out if isinstance(options.get(name), int)), taken)
+
+
 def with_scale(options: Any, scale: int, replace: bool = False) -> Any:
     """Return a network's raw options with `scale` filled in where they leave it out, also in those of its decoder."""
     if not isinstance(options, Mapping) or not isinstance(name := options.get("type"), str):

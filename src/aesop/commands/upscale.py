@@ -1,186 +1,219 @@
 """`aesop upscale`: upscaling image files and folders of images."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from aesop.images.listing import IMAGE_EXTENSIONS, collect_images
+from aesop.commands.upscale_plan import PIPE, PipedImage, check_output, find_sources, plan_targets, result_extension
+from aesop.commands.upscale_progress import UpscaleProgress
+from aesop.images.jpeg_quality import jpeg_quality
+from aesop.images.picture import Frame, Metadata, Picture
+from aesop.images.picture_read import open_picture
+from aesop.images.picture_write import SaveOptions, check_writable, write_picture
 from aesop.images.read import ImageFile
-from aesop.images.write import ALPHA_EXTENSIONS, DEEP_EXTENSIONS, write_image
-from aesop.inference.alpha import with_enlarged_alpha
-from aesop.inference.openvino_runtime import with_runtime
-from aesop.inference.shipped_model import shipped_model
-from aesop.inference.tiling import check_tiling, upscale_image
-from aesop.system.device import autocast, float32_on_cuda, pick_device
-from aesop.weights.load import load_generator
+from aesop.inference.upscaler import Upscaler
 
-Jobs = list[tuple[ImageFile, Path]]  # (source, target)
+VISIBLE_BLOCKS = 85  # JPEG quality at which they begin to show when enlarged
+_BLOCKS = (
+    f"a JPEG of quality {VISIBLE_BLOCKS} or below: the default model is for clean pictures and may draw its blocks as "
+    "lines; a model for compressed photographs (-m) suits it better"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The result of one image. `target` was written unless `error` is set; `notes` say what its format cannot keep."""
+    """The result of one image. `target` was written unless `error` is set; `notes` say what is not as in the source."""
 
     source: Path
     target: Path
     error: str | None
     notes: Sequence[str]
+    skipped: bool = False
+    """With `skip_existing`: the target was there before."""
 
 
-@float32_on_cuda(tf32=True)
 def upscale_files(
     inputs: Sequence[Path],
-    output: Path,
-    weights: Path | None = None,
+    output: Path | None = None,
+    model: str | Path | None = None,
     tile: int = 256,
-    overlap: int = 16,
+    overlap: int | None = None,
     device: str = "auto",
     precision: str = "fp32",
     runtime: str = "pytorch",
     ext: str | None = None,
     suffix: str | None = None,
     overwrite: bool = False,
+    skip_existing: bool = False,
+    alpha: str = "auto",
+    strip_metadata: bool = False,
+    quality: int | None = None,
+    lossless: bool | None = None,
+    progress: str | None = None,
     console: Console | None = None,
 ) -> list[Result]:
     """Upscale image files, and all images below folders, by default with the model that comes with aesop.
 
-    All targets are checked before anything is computed. An image that cannot be read, upscaled or written does not stop the
-    others; its Result has the error. `output` is a file, if there is one image and the name ends like an image; otherwise a
-    folder, in which images keep their place below the input folder and are named `<stem><suffix><ext>`, by default
-    `<stem>_x4` with the network's scale and the input's own extension (PNG for BMP).
+    Every page and frame is upscaled, and metadata are kept, as far as the format allows. All targets are checked before
+    anything is computed, and each image against the limits of its format before it is computed. An image that cannot be
+    read, upscaled or written does not stop the others; its Result has the error.
+
+    `output` is a file, if there is one image and the name ends like an image; otherwise a folder (default: `upscaled`), in
+    which images keep their place below the input folder and are named `<stem><suffix><ext>`, by default `<stem>_x4` with the
+    network's scale and the input's own extension (PNG for BMP and for formats that are only read). `-` is standard input and
+    output; what comes in there goes out there by default, except to a terminal.
     """
-    check_tiling(tile, overlap)
-    where = pick_device(device)
-    autocast(where, precision)  # refuses an unknown precision before the weights are read
-    sources = find_sources(inputs, output)
-    model, info = load_generator(weights or shipped_model())
-    jobs = plan_targets(sources, output, ext, f"_x{info.scale}" if suffix is None else suffix, overwrite)
+    if output is None:
+        output = PIPE if list(inputs) == [PIPE] and not sys.stdout.isatty() else Path("upscaled")
+    if output == PIPE and sys.stdout.isatty():
+        raise ValueError("-o - writes the picture to standard output, which is a terminal here: add > FILE, or name a file")
     console = console or Console(stderr=True)
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-    if weights is None:
-        say(f"with {shipped_model().stem}, the x{info.scale} model that comes with aesop (another one: -m FILE)")
-    model, line = with_runtime(model.to(where), runtime, where, precision)
-    if line:
-        say(line)
+    shown = UpscaleProgress(console, 1, progress)  # refuses an unknown style first
+    check_output(output, ext, suffix, 1)
+    sources, notes = find_sources(inputs, output)
+    ext = check_output(output, ext, suffix, len(sources))
+    for note in notes:
+        say(note)
+    upscaler = Upscaler(model, device, precision, tile, overlap, runtime, alpha)
+    suffix = f"_x{upscaler.scale}" if suffix is None else suffix
+    jobs = plan_targets(sources, output, ext, suffix, overwrite, skip_existing)
+    if model is None:
+        say(f"with {upscaler.name}, the x{upscaler.scale} model that comes with aesop (another one: -m FILE or NAME)")
+    for note in upscaler.notes:
+        say(note)
+    options = SaveOptions(quality, lossless)
     results: list[Result] = []
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("", total=len(jobs))
-
-        def on_tile(done: int, total: int) -> None:
-            progress.update(bar, completed=len(results) + done / total)
-
-        for source, target in jobs:
-            progress.update(bar, completed=len(results), description=source.path.name)
-            notes, reason = [], None
-            try:
-                image, alpha = source.read_with_alpha()
-                upscaled = upscale_image(
-                    model, image, info.scale, tile=tile, overlap=overlap, device=where, precision=precision, on_tile=on_tile
-                )
-                upscaled = with_enlarged_alpha(upscaled, alpha)
-                write_image(target, upscaled)
-                notes = _losses(upscaled, target.suffix.lower())
-            except (ValueError, OSError, MemoryError) as error:
-                reason = str(error) or type(error).__name__
-            results.append(Result(source.path, target, reason, notes))
+    shown = UpscaleProgress(console, len(jobs), progress)
+    try:
+        with shown:
+            for source, target in jobs:
+                shown.begin(Path(source.name).name)
+                made, reason, skipped = [], None, False
+                try:
+                    picture = _open(source)
+                    own_ext = ext or result_extension(source)
+                    skipped = skip_existing and os.path.exists(target) and _is_whole(target, picture, upscaler.scale)
+                    if not skipped:
+                        made = _upscale(upscaler, picture, target, own_ext, strip_metadata, options, shown)
+                        if model is None and (_quality_of(source) or 100) <= VISIBLE_BLOCKS:
+                            made.append(_BLOCKS)
+                except (ValueError, OSError, MemoryError) as error:
+                    reason = str(error) or type(error).__name__
+                results.append(Result(source.path, target, reason, made, skipped))
+                shown.finish()
+    except KeyboardInterrupt:
+        done = sum(result.error is None for result in results)
+        go_on = "; to go on, repeat the command with --skip-existing" if len(jobs) > 1 else ", and nothing was written"
+        of = f"{done} of {_images(len(jobs))} {'is' if done == 1 else 'are'} done"
+        raise KeyboardInterrupt(f"interrupted: {of}{go_on}") from None
     return results
 
 
-def _losses(array: np.ndarray, ext: str) -> list[str]:
-    """Say what `write_image` drops because files ending in `ext` cannot keep it."""
-    notes = []
-    if array.shape[2] == 4 and ext not in ALPHA_EXTENSIONS:
-        notes.append(f"{ext[1:]} files have no transparency: it was dropped (keep it with --ext png)")
-    if array.dtype == np.uint16 and ext not in DEEP_EXTENSIONS:
-        notes.append(f"{ext[1:]} files have 8 bits per channel: 16 were rounded to 8 (keep them with --ext png)")
-    return notes
+def _upscale(
+    upscaler: Upscaler,
+    picture: Picture,
+    target: Path,
+    ext: str,
+    strip_metadata: bool,
+    options: SaveOptions,
+    progress: UpscaleProgress,
+) -> list[str]:
+    """Upscale all frames of a picture into a file or to standard output. Return notes on what could not be kept."""
+    if target == PIPE:
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / f"picture{ext}"
+            notes = _upscale(upscaler, picture, file, ext, strip_metadata, options, progress)
+            sys.stdout.buffer.write(file.read_bytes())
+            sys.stdout.buffer.flush()
+        return notes
+    width, height = (side * upscaler.scale for side in picture.size)
+    check_writable(target, width, height, picture, options)
+    metadata = (picture.metadata.without_private() if strip_metadata else picture.metadata).resized(width, height)
+
+    def frames() -> Iterator[Frame]:
+        for index, frame in enumerate(picture.frames()):
+            yield upscaler.upscale_frame(
+                frame, on_progress=lambda part, index=index: progress.update(min((index + part) / picture.count, 1))
+            )
+
+    notes = write_picture(target, frames(), picture, metadata, options)
+    return [*picture.notes, *notes]
+
+
+@dataclass
+class _StoredPicture:
+    """An image of a pack or LMDB store, where there are pixels only."""
+
+    image: ImageFile
+    size: tuple[int, int]
+    format: str = "png"
+    count: int = 1
+    animated: bool = False
+    loop: int | None = None
+    lossless: bool = True
+    metadata: Metadata = field(default_factory=Metadata)
+    notes: tuple[str, ...] = ()
+
+    def frames(self) -> Iterator[Frame]:
+        yield Frame(*self.image.read_with_alpha())
+
+
+def _open(source: ImageFile) -> Picture:
+    if isinstance(source, PipedImage):
+        return open_picture(source.path, source.data)
+    if type(source) is ImageFile:
+        return open_picture(source.path)
+    return _StoredPicture(source, source.size())
+
+
+def _quality_of(source: ImageFile) -> int | None:
+    if isinstance(source, PipedImage):
+        return jpeg_quality(source.data)
+    return jpeg_quality(source.path) if type(source) is ImageFile else None
+
+
+def _is_whole(target: Path, source: Picture, scale: int) -> bool:
+    """Whether an earlier run wrote the target to its end, from a source of this size."""
+    try:
+        picture = open_picture(target)
+        for _ in picture.frames():
+            pass
+    except (ValueError, OSError):
+        return False
+    return picture.size == (source.size[0] * scale, source.size[1] * scale)
+
+
+def report(results: Sequence[Result], console: Console) -> bool:
+    """Print the summary, to standard error if standard output has the picture. Return whether all images were upscaled."""
+    if any(result.target == PIPE for result in results):
+        console = Console(stderr=True)
+    console.print(summary(results), markup=False, highlight=False, soft_wrap=True)
+    return not any(result.error for result in results)
 
 
 def summary(results: Sequence[Result]) -> str:
-    """Say how many images were upscaled and where they are, what their formats cannot keep, and why others failed."""
-    done = [r.target for r in results if r.error is None]
+    """Say how many images were upscaled and where they are, what is not as in the sources, and why others failed."""
+    done = [result.target for result in results if result.error is None]
     place = f": {done[0] if len(done) == 1 else os.path.commonpath([t.parent for t in done])}" if done else ""
-    lines = [f"upscaled {len(done)} of {len(results)} images{place}"]
-    notes = [note for r in results for note in r.notes]
-    lines += [f"note: {note} ({notes.count(note)} images)" for note in dict.fromkeys(notes)]
+    if done == [PIPE]:
+        place = ""
+    skipped = sum(result.skipped for result in results)
+    before = f" ({skipped} {'was' if skipped == 1 else 'were'} there already)" if skipped else ""
+    lines = [f"upscaled {len(done) - skipped} of {_images(len(results))}{before}{place}"]
+    notes = Counter(note for result in results for note in dict.fromkeys(result.notes))
+    lines += [f"note: {note} ({_images(count)})" for note, count in notes.items()]
     # Most errors name the file themselves.
     lines += [f"failed: {'' if str(r.source) in r.error else f'{r.source}: '}{r.error}" for r in results if r.error]
     return "\n".join(lines)
 
 
-def find_sources(inputs: Sequence[Path], output: Path) -> list[ImageFile]:
-    """Find the images to upscale. If `output` lies in an input folder, the images in it, earlier results, are left out."""
-    output = _real(output)
-
-    def is_result(image: ImageFile) -> bool:
-        listed = image.path.parents[image.name.count("/")]
-        return _real(listed) in output.parents and output in _real(image.path).parents
-
-    sources = [image for image in collect_images(inputs) if not is_result(image)]
-    if not sources:
-        raise ValueError(f"nothing was upscaled: all images are results in {output}")
-    return sources
-
-
-def plan_targets(sources: Sequence[ImageFile], output: Path, ext: str | None, suffix: str, overwrite: bool) -> Jobs:
-    """Choose the target of each source and make the targets' folders; ValueError names all targets that conflict."""
-    ext = ext and "." + ext.lower().lstrip(".")
-    if ext and ext not in IMAGE_EXTENSIONS:
-        raise ValueError(f"--ext {ext[1:]}: not an image format (supported: {' '.join(IMAGE_EXTENSIONS)})")
-    if Path(f"x{suffix}").name != f"x{suffix}":
-        raise ValueError(f"--suffix {suffix!r} is a part of a file name: it must not contain folder separators")
-    if output.suffix.lower() in IMAGE_EXTENSIONS and not output.is_dir():
-        if len(sources) > 1:
-            raise ValueError(f"-o {output} is a file name, but there are {len(sources)} images: name a folder instead")
-        if ext and ext != output.suffix.lower():
-            raise ValueError(f"-o {output} and --ext {ext[1:]} disagree: leave out --ext")
-        jobs = [(sources[0], output)]
-    else:
-        jobs = []
-        for source in sources:
-            own = Path(source.name).suffix
-            jobs.append((source, output / f"{source.stem}{suffix}{ext or ('.png' if own.lower() == '.bmp' else own)}"))
-    _check_targets(jobs, overwrite)
-    for folder in dict.fromkeys(target.parent for _, target in jobs):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ValueError(f"cannot make the folder {folder}: {error.strerror}; name another with -o") from error
-    return jobs
-
-
-def _check_targets(jobs: Jobs, overwrite: bool) -> None:
-    owners: dict[str, ImageFile] = {}
-    sources = {_identity(source.path) for source, _ in jobs}
-    faults, existing = [], []
-    for source, target in jobs:
-        key, own = _identity(target), _identity(source.path)
-        if key in owners:
-            faults.append(f"{owners[key]} and {source} would both become {target}: upscale them into different folders")
-        elif key in sources and key != own:
-            faults.append(f"{source} would become {target}, which is another input: choose another -o or --suffix")
-        elif target.is_dir():
-            faults.append(f"{source} would become {target}, which is a folder: choose another -o or --suffix")
-        elif target.exists() and not overwrite:
-            existing.append(f"{target} is the input itself" if key == own else f"{target} exists")
-        owners.setdefault(key, source)
-    if existing:
-        faults += [*existing, "to replace existing files add --overwrite, otherwise choose another -o or --suffix"]
-    if faults:
-        raise ValueError("nothing was upscaled:\n  " + "\n  ".join(faults))
-
-
-def _identity(path: Path) -> str:
-    """Return the same text for two names of one file, through links and where the system ignores case."""
-    return os.path.normcase(_real(path))
-
-
-def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # unlike Path.resolve it accepts a link to itself
+def _images(count: int) -> str:
+    return f"{count} image{'' if count == 1 else 's'}"

@@ -26,7 +26,7 @@ MAX_PIXELS = 200_000_000  # of RGB take 600 MB (1.2 GB at 16 bits), and decoding
 MAX_JPEG_SCANS = 100  # each takes a few bytes of the file and a pass over all pixels; cameras and editors write about ten
 
 # The readers themselves rather than PIL.Image.open, whose size limit is a process-wide setting.
-_READERS: dict[bytes | tuple[bytes, ...], type[ImageFile]] = {
+READERS: dict[bytes | tuple[bytes, ...], type[ImageFile]] = {
     b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
     b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
     b"RIFF": WebPImagePlugin.WebPImageFile,
@@ -34,7 +34,7 @@ _READERS: dict[bytes | tuple[bytes, ...], type[ImageFile]] = {
     b"BM": BmpImagePlugin.BmpImageFile,
 }
 # What these readers raise on damaged files.
-_PILLOW_ERRORS = (
+PILLOW_ERRORS = (
     *(OSError, EOFError, SyntaxError, ValueError, LookupError, TypeError, OverflowError),
     *(struct.error, DecompressionBombError),
 )
@@ -42,7 +42,7 @@ _END_OF_IMAGE = {"JPEG": b"\xff\xd9", "PNG": b"\0\0\0\0IEND\xaeB`\x82"}
 _START_OF_SCAN = b"\xff\xda"
 _JPEG_MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")  # markers followed by a length, and the end
 _EXIF_ORIENTATION = 0x0112
-_TRANSPOSED = (5, 6, 7, 8)
+TRANSPOSED = (5, 6, 7, 8)
 _EXIF_TAIL = 65536  # bytes at the end of a PNG in which its EXIF chunk is looked for
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_PLANAR, _TIFF_SEPARATE = 256, 257, 258, 284, 2
 _TIFF_OFFSETS_AND_SIZES = ((273, 279), (324, 325))  # strips, tiles
@@ -56,14 +56,30 @@ def decode(data: bytes, path: Path) -> ImageArray:
     if not data:
         raise ImageError(f"image {path} is empty (0 bytes): copy or download it again")
     header = _parse_header(BytesIO(data), path)
-    if header.width * header.height > MAX_PIXELS:
-        size, limit = f"{header.width} x {header.height}", f"{MAX_PIXELS / 1e6:g} megapixels"
-        raise ImageError(f"image {path} has {size} pixels, more than the limit of {limit}: cut it into parts")
+    check_size(header.width, header.height, path)
     is_tiff = isinstance(header, TiffImagePlugin.TiffImageFile)
     image = _decode_tiff(header, data, path) if is_tiff else _decode_other(header, data, path)
     if image.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"image {path} has {image.dtype} samples: save it with 8 or 16 bits per channel")
     return image
+
+
+def check_size(width: int, height: int, path: Path) -> None:
+    """Raise ImageError if an image has too many pixels."""
+    if width * height > MAX_PIXELS:
+        size, limit = f"{width} x {height}", f"{MAX_PIXELS / 1e6:g} megapixels"
+        raise ImageError(f"image {path} has {size} pixels, more than the limit of {limit}: cut it into parts")
+
+
+def upright(image: ImageArray, orientation: int) -> ImageArray:
+    """Turn and mirror an image (H, W) or (H, W, C) as an EXIF orientation, 1..8, says."""
+    if orientation in TRANSPOSED:
+        image = image.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
 
 
 def size_in_header(file: BinaryIO, path: Path) -> tuple[int, int]:
@@ -73,47 +89,47 @@ def size_in_header(file: BinaryIO, path: Path) -> tuple[int, int]:
     width, height = header.size
     if isinstance(header, TiffImagePlugin.TiffImageFile):  # newer releases of Pillow give the upright size here
         width, height = header.tag_v2[_TIFF_WIDTH], header.tag_v2[_TIFF_HEIGHT]
-    return (height, width) if _orientation(header, file.read()) in _TRANSPOSED else (width, height)
+    return (height, width) if _orientation(header, file.read()) in TRANSPOSED else (width, height)
 
 
 def _parse_header(file: BinaryIO, path: Path) -> ImageFile:
     start = file.read(8)
     file.seek(0)
-    for signature, reader in _READERS.items():
+    for signature, reader in READERS.items():
         if start.startswith(signature):
             try:
                 return reader(file)
-            except _PILLOW_ERRORS as error:
-                raise _damaged(path, error) from error
+            except PILLOW_ERRORS as error:
+                raise damaged(path, error) from error
     raise ImageError(f"{path} is not a supported image: it is no PNG, JPEG, WebP, TIFF or BMP file")
 
 
-def _damaged(path: Path, reason: object) -> ImageError:
+def damaged(path: Path, reason: object) -> ImageError:
+    """Return the error for a file that cannot be decoded."""
     advice = "replace it, or save it again with 8 or 16 bits per channel"
     return ImageError(f"image {path} is truncated, damaged or of an unsupported kind ({reason}): {advice}")
 
 
 def _decode_other(header: ImageFile, data: bytes, path: Path) -> ImageArray:
     """Decode PNG, JPEG, WebP and BMP."""
-    if header.format == "JPEG" and _has_too_many_scans(data):
-        raise _damaged(path, f"more than {MAX_JPEG_SCANS} scans")
     orientation = _orientation(header, data)
+    return upright(decode_as_stored(header, data, path), orientation)
+
+
+def decode_as_stored(header: ImageFile, data: bytes, path: Path) -> ImageArray:
+    """Decode PNG, JPEG, WebP and BMP without turning them upright."""
+    if header.format == "JPEG" and has_too_many_scans(data):
+        raise damaged(path, f"more than {MAX_JPEG_SCANS} scans")
     if not data.endswith(_END_OF_IMAGE.get(header.format or "", b"")):
         # Truncated, or with trailing bytes. Pillow tells them apart; OpenCV 4 silently fills a truncated JPEG with gray.
         try:
             header.load()
-        except _PILLOW_ERRORS as error:
-            raise _damaged(path, error) from error
-    image = _imdecode(data, path)
+        except PILLOW_ERRORS as error:
+            raise damaged(path, error) from error
+    image = imdecode(data, path)
     if image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
-    if orientation in _TRANSPOSED:
-        image = image.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        image = image[::-1]
-    return np.ascontiguousarray(image)
+    return image
 
 
 def _decode_tiff(header: TiffImagePlugin.TiffImageFile, data: bytes, path: Path) -> ImageArray:
@@ -130,26 +146,28 @@ def _decode_tiff(header: TiffImagePlugin.TiffImageFile, data: bytes, path: Path)
             for offset, size in zip(tags.get(offsets, ()), tags.get(sizes, ()), strict=False):
                 if offset + size > len(data):
                     raise EOFError("the file is shorter than its strips")
-    except _PILLOW_ERRORS as error:
-        raise _damaged(path, error) from error
+    except PILLOW_ERRORS as error:
+        raise damaged(path, error) from error
     if tags.get(_TIFF_PLANAR) == _TIFF_SEPARATE:  # OpenCV reads separate planes as if they were interleaved
         raise ImageError(f"image {path} is a 16-bit TIFF with separate planes: save it with interleaved channels")
-    image = _imdecode(data, path)  # upright already
+    image = imdecode(data, path)  # upright already
     return image if image.ndim == 2 else image[..., [2, 1, 0, 3][: image.shape[2]]]
 
 
-def _imdecode(data: bytes, path: Path) -> ImageArray:
+def imdecode(data: bytes, path: Path) -> ImageArray:
+    """Decode a file with OpenCV, as it is stored: gray, BGR or BGRA."""
     try:
         # IMREAD_UNCHANGED keeps 16 bits and alpha, and ignores the orientation except in TIFF.
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
-        raise _damaged(path, error.err) from error
+        raise damaged(path, error.err) from error
     if image is None or (image.ndim == 3 and image.shape[2] not in (3, 4)):
-        raise _damaged(path, "OpenCV cannot decode it")
+        raise damaged(path, "OpenCV cannot decode it")
     return image
 
 
-def _has_too_many_scans(data: bytes) -> bool:
+def has_too_many_scans(data: bytes) -> bool:
+    """Check whether a small JPEG file would take unreasonably long to decode."""
     if data.count(_START_OF_SCAN) <= MAX_JPEG_SCANS:  # fast, but also counts in what may follow the end: a video
         return False
     scans, at = 0, 2
@@ -169,5 +187,5 @@ def _orientation(header: ImageFile, data: bytes) -> int:
         else:
             exif = header.getexif()
         return int(exif.get(_EXIF_ORIENTATION, 1))
-    except _PILLOW_ERRORS:  # a damaged EXIF block does not make the pixels unusable
+    except PILLOW_ERRORS:  # a damaged EXIF block does not make the pixels unusable
         return 1

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from aesop.images.errors import ImageError
@@ -13,7 +13,7 @@ from aesop.images.read import ImageFile
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 
 
-def list_images(folder: str | os.PathLike) -> list[ImageFile]:
+def list_images(folder: str | os.PathLike, extensions: Sequence[str] = IMAGE_EXTENSIONS) -> list[ImageFile]:
     """List the images of a folder, its sub-folders included, of a file NAME.pack or of a folder NAME.lmdb.
 
     Hidden files and folders are left out. The order is natural (`img2` before `img10`), or that of packing in a pack. This
@@ -31,12 +31,10 @@ def list_images(folder: str | os.PathLike) -> list[ImageFile]:
     found = [
         ImageFile(path, path.relative_to(folder).as_posix())
         for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_EXTENSIONS
-        and "/." not in f"/{path.relative_to(folder).as_posix()}"
-        and path.is_file()
+        if path.suffix.lower() in extensions and "/." not in f"/{path.relative_to(folder).as_posix()}" and path.is_file()
     ]
     if not found:
-        raise ImageError(f"no image in {folder}: it and its sub-folders hold no {' '.join(IMAGE_EXTENSIONS)} file")
+        raise ImageError(f"no image in {folder}: it and its sub-folders hold no {' '.join(extensions)} file")
     return sorted(found, key=_natural_order)
 
 
@@ -46,7 +44,7 @@ def _natural_order(image: ImageFile) -> tuple[list[tuple[int, str]], str]:
     return [(int(digits or -1), text) for digits, text in parts], image.name
 
 
-def collect_images(inputs: Iterable[str | os.PathLike]) -> list[ImageFile]:
+def collect_images(inputs: Iterable[str | os.PathLike], extensions: Sequence[str] = IMAGE_EXTENSIONS) -> list[ImageFile]:
     """Collect image files, and the images of folders and stores, in the given order. An image named twice appears once.
 
     An ImageError names all inputs that do not exist, are not images or hold none, each on a line.
@@ -56,11 +54,11 @@ def collect_images(inputs: Iterable[str | os.PathLike]) -> list[ImageFile]:
     for given in map(Path, inputs):
         try:
             if given.is_dir() or is_pack(given):
-                found += list_images(given)
+                found += list_images(given, extensions)
             elif not given.exists():
                 faults.append(f"{given}: no such file or folder")
-            elif given.suffix.lower() not in IMAGE_EXTENSIONS:
-                faults.append(f"{given}: not an image file (supported: {' '.join(IMAGE_EXTENSIONS)})")
+            elif given.suffix.lower() not in extensions:
+                faults.append(f"{given}: not an image file (supported: {' '.join(extensions)})")
             else:
                 found.append(ImageFile.at(given))
         except ImageError as error:

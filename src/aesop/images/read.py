@@ -68,9 +68,12 @@ class ImageFile:
 
     def _pixels(self) -> ImageArray:
         """Return the decoded image before its channels are converted; see `decode`."""
+        return decode(self.read_bytes(), self.path)
+
+    def read_bytes(self) -> bytes:
+        """Return the content of the image's file."""
         with self._open() as file:
-            data = file.read()
-        return decode(data, self.path)
+            return file.read()
 
     @contextmanager
     def _open(self) -> Generator[BinaryIO]:

@@ -16,7 +16,7 @@ TOLERANCE = 1 / 255
 
 
 class Converted(nn.Module):
-    """A converted network: (1, 3, H, W) float32 on the CPU -> (1, 3, scale*H, scale*W), within 1/255 of the original's."""
+    """A converted network: (1, C, H, W) float32 on the CPU -> (1, C, scale*H, scale*W), within 1/255 of the original's."""
 
     def __init__(self, original: nn.Module, compiled: Callable[[np.ndarray], Any]):
         super().__init__()
@@ -29,7 +29,9 @@ class Converted(nn.Module):
         return torch.from_numpy(self.compiled(x.contiguous().numpy())[0])
 
 
-def with_runtime(model: nn.Module, name: str, device: torch.device, precision: str) -> tuple[nn.Module, str | None]:
+def with_runtime(
+    model: nn.Module, name: str, device: torch.device, precision: str, channels: int = 3
+) -> tuple[nn.Module, str | None]:
     """Convert a network for a runtime. Falls back to PyTorch if that fails; the line to print says why."""
     if name == "pytorch":
         return model, None
@@ -44,8 +46,9 @@ def with_runtime(model: nn.Module, name: str, device: torch.device, precision: s
         raise ValueError(f'--runtime {name} needs a package: pip install "aesop-sr[cpu]" ({error})') from error
     begun = time.perf_counter()
     try:
-        converted = Converted(model, _compile(model, openvino))
-        noise = torch.rand(1, 3, 48, 56, generator=torch.Generator().manual_seed(0))  # another size than the exported one
+        converted = Converted(model, _compile(model, openvino, channels))
+        another_size = (1, channels, 48, 56)
+        noise = torch.rand(another_size, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
             difference = (model(noise).clamp(0, 1) - converted(noise).clamp(0, 1)).abs().max().item()
     except Exception as error:  # noqa: BLE001 - exporters and converters raise anything
@@ -56,9 +59,9 @@ def with_runtime(model: nn.Module, name: str, device: torch.device, precision: s
     return converted, f"converted for {name} in {time.perf_counter() - begun:.0f} s"
 
 
-def _compile(model: nn.Module, openvino: Any) -> Callable[[np.ndarray], Any]:
+def _compile(model: nn.Module, openvino: Any, channels: int) -> Callable[[np.ndarray], Any]:
     """Convert for images of any size, through ONNX: OpenVINO's own conversion of modules is slower, and uses telemetry."""
-    sides, example = dict.fromkeys((2, 3), torch.export.Dim.DYNAMIC), (torch.zeros(1, 3, 64, 96),)
+    sides, example = dict.fromkeys((2, 3), torch.export.Dim.DYNAMIC), (torch.zeros(1, channels, 64, 96),)
     # Without the hint, processors with bfloat16 instructions use bfloat16.
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     with TemporaryDirectory() as folder:

@@ -19,6 +19,10 @@ SMALLEST_TILE = 32  # in smaller tiles, most of the work is overlap
 GRAIN = 4  # sides of tiles and overlaps are multiples of the largest input unshuffling
 
 
+class NotFinite(ValueError):
+    """A network computed NaN or infinity for a tile, in float32 too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Axis:
     """The tiles along one side of an image: they start at `starts` and have `length` pixels."""
@@ -69,16 +73,21 @@ def upscale_image(
     device: torch.device,
     precision: str = "fp32",
     on_tile: OnTile | None = None,
+    finite: bool = False,
 ) -> np.ndarray:
-    """Upscale an RGB image (H, W, 3), uint8 or uint16, to (H*scale, W*scale, 3) of the same type.
+    """Upscale an image (H, W, C) of uint8, uint16, or float32 in [0, 1], to (H*scale, W*scale, C) of the same type.
+
+    The model takes and returns C channels. With `finite`, a tile that becomes NaN or infinite is computed again in float32,
+    and NotFinite is raised if that does not help; without, NaN becomes black.
 
     The model, on `device` and in eval mode, sees tiles of at most `tile` x `tile` LR pixels that overlap by at least
     `overlap`. Only one strip of tiles (tile*scale x W*scale) is kept as floats, on the device. If that does not fit into
     memory, the image starts again with tiles of half the size, down to 32. `tile=0` runs the network on the whole image.
     What is done for CUDA alone was checked without a GPU.
     """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16) or not image.size:
-        raise ValueError(f"expected an RGB image (H, W, 3) of uint8 or uint16, found {image.shape} of {image.dtype}")
+    if image.ndim != 3 or image.dtype not in (np.uint8, np.uint16, np.float32) or not image.size:
+        found = f"{image.shape} of {image.dtype}"
+        raise ValueError(f"expected an image (H, W, C) of uint8, uint16 or float32, found {found}")
     check_tiling(tile, overlap)
     multiple = getattr(model, "size_multiple", 1)
     height, width = (_round_up(side, multiple) for side in image.shape[:2])
@@ -91,17 +100,21 @@ def upscale_image(
     is_faster = precision == "bf16" if is_gpu else device.type == "cpu" and getattr(model, "channels_last_on_cpu", False)
     memory_format = torch.channels_last if is_faster else torch.contiguous_format
 
-    def run(patch: np.ndarray) -> Tensor:
+    def run(patch: np.ndarray, network: nn.Module = model) -> Tensor:
         x = to_tensor(patch)[None]
         x = (x.pin_memory() if is_gpu else x).to(device, non_blocking=is_gpu)
-        return model(x.contiguous(memory_format=memory_format))
+        return network(x.contiguous(memory_format=memory_format))
+
+    def run_exactly(patch: np.ndarray) -> Tensor:
+        with torch.autocast(device.type, enabled=False):
+            return run(patch, getattr(model, "original", model))
 
     while True:
         overlap = min(overlap, tile // 2 // GRAIN * GRAIN)
         rows, columns = (Axis.cut(side, tile, overlap, multiple) for side in (height, width))
         try:
             with _casting_once(model, device, precision):
-                return _upscale_tiles(run, image, scale, rows, columns, device, on_tile)
+                return _upscale_tiles(run, image, scale, rows, columns, device, on_tile, run_exactly if finite else None)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -153,27 +166,53 @@ def _upscale_tiles(
     columns: Axis,
     device: torch.device,
     on_tile: OnTile | None,
+    run_exactly: Callable[[np.ndarray], Tensor] | None,
 ) -> np.ndarray:
-    """Blend the tiles of `rows` x `columns` on the device, and cut off what exceeds the image."""
+    """Blend the tiles of `rows` x `columns` on the device, and cut off what exceeds the image.
+
+    A tile that is not finite counts as zero until its strip is complete; then `run_exactly` computes it. So a GPU is asked
+    once per strip.
+    """
     height, width = (side * scale for side in image.shape[:2])
     tile_h, tile_w = rows.length * scale, columns.length * scale
-    out = np.empty((height, width, 3), image.dtype)
-    strip = torch.zeros(3, tile_h, columns.starts[-1] * scale + tile_w, device=device)
+    channels = image.shape[2]
+    out = np.empty((height, width, channels), image.dtype)
+    strip = torch.zeros(channels, tile_h, columns.starts[-1] * scale + tile_w, device=device)
     row_weights, column_weights = (axis.weights(scale).to(device) for axis in (rows, columns))
     rounded = tile_w if device.type == "cpu" else width  # columns at once: rounding makes copies, and fetching waits
+
+    def patch_at(y: int, x: int) -> np.ndarray:
+        patch = image[y : y + rows.length, x : x + columns.length]
+        missing = ((0, rows.length - patch.shape[0]), (0, columns.length - patch.shape[1]), (0, 0))
+        return np.pad(patch, missing, mode="reflect")  # NumPy also reflects repeatedly, and repeats a single pixel
+
+    def add(result: Tensor, i: int, j: int) -> None:
+        x = columns.starts[j] * scale
+        strip[:, :, x : x + tile_w] += result[0].float() * (row_weights[i][:, None] * column_weights[j])
+
     for i, y in enumerate(rows.starts):
+        broken: list[Tensor] = []
         for j, x in enumerate(columns.starts):
-            patch = image[y : y + rows.length, x : x + columns.length]
-            missing = ((0, rows.length - patch.shape[0]), (0, columns.length - patch.shape[1]), (0, 0))
-            patch = np.pad(patch, missing, mode="reflect")  # NumPy also reflects repeatedly, and repeats a single pixel
-            result = run(patch)
-            if result.shape != (1, 3, tile_h, tile_w):
+            result = run(patch_at(y, x))
+            if result.shape != (1, channels, tile_h, tile_w):
                 made = f"{tuple(result.shape)} for {rows.length}x{columns.length} pixels"
-                raise ValueError(f"the network returned {made}: not an RGB generator of scale {scale}")
-            weight = row_weights[i][:, None] * column_weights[j]
-            strip[:, :, x * scale : x * scale + tile_w] += result[0].float() * weight
+                kind = {1: "a gray", 3: "an RGB"}.get(channels, f"a {channels}-channel")
+                raise ValueError(f"the network returned {made}: not {kind} generator of scale {scale}")
+            if run_exactly:
+                broken.append(~torch.isfinite(result).all())
+                result = torch.where(broken[-1], 0, result)
+            add(result, i, j)
             if on_tile:
                 on_tile(i * len(columns.starts) + j + 1, len(rows.starts) * len(columns.starts))
+        if run_exactly:
+            for j in torch.stack(broken).cpu().nonzero()[:, 0].tolist():
+                result = run_exactly(patch_at(y, columns.starts[j]))
+                if not torch.isfinite(result).all():
+                    raise NotFinite(
+                        f"the network computes NaN or infinity for the {columns.length}x{rows.length} pixels at "
+                        f"({columns.starts[j]}, {y}), in float32 too: its weights are damaged, or do not suit this picture"
+                    )
+                add(result, i, j)
         # Rows above the start of the next strip are final. The rows below are carried over.
         top, bottom = y * scale, rows.starts[i + 1] * scale if i + 1 < len(rows.starts) else height
         for left in range(0, width, rounded):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,9 @@ def replacing(path: str | os.PathLike) -> Generator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem[:40]}.{os.getpid()}.tmp{path.suffix}")
+    stem, suffix = (part.encode(errors="ignore")[:40].decode(errors="ignore") for part in (path.stem, path.suffix))
+    # The sum keeps names apart that begin alike; file systems allow 255 bytes, encrypted ones 143.
+    temporary = path.with_name(f".{stem}.{zlib.crc32(os.fsencode(path.name)):08x}.{os.getpid()}.tmp{suffix}")
     try:
         yield temporary
         # Some writers (safetensors) create files that only their owner can read.

@@ -30,6 +30,22 @@ _BEGINNINGS = (
     (rb"(?i)\s*<(!doctype|html|head|\?xml)", "is a web page, not weights: open its address in a browser, download the file"),
     (rb"[\t\n\r -~]+\Z", "is text, not weights: give a .safetensors file, or a .pth that PyTorch saved"),
 )
+# Models of other programs, by extension.
+_ONNX = "an ONNX model: give the .pth or .safetensors file that it was exported from"
+_NCNN = "a model of ncnn (Upscayl, waifu2x and Real-ESRGAN's ncnn programs): give the .pth file that it was made from"
+_FOREIGN = {
+    ".onnx": _ONNX,
+    ".param": _NCNN,
+    ".bin": _NCNN,
+    **dict.fromkeys(
+        (".engine", ".trt", ".plan"), "a TensorRT engine, which runs on one kind of GPU only: give the .pth file"
+    ),
+    **dict.fromkeys((".mlmodel", ".mlpackage", ".mlmodelc"), "a Core ML model: give the .pth file that it was made from"),
+    **dict.fromkeys((".pb", ".h5", ".keras", ".tflite"), "a TensorFlow model: give weights of PyTorch (.pth, .safetensors)"),
+    ".xml": "a model of OpenVINO: give the .pth file that it was made from (--runtime openvino converts it)",
+    ".gguf": "a GGUF model: give weights of PyTorch (.pth, .safetensors)",
+    ".pkl": "a pickle of Python objects: ask its author for a plain state dict (.pth, .safetensors)",
+}
 # How tensor names begin in files that contain none of our networks.
 _OTHER_FILES = {
     r"optimizers|schedulers|param_groups|\d+\.exp_avg": "a training state (of optimisers): give the net_g file next to it",
@@ -54,6 +70,8 @@ def read_state_dict(path: str | os.PathLike, key: str | None = None) -> tuple[St
         WeightsError: The file is missing, truncated or no weight file, or its pickle contains more than tensors.
     """
     path = Path(path).expanduser()
+    if foreign := foreign_format(path):
+        raise WeightsError(f"{path} is {foreign}")
     if path.is_dir():
         raise WeightsError(f"{path} is a folder, not a weight file: give a file in it, e.g. one of a run's models folder")
     if not path.is_file():
@@ -84,6 +102,20 @@ def read_state_dict(path: str | os.PathLike, key: str | None = None) -> tuple[St
     if sum(value.numel() * value.element_size() for value in state.values()) > MAX_GROWTH * path.stat().st_size:
         raise WeightsError(f"{path} was not loaded: its tensors claim more than {MAX_GROWTH} times the file's size")
     return state, metadata
+
+
+def foreign_format(path: Path) -> str | None:
+    """Say what a model of another program is, and what to give instead; None for what may be weights of PyTorch."""
+    foreign = _FOREIGN.get(path.suffix.lower())
+    if not foreign or not path.exists():
+        return None
+    if path.is_file():
+        with path.open("rb") as file:
+            head = file.read(9)
+        if head[:2] == b"PK" or head[:1] == b"\x80" or head[8:] == b"{":  # a zip, a pickle, or safetensors
+            return None
+    is_openvino = path.suffix.lower() == ".bin" and path.with_suffix(".xml").exists()
+    return _FOREIGN[".xml"] if is_openvino else foreign
 
 
 def _read_pickle(path: Path) -> Any:

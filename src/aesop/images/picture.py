@@ -1,0 +1,68 @@
+"""A picture with all that its file holds: every frame or page, transparency, colour profile, and metadata."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from aesop.images.metadata import resized_exif, resized_xmp
+from aesop.images.tensors import ImageArray
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame of an animation, a page, or the only image of a file; upright."""
+
+    pixels: ImageArray
+    """(H, W) gray or (H, W, 3) RGB; uint8, uint16, or float32, which is [0, 1] and may exceed it."""
+    alpha: ImageArray | None = None
+    """(H, W), of the same type: 0 is transparent. Colours are not multiplied by it."""
+    duration: float | None = None
+    """Milliseconds that a frame of an animation is shown."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What describes a picture. None or empty: the file does not say."""
+
+    icc: bytes | None = None
+    """The colour profile of the pixels as they are in the frames; gray pixels have a gray profile."""
+    exif: bytes | None = None
+    """A TIFF structure, without the head `Exif\\0\\0`. Orientation is 1, and there is no thumbnail."""
+    xmp: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    """Pixels per inch, horizontally and vertically."""
+    text: dict[str, str] = field(default_factory=dict)
+    """Texts with their keywords, as PNG has them; `Comment` is the comment of a JPEG or GIF."""
+
+    def resized(self, width: int, height: int) -> "Metadata":
+        """The metadata of the picture at another size: Exif and XMP state it."""
+        exif = None if self.exif is None else resized_exif(self.exif, width, height)
+        return replace(self, exif=exif, xmp=None if self.xmp is None else resized_xmp(self.xmp, width, height))
+
+    def without_private(self) -> "Metadata":
+        """Only what the pixels need to be shown rightly: the colour profile."""
+        return Metadata(icc=self.icc)
+
+
+class Picture(Protocol):
+    """A file that was opened: what its header says, and the frames, which are decoded one by one."""
+
+    format: str
+    """png, jpeg, webp, tiff, bmp, gif, avif, or heic."""
+    size: tuple[int, int]
+    """Width and height of the first frame, upright."""
+    count: int
+    """Frames or pages."""
+    animated: bool
+    """Whether they are frames of an animation, not pages."""
+    loop: int | None
+    """How often an animation is shown: 0 for ever; None: the file does not say."""
+    lossless: bool
+    """Whether the file's own format keeps every pixel: not JPEG, nor lossy WebP and AVIF."""
+    metadata: Metadata
+    notes: tuple[str, ...]
+    """What reading changes, such as `CMYK was converted to sRGB through its profile`."""
+
+    def frames(self) -> Iterator[Frame]:
+        """Decode every frame, in order. Pages may differ in size and type. ImageError names a damaged one."""
+        ...

@@ -1,0 +1,63 @@
+"""Finding models by file or by name."""
+
+import difflib
+import os
+import sys
+from pathlib import Path
+
+from aesop.inference.shipped_model import shipped_model
+from aesop.weights.errors import WeightsError
+
+EXTENSIONS = (".safetensors", ".pth", ".pt", ".ckpt")
+
+
+def find_model(model: str | os.PathLike | None) -> Path:
+    """Return the weight file that `model` names: a path, or the name, with or without extension, of a known model.
+
+    Known are the model that comes with aesop, which None means, and the weight files in the folders of AESOP_MODELS and in
+    the user's data folder. WeightsError names similar ones.
+    """
+    if model is None:
+        return shipped_model()
+    path = Path(model).expanduser()
+    if path.exists():
+        return path
+    known = known_models()
+    name = os.fspath(model)
+    found = [file for file in known if name in (file.name, file.stem)]
+    if found:
+        return found[0]
+    names = {file.stem.casefold(): file.stem for file in known}
+    near = difflib.get_close_matches(path.stem.casefold(), names, 3, 0.5)
+    near += [key for key in names if key not in near and (key in path.stem.casefold() or path.stem.casefold() in key)]
+    hint = f"; did you mean {' or '.join(names[key] for key in near)}?" if near else ""
+    others = f" Known models: {', '.join(sorted(names.values()))}." if names and not near else ""
+    raise WeightsError(
+        f"weight file {name} does not exist, and no known model has this name{hint}{'' if hint else '.'}{others} "
+        f"Give the path of a weight file (.safetensors, .pth), or put it into {user_folder()} or a folder that AESOP_MODELS "
+        "names"
+    )
+
+
+def known_models() -> list[Path]:
+    """List the weight files that have names: in the folders of AESOP_MODELS, the user's data folder, and aesop's own."""
+    named = [Path(folder).expanduser() for folder in os.environ.get("AESOP_MODELS", "").split(os.pathsep) if folder]
+    files = [
+        file
+        for folder in (*named, user_folder(), shipped_model().parent)
+        if folder.is_dir()
+        for file in sorted(folder.iterdir())
+        if file.suffix.lower() in EXTENSIONS and file.is_file()
+    ]
+    return list({file.stem: file for file in reversed(files)}.values())[::-1]
+
+
+def user_folder() -> Path:
+    """Where a user's own models are, by the custom of the system."""
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return base / "aesop" / "models"

@@ -1,0 +1,264 @@
+"""`aesop.Upscaler`: enlarging pictures in memory, whatever their kind, depth and channels."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+import PIL.Image
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aesop.archs import image_channels
+from aesop.images.picture import Frame
+from aesop.images.tensors import ImageArray
+from aesop.inference.alpha import ALPHA_METHODS, enlarged_alpha, has_sharp_edges, mended_colours
+from aesop.inference.models import find_model
+from aesop.inference.openvino_runtime import Converted, with_runtime
+from aesop.inference.tiling import NotFinite, check_tiling, upscale_image
+from aesop.system.device import autocast, float32_on_cuda, pick_device
+from aesop.weights.errors import WeightsError
+from aesop.weights.load import load_generator
+
+Image = TypeVar("Image", np.ndarray, PIL.Image.Image, Tensor)
+OnProgress = Callable[[float], None]  # is called with the part of a frame that is done, up to 1
+LUMA = (0.299, 0.587, 0.114)  # BT.601, as in JPEG files
+# Overlap of tiles by the number of parameters from which it holds: larger networks look further.
+OVERLAPS = {10_000_000: 48, 2_000_000: 32, 0: 16}
+
+
+class Upscaler:
+    """Enlarges pictures with a network: `Upscaler()(image)`. The network is loaded once, when the object is made.
+
+    Args:
+        model: a weight file of any architecture that aesop knows, or the name of a model in `AESOP_MODELS` or the user's
+            data folder; default: the x4 model that comes with aesop.
+        device: auto, cpu, cuda, cuda:N or mps.
+        precision: fp32, or bf16 for 8-bit pictures; others are always computed in float32.
+        tile: the longest side of the tiles that the network sees, in input pixels; 0: the whole picture.
+        overlap: how much tiles overlap, in input pixels; default: 16 to 48, by the size of the network.
+        runtime: pytorch or openvino.
+        alpha: how transparency is enlarged: network, bicubic, or auto, which uses the network for shapes with sharp edges.
+
+    Attributes:
+        name: what the model is called.
+        scale: how much the network enlarges.
+        notes: lines about what differs from what was asked for.
+
+    Raises:
+        WeightsError: the model is not found, or is none that can be used here.
+        ValueError: another argument has no meaning on this machine.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        device: str = "auto",
+        precision: str = "fp32",
+        tile: int = 256,
+        overlap: int | None = None,
+        runtime: str = "pytorch",
+        alpha: str = "auto",
+    ):
+        check_tiling(tile, overlap or 0)
+        if alpha not in ALPHA_METHODS:
+            raise ValueError(f"unknown method for alpha {alpha!r}: use {', '.join(ALPHA_METHODS)}")
+        self.device, self.precision, self.tile, self.alpha = pick_device(device), precision, tile, alpha
+        autocast(self.device, precision)  # refuses an unknown precision before the weights are read
+        path = find_model(model)
+        net, info = load_generator(path)
+        channels = image_channels(info.options)
+        if channels not in ((1, 1), (3, 3)):
+            raise WeightsError(
+                f"{path} contains a {info.arch} that makes {channels[1]} channels of {channels[0]}: a picture needs a "
+                "network of 3 channels (RGB) or 1 (gray)"
+            )
+        self.name, self.scale = path.stem, info.scale
+        if overlap is None:
+            overlap = default_overlap(net)
+            overlap = min(overlap, tile // 2) if tile else overlap
+        self.overlap = overlap
+        net, line = with_runtime(net.to(self.device), runtime, self.device, precision, channels[0])
+        self.notes: tuple[str, ...] = (line,) if line else ()
+        self._takes_colour = channels[0] == 3
+        self._gray = _OnGray(net) if self._takes_colour else net
+        self._network = net
+
+    def __call__(self, image: Image, scale: float | None = None) -> Image:
+        """Enlarge a picture; the result has its kind, type and channels, and gray pictures stay gray.
+
+        Args:
+            image: one of
+                - a NumPy array of uint8, uint16, or float32 in [0, 1]: (H, W) gray, (H, W, 2) gray and alpha, (H, W, 3) RGB,
+                  or (H, W, 4) RGB and alpha;
+                - a Pillow image of mode L, LA, RGB, RGBA, I;16, F in [0, 1], or with a palette, which becomes RGB or RGBA;
+                - a floating-point tensor in [0, 1], (C, H, W) or (N, C, H, W), of the same channels, on any device.
+                Colours are not multiplied by alpha.
+            scale: how much to enlarge; default: the network's scale. For more, the network runs repeatedly; what is then
+                too large is reduced with antialiasing.
+
+        Raises:
+            ValueError: the image is none of these, or has values outside [0, 1]; or the network makes NaN of it.
+        """
+        if scale is not None and not 0 < scale < 1000:
+            raise ValueError(f"scale must be above 0 and below 1000, found {scale}")
+        kinds = ((PIL.Image.Image, self._of_pil), (Tensor, self._of_tensor), (np.ndarray, self._of_array))
+        convert: Any = next((convert for kind, convert in kinds if isinstance(image, kind)), None)
+        if convert is None:
+            raise ValueError(f"expected a NumPy array, a Pillow image or a tensor, found a {type(image).__name__}")
+        return convert(image, scale)
+
+    def upscale_frame(self, frame: Frame, scale: float | None = None, on_progress: OnProgress | None = None) -> Frame:
+        """Enlarge a frame of a picture; float32 values beyond [0, 1] stay in proportion.
+
+        With alpha, the network sees colours in which those of invisible pixels are replaced by their neighbours'.
+        """
+        wanted = [round(side * (scale or self.scale)) for side in frame.pixels.shape[:2]]
+        while True:
+            frame = self._once(frame, on_progress)
+            height, width = frame.pixels.shape[:2]
+            if (height >= wanted[0] and width >= wanted[1]) or self.scale == 1:
+                break
+        if [height, width] != wanted:
+            shrunk = [None if part is None else _shrunk(part, *wanted) for part in (frame.pixels, frame.alpha)]
+            frame = Frame(shrunk[0], shrunk[1], frame.duration)  # ty: ignore[invalid-argument-type]
+        return frame
+
+    def _once(self, frame: Frame, on_progress: OnProgress | None) -> Frame:
+        colours, alpha = frame.pixels, frame.alpha
+        by_network = alpha is not None and (
+            self.alpha == "network" or (self.alpha == "auto" and alpha.min() < alpha.max() and has_sharp_edges(alpha))
+        )
+        passes = 2 if by_network else 1
+        done = 0
+
+        def on_tile(tiles: int, total: int) -> None:
+            if on_progress:
+                on_progress(min((done + tiles / total) / passes, 1))
+
+        if alpha is not None:
+            colours = mended_colours(colours, alpha)
+        pixels = self._enlarged(colours, on_tile)
+        done = 1
+        if alpha is not None:
+            method = "network" if by_network else "bicubic"
+            alpha = enlarged_alpha(alpha, self.scale, method, lambda gray: self._enlarged(gray, on_tile))
+        return Frame(pixels, alpha, frame.duration)
+
+    def _enlarged(self, image: ImageArray, on_tile: Callable[[int, int], None] | None) -> ImageArray:
+        """Enlarge (H, W) or (H, W, 3); float32 values are brought to [0, 1] and back."""
+        if image.dtype != np.float32:
+            return self._through_network(image, on_tile)
+        if not np.isfinite(image).all():
+            raise ValueError("the picture has pixels that are NaN or infinite: replace them first")
+        low, high = min(float(image.min()), 0.0), max(float(image.max()), 1.0)
+        if (low, high) == (0, 1):
+            return self._through_network(image, on_tile)
+        return self._through_network((image - low) / (high - low), on_tile) * (high - low) + low
+
+    def _through_network(self, image: ImageArray, on_tile: Callable[[int, int], None] | None) -> ImageArray:
+        if image.ndim == 2:
+            return self._run(self._gray, image[..., None], on_tile)[..., 0]
+        if self._takes_colour:
+            return self._run(self._network, image, on_tile)
+        most = 1.0 if image.dtype == np.float32 else float(np.iinfo(image.dtype).max)
+        ycc = cv2.cvtColor(image.astype(np.float32) / np.float32(most), cv2.COLOR_RGB2YCrCb)
+        size = (image.shape[1] * self.scale, image.shape[0] * self.scale)
+        large = cv2.resize(ycc, size, interpolation=cv2.INTER_CUBIC)
+        large[..., 0] = self._run(self._gray, ycc[..., :1], on_tile)[..., 0]
+        rgb = np.clip(cv2.cvtColor(large, cv2.COLOR_YCrCb2RGB), 0, 1)
+        return rgb if image.dtype == np.float32 else (rgb * most).round().astype(image.dtype)
+
+    def _run(self, network: nn.Module, image: ImageArray, on_tile: Callable[[int, int], None] | None) -> ImageArray:
+        is_coarse = image.dtype == np.uint8
+        try:
+            with float32_on_cuda(tf32=is_coarse):
+                return upscale_image(
+                    network,
+                    image,
+                    self.scale,
+                    tile=self.tile,
+                    overlap=self.overlap,
+                    device=self.device,
+                    precision=self.precision if is_coarse else "fp32",
+                    on_tile=on_tile,
+                    finite=True,
+                )
+        except NotFinite as error:
+            raise ValueError(f"{self.name}: {error}") from error
+
+    def _of_array(self, image: np.ndarray, scale: float | None) -> np.ndarray:
+        image = image.astype(image.dtype.newbyteorder("="), copy=False)
+        if image.dtype not in (np.uint8, np.uint16, np.float32):
+            raise ValueError(f"expected an array of uint8, uint16 or float32, found {image.dtype}: convert it first")
+        channels = image.shape[2] if image.ndim == 3 else 1
+        if image.ndim not in (2, 3) or channels > 4 or not image.size:
+            raise ValueError(f"expected an image (H, W), or (H, W, C) with 1 to 4 channels, found the shape {image.shape}")
+        if image.dtype == np.float32:
+            low, high = float(image.min()), float(image.max())  # NaN if there is one
+            if not (low >= 0 and high <= 1):
+                raise ValueError(f"floating-point images are in [0, 1], found {low:g} to {high:g}: divide or clip them")
+        if image.ndim == 2:
+            return self.upscale_frame(Frame(image), scale).pixels
+        alpha = np.ascontiguousarray(image[..., -1]) if channels in (2, 4) else None
+        colours = image[..., 0] if channels < 3 else image[..., :3]
+        made = self.upscale_frame(Frame(np.ascontiguousarray(colours), alpha), scale)
+        return np.dstack([part for part in (made.pixels, made.alpha) if part is not None])
+
+    def _of_pil(self, image: Any, scale: float | None) -> Any:
+        if image.mode in ("1", "P", "PA") or (image.mode in ("L", "RGB") and "transparency" in image.info):
+            base = "L" if image.mode in ("1", "L") else "RGB"
+            source = image.convert(base + ("A" if image.has_transparency_data else ""))
+        else:
+            source = image
+        if source.mode not in ("L", "LA", "RGB", "RGBA", "I;16", "F"):
+            raise ValueError(f"Pillow images of mode {image.mode} are not supported: convert them to L, RGB or RGBA")
+        made = PIL.Image.fromarray(self._of_array(np.asarray(source), scale))
+        made.info = {key: value for key, value in image.info.items() if key != "transparency"}
+        return made
+
+    def _of_tensor(self, image: Tensor, scale: float | None) -> Tensor:
+        if not image.is_floating_point():
+            raise ValueError(f"expected a floating-point tensor in [0, 1], found {image.dtype}: divide it by its range")
+        if image.ndim not in (3, 4) or not 1 <= image.shape[-3] <= 4:
+            shape = tuple(image.shape)
+            raise ValueError(f"expected a tensor (C, H, W) or (N, C, H, W) with 1 to 4 channels, found the shape {shape}")
+        if image.ndim == 4:
+            return torch.stack([self._of_tensor(one, scale) for one in image])
+        made = self._of_array(image.detach().float().permute(1, 2, 0).cpu().numpy(), scale)
+        return torch.from_numpy(made).permute(2, 0, 1).contiguous().to(image)
+
+
+class _OnGray(nn.Module):
+    """An RGB network that takes and returns gray images (N, 1, H, W): the luma of its result for three equal channels."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+        self.size_multiple = getattr(net, "size_multiple", 1)
+        self.channels_last_on_cpu = getattr(net, "channels_last_on_cpu", False)
+        if isinstance(net, Converted):
+            self.original = _OnGray(net.original)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.net(x.expand(-1, 3, -1, -1))
+        if y.shape[1] != 3:
+            return y  # of another kind than RGB: the tiles refuse it
+        return (y.float() * torch.tensor(LUMA, device=y.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+
+
+def default_overlap(net: nn.Module) -> int:
+    """The overlap of tiles in pixels; what remains visible of their borders is measured in docs/decisions.md."""
+    parameters = sum(weight.numel() for weight in net.parameters())
+    return next(overlap for least, overlap in OVERLAPS.items() if parameters >= least)
+
+
+def _shrunk(image: ImageArray, height: int, width: int) -> ImageArray:
+    """Reduce (H, W) or (H, W, C) with antialiasing."""
+    planes = torch.from_numpy(np.atleast_3d(image).astype(np.float32)).permute(2, 0, 1)[None]
+    made = F.interpolate(planes, (height, width), mode="bicubic", antialias=True)[0].permute(1, 2, 0).numpy()
+    if image.dtype != np.float32:
+        made = made.round().clip(0, np.iinfo(image.dtype).max)
+    return made.astype(image.dtype).reshape(height, width, *image.shape[2:])

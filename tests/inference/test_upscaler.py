@@ -1,0 +1,384 @@
+"""`aesop.Upscaler` on every kind of image, and what it does to gray, transparency, depth and broken numbers."""
+
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+import aesop
+from aesop import Upscaler
+from aesop.archs.rrdbnet import RRDBNet
+from aesop.images.picture import Frame
+from aesop.inference.alpha import enlarged_alpha, has_sharp_edges, mended_colours
+from aesop.inference.models import find_model
+from aesop.inference.tiling import NotFinite, upscale_image
+from aesop.inference.upscaler import default_overlap
+from aesop.weights.errors import WeightsError
+from aesop.weights.load import LoadedInfo
+
+CPU = torch.device("cpu")
+PEAK = {"uint8": 255, "uint16": 65535, "float32": 1}
+
+
+class Tinted(nn.Module):
+    """Repeats each pixel, and shifts each channel: gray comes out with a tint."""
+
+    def __init__(self, scale: int = 2, shift: tuple[float, ...] = (0.1, 0.0, -0.1)):
+        super().__init__()
+        self.scale, self.shift = scale, torch.tensor(shift)[:, None, None]
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(x)
+        return F.interpolate(x, scale_factor=self.scale, mode="nearest") + self.shift
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Make an Upscaler with a given network."""
+
+    def make(net: nn.Module, channels: int = 3, **options) -> Upscaler:
+        info = LoadedInfo("RRDBNet", getattr(net, "scale", 2), {"num_in_ch": channels, "num_out_ch": channels}, {})
+        monkeypatch.setattr("aesop.inference.upscaler.load_generator", lambda path: (net.eval(), info))
+        return Upscaler(device="cpu", **options)
+
+    return make
+
+
+def noise(*shape: int, dtype: str = "uint8") -> np.ndarray:
+    values = np.random.default_rng(0).random(shape, np.float32) * 0.6 + 0.2
+    return values if dtype == "float32" else (values * PEAK[dtype]).astype(dtype)
+
+
+def repeat(image: np.ndarray, scale: int = 2) -> np.ndarray:
+    return image.repeat(scale, 0).repeat(scale, 1)
+
+
+# --- kinds of images -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", PEAK)
+@pytest.mark.parametrize("channels", [None, 1, 2, 3, 4])
+def test_arrays_keep_type_and_channels(made, dtype, channels):
+    image = noise(7, 9, *([channels] if channels else []), dtype=dtype)
+    result = made(Tinted(shift=(0, 0, 0)), alpha="network")(image)
+    assert result.dtype == image.dtype
+    assert result.shape == (14, 18, *image.shape[2:])
+    colours = slice(None) if channels in (None, 1, 3) else slice(channels - 1)
+    if channels in (None, 1, 3):  # without transparency nothing is mended
+        np.testing.assert_allclose(
+            result[..., colours], repeat(image)[..., colours], rtol=1e-6, atol=0 if dtype[0] == "u" else 1e-6
+        )
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "I;16", "F", "P", "1"])
+def test_pillow_images(made, mode):
+    values = noise(6, 8, dtype="float32")
+    if mode == "F":
+        image = Image.fromarray(values)
+    elif mode == "I;16":
+        image = Image.fromarray((values * 65535).astype(np.uint16))
+    else:
+        image = Image.fromarray((values * 255).astype(np.uint8)).convert(mode)
+    image.info["dpi"] = (300, 300)
+    result = made(Tinted(shift=(0, 0, 0)))(image)
+    assert result.size == (16, 12)
+    assert result.info["dpi"] == (300, 300)
+    assert result.mode == {"P": "RGB", "1": "L"}.get(mode, mode)
+    plain = image.convert(result.mode) if mode in ("P", "1") else image
+    np.testing.assert_allclose(np.asarray(result), repeat(np.asarray(plain)), rtol=1e-6)
+
+
+def test_the_transparent_colour_of_a_pillow_image_becomes_alpha(made):
+    image = Image.new("L", (8, 8))
+    image.paste(200, (2, 2, 6, 6))
+    image.info["transparency"] = 0
+    result = made(Tinted(shift=(0, 0, 0)))(image)
+    assert result.mode == "LA"
+    assert np.asarray(result)[..., 1].min() == 0
+    assert np.asarray(result)[8, 8].tolist()[1] == 255
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64])
+@pytest.mark.parametrize("shape", [(3, 6, 5), (1, 6, 5), (2, 4, 6, 5)])
+def test_tensors(made, dtype, shape):
+    image = torch.rand(shape, dtype=dtype)
+    result = made(Tinted(shift=(0, 0, 0)))(image)
+    assert result.dtype == dtype
+    assert result.shape == (*shape[:-2], 12, 10)
+    if shape[-3] != 4:
+        torch.testing.assert_close(result, F.interpolate(image[None], scale_factor=2)[0], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(("scale", "size"), [(2, (12, 10)), (1.5, (9, 8)), (5, (30, 25)), (0.5, (3, 2))])
+def test_any_scale(made, scale, size):
+    upscaler = made(Tinted(shift=(0, 0, 0)))
+    even = np.full((6, 5, 4), 77, np.uint8)
+    result = upscaler(even, scale=scale)
+    assert result.shape == (*size, 4)
+    assert set(result.ravel()) == {77}
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (np.zeros((4, 4)), "float64"),
+        (np.full((4, 4), 255, np.float32), r"in \[0, 1\]"),
+        (np.full((4, 4), np.nan, np.float32), r"in \[0, 1\]"),
+        (np.zeros((4, 4, 5), np.uint8), "1 to 4 channels"),
+        (np.zeros((0, 4), np.uint8), "1 to 4 channels"),
+        (torch.zeros(4, 4), "tensor"),
+        (torch.zeros(3, 4, 4, dtype=torch.uint8), "floating-point tensor"),
+        (Image.new("CMYK", (4, 4)), "mode CMYK"),
+        ("a.png", "found a str"),
+    ],
+)
+def test_other_images_are_refused(made, image, words):
+    with pytest.raises(ValueError, match=words):
+        made(Tinted())(image)
+
+
+def test_bad_arguments(made):
+    for options, words in (({"tile": 8}, "--tile"), ({"alpha": "best"}, "alpha"), ({"precision": "fp8"}, "precision")):
+        with pytest.raises(ValueError, match=words):
+            made(Tinted(), **options)
+    with pytest.raises(ValueError, match="scale must be"):
+        made(Tinted())(noise(4, 4), scale=0)
+    with pytest.raises(WeightsError, match="makes 4 channels of 4"):
+        made(Tinted(), channels=4)
+
+
+def test_importing_the_package_does_not_import_pytorch():
+    code = "import sys, aesop; assert 'Upscaler' in dir(aesop); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert aesop.Upscaler is Upscaler
+
+
+# --- gray ------------------------------------------------------------------------------------------------------------
+
+
+def test_gray_stays_gray_and_is_the_luma_of_what_the_network_makes(made):
+    image = noise(6, 5)
+    result = made(Tinted())(image)
+    assert result.shape == (12, 10)
+    expected = repeat(image) + 255 * (0.299 * 0.1 - 0.114 * 0.1)
+    assert np.abs(result - expected).max() <= 0.5 + 1e-3
+
+
+def test_a_network_of_one_channel(made):
+    """On gray directly; of colours it enlarges the luma, and neutral ones stay neutral."""
+    torch.manual_seed(0)
+    net = RRDBNet(1, 1, 4, 16, 1, 8).eval()
+    upscaler = made(net, channels=1)
+    gray = noise(10, 12)
+    with torch.no_grad():
+        direct = net(torch.from_numpy(gray)[None, None].float() / 255)[0, 0].clamp(0, 1).numpy() * 255
+    assert np.abs(upscaler(gray) - direct).max() <= 0.5 + 1e-3
+    neutral = upscaler(np.dstack([gray] * 3))
+    assert np.abs(neutral.astype(int) - upscaler(gray)[..., None]).max() <= 1
+    colour = made(Tinted(shift=(0.0,)), channels=1)(np.full((6, 6, 3), (200, 30, 90), np.uint8))
+    assert np.abs(colour.astype(int) - (200, 30, 90)).max() <= 1
+
+
+# --- depth -----------------------------------------------------------------------------------------------------------
+
+
+def test_deep_images_are_computed_in_float32(made, monkeypatch):
+    used = []
+
+    def spy(*args, **options):
+        used.append(options["precision"])
+        return upscale_image(*args, **options)
+
+    monkeypatch.setattr("aesop.inference.upscaler.upscale_image", spy)
+    monkeypatch.setattr("aesop.inference.tiling.autocast", lambda device, precision: torch.autocast("cpu", enabled=False))
+    upscaler = made(Tinted(shift=(0, 0, 0)), precision="bf16")
+    for dtype in PEAK:
+        upscaler(noise(4, 4, 3, dtype=dtype))
+    assert used == ["bf16", "fp32", "fp32"]
+
+
+def test_floats_beyond_the_range_stay_in_proportion(made):
+    pixels = np.linspace(-1, 7, 30, dtype=np.float32).reshape(5, 6)
+    net = Tinted(shift=(0, 0, 0))
+    result = made(net).upscale_frame(Frame(pixels)).pixels
+    np.testing.assert_allclose(result, repeat(pixels), atol=1e-5)
+    assert 0 <= net.seen[0].min() <= net.seen[0].max() <= 1
+    with pytest.raises(ValueError, match="NaN"):
+        made(net).upscale_frame(Frame(np.full((4, 4), np.inf, np.float32)))
+
+
+# --- transparency ----------------------------------------------------------------------------------------------------
+
+
+def disc(side: int, softness: float = 1e-6) -> np.ndarray:
+    y, x = np.mgrid[:side, :side] + 0.5
+    inside = side * 0.3 - np.hypot(y - side / 2, x - side / 2)
+    return (np.clip(inside / softness + 0.5, 0, 1) * 255).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("soft", [1e-6, 2.0])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_no_colour_of_invisible_pixels_bleeds(made, soft, dtype):
+    """A red disc on invisible green, through a network that blurs."""
+
+    class Blurring(Tinted):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.avg_pool2d(super().forward(F.pad(x, (2, 2, 2, 2), mode="replicate")), 5, 1, padding=2)[..., 4:-4, 4:-4]
+
+    alpha = disc(40, soft)
+    colours = np.where(alpha[..., None] > 0, (255, 0, 0), (0, 255, 0)).astype(np.uint8)
+    image = np.dstack([colours, alpha])
+    image = image if dtype == "uint8" else image.astype(np.uint16) * 257 if dtype == "uint16" else image / np.float32(255)
+    result = made(Blurring(shift=(0, 0, 0)))(image) / PEAK[dtype]
+    shown = result[..., 3] > 0.5
+    assert shown.any()
+    assert result[shown][:, 1].max() < 1 / 255
+    assert result[shown][:, 0].min() > 254 / 255
+
+
+def test_faint_colours_count_less_than_those_around():
+    alpha = np.full((9, 9), 255, np.uint8)
+    alpha[4, 4] = 3
+    colours = np.full((9, 9, 3), (255, 0, 0), np.uint8)
+    colours[4, 4] = (0, 255, 0)
+    assert mended_colours(colours, alpha)[4, 4].tolist()[1] <= 6
+    for even in (0, 100, 255):
+        np.testing.assert_array_equal(mended_colours(noise(9, 9, 3), np.full((9, 9), even, np.uint8)), noise(9, 9, 3))
+
+
+def test_invisible_pixels_take_the_nearest_colour():
+    alpha, colours = np.zeros((12, 30), np.uint8), noise(12, 30)
+    alpha[3, 4], alpha[8, 25] = 255, 255
+    mended = mended_colours(colours, alpha)
+    y, x = np.mgrid[:12, :30]
+    nearer = np.hypot(y - 3, x - 4) - np.hypot(y - 8, x - 25)
+    assert (mended[nearer < -1] == colours[3, 4]).all()  # OpenCV's distances are exact to a few percent
+    assert (mended[nearer > 1] == colours[8, 25]).all()
+
+
+@pytest.mark.parametrize("method", ["auto", "network", "bicubic"])
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_constant_alpha_stays_exactly(made, method, value):
+    image = np.dstack([noise(6, 6, 3), np.full((6, 6), value, np.uint8)])
+    assert set(made(Tinted(), alpha=method)(image)[..., 3].ravel()) == {value}
+
+
+def test_sharp_alpha_goes_through_the_network_and_smooth_alpha_does_not(made):
+    net = Tinted(shift=(0, 0, 0))
+    upscaler = made(net)
+    for alpha, passes in (
+        (disc(32), 2),
+        (cv2.resize(disc(128), (32, 32), interpolation=cv2.INTER_AREA), 2),
+        (disc(32, 20), 1),
+    ):
+        net.seen.clear()
+        result = upscaler(np.dstack([noise(32, 32, 3), alpha]))[..., 3]
+        assert len(net.seen) == passes
+        assert has_sharp_edges(alpha) == (passes == 2)
+        if passes == 2:
+            np.testing.assert_array_equal(result, repeat(alpha))
+        else:
+            np.testing.assert_array_equal(result, cv2.resize(alpha, (64, 64), interpolation=cv2.INTER_CUBIC))
+
+
+def test_a_network_leaves_no_traces_in_even_alpha():
+    alpha = disc(32)
+    result = enlarged_alpha(alpha, 2, "network", lambda gray: repeat(gray) // 2 + 60)
+    even = repeat(cv2.dilate(alpha, np.ones((5, 5))) == cv2.erode(alpha, np.ones((5, 5))))
+    np.testing.assert_array_equal(result[even], repeat(alpha)[even])
+    assert not np.isin(result[~even], (0, 255)).any()
+
+
+# --- broken numbers --------------------------------------------------------------------------------------------------
+
+
+class Overflowing(Tinted):
+    """Repeats pixels; makes NaN at the left of the image under autocast, or always."""
+
+    def __init__(self, always: bool):
+        super().__init__(shift=(0, 0, 0))
+        self.always = always
+
+    def forward(self, x: Tensor) -> Tensor:
+        broken = self.always or torch.is_autocast_enabled("cpu")
+        return super().forward(torch.where(x < 0.1, torch.nan, x) if broken else x)
+
+
+@pytest.mark.parametrize("tile", [0, 32])
+def test_a_tile_that_is_not_finite_is_computed_again_in_float32(monkeypatch, tile):
+    monkeypatch.setattr("aesop.inference.tiling.autocast", lambda device, precision: torch.autocast("cpu", torch.bfloat16))
+    image = noise(60, 70, 3)
+    image[5, 3] = image[40, 60] = 0
+    options = {"device": CPU, "precision": "bf16", "tile": tile, "finite": True}
+    np.testing.assert_array_equal(upscale_image(Overflowing(False), image, 2, **options), repeat(image))
+    with pytest.raises(NotFinite, match=r"pixels at \(0, 0\)"):
+        upscale_image(Overflowing(True), image, 2, **options)
+
+
+def test_what_stays_broken_is_an_error_with_the_models_name(made):
+    image = noise(60, 70, 3)
+    image[5, 3] = 0
+    with pytest.raises(ValueError, match=r"aesop_compact_x4: the network computes NaN or infinity .* in float32 too"):
+        made(Overflowing(True), tile=32)(image)
+
+
+# --- models and tiles ------------------------------------------------------------------------------------------------
+
+
+def test_models_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("AESOP_MODELS", str(tmp_path / "a"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setattr(sys, "platform", "linux")
+    own, shared = tmp_path / "data" / "aesop" / "models" / "portraits.pth", tmp_path / "a" / "RealESRGAN_x4plus.pth"
+    for file in (own, shared):
+        file.parent.mkdir(parents=True)
+        file.touch()
+    assert find_model("portraits") == find_model("portraits.pth") == own
+    assert find_model("RealESRGAN_x4plus") == shared
+    assert find_model("aesop_compact_x4") == find_model(None)
+    assert find_model(shared) == shared
+    for name, near in (("portrait", "portraits"), ("realesrgan-x4plus", "RealESRGAN_x4plus"), ("aesop", "aesop_compact_x4")):
+        with pytest.raises(WeightsError, match=f"{name} does not exist(.|\n)*did you mean {near}"):
+            find_model(name)
+    with pytest.raises(WeightsError, match="Known models: RealESRGAN_x4plus, aesop_compact_x4, portraits"):
+        find_model("zzz.qqq")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("x.onnx", b"\x08\x08", "ONNX model"),
+        ("x.param", b"7767517\n", "ncnn"),
+        ("x.bin", b"\0\0\0\0\1", "ncnn"),
+        ("x.engine", b"ftrt", "TensorRT"),
+        ("x.mlmodel", b"\x08", "Core ML"),
+        ("x.tflite", b"TFL3", "TensorFlow"),
+    ],
+)
+def test_models_of_other_programs_are_named(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError, match=rf"{name} is .*{words}.*: give"):
+        Upscaler(tmp_path / name, device="cpu")
+
+
+def test_weights_of_pytorch_may_be_called_bin(tmp_path):
+    torch.save({"params": RRDBNet(3, 3, 2, 8, 1, 4).state_dict()}, tmp_path / "weights.bin")
+    assert Upscaler(tmp_path / "weights.bin", device="cpu").scale == 2
+
+
+def test_large_networks_get_more_overlap(made):
+    assert default_overlap(RRDBNet(num_feat=8, num_block=1, num_grow_ch=4)) == 16
+    assert default_overlap(RRDBNet(num_feat=64, num_block=6)) == 32  # RealESRGAN_x4plus_anime_6B
+    with torch.device("meta"):
+        assert default_overlap(RRDBNet()) == 48  # RealESRGAN_x4plus
+    large = RRDBNet(num_feat=64, num_block=6)
+    assert made(large, tile=256).overlap == 32
+    assert made(large, tile=40).overlap == 20
+    assert made(large, overlap=4).overlap == 4
