@@ -234,9 +234,15 @@ def upscale(
     quality: Annotated[int | None, Option(min=1, max=100, help="Of JPEG, WebP and AVIF files.")] = None,
     lossless: Annotated[bool | None, Option(help="Of WebP and AVIF files; default: as the input is.")] = None,
     progress: Annotated[str | None, Option(help="bar, plain or json; default: bar on a terminal, else plain.")] = None,
+    scale: Annotated[float | None, Option(help="Enlarge by this; default: by the network's scale.")] = None,
+    width: Annotated[int | None, Option(help="Final width in pixels; with --height, fit into both.")] = None,
+    height: Annotated[int | None, Option(help="Final height in pixels.")] = None,
+    longest: Annotated[int | None, Option(help="Final length of the longer side in pixels.")] = None,
+    megapixels: Annotated[float | None, Option(help="Final number of pixels in millions.")] = None,
 ) -> None:
     """Upscale images and folders of images, with a weight file of any scale and architecture."""
     from aesop.commands.upscale import report, upscale_files
+    from aesop.inference.final_size import FinalSize
 
     results = upscale_files(
         inputs,
@@ -256,6 +262,7 @@ def upscale(
         quality,
         lossless,
         progress,
+        FinalSize(scale, width, height, longest, megapixels),
     )
     if not report(results, console):
         raise typer.Exit(1)

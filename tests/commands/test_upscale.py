@@ -562,6 +562,31 @@ def command(run, tmp_path, monkeypatch):
     return call
 
 
+@pytest.mark.parametrize(
+    ("options", "name", "size"),
+    [
+        (["--scale", 2.5], "a_x2.5.png", (60, 50)),
+        (["--width", 100], "a_w100.png", (100, 83)),  # two passes of an x2 network and a half
+        (["--longest", 12], "a_12px.png", (12, 10)),
+        (["--megapixels", 0.0048], "a_0.0048mp.png", (76, 63)),
+    ],
+)
+def test_final_sizes(command, tmp_path, options, name, size):
+    photograph().save(tmp_path / "a.png")
+    assert command("a.png", "-o", "out", *options).exit_code == 0
+    with Image.open(tmp_path / "out" / name) as made:
+        assert made.size == size
+    again = command("a.png", "-o", "out", "--skip-existing", *options)
+    assert "upscaled 0 of 1 image, and 1 had been before" in again.stdout
+
+
+def test_final_sizes_that_exclude_each_other(command, tmp_path):
+    photograph().save(tmp_path / "a.png")
+    result = command("a.png", "--scale", 2, "--longest", 100)
+    assert result.exit_code != 0
+    assert "--scale and --longest exclude each other" in f"{result.output}{result.exception}"
+
+
 @pytest.mark.parametrize("ext", ["png", "jpg", "tif", "webp"])
 def test_profile_exif_and_resolution_stay(run, tmp_path, ext):
     """Cases 1, 3, and 4."""

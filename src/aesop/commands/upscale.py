@@ -18,6 +18,7 @@ from aesop.images.picture import Frame, Metadata, Picture
 from aesop.images.picture_read import open_picture
 from aesop.images.picture_write import SaveOptions, check_writable, write_picture
 from aesop.images.read import ImageFile
+from aesop.inference.final_size import FinalSize, sides_at
 from aesop.inference.upscaler import Upscaler
 
 VISIBLE_BLOCKS = 85  # JPEG quality at which they begin to show when enlarged
@@ -57,6 +58,7 @@ def upscale_files(
     quality: int | None = None,
     lossless: bool | None = None,
     progress: str | None = None,
+    size: FinalSize | None = None,
     console: Console | None = None,
 ) -> list[Result]:
     """Upscale image files, and all images below folders, by default with the model that comes with aesop.
@@ -67,9 +69,10 @@ def upscale_files(
 
     `output` is a file, if there is one image and the name ends like an image; otherwise a folder (default: `upscaled`), in
     which images keep their place below the input folder and are named `<stem><suffix><ext>`, by default `<stem>_x4` with the
-    network's scale and the input's own extension (PNG for BMP and for formats that are only read). `-` is standard input and
+    scale and the input's own extension (PNG for BMP and for formats that are only read). `-` is standard input and
     output; what comes in there goes out there by default, except to a terminal.
     """
+    size = size or FinalSize()
     if output is None:
         output = PIPE if list(inputs) == [PIPE] and not sys.stdout.isatty() else Path("upscaled")
     if output == PIPE and sys.stdout.isatty():
@@ -83,7 +86,7 @@ def upscale_files(
     for note in notes:
         say(note)
     upscaler = Upscaler(model, device, precision, tile, overlap, runtime, alpha)
-    suffix = f"_x{upscaler.scale}" if suffix is None else suffix
+    suffix = size.suffix(upscaler.scale) if suffix is None else suffix
     jobs = plan_targets(sources, output, ext, suffix, overwrite, skip_existing)
     if model is None:
         say(f"with {upscaler.name}, the x{upscaler.scale} model that comes with aesop (another one: -m FILE or NAME)")
@@ -100,9 +103,10 @@ def upscale_files(
                 try:
                     picture = _open(source)
                     own_ext = ext or result_extension(source)
-                    skipped = skip_existing and os.path.exists(target) and _is_whole(target, picture, upscaler.scale)
+                    scale = size.scale_of(*picture.size, upscaler.scale)
+                    skipped = skip_existing and os.path.exists(target) and _is_whole(target, picture, scale)
                     if not skipped:
-                        made = _upscale(upscaler, picture, target, own_ext, strip_metadata, options, shown)
+                        made = _upscale(upscaler, scale, picture, target, own_ext, strip_metadata, options, shown)
                         if model is None and (_quality_of(source) or 100) <= VISIBLE_BLOCKS:
                             made.append(_BLOCKS)
                 except (ValueError, OSError, MemoryError) as error:
@@ -119,6 +123,7 @@ def upscale_files(
 
 def _upscale(
     upscaler: Upscaler,
+    scale: float,
     picture: Picture,
     target: Path,
     ext: str,
@@ -130,18 +135,18 @@ def _upscale(
     if target == PIPE:
         with TemporaryDirectory() as folder:
             file = Path(folder) / f"picture{ext}"
-            notes = _upscale(upscaler, picture, file, ext, strip_metadata, options, progress)
+            notes = _upscale(upscaler, scale, picture, file, ext, strip_metadata, options, progress)
             sys.stdout.buffer.write(file.read_bytes())
             sys.stdout.buffer.flush()
         return notes
-    width, height = (side * upscaler.scale for side in picture.size)
+    width, height = sides_at(scale, *picture.size)
     check_writable(target, width, height, picture, options)
     metadata = (picture.metadata.without_private() if strip_metadata else picture.metadata).resized(width, height)
 
     def frames() -> Iterator[Frame]:
         for index, frame in enumerate(picture.frames()):
             yield upscaler.upscale_frame(
-                frame, on_progress=lambda part, index=index: progress.update(min((index + part) / picture.count, 1))
+                frame, scale, on_progress=lambda part, index=index: progress.update(min((index + part) / picture.count, 1))
             )
 
     notes = write_picture(target, frames(), picture, metadata, options)
@@ -180,7 +185,7 @@ def _quality_of(source: ImageFile) -> int | None:
     return jpeg_quality(source.path) if type(source) is ImageFile else None
 
 
-def _is_whole(target: Path, source: Picture, scale: int) -> bool:
+def _is_whole(target: Path, source: Picture, scale: float) -> bool:
     """Whether an earlier run wrote the target to its end, from a source of this size."""
     try:
         picture = open_picture(target)
@@ -188,7 +193,7 @@ def _is_whole(target: Path, source: Picture, scale: int) -> bool:
             pass
     except (ValueError, OSError):
         return False
-    return picture.size == (source.size[0] * scale, source.size[1] * scale)
+    return picture.size == sides_at(scale, *source.size)
 
 
 def report(results: Sequence[Result], console: Console) -> bool:

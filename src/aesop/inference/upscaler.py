@@ -15,6 +15,7 @@ from aesop.archs import image_channels
 from aesop.images.picture import Frame
 from aesop.images.tensors import ImageArray
 from aesop.inference.alpha import ALPHA_METHODS, enlarged_alpha, has_sharp_edges, mended_colours
+from aesop.inference.final_size import sides_at
 from aesop.inference.models import find_model
 from aesop.inference.openvino_runtime import Converted, with_runtime
 from aesop.inference.tiling import NotFinite, check_tiling, upscale_image
@@ -115,7 +116,8 @@ class Upscaler:
 
         With alpha, the network sees colours in which those of invisible pixels are replaced by their neighbours'.
         """
-        wanted = [round(side * (scale or self.scale)) for side in frame.pixels.shape[:2]]
+        rows, columns = frame.pixels.shape[:2]
+        wanted = list(sides_at(scale or self.scale, columns, rows))[::-1]
         while True:
             frame = self._once(frame, on_progress)
             height, width = frame.pixels.shape[:2]
