@@ -269,6 +269,14 @@ def upscale(
 
 
 @app.command()
+def models() -> None:
+    """List the models that `aesop upscale -m NAME` knows."""
+    from aesop.commands.models import describe_models
+
+    console.print("\n".join(describe_models()))
+
+
+@app.command()
 def demo(
     output: Annotated[Path, Option("--output", "-o", help="Folder for the runs and the page.")] = Path("demo_output"),
     quick: Annotated[bool, Option("--quick", help="Train for only a few steps, to see that it all works.")] = False,

@@ -577,7 +577,7 @@ def test_final_sizes(command, tmp_path, options, name, size):
     with Image.open(tmp_path / "out" / name) as made:
         assert made.size == size
     again = command("a.png", "-o", "out", "--skip-existing", *options)
-    assert "upscaled 0 of 1 image, and 1 had been before" in again.stdout
+    assert "upscaled 0 of 1 image (1 was there already)" in again.stdout
 
 
 def test_final_sizes_that_exclude_each_other(command, tmp_path):

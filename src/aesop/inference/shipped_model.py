@@ -3,6 +3,8 @@
 from importlib import resources
 from pathlib import Path
 
+SHIPPED_FOR = "small clean photographs, without noise and JPEG blocks"
+
 
 def shipped_model() -> Path:
     """Its weight file. assets/models/README.md describes how it was trained and how good it is."""

@@ -1,0 +1,25 @@
+"""`aesop models`: the models that `aesop upscale -m` knows by name."""
+
+from pathlib import Path
+
+from aesop.inference.models import known_models, user_folder
+from aesop.inference.shipped_model import SHIPPED_FOR, shipped_model
+from aesop.weights.load import load_generator
+
+
+def describe_models() -> list[str]:
+    """A line for each model: name, scale, architecture, parameters, what it is for, and where it is."""
+    lines = [_describe(file) for file in known_models()]
+    return [*lines, f"To add a model, put its file into {user_folder()} or a folder that AESOP_MODELS names."]
+
+
+def _describe(file: Path) -> str:
+    try:
+        net, info = load_generator(file)
+    except (ValueError, OSError) as error:
+        return f"{file.stem}: cannot be used: {error}"
+    count = sum(parameter.numel() for parameter in net.parameters())
+    purpose = SHIPPED_FOR if file == shipped_model() else info.metadata.get("purpose", "")
+    where = "comes with aesop" if file == shipped_model() else str(file)
+    about = f": {purpose}" if purpose else ""
+    return f"{file.stem}: x{info.scale}, {info.arch}, {count / 1e6:.2f} million parameters{about} ({where})"
