@@ -239,6 +239,7 @@ def upscale(
     height: Annotated[int | None, Option(help="Final height in pixels.")] = None,
     longest: Annotated[int | None, Option(help="Final length of the longer side in pixels.")] = None,
     megapixels: Annotated[float | None, Option(help="Final number of pixels in millions.")] = None,
+    shard: Annotated[str | None, Option(metavar="K/N", help="Take every Nth image, for the Kth of N jobs.")] = None,
 ) -> None:
     """Upscale images and folders of images, with a weight file of any scale and architecture."""
     from aesop.commands.upscale import report, upscale_files
@@ -263,6 +264,7 @@ def upscale(
         lossless,
         progress,
         FinalSize(scale, width, height, longest, megapixels),
+        shard,
     )
     if not report(results, console):
         raise typer.Exit(1)

@@ -580,6 +580,19 @@ def test_final_sizes(command, tmp_path, options, name, size):
     assert "upscaled 0 of 1 image (1 was there already)" in again.stdout
 
 
+def test_shards_take_every_image_once(command, tmp_path):
+    for k in range(5):
+        photograph().save(tmp_path / f"{k}.png")
+    images = [f"{k}.png" for k in range(5)]
+    counts = []
+    for shard in ("1/3", "2/3", "3/3"):
+        assert command(*images, "-o", "out", "--shard", shard).exit_code == 0
+        counts.append(len(list((tmp_path / "out").iterdir())))
+    assert counts == [2, 4, 5]
+    for wrong, message in (("4/3", "such as 3/8"), ("a", "such as 3/8"), ("6/6", "only 5 images")):
+        assert message in command(*images, "-o", "more", "--shard", wrong).stderr
+
+
 def test_final_sizes_that_exclude_each_other(command, tmp_path):
     photograph().save(tmp_path / "a.png")
     result = command("a.png", "--scale", 2, "--longest", 100)

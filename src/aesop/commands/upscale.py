@@ -11,7 +11,15 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-from aesop.commands.upscale_plan import PIPE, PipedImage, check_output, find_sources, plan_targets, result_extension
+from aesop.commands.upscale_plan import (
+    PIPE,
+    PipedImage,
+    check_output,
+    find_sources,
+    plan_targets,
+    result_extension,
+    shard_of,
+)
 from aesop.commands.upscale_progress import UpscaleProgress
 from aesop.images.jpeg_quality import jpeg_quality
 from aesop.images.picture import Frame, Metadata, Picture
@@ -59,6 +67,7 @@ def upscale_files(
     lossless: bool | None = None,
     progress: str | None = None,
     size: FinalSize | None = None,
+    shard: str | None = None,
     console: Console | None = None,
 ) -> list[Result]:
     """Upscale image files, and all images below folders, by default with the model that comes with aesop.
@@ -83,6 +92,7 @@ def upscale_files(
     check_output(output, ext, suffix, 1)
     sources, notes = find_sources(inputs, output)
     ext = check_output(output, ext, suffix, len(sources))
+    sources = shard_of(sources, shard)
     for note in notes:
         say(note)
     upscaler = Upscaler(model, device, precision, tile, overlap, runtime, alpha)

@@ -59,6 +59,19 @@ def find_sources(inputs: Sequence[Path], output: Path) -> tuple[list[ImageFile],
     return sources, notes
 
 
+def shard_of(sources: list[ImageFile], shard: str | None) -> list[ImageFile]:
+    """The sources of job 3 of 8 where `shard` is `3/8`; the jobs together take each source once."""
+    if shard is None:
+        return sources
+    number, _, count = shard.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise ValueError(f"--shard {shard}: write the number of the job and how many there are, such as 3/8")
+    taken = sources[int(number) - 1 :: int(count)]
+    if not taken:
+        raise ValueError(f"--shard {shard}: there are only {len(sources)} images, so nothing is left for this job")
+    return taken
+
+
 def _piped() -> PipedImage:
     data = sys.stdin.buffer.read()
     path = Path("standard input")
