@@ -1,6 +1,5 @@
 """Devices: which precision float32 has on CUDA, which needs no GPU to be set."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,10 +7,10 @@ import pytest
 import torch
 
 from aesop.commands.test import test as aesop_test
-from aesop.commands.upscale import upscale_files
 from aesop.data.degradation import jpeg
 from aesop.data.degradation.random_degradation import batch_generator, degrade
 from aesop.evaluation.measure import measure
+from aesop.inference.upscaler import Upscaler
 from aesop.options.degradation import DegradationOptions
 from aesop.system.device import algorithms, float32_on_cuda
 from aesop.system.distributed import World
@@ -69,21 +68,23 @@ def test_validations_use_tf32_in_the_network_and_not_in_metrics():
     assert seen == [(True, True), (False, False)]
 
 
-def test_upscaling_uses_tf32_and_tests_do_not(monkeypatch, tmp_path):
+def test_upscaling_8_bits_uses_tf32_and_tests_do_not(monkeypatch, tmp_path):
     seen = []
 
-    def stop(*args: object) -> None:
+    def stop(*args: object, **options: object) -> None:
         seen.append(tf32())
         raise ValueError("seen")
 
-    monkeypatch.setattr("aesop.commands.upscale.find_sources", stop)
+    monkeypatch.setattr("aesop.inference.upscaler.upscale_image", stop)
     monkeypatch.setattr("aesop.commands.test.MeasuredPairs", stop)
     datasets = SimpleNamespace(measured=lambda kind: {"test": None})
     config = SimpleNamespace(val=None, results_folder=tmp_path, datasets=datasets, scale=4)
-    for call in (lambda: upscale_files([Path("a.png")], tmp_path, device="cpu"), lambda: aesop_test(config, None, World())):
+    upscaler = Upscaler(device="cpu")
+    eight, sixteen = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3), np.uint16)
+    for call in (lambda: upscaler(eight), lambda: upscaler(sixteen), lambda: aesop_test(config, None, World())):
         with pytest.raises(ValueError, match="seen"):
             call()
-    assert seen == [(True, True), (False, False)]
+    assert seen == [(True, True), (False, False), (False, False)]
 
 
 def test_the_cosine_transform_of_training_images_never_uses_tf32(monkeypatch):
