@@ -589,8 +589,33 @@ def test_shards_take_every_image_once(command, tmp_path):
         assert command(*images, "-o", "out", "--shard", shard).exit_code == 0
         counts.append(len(list((tmp_path / "out").iterdir())))
     assert counts == [2, 4, 5]
-    for wrong, message in (("4/3", "such as 3/8"), ("a", "such as 3/8"), ("6/6", "only 5 images")):
-        assert message in command(*images, "-o", "more", "--shard", wrong).stderr
+    for wrong in ("4/3", "a", "0/2"):
+        assert "such as 3/8" in command(*images, "-o", "more", "--shard", wrong).stderr
+    surplus = command(*images, "-o", "more", "--shard", "6/6")  # usual in a job array
+    assert surplus.exit_code == 0
+    assert "upscaled 0 of 0 images" in surplus.stdout
+    photograph().save(tmp_path / "0.bmp")
+    collision = command(*images, "0.bmp", "-o", "more", "--shard", "1/2")
+    assert "would both become" in collision.stderr
+
+
+def test_skipping_never_replaces_what_is_there(command, tmp_path):
+    photograph().save(tmp_path / "a.png")
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime")]
+    frames[0].save(tmp_path / "b.gif", save_all=True, append_images=frames[1:], duration=100)
+    (tmp_path / "out").mkdir()
+    photograph(5, 5).save(tmp_path / "out" / "a_x2.png")
+    photograph().save(tmp_path / "c.png")
+    (tmp_path / "out" / "c_x2.png").write_text("notes")
+    Image.new("RGB", (16, 16)).save(tmp_path / "out" / "b_x2.gif")
+    before = [(tmp_path / "out" / name).read_bytes() for name in ("a_x2.png", "b_x2.gif")]
+    result = command("a.png", "b.gif", "c.png", "-o", "out", "--skip-existing")
+    assert result.exit_code == 1
+    assert result.stdout.count("exists, but is no picture, of another size, or has other frames") == 3
+    assert [(tmp_path / "out" / name).read_bytes() for name in ("a_x2.png", "b_x2.gif")] == before
+    assert command("a.png", "b.gif", "-o", "out", "--skip-existing", "--overwrite").exit_code == 0
+    with Image.open(tmp_path / "out" / "b_x2.gif") as made:
+        assert made.n_frames == 2
 
 
 def test_final_sizes_that_exclude_each_other(command, tmp_path):

@@ -18,11 +18,11 @@ from aesop.commands.upscale_plan import (
     find_sources,
     plan_targets,
     result_extension,
-    shard_of,
 )
 from aesop.commands.upscale_progress import UpscaleProgress
 from aesop.images.jpeg_quality import jpeg_quality
 from aesop.images.picture import Frame, Metadata, Picture
+from aesop.images.picture_kinds import kind_of
 from aesop.images.picture_read import open_picture
 from aesop.images.picture_write import SaveOptions, check_writable, write_picture
 from aesop.images.read import ImageFile
@@ -92,12 +92,11 @@ def upscale_files(
     check_output(output, ext, suffix, 1)
     sources, notes = find_sources(inputs, output)
     ext = check_output(output, ext, suffix, len(sources))
-    sources = shard_of(sources, shard)
     for note in notes:
         say(note)
     upscaler = Upscaler(model, device, precision, tile, overlap, runtime, alpha)
     suffix = size.suffix(upscaler.scale) if suffix is None else suffix
-    jobs = plan_targets(sources, output, ext, suffix, overwrite, skip_existing)
+    jobs = plan_targets(sources, output, ext, suffix, overwrite, skip_existing, shard)
     if model is None:
         say(f"with {upscaler.name}, the x{upscaler.scale} model that comes with aesop (another one: -m FILE or NAME)")
     for note in upscaler.notes:
@@ -114,7 +113,14 @@ def upscale_files(
                     picture = _open(source)
                     own_ext = ext or result_extension(source)
                     scale = size.scale_of(*picture.size, upscaler.scale)
-                    skipped = skip_existing and os.path.exists(target) and _is_whole(target, picture, scale)
+                    if skip_existing and os.path.exists(target):
+                        there = _what_is_there(target, picture, scale)
+                        skipped = there == "the result"
+                        if there == "something else" and not overwrite:
+                            raise ValueError(
+                                f"{target} exists, but is no picture, of another size, or has other frames: to replace it, "
+                                "add --overwrite"
+                            )
                     if not skipped:
                         made = _upscale(upscaler, scale, picture, target, own_ext, strip_metadata, options, shown)
                         if model is None and (_quality_of(source) or 100) <= VISIBLE_BLOCKS:
@@ -195,15 +201,18 @@ def _quality_of(source: ImageFile) -> int | None:
     return jpeg_quality(source.path) if type(source) is ImageFile else None
 
 
-def _is_whole(target: Path, source: Picture, scale: float) -> bool:
-    """Whether an earlier run wrote the target to its end, from a source of this size."""
+def _what_is_there(target: Path, source: Picture, scale: float) -> str:
+    """Say whether a file that exists is `the result` of this source, `a damaged picture`, or `something else`."""
     try:
         picture = open_picture(target)
         for _ in picture.frames():
             pass
     except (ValueError, OSError):
-        return False
-    return picture.size == sides_at(scale, *source.size)
+        data = target.read_bytes()
+        return "a damaged picture" if not data or kind_of(data) else "something else"
+    merged = picture.format == "webp" and picture.count > 1  # its encoder joins equal frames
+    fits = picture.size == sides_at(scale, *source.size) and (merged or picture.count == source.count)
+    return "the result" if fits else "something else"
 
 
 def report(results: Sequence[Result], console: Console) -> bool:

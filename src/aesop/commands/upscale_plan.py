@@ -59,17 +59,14 @@ def find_sources(inputs: Sequence[Path], output: Path) -> tuple[list[ImageFile],
     return sources, notes
 
 
-def shard_of(sources: list[ImageFile], shard: str | None) -> list[ImageFile]:
-    """The sources of job 3 of 8 where `shard` is `3/8`; the jobs together take each source once."""
+def shard_of(jobs: Jobs, shard: str | None) -> Jobs:
+    """Every eighth job from the third on where `shard` is `3/8`. There may be none."""
     if shard is None:
-        return sources
+        return jobs
     number, _, count = shard.partition("/")
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise ValueError(f"--shard {shard}: write the number of the job and how many there are, such as 3/8")
-    taken = sources[int(number) - 1 :: int(count)]
-    if not taken:
-        raise ValueError(f"--shard {shard}: there are only {len(sources)} images, so nothing is left for this job")
-    return taken
+    return jobs[int(number) - 1 :: int(count)]
 
 
 def _piped() -> PipedImage:
@@ -124,8 +121,12 @@ def plan_targets(
     suffix: str,
     overwrite: bool = False,
     skip_existing: bool = False,
+    shard: str | None = None,
 ) -> Jobs:
-    """Choose the target of each source and make the targets' folders; ValueError names all targets that conflict."""
+    """Choose the target of each source and make the targets' folders; ValueError names all targets that conflict.
+
+    With `shard`, only its jobs are returned, and only their targets must not exist.
+    """
     if output == PIPE:
         return [(sources[0], PIPE)]
     is_file = output.suffix.lower() in WRITABLE and not output.is_dir()
@@ -133,13 +134,14 @@ def plan_targets(
         jobs = [(sources[0], output)]
     else:
         jobs = [(source, output / f"{source.stem}{suffix}{ext or result_extension(source)}") for source in sources]
-    _check_targets(jobs, overwrite, skip_existing, is_file)
-    for folder in {target.parent for _, target in jobs}:
+    own = shard_of(jobs, shard)
+    _check_targets(jobs, own, overwrite, skip_existing, is_file)
+    for folder in {target.parent for _, target in own}:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(f"cannot make the folder {folder}: {error.strerror}; name another with -o") from error
-    return jobs
+    return own
 
 
 def result_extension(source: ImageFile) -> str:
@@ -150,8 +152,9 @@ def result_extension(source: ImageFile) -> str:
     return own if own.lower() in WRITABLE and own.lower() != ".bmp" else ".png"
 
 
-def _check_targets(jobs: Jobs, overwrite: bool, skip_existing: bool, is_named: bool) -> None:
+def _check_targets(jobs: Jobs, own_jobs: Jobs, overwrite: bool, skip_existing: bool, is_named: bool) -> None:
     owners: dict[str, ImageFile] = {}
+    due = {target for _, target in own_jobs}
     sources = {_identity(source.path) for source, _ in jobs}
     faults, existing = [], []
     for source, target in jobs:
@@ -167,7 +170,7 @@ def _check_targets(jobs: Jobs, overwrite: bool, skip_existing: bool, is_named: b
                 faults.append(f"{target} is the input itself: to replace it, name it with -o; or choose another --suffix")
             else:
                 existing.append(f"{target} is the input itself")
-        elif os.path.exists(target) and not (overwrite or skip_existing):
+        elif target in due and os.path.exists(target) and not (overwrite or skip_existing):
             existing.append(f"{target} exists")
         owners.setdefault(key, source)
     if existing:

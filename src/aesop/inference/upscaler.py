@@ -261,6 +261,8 @@ def _shrunk(image: ImageArray, height: int, width: int) -> ImageArray:
     """Reduce (H, W) or (H, W, C) with antialiasing."""
     planes = torch.from_numpy(np.atleast_3d(image).astype(np.float32)).permute(2, 0, 1)[None]
     made = F.interpolate(planes, (height, width), mode="bicubic", antialias=True)[0].permute(1, 2, 0).numpy()
-    if image.dtype != np.float32:
+    if image.dtype == np.float32:  # bicubic overshoots at edges
+        made = made.clip(min(0, float(image.min())), max(1, float(image.max())))
+    else:
         made = made.round().clip(0, np.iinfo(image.dtype).max)
     return made.astype(image.dtype).reshape(height, width, *image.shape[2:])
