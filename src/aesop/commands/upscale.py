@@ -4,7 +4,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -169,30 +169,18 @@ def _upscale(
     return [*picture.notes, *notes]
 
 
-@dataclass
-class _StoredPicture:
-    """An image of a pack or LMDB store, where there are pixels only."""
-
-    image: ImageFile
-    size: tuple[int, int]
-    format: str = "png"
-    count: int = 1
-    animated: bool = False
-    loop: int | None = None
-    lossless: bool = True
-    metadata: Metadata = field(default_factory=Metadata)
-    notes: tuple[str, ...] = ()
-
-    def frames(self) -> Iterator[Frame]:
-        yield Frame(*self.image.read_with_alpha())
-
-
 def _open(source: ImageFile) -> Picture:
     if isinstance(source, PipedImage):
         return open_picture(source.path, source.data)
     if type(source) is ImageFile:
         return open_picture(source.path)
-    return _StoredPicture(source, source.size())
+    # A pack or LMDB store has pixels only.
+    frames = partial(_stored_frame, source)
+    return Picture("png", source.size(), 1, False, None, True, Metadata(), (), frames)
+
+
+def _stored_frame(image: ImageFile) -> Iterator[Frame]:
+    yield Frame(*image.read_with_alpha())
 
 
 def _quality_of(source: ImageFile) -> int | None:

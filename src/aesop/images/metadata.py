@@ -1,6 +1,6 @@
 """Exif and XMP: what must change when a picture is turned upright and enlarged.
 
-Exif is edited in place. Writing it anew would move the makers' notes, which refer to their own positions.
+Exif is edited in place: to write it again would move the makers' notes, which refer to their own positions.
 """
 
 import re

@@ -1,8 +1,7 @@
 """A picture with all that its file holds: every frame or page, transparency, colour profile, and metadata."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from aesop.images.metadata import resized_exif, resized_xmp
 from aesop.images.tensors import ImageArray
@@ -44,7 +43,8 @@ class Metadata:
         return Metadata(icc=self.icc)
 
 
-class Picture(Protocol):
+@dataclass(frozen=True)
+class Picture:
     """A file that was opened: what its header says, and the frames, which are decoded one by one."""
 
     format: str
@@ -62,7 +62,5 @@ class Picture(Protocol):
     metadata: Metadata
     notes: tuple[str, ...]
     """What reading changes, such as `CMYK was converted to sRGB through its profile`."""
-
-    def frames(self) -> Iterator[Frame]:
-        """Decode every frame, in order. Pages may differ in size and type. ImageError names a damaged one."""
-        ...
+    frames: Callable[[], Iterator[Frame]]
+    """Decodes every frame, in order. Pages may differ in size and type. ImageError names a damaged one."""

@@ -25,24 +25,21 @@ from aesop.images.decode import (
     upright,
 )
 from aesop.images.errors import ImageError
-from aesop.images.opened_picture import (
+from aesop.images.picture import Frame, Picture
+from aesop.images.picture_kinds import HEIC_ADVICE, heic_is_installed, kind_of, unreadable
+from aesop.images.picture_parts import (
     DECODING_ERRORS,
     MAX_FRAMES,
-    OpenedPicture,
     check_frames,
     describe,
     palette_is_gray,
     scaled_to_16,
     split,
 )
-from aesop.images.picture import Frame, Picture
-from aesop.images.picture_kinds import HEIC_ADVICE, READABLE_PICTURES, heic_is_installed, kind_of, named_kind, unreadable
 from aesop.images.profiles import profile_of_codes, profile_of_numbers
 from aesop.images.read import ImageFile
 from aesop.images.tensors import ImageArray
 from aesop.images.tiff_read import open_tiff
-
-__all__ = ["READABLE_PICTURES", "named_kind", "open_picture"]
 
 _READERS: dict[str, type[PillowFile]] = {
     "png": PngImagePlugin.PngImageFile,
@@ -84,7 +81,7 @@ def open_picture(path: Path, data: bytes | None = None) -> Picture:
         raise damaged(path, error) from error
 
 
-def _open_with_pillow(kind: str, path: Path, data: bytes) -> OpenedPicture:
+def _open_with_pillow(kind: str, path: Path, data: bytes) -> Picture:
     """Open PNG, JPEG, WebP, BMP, GIF or AVIF. Raises what Pillow raises."""
     header = _READERS[kind](BytesIO(data))
     notes: list[str] = []
@@ -187,7 +184,7 @@ def _open_with_pillow(kind: str, path: Path, data: bytes) -> OpenedPicture:
     if kind == "avif" and depth > 8 and not animated and _deep_avif(data, depth) is None:
         notes.append(f"{depth} bits were read with 8 bits: this OpenCV does not decode AVIF")
     loop = int(info["loop"]) if animated and "loop" in info else None
-    return OpenedPicture(kind, size, max(count - first, 1), animated, loop, lossless, metadata, tuple(notes), frames)
+    return Picture(kind, size, max(count - first, 1), animated, loop, lossless, metadata, tuple(notes), frames)
 
 
 def _stated_colours(kind: str, chunks: dict[bytes, bytes], data: bytes, is_gray: bool, notes: list[str]) -> bytes | None:
@@ -345,7 +342,7 @@ def _scan_gif(data: bytes) -> _Gif:
     return found
 
 
-def _open_heic(path: Path, data: bytes) -> OpenedPicture:
+def _open_heic(path: Path, data: bytes) -> Picture:
     if not heic_is_installed():
         raise ImageError(f"{path} is HEIC, which is not read here: {HEIC_ADVICE}")
     import pillow_heif
@@ -390,7 +387,7 @@ def _open_heic(path: Path, data: bytes) -> OpenedPicture:
         pixels = array if channels in (1, 3) else array[..., :-1]
         yield Frame(np.ascontiguousarray(pixels.squeeze(-1) if pixels.shape[2:] == (1,) else pixels), alpha)
 
-    return OpenedPicture("heic", image.size, 1, False, None, False, metadata, tuple(notes), frames)
+    return Picture("heic", image.size, 1, False, None, False, metadata, tuple(notes), frames)
 
 
 def _from_tiff_head(exif: bytes | None) -> bytes | None:

@@ -20,18 +20,17 @@ from PIL import Image, ImageOps, TiffImagePlugin
 
 from aesop.images.decode import MAX_PIXELS, TRANSPOSED, check_size, damaged, upright
 from aesop.images.errors import ImageError
-from aesop.images.opened_picture import (
+from aesop.images.picture import Frame, Picture
+from aesop.images.picture_kinds import RAW, advice_on, kind_of_extension
+from aesop.images.picture_parts import (
     DECODING_ERRORS,
     MAX_FRAMES,
-    OpenedPicture,
     check_frames,
     describe,
     palette_is_gray,
     scaled_to_16,
     split,
 )
-from aesop.images.picture import Frame
-from aesop.images.picture_kinds import RAW, advice_on, kind_of_extension
 from aesop.images.profiles import to_srgb
 from aesop.images.tensors import ImageArray, to_uint8
 
@@ -118,7 +117,7 @@ class _Page:
         return self.compression in _BY_PILLOW or self.photometric == _LAB or self.is_subsampled
 
 
-def open_tiff(path: Path, data: bytes) -> OpenedPicture:
+def open_tiff(path: Path, data: bytes) -> Picture:
     """Open a TIFF file; see `open_picture`."""
     notes: list[str] = []
     try:
@@ -152,7 +151,7 @@ def open_tiff(path: Path, data: bytes) -> OpenedPicture:
             yield frame
 
     lossless = all(page.compression not in _LOSSY for page in pages)
-    return OpenedPicture("tiff", pages[0].size, len(pages), False, None, lossless, metadata, tuple(notes), frames)
+    return Picture("tiff", pages[0].size, len(pages), False, None, lossless, metadata, tuple(notes), frames)
 
 
 def _pages(file: tifffile.TiffFile, path: Path, data: bytes, notes: list[str]) -> tuple[list[_Page], tifffile.TiffPage]:

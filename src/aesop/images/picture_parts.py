@@ -1,8 +1,6 @@
-"""What all readers share: the opened picture, checks of its metadata, and arrays from Pillow's images."""
+"""What all readers share: limits, checks of metadata, and arrays from Pillow's images."""
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +9,7 @@ from PIL import Image
 from aesop.images.decode import MAX_PIXELS, PILLOW_ERRORS, TRANSPOSED, check_size
 from aesop.images.errors import ImageError
 from aesop.images.metadata import Exif, upright_xmp
-from aesop.images.picture import Frame, Metadata
+from aesop.images.picture import Metadata
 from aesop.images.profiles import profile_space, to_srgb
 from aesop.images.tensors import ImageArray
 
@@ -19,24 +17,6 @@ DECODING_ERRORS = (*PILLOW_ERRORS, ArithmeticError, RuntimeError, MemoryError)
 """What decoders raise on damaged files. ImageError is one of them."""
 MAX_FRAMES = 20_000
 MAX_PIXELS_IN_ALL_FRAMES = 250 * MAX_PIXELS
-
-
-@dataclass
-class OpenedPicture:
-    """A `Picture`; see there."""
-
-    format: str
-    size: tuple[int, int]
-    count: int
-    animated: bool
-    loop: int | None
-    lossless: bool
-    metadata: Metadata
-    notes: tuple[str, ...]
-    decode: Callable[[], Iterator[Frame]]
-
-    def frames(self) -> Iterator[Frame]:
-        return self.decode()
 
 
 def check_frames(width: int, height: int, count: int, path: Path) -> None:
