@@ -32,6 +32,8 @@ def to_array(tensor: Tensor, dtype: np.dtype | type[np.number] = np.uint8) -> Im
     """
     assert dtype in (np.uint8, np.uint16, np.float32)
     assert tensor.ndim == 3
+    if tensor.device.type == "mps":  # which may have no uint16
+        tensor = tensor.cpu()
     clamped = tensor.detach().float().clamp(0, 1)
     if dtype == np.float32:
         return clamped.permute(1, 2, 0).contiguous().cpu().numpy()

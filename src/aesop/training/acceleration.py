@@ -14,7 +14,6 @@ from torch import nn
 from aesop.archs.rrdbnet import rrdbs
 from aesop.options.config import TrainConfig
 from aesop.system.device import is_out_of_memory
-from aesop.training.adversarial_stage import AdversarialStage
 from aesop.training.stage import BATCH_NORM, Scalars, Stage
 
 log = logging.getLogger("aesop")
@@ -27,9 +26,7 @@ def accelerate(
     if cuda_graphs and stage.world.device.type != "cuda":
         log.warning("cuda_graphs is ignored: it needs CUDA, but this is %s", stage.world.device)
         cuda_graphs = False
-    networks = list(stage.networks.values())
-    if isinstance(stage, AdversarialStage) and stage.ema_in_bf16 is not None:
-        networks.append(stage.ema_in_bf16.copy)
+    networks = [*stage.networks.values(), *stage.copies]
     for term in stage.terms.values():  # the frozen networks inside losses
         if isinstance(term.loss, nn.Module):
             networks += [part for part in term.loss.children() if any(True for _ in part.parameters())]

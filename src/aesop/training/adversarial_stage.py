@@ -34,6 +34,7 @@ class AdversarialStage(Stage):
         self.hr_of_d = "gt_usm" if train.gan_gt_usm else "gt"
         needs_average = any("sr_ema" in term.inputs for term in self.terms.values())
         self.ema_in_bf16 = Bf16Copy(self.network_for_use) if self.in_bf16 and needs_average else None
+        self.copies += [self.ema_in_bf16.copy] if self.ema_in_bf16 is not None else []
 
     def update_networks(self, batch: Mapping[str, Tensor], iteration: int) -> Scalars:
         accumulate, scalars, made = self.options.accumulate, Mean(self.options.accumulate), []
