@@ -1,6 +1,7 @@
 """Which kind of picture a file is, by its content, and what to do with kinds that nothing here decodes."""
 
 import re
+from importlib import import_module
 from pathlib import PurePath
 
 READABLE_PICTURES = (
@@ -107,7 +108,7 @@ def named_kind(extension: str) -> str | None:
 
 def heic_is_installed() -> bool:
     try:
-        import pillow_heif  # noqa: F401
+        import_module("pillow_heif")
     except ImportError:
         return False
     return True

@@ -7,6 +7,7 @@ evaluation need only RGB, and need it fast: they read through `ImageFile`.
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -345,7 +346,7 @@ def _scan_gif(data: bytes) -> _Gif:
 def _open_heic(path: Path, data: bytes) -> Picture:
     if not heic_is_installed():
         raise ImageError(f"{path} is HEIC, which is not read here: {HEIC_ADVICE}")
-    import pillow_heif
+    pillow_heif = import_module("pillow_heif")
 
     try:
         file = pillow_heif.open_heif(BytesIO(data), convert_hdr_to_8bit=False)
