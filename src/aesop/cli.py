@@ -305,6 +305,26 @@ def degrade(
     run(words, config, count, output, folder, seed, overwrite, console)
 
 
+@app.command()
+def figure(
+    spec: Annotated[Path | None, Argument(metavar="SPEC.yml", help="What the figure shows.")] = None,
+    output: Annotated[
+        Path | None, Option("--output", "-o", metavar="FILE.pdf", help="PDF or PNG; default: both, beside SPEC.yml.")
+    ] = None,
+    overwrite: Overwrite = False,
+    example: Annotated[str | None, Option(metavar="plane|crops", help="Print a file to start from.")] = None,
+) -> None:
+    """Draw a figure of a paper: the perception-distortion plane, or zoomed crops of several methods."""
+    from aesop.commands import figure
+
+    if example:
+        sys.stdout.write(figure.example(example))
+    elif spec:
+        figure.draw(spec, output, overwrite, console)
+    else:
+        raise ValueError("name a file: aesop figure SPEC.yml; aesop figure --example plane prints one to start from")
+
+
 @prepare.command()
 def pack(
     inputs: Annotated[list[Path], Argument(metavar="FOLDER...", help="Folders of images.")],

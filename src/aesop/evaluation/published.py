@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from aesop.options.yaml_file import parse_yaml
 
@@ -29,7 +29,7 @@ class Source(BaseModel):
     """How it was measured, as far as the source says."""
     metrics: tuple[str, ...]
     """By our names."""
-    methods: Mapping[str, Mapping[str, tuple[float, ...]]]
+    methods: Mapping[str, Mapping[str, tuple[float, ...]]] = Field(repr=False)
     """Method -> test set -> values in the order of `metrics`."""
 
     @model_validator(mode="after")
