@@ -55,7 +55,7 @@ def _option_of(entry: Any, raw: Mapping[str, Any]) -> tuple[str, ...]:
     option: list[str] = []
     node: Any = raw
     for position, part in enumerate(entry["loc"], 1):
-        if isinstance(node, list) and isinstance(part, int):
+        if isinstance(node, list) and isinstance(part, int) and part < len(node):
             node = node[part]
         elif isinstance(node, Mapping) and str(part) in (names := {str(name): name for name in node}):
             node = node[names[str(part)]]

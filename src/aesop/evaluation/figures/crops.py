@@ -83,7 +83,7 @@ def _block(spec: CropsSpec, name: str, region: Window | None, results: Results |
     crops = [Crop(HR, region.of(hr))]
     crops += [Crop(spec.label(method), region.of(image), _shown(figures, method)) for method, image in images.items()]
     heading = " / ".join(f"{metric.label} {'↑' if metric.best == 'max' else '↓'}" for metric in figures.metrics.values())
-    return Block(name, hr, region, crops, heading)
+    return Block(spec.label(name), hr, region, crops, heading)
 
 
 def _stem(name: str) -> str:
@@ -267,7 +267,7 @@ def _joined(values: Sequence[tuple[str, bool]]) -> list[tuple[str, bool]]:
 
 
 def enlarged(image: Image, size: tuple[int, int], is_pixels: bool) -> Image:
-    """The image in `size` (width, height), or a little larger for a scaled file; each of its pixels is a block of equal ones."""
+    """The image in `size` (width, height), or a little larger for a scaled file; its pixels become blocks of equal ones."""
     height, width = image.shape[:2]
     if not is_pixels:  # all blocks are equal then, however far a reader enlarges the page
         factor = max(1, math.ceil(size[0] / width))

@@ -37,9 +37,9 @@ def place_labels(figure: Any, axes: Any, labels: Sequence[Label], segments: Sequ
         return min((math.dist(at[index], other) for k, other in enumerate(at) if k != index), default=math.inf)
 
     for index in sorted(range(len(labels)), key=crowded):
-        label, colour = labels[index].text, labels[index].colour
-        writing = {"xycoords": "figure pixels", "fontsize": FONT_SIZE - 0.5, "color": colour, "zorder": 4}
-        text = axes.annotate(label, at[index], **writing)
+        label = labels[index]
+        writing = {"fontsize": FONT_SIZE - 0.5, "color": label.colour, "zorder": 4}
+        text = axes.annotate(label.text, label.at, **writing)
         extent = text.get_window_extent(figure.canvas.get_renderer())
         text.remove()
         half = (extent.width / 2, extent.height / 2)
@@ -58,12 +58,12 @@ def place_labels(figure: Any, axes: Any, labels: Sequence[Label], segments: Sequ
 
         x, y, distance = min(_places(*at[index], half, pixel), key=cost)
         placed[index] = _box_around(x, y, *half)
-        arrow = {"arrowstyle": "-", "color": colour, "linewidth": 0.4, "shrinkA": 0, "shrinkB": 2.5}
+        arrow = {"arrowstyle": "-", "color": label.colour, "linewidth": 0.4, "shrinkA": 0, "shrinkB": 2.5}
         axes.annotate(
-            label,
-            at[index],
-            (x, y),
-            textcoords="figure pixels",
+            label.text,
+            label.at,
+            figure.transFigure.inverted().transform((x, y)),  # pixels are others in a PDF
+            textcoords="figure fraction",
             ha="center",
             va="center",
             arrowprops=arrow if distance > 6 * pixel else None,

@@ -29,6 +29,13 @@ def _region(given: Any) -> Window | None:
 Region = Annotated[Window | None, BeforeValidator(_region)]
 
 
+def _size(given: Any) -> Any:
+    numbers = given if isinstance(given, list | tuple) else ()
+    if len(numbers) != 2 or any(type(number) is not int or number < 1 for number in numbers):
+        raise ValueError("give [width, height] in pixels of the HR image")
+    return given
+
+
 def _file_names(given: Any) -> Any:
     return [given] if isinstance(given, str) else given
 
@@ -47,7 +54,7 @@ class FigureSpec(Options):
     dpi: Annotated[Positive, Field(ge=72, le=1200)] = 300
     """Resolution of the PNG file, and of photographs in both files."""
     labels: Mapping[str, str] = {}
-    """Method -> its name in the figure."""
+    """Method or image -> its name in the figure."""
 
     def label(self, method: str) -> str:
         return self.labels.get(method, method)
@@ -96,7 +103,7 @@ class CropsSpec(FigureSpec):
     """A results.json from which the values are taken. Default: they are measured, by the usual protocol."""
     set: str | None = None
     """The test set of the images in `results`. Default: the one that has them."""
-    size: Annotated[tuple[Positive, Positive], Field(strict=False)] = (64, 48)
+    size: Annotated[tuple[int, int], BeforeValidator(_size)] = (64, 48)
     """Width and height of an `auto` part, in HR pixels."""
     columns: Positive | None = None
     """Crops in a row. Default: all in two rows; in one row if there are few."""
@@ -114,7 +121,7 @@ def read_spec(path: Path) -> FigureSpec:
     """The checked contents of a figure's YAML file. Raises ConfigError, which names all faults with their lines."""
     raw, lines = read_yaml(path)
     kind = raw.get("kind")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         found = "is missing" if kind is None else f"is {kind!r}"
         raise ConfigError(
             f"{path}: kind {found}; give one of {', '.join(KINDS)} (aesop figure --example plane prints a file)"
