@@ -160,7 +160,7 @@ class Page:
         fits = (CONTENT_WIDTH - GAP * (len(images) - 1)) // len(images) // width
         side = max(1, min(4, fits)) * width
         figures = [Figure(image, label, zoom=side // image.shape[1], lossless=True) for label, image in images.items()]
-        self._add("crops", name=name, figures=figures, values=values)
+        self._add("crops", name=name, figures=figures, below=values)
 
     def gallery(self, figures: Sequence[Figure], caption: str = "") -> None:
         self._add("gallery", figures=figures, caption=caption)
