@@ -1,10 +1,9 @@
-"""The published figures: every number has a source, and is possible."""
-
-import math
+"""Published figures: each has a source and is possible; they appear beside results that were measured alike only."""
 
 import pytest
+from results_lib import PROTOCOL, method, results
 
-from aesop.evaluation.published import Source, published_methods, published_sources, reported_figures
+from aesop.evaluation.published import _Source, published_for, published_methods
 from aesop.metrics import METRICS, PYIQA_NAMES
 
 POSSIBLE = {
@@ -17,59 +16,82 @@ POSSIBLE = {
 }
 
 
-@pytest.mark.parametrize("source", published_sources(), ids=lambda source: source.short)
-def test_every_figure_has_a_source_and_is_possible(source):
-    assert len(source.source) > 40
-    assert any(place in source.source for place in ("Table", "README"))
-    assert source.protocol.endswith(".")
-    assert source.short.split()[0] in source.source
-    for metric in source.metrics:
-        assert metric in METRICS or metric in PYIQA_NAMES
-    for sets in source.methods.values():
-        assert sets
-        for values in sets.values():
-            for metric, value in zip(source.metrics, values, strict=True):
+def names(**fields) -> list[str]:
+    return [each.name for each, _ in published_for(results(method("a"), **fields))]
+
+
+def with_psnr(**changes) -> dict:
+    return {"metrics": {"psnr": PROTOCOL["metrics"]["psnr"] | changes}}
+
+
+def test_every_figure_has_a_source_and_is_possible():
+    for each in published_methods():
+        assert any(place in each.source for place in ("Table", "README", "model zoo"))
+        assert len(each.source) > 40
+        assert each.short.split()[0] in each.source
+        assert set(each.measured) <= set(METRICS) | set(PYIQA_NAMES)
+        assert each.figures
+        for row in each.figures.values():
+            assert row
+            for metric, value in row.items():
                 low, high = POSSIBLE[metric]
-                assert low < value < high
+                assert low < float(value) < high
 
 
-def test_sources_are_named_once():
-    shorts = [source.short for source in published_sources()]
-    assert len(set(shorts)) == len(shorts)
+def test_no_method_has_two_figures_of_one_metric_and_set():
+    """Of the same protocol: a table would show two rows that differ for no reason."""
+    seen = set()
+    for each in published_methods():
+        for name, row in each.figures.items():
+            for metric in row:
+                entry = (each.name, each.scale, name.lower(), metric, each.measured.get(metric))
+                assert entry not in seen
+                seen.add(entry)
 
 
-def test_a_missing_value_is_refused():
+def test_the_methods_that_papers_compare_with_are_there():
+    there = {each.name for each in published_methods()}
+    assert {"ESRGAN", "SPSR", "LDL (RRDB)", "SwinIR", "DRCT", "AESOP (RRDB)", "Real-ESRGAN"} <= there
+
+
+def test_figures_of_the_same_protocol():
+    """As they stand in the tables of SelfExSR's README, Liang et al. (2022), and Lee et al. (2025)."""
+    measured = results(method("a", sets={"Set5": 5, "set14": 14, "DIV2K_valid": 100}))
+    found = {each.name: figures for each, figures in published_for(measured)}
+    assert found["bicubic"] == {"Set5": {"psnr": "28.42"}, "set14": {"psnr": "25.99"}}
+    assert found["SPSR"]["set14"] == {"psnr": "26.860", "lpips": "0.1207"}
+    assert found["SPSR"]["DIV2K_valid"] == {"psnr": "28.182", "lpips": "0.1099"}
+    assert found["AESOP (RRDB)"]["set14"] == {"psnr": "27.361", "lpips": "0.1067"}
+    assert found["AESOP (RRDB)"]["DIV2K_valid"] == {"psnr": "29.079", "lpips": "0.0977"}
+    assert "Real-ESRGAN" not in found
+    assert set(names(protocol=with_psnr(channels="RGB"))) == {"EDSR-M", "EDSR-L", "MSRResNet", "MSRGAN"}
+
+
+def test_methods_by_name():
+    measured = results(method("a"))
+    assert [each.name for each, _ in published_for(measured, ["AESOP (RRDB)", "DRCT"])] == ["AESOP (RRDB)", "DRCT"]
+    with pytest.raises(ValueError, match="no figures of 'AESOP' are published here, but of ESRGAN, SPSR"):
+        published_for(measured, ["AESOP"])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"protocol": {}},
+        {"protocol": with_psnr(crop_border=0)},
+        {"protocol": with_psnr(type="pyiqa:psnr")},
+        {"scale": 8},
+        {"methods": (method("a", sets={"Kodak24": 24}),)},
+    ],
+    ids=["unknown protocol", "border", "metric", "scale", "set"],
+)
+def test_other_protocols_have_none(fields):
+    assert published_for(results(**{"methods": (method("a"),)} | fields)) == []
+
+
+def test_faults_of_the_file():
+    entry = {"source": "s", "short": "s", "scale": "4", "measured": {}, "note": "", "metrics": ["psnr", "ssim"]}
     with pytest.raises(ValueError, match="A on Set5: 1 values for 2 metrics"):
-        Source(source="s", short="s", protocol="p", metrics=("psnr", "ssim"), methods={"A": {"Set5": (30.0,)}})
-
-
-def test_sets_are_found_under_their_other_names():
-    """Figures as they stand in the tables of Lee et al. (2025) and Liang et al. (2022)."""
-    found = reported_figures(["AESOP (RRDB)", "LDL (RRDB)"], ["set14", "Set5", "DIV2K_valid", "photos"], ["psnr", "lpips"])
-    values = {(each.method, each.test_set, each.metric): (each.value, each.source.short) for each in found}
-    assert values == {
-        ("AESOP (RRDB)", "set14", "psnr"): (27.361, "Lee et al. 2025"),
-        ("AESOP (RRDB)", "set14", "lpips"): (0.1067, "Lee et al. 2025"),
-        ("AESOP (RRDB)", "DIV2K_valid", "psnr"): (29.079, "Lee et al. 2025"),
-        ("AESOP (RRDB)", "DIV2K_valid", "lpips"): (0.0977, "Lee et al. 2025"),
-        ("LDL (RRDB)", "set14", "psnr"): (27.228, "Lee et al. 2025"),
-        ("LDL (RRDB)", "set14", "lpips"): (0.1132, "Lee et al. 2025"),
-        ("LDL (RRDB)", "Set5", "psnr"): (31.033, "Liang et al. 2022"),
-        ("LDL (RRDB)", "Set5", "lpips"): (0.0691, "Liang et al. 2022"),
-        ("LDL (RRDB)", "DIV2K_valid", "psnr"): (28.819, "Lee et al. 2025"),
-        ("LDL (RRDB)", "DIV2K_valid", "lpips"): (0.0999, "Lee et al. 2025"),
-    }
-
-
-def test_what_no_source_reports_is_left_out_or_refused():
-    assert reported_figures(["SwinIR + GAN"], ["BSD100"], ["psnr"]) == []
-    assert reported_figures(["SwinIR"], ["Set5"], ["lpips"]) == []
-    with pytest.raises(ValueError, match=r"no figures of 'ESRGAM' are published here; did you mean 'ESRGAN'\?"):
-        reported_figures(["ESRGAM"], ["Set5"], ["psnr"])
-
-
-def test_all_asked_for_methods_are_there():
-    assert {"ESRGAN", "SPSR", "LDL (RRDB)", "SwinIR", "DRCT", "AESOP (RRDB)", "Real-ESRGAN"} <= set(published_methods())
-    assert not any(
-        math.isnan(value) for s in published_sources() for m in s.methods.values() for v in m.values() for value in v
-    )
+        _Source.model_validate(entry | {"methods": {"A": {"Set5": ["30.0"]}}})
+    with pytest.raises(ValueError, match="could not convert"):
+        _Source.model_validate(entry | {"methods": {"A": {"Set5": ["30.0", "-"]}}})

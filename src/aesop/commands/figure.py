@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from aesop.evaluation.combine import combine, read_results
 from aesop.evaluation.figures import crops, plane
 from aesop.evaluation.figures.drawing import save
 from aesop.evaluation.figures.spec import KINDS, CropsSpec, PlaneSpec, read_spec
@@ -26,9 +27,11 @@ def draw(file: Path, output: Path | None, overwrite: bool, console: Console) -> 
     spec = read_spec(file)
     try:
         if isinstance(spec, PlaneSpec):
-            results = plane.read_results(spec.results)
-            panels = plane.panels(spec, results, None)
-            metrics = [results[0].metrics[name] for name in (spec.x, spec.y)]
+            results, notes = combine({file: read_results(Path(file).expanduser()) for file in spec.results})
+            for note in notes:
+                console.print(f"note: {note}")
+            panels = plane.panels(spec, results)
+            metrics = [results.metrics[name] for name in (spec.x, spec.y)]
             paint = lambda is_pixels: plane.draw(spec, panels, *metrics)  # noqa: E731
         else:
             assert isinstance(spec, CropsSpec)

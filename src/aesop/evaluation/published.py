@@ -1,92 +1,112 @@
-"""What papers report, to be shown beside what was measured here: `assets/published_figures.yml`."""
+"""Figures from publications, to be shown beside measured ones: `assets/published_figures.yml`."""
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
+from importlib import resources
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import yaml
+from pydantic import BaseModel, ConfigDict, model_validator
 
-from aesop.options.yaml_file import parse_yaml
+from aesop.evaluation.results import Results
 
-FILE = Path(__file__).parents[1] / "assets" / "published_figures.yml"
+Figures = Mapping[str, Mapping[str, str]]
+"""Test set -> metric -> mean, with the digits of the publication."""
 # One set under several names, without case and punctuation.
-_ALIASES = {"div2kval": "div2k", "div2kvalid": "div2k", "div2k100": "div2k", "b100": "bsd100", "bsds100": "bsd100"}
+_ALIASES = {"div2kval": "div2k100", "div2kvalid": "div2k100", "b100": "bsd100", "bsds100": "bsd100"}
 
 
-class Source(BaseModel):
-    """A table of a paper or README."""
-
+class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+
+class _Source(_Record):
+    """A table of a publication: see the head of the file."""
+
     source: str
-    """The publication, and the place in it."""
     short: str
-    """Authors and year, for a row's label."""
-    protocol: str
-    """How it was measured, as far as the source says."""
+    scale: int
+    measured: Mapping[str, tuple[Literal["luma", "RGB"], int]]
+    note: str
     metrics: tuple[str, ...]
-    """By our names."""
-    methods: Mapping[str, Mapping[str, tuple[float, ...]]] = Field(repr=False)
-    """Method -> test set -> values in the order of `metrics`."""
+    methods: Mapping[str, Mapping[str, tuple[str, ...]]]
 
     @model_validator(mode="after")
-    def _complete(self) -> "Source":
+    def _check(self) -> "_Source":
         for method, sets in self.methods.items():
             for name, values in sets.items():
                 if len(values) != len(self.metrics):
                     raise ValueError(f"{method} on {name}: {len(values)} values for {len(self.metrics)} metrics")
+                [float(value) for value in values]
         return self
 
 
-@dataclass(frozen=True)
-class ReportedFigure:
-    """The mean over a test set that a source reports. There are no values of single images, and so no intervals."""
+class PublishedMethod(_Record):
+    """Means as printed in a publication. Values per image are not known: no intervals, no tests."""
 
-    method: str
-    test_set: str
-    metric: str
-    value: float
-    source: Source
+    name: str
+    source: str
+    """The publication, the place in it, and what must be known of its figures."""
+    short: str
+    """Its authors and year."""
+    scale: int
+    measured: Mapping[str, tuple[str, int]]
+    """Metric -> its channels (luma, RGB) and border, as in protocols; what is not stated is absent."""
+    figures: Figures
+
+    def fitting(self, results: Results) -> dict[str, dict[str, str]]:
+        """The figures of the test sets and metrics of `results` that were measured alike: scale, channels, and border.
+
+        Sets are matched whatever their case and punctuation (`bsd100` is BSD100, `DIV2K-val` is DIV2K100).
+        """
+        if self.scale != results.scale:
+            return {}
+        records = {key: results.protocol.get("metrics", {}).get(key, {}) for key in results.metrics}
+        kinds = {
+            key: kind
+            for key, record in records.items()
+            if (kind := record.get("type", key)) in self.measured
+            and (record.get("channels"), record.get("crop_border")) == self.measured[kind]
+        }
+        names = {_key(name): name for method in results.methods for name in method.values}
+        return {
+            names[_key(published)]: {key: row[kind] for key, kind in kinds.items() if kind in row}
+            for published, row in self.figures.items()
+            if _key(published) in names
+        }
 
 
 @cache
-def published_sources() -> tuple[Source, ...]:
-    raw, _ = parse_yaml(FILE.read_text(encoding="utf-8"))
-    return tuple(Source.model_validate(source) for source in raw["sources"])
+def published_methods() -> tuple[PublishedMethod, ...]:
+    text = (resources.files("aesop") / "assets" / "published_figures.yml").read_text(encoding="utf-8")
+    # The base loader leaves figures as they are printed.
+    sources = [_Source.model_validate(entry) for entry in yaml.load(text, yaml.BaseLoader)]  # noqa: S506
+    return tuple(
+        PublishedMethod(
+            name=name,
+            source=f"{each.source}. {each.note}".rstrip("."),
+            short=each.short,
+            scale=each.scale,
+            measured=each.measured,
+            figures={test_set: dict(zip(each.metrics, values, strict=True)) for test_set, values in sets.items()},
+        )
+        for each in sources
+        for name, sets in each.methods.items()
+    )
 
 
-def published_methods() -> list[str]:
-    return list(dict.fromkeys(method for source in published_sources() for method in source.methods))
+def published_for(results: Results, names: Sequence[str] | None = None) -> list[tuple[PublishedMethod, Figures]]:
+    """The published methods that have figures for these results: all, or those with the given names.
 
-
-def reported_figures(methods: Iterable[str], test_sets: Iterable[str], metrics: Iterable[str]) -> list[ReportedFigure]:
-    """What is reported of these methods for x4; combinations that no source reports are left out.
-
-    Sets are matched whatever their case and punctuation (`bsd100` is BSD100, `DIV2K100` is DIV2K-val), and named as given.
-    The first source that reports a method on a set counts. Raises ValueError for a method that no source reports.
+    Raises ValueError for a name that is not there.
     """
     known = published_methods()
-    found = []
-    for method in methods:
-        if method not in known:
-            near = difflib.get_close_matches(method, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-            raise ValueError(f"no figures of {method!r} are published here; {hint}")
-        for test_set in test_sets:
-            for source in published_sources():
-                by_set = {_key(name): values for name, values in source.methods.get(method, {}).items()}
-                if values := by_set.get(_key(test_set)):
-                    of_metric = dict(zip(source.metrics, values, strict=True))
-                    found += [
-                        ReportedFigure(method, test_set, metric, of_metric[metric], source)
-                        for metric in metrics
-                        if metric in of_metric
-                    ]
-                    break
-    return found
+    if unknown := [name for name in names or () if name not in {method.name for method in known}]:
+        there = ", ".join(dict.fromkeys(method.name for method in known))
+        raise ValueError(f"no figures of {unknown[0]!r} are published here, but of {there}")
+    fitting = [(method, method.fitting(results)) for method in known if names is None or method.name in names]
+    return [(method, figures) for method, figures in fitting if any(figures.values())]
 
 
 def _key(test_set: str) -> str:

@@ -1,49 +1,29 @@
 """The plane against brute force, NumPy, and what matplotlib's own objects hold."""
 
 import itertools
-import json
 import math
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from results_lib import METRICS, changed, method, results
 
 from aesop.evaluation.figures.drawing import save, style
-from aesop.evaluation.figures.plane import Panel, Point, draw, front, panels, read_results, staircase
+from aesop.evaluation.figures.plane import Panel, Point, draw, front, panels, staircase
 from aesop.evaluation.figures.spec import PlaneSpec
-from aesop.evaluation.results import MethodResults, Metric, Results
+from aesop.evaluation.results import MethodResults
+from aesop.evaluation.statistics import mean_intervals
 
 pytest.importorskip("matplotlib")
-METRICS = {
-    "psnr": Metric(label="PSNR", best="max", format=".4f"),
-    "lpips": Metric(label="LPIPS", best="min", format=".6f"),
-}
 DIRECTIONS = [*itertools.product(("max", "min"), repeat=2)]
 
 
 def spec(**options) -> PlaneSpec:
     return PlaneSpec.model_validate({"kind": "plane", "results": "r.json", "dpi": 100} | options)
-
-
-def results(names: list[str], seeds: Mapping[str, str] = {}, sets=("Set14",), scale: int = 4) -> Results:
-    random = np.random.default_rng(len(names))
-    methods = [
-        MethodResults(
-            name=name,
-            values={
-                each: {f"img_{i}": {"psnr": random.normal(27, 1), "lpips": random.uniform(0.1, 0.4)} for i in range(6)}
-                for each in sets
-            },
-            seed_of=seeds.get(name),
-        )
-        for name in names
-    ]
-    return Results(name="r", scale=scale, metrics=METRICS, methods=tuple(methods), protocol={})
 
 
 def mean(method: MethodResults, metric: str) -> float:
@@ -82,70 +62,55 @@ def test_staircase_has_the_front_above_it_and_runs_along_the_axes(points, best):
 
 
 def test_points_are_means_over_the_images():
-    found = results(["a", "b"])
-    (panel,) = panels(spec(labels={"b": "Ours"}), [found], lambda values: (min(values), max(values)))
-    assert (panel.test_set, [point.label for point in panel.points]) == ("Set14", ["a", "Ours"])
-    for point, method in zip(panel.points, found.methods, strict=True):
-        values = [image["psnr"] for image in method.values["Set14"].values()]
-        assert point.x == pytest.approx(np.mean(values))
-        assert point.x_interval == (min(values), max(values))
-        assert point.y == pytest.approx(mean(method, "lpips"))
+    found = results(method("a"), method("b"))
+    set5, set14, urban = panels(spec(labels={"b": "Ours"}), found)
+    assert [panel.test_set for panel in (set5, set14, urban)] == ["Set5", "Set14", "Urban100"]
+    assert [point.label for point in set14.points] == ["a", "Ours"]
+    for point, measured in zip(set14.points, found.methods, strict=True):
+        assert point.x == pytest.approx(mean(measured, "psnr"))
+        assert point.y == pytest.approx(mean(measured, "lpips"))
+        values = np.array([[image["psnr"] for image in measured.values["Set14"].values()]])
+        assert point.x_interval == pytest.approx(mean_intervals(values)[0])
+    without = panels(spec(sets=["Set14"], intervals=False), found)[0].points
+    assert [point.x_interval for point in without] == [None, None]
+
+
+def test_small_sets_have_no_intervals():
+    (panel,) = panels(spec(), results(method("a", sets={"Set5": 3})))
+    assert panel.points[0].x_interval is None
 
 
 def test_seeds_of_a_method_are_one_point():
-    found = results(["a", "s1", "s2"], {"s1": "ours", "s2": "ours"})
-    seen = []
-    (panel,) = panels(spec(methods=["ours"]), [found], lambda values: (seen.append(values), (0.0, 1.0))[1])
+    found = results(method("a"), method("s1", seed_of="ours"), method("s2", seed_of="ours"))
+    (panel,) = panels(spec(methods=["ours"], sets=["Set14"]), found)
     (point,) = panel.points
     assert (point.label, point.x) == ("ours", pytest.approx(np.mean([mean(each, "psnr") for each in found.methods[1:]])))
-    assert len(seen[0]) == 6  # the images, whose values are means of both trainings
 
 
 def test_reported_figures_are_marked():
-    (panel,) = panels(spec(reported=["AESOP (RRDB)", "SwinIR"]), [results(["a"])], None)
-    (_, reported) = panel.points  # no LPIPS of SwinIR is reported
-    assert reported == Point("AESOP (RRDB)", 27.361, 0.1067, reported="Lee et al. 2025")
+    (panel,) = panels(spec(reported=["AESOP (RRDB)"], sets=["Set14"]), results(method("a")))
+    assert panel.points[1] == Point("AESOP (RRDB)", 27.361, 0.1067, reported="Lee et al. 2025")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"x": "ssim"}, "x: ssim is none of the metrics of r.json: psnr, lpips"),
-        ({"methods": ["a", "c"]}, "methods: c is none of the methods of the results: a, b"),
-        ({"sets": ["Set5"]}, "sets: Set5 is none of the test sets of the results: Set14"),
+        ({"x": "ssim"}, "x: the results hold no ssim, but psnr, lpips"),
+        ({"methods": ["a", "c"]}, "methods: the results hold no c, but a, b"),
+        ({"sets": ["BSD100"]}, "sets: the results hold no BSD100, but Set5, Set14, Urban100"),
         ({"reported": ["AESOP"]}, "no figures of 'AESOP' are published"),
+        ({"reported": ["Real-ESRGAN"]}, "reported: no figures of Real-ESRGAN were measured like these results"),
     ],
 )
 def test_what_the_results_do_not_hold(options, message):
     with pytest.raises(ValueError, match=message):
-        panels(spec(**options), [results(["a", "b"])], None)
-
-
-def test_faults_of_several_results():
-    two = spec(results=["r.json", "s.json"])
-    with pytest.raises(ValueError, match=r"r.json and s.json both hold a method a: rename it"):
-        panels(two, [results(["a"]), results(["a"])], None)
-    with pytest.raises(ValueError, match=r"several scales \(x2, x4\)"):
-        panels(two, [results(["a"]), results(["b"], scale=2)], None)
-    with pytest.raises(ValueError, match="published figures are for x4"):
-        panels(spec(reported=["ESRGAN"]), [results(["a"], scale=2)], None)
+        panels(spec(**options), results(method("a"), method("b")))
 
 
 def test_a_value_that_is_missing_is_named():
-    found = results(["a"])
-    text = json.loads(found.to_json())
-    text["methods"][0]["values"]["Set14"]["img_3"]["lpips"] = None
+    found = results(changed(method("a"), "Set14", "img_003", lpips=None))
     with pytest.raises(ValueError, match="a lacks lpips of some or all images of Set14"):
-        panels(spec(), [Results.from_json(json.dumps(text))], None)
-
-
-@pytest.mark.parametrize("content", [None, "{", '{"format": 2}', "\xff"])
-def test_files_that_hold_no_results(tmp_path, content):
-    path = tmp_path / "r.json"
-    if content is not None:
-        path.write_bytes(content.encode("latin-1"))
-    with pytest.raises(ValueError, match=r"r\.json (cannot be read|holds no results)"):
-        read_results([str(path)])
+        panels(spec(sets=["Set14"]), found)
 
 
 def drawn(panel_list, **options):
@@ -194,7 +159,7 @@ def test_labels_cover_no_label_and_no_point(seed):
 
 
 def test_files_are_the_same_every_time_and_of_print_size(tmp_path):
-    found = panels(spec(), [results(["a", "b", "c"])], lambda values: (min(values), max(values)))
+    found = panels(spec(), results(method("a"), method("b"), method("c")))[:1]
     files = [tmp_path / f"{name}.{kind}" for kind in ("pdf", "png") for name in "ab"]
     for file in files:
         save(lambda _: draw(spec(width=8.8, height=6.5), found, *METRICS.values()), file)

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import torch
 
+from aesop.evaluation.combine import read_results
 from aesop.evaluation.figures.drawing import CM, FONT_SIZE, module, new_figure
-from aesop.evaluation.figures.plane import read_results
 from aesop.evaluation.figures.spec import CropsSpec
 from aesop.evaluation.image_views import Image, Window, most_disputed_window
 from aesop.evaluation.results import Metric, Results
@@ -61,7 +61,7 @@ class _Figures:
 
 def blocks(spec: CropsSpec) -> list[Block]:
     """Read, choose, and measure what the figure shows. Errors name the key of the YAML file."""
-    results = read_results([spec.results])[0] if spec.results else None
+    results = read_results(Path(spec.results).expanduser()) if spec.results else None
     return [_block(spec, _stem(name), region, results) for name, region in spec.images.items()]
 
 

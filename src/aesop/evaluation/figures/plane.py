@@ -5,24 +5,20 @@ Crosses are intervals of the mean; the staircase joins the methods that no other
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-from pydantic import ValidationError
-
+from aesop.evaluation.combine import select
+from aesop.evaluation.comparison import Estimate, compare
 from aesop.evaluation.figures.drawing import COLOURS, FONT_SIZE, MARKERS, new_figure
 from aesop.evaluation.figures.labels import Label, place_labels
 from aesop.evaluation.figures.spec import PlaneSpec
-from aesop.evaluation.published import reported_figures
+from aesop.evaluation.published import published_for
 from aesop.evaluation.results import Metric, Results
 from aesop.web.page import Best
 
 Range = tuple[float, float]
-Interval = Callable[[Sequence[float]], Range]
-"""From the values of images to the limits of their mean."""
 GRAY = "#767676"
 
 
@@ -44,81 +40,44 @@ class Panel:
     points: Sequence[Point]
 
 
-def read_results(files: Sequence[str]) -> list[Results]:
-    """Raises ValueError with the name of a file that is missing, or holds no results of `aesop measure`."""
+def panels(spec: PlaneSpec, results: Results) -> list[Panel]:
+    """The points of each test set. Raises ValueError, with the key of the YAML file, for what the results do not hold."""
+    methods = list(dict.fromkeys(method.seed_of or method.name for method in results.methods))
+    sets = list(dict.fromkeys(name for method in results.methods for name in method.values))
+    for key, names, known in (
+        ("x", [spec.x], list(results.metrics)),
+        ("y", [spec.y], list(results.metrics)),
+        ("methods", spec.methods or [], methods),
+        ("sets", spec.sets or [], sets),
+    ):
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(f"{key}: the results hold no {unknown[0]}, but {', '.join(known)}")
+    chosen = select(results, spec.methods or [], spec.sets or [], [spec.x, spec.y])
+    reported = published_for(results, spec.reported) if spec.reported else []
+    if missing := [name for name in spec.reported if name not in {method.name for method, _ in reported}]:
+        raise ValueError(f"reported: no figures of {missing[0]} were measured like these results, on one of their sets")
     found = []
-    for file in files:
-        try:
-            found.append(Results.from_json(Path(file).expanduser().read_text(encoding="utf-8")))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise ValueError(f"{file} holds no results of this version ({where}: {first['msg']}): measure again") from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{file} cannot be read: {error}") from error
+    for each in compare(chosen).sets:
+        points = [_point(spec, name, each.estimates.get(name, {}), each.name) for name in spec.methods or methods]
+        for method, figures in reported:
+            row = figures.get(each.name, {})
+            if spec.x in row and spec.y in row:
+                points.append(Point(spec.label(method.name), float(row[spec.x]), float(row[spec.y]), reported=method.short))
+        found.append(Panel(each.name, points))
     return found
 
 
-def panels(spec: PlaneSpec, results: Sequence[Results], interval: Interval | None) -> list[Panel]:
-    """The points of each test set. Raises ValueError, with the key of the YAML file, for what the results do not hold."""
-    scales = {each.scale for each in results}
-    if len(scales) > 1:
-        raise ValueError(f"results: they are of several scales ({', '.join(f'x{scale}' for scale in sorted(scales))})")
-    for key in ("x", "y"):
-        metric = getattr(spec, key)
-        for file, each in zip(spec.results, results, strict=True):
-            _check(key, [metric], list(each.metrics), f"metrics of {file}")
-    methods = _methods(spec, results)
-    known_sets = list(dict.fromkeys(name for trainings in methods.values() for each in trainings for name in each))
-    _check("sets", spec.sets or [], known_sets, "test sets of the results")
-    if spec.reported and scales != {4}:
-        raise ValueError("reported: the published figures are for x4")
-    return [Panel(test_set, _points(spec, methods, test_set, interval)) for test_set in spec.sets or known_sets]
+def _point(spec: PlaneSpec, name: str, estimates: Mapping[str, Estimate], test_set: str) -> Point:
+    if lacks := [key for key in (spec.x, spec.y) if key not in estimates or not math.isfinite(estimates[key].mean)]:
+        raise ValueError(f"methods: {name} lacks {lacks[0]} of some or all images of {test_set}; leave out one of them")
+    x, y = estimates[spec.x], estimates[spec.y]
+    of_x, of_y = (_interval(each) if spec.intervals else None for each in (x, y))
+    return Point(spec.label(name), x.mean, y.mean, of_x, of_y)
 
 
-def _check(key: str, asked: Sequence[str], known: Sequence[str], of_what: str) -> None:
-    if unknown := [name for name in asked if name not in known]:
-        raise ValueError(f"{key}: {', '.join(unknown)} is none of the {of_what}: {', '.join(known)}")
-
-
-def _methods(spec: PlaneSpec, results: Sequence[Results]) -> dict[str, list[Any]]:
-    """Method -> the values of each of its trainings; the methods in the order of the spec, or else of the results."""
-    found: dict[str, list[Any]] = {}
-    files: dict[str, str] = {}
-    for file, each in zip(spec.results, results, strict=True):
-        for method in each.methods:
-            name = method.seed_of or method.name
-            if files.setdefault(name, file) != file:
-                raise ValueError(f"results: {files[name]} and {file} both hold a method {name}: rename it in one of them")
-            found.setdefault(name, []).append(method.values)
-    _check("methods", spec.methods or [], list(found), "methods of the results")
-    return {name: found[name] for name in spec.methods or found}
-
-
-def _points(spec: PlaneSpec, methods: dict[str, list[Any]], test_set: str, interval: Interval | None) -> list[Point]:
-    points = []
-    for name, trainings in methods.items():
-        x, y = (_image_values(trainings, test_set, metric, name) for metric in (spec.x, spec.y))
-        of_x, of_y = (interval(values) if interval and spec.intervals else None for values in (x, y))
-        points.append(Point(spec.label(name), fmean(x), fmean(y), of_x, of_y))
-    figures = {(each.method, each.metric): each for each in reported_figures(spec.reported, [test_set], [spec.x, spec.y])}
-    for name in spec.reported:
-        pair = [figures.get((name, metric)) for metric in (spec.x, spec.y)]
-        if pair[0] and pair[1]:
-            points.append(Point(spec.label(name), pair[0].value, pair[1].value, reported=pair[0].source.short))
-    return points
-
-
-def _image_values(trainings: Sequence[Any], test_set: str, metric: str, method: str) -> list[float]:
-    """One value for each image: the mean over the trainings."""
-    columns = [
-        [image.get(metric, math.nan) for _, image in sorted(values.get(test_set, {}).items())] for values in trainings
-    ]
-    if not all(columns) or len({len(column) for column in columns}) > 1 or any(map(math.isnan, itertools.chain(*columns))):
-        raise ValueError(
-            f"methods: {method} lacks {metric} of some or all images of {test_set}; leave it out with methods or sets"
-        )
-    return [fmean(values) for values in zip(*columns, strict=True)]
+def _interval(estimate: Estimate) -> Range | None:
+    """None on small sets."""
+    return (estimate.low, estimate.high) if math.isfinite(estimate.low) else None
 
 
 def front(points: Sequence[tuple[float, float]], best: tuple[Best, Best]) -> list[int]:
