@@ -33,6 +33,7 @@ def mean(method: MethodResults, metric: str) -> float:
 points = st.lists(st.tuples(*[st.integers(0, 6).map(float)] * 2), min_size=1, max_size=9)
 
 
+@settings(max_examples=60, deadline=None)
 @given(points, st.sampled_from(DIRECTIONS))
 def test_front_is_what_no_other_point_beats(points, best):
     def beats(a, b):
@@ -45,6 +46,7 @@ def test_front_is_what_no_other_point_beats(points, best):
     assert [points[k][0] for k in found] == sorted(points[k][0] for k in found)
 
 
+@settings(max_examples=60, deadline=None)
 @given(points, st.sampled_from(DIRECTIONS))
 def test_staircase_has_the_front_above_it_and_runs_along_the_axes(points, best):
     line = staircase(points, best)
@@ -144,7 +146,7 @@ def test_figure_shows_the_points_intervals_and_front():
     assert len(without) == len(axes.lines) - 1
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_labels_cover_no_label_and_no_point(seed):
     random = np.random.default_rng(seed)
