@@ -62,7 +62,7 @@ class HRNames:
             if stem[:end] in self._stems:
                 return self._stems[stem[:end]]
         parts = {stem[start.end() : end] for start in _START.finditer(stem) for end in ends}
-        inside = sorted((part for part in parts if part in self._stems), key=len)
+        inside = sorted(parts & self._stems.keys(), key=lambda part: (len(part), part))
         if any(part not in inside[-1] for part in inside):
             raise ValueError(f"does it belong to {' or to '.join(inside)}?")
         return self._stems[inside[-1]] if inside else None
