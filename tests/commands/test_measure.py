@@ -23,6 +23,7 @@ from aesop.cli import app
 from aesop.commands.measure import Request, measure, set_name, split_name
 from aesop.commands.test import test as run_test
 from aesop.evaluation.results import Results
+from aesop.images.listing import list_images
 from aesop.images.read import ImageFile
 from aesop.images.resize import imresize, mod_crop
 from aesop.images.write import write_image
@@ -31,6 +32,7 @@ from aesop.options.config import TestConfig
 from aesop.weights import pretrained
 from aesop.weights.save import save_weights
 
+SHARED = Path(os.environ.get("AESOP_SHARED") or Path(__file__).resolve().parents[3] / "shared")
 GENERATOR = {"type": "RRDBNet", "num_feat": 8, "num_block": 1, "num_grow_ch": 4, "scale": 4}
 SIZES = {"img_1": (40, 48), "img_2": (48, 40), "img_10": (43, 50)}  # the last is cut to 40x48
 
@@ -113,6 +115,23 @@ def test_figures_are_those_of_a_hand_computation(root):
     assert Results.from_json((root / "out" / "results.json").read_text()) == results
 
 
+@pytest.mark.skipif(not (SHARED / "weights").is_dir(), reason=f"no reference figures in {SHARED} (set AESOP_SHARED)")
+def test_finished_images_of_bicubic_have_the_figures_that_other_code_measured(tmp_path):
+    reference = json.loads((SHARED / "weights" / "reference_figures.json").read_text())["results"]["Set5"]["bicubic"]
+    for image in list_images(SHARED / "data" / "Set5" / "LRx4"):
+        sr = imresize(image.read().astype(np.float64), 4)  # rounded once, as the reference says
+        write_image(tmp_path / "Bic" / f"{image.stem}_bicubic.png", np.clip(np.floor(sr + 0.5), 0, 255).astype(np.uint8))
+    folders = {"inputs": [str(tmp_path / "Bic")], "hr": [str(SHARED / "data" / "Set5" / "HR")]}
+    results = measure(Request(**folders, metrics="psnr,ssim", device="cpu"), Console(quiet=True))
+    found = results.methods[0].values["Set5"]
+    assert {f"{name}.png" for name in found} == reference["per_image"].keys()
+    for name, row in found.items():
+        expected = reference["per_image"][f"{name}.png"]
+        # Ours adds 1e-8 to the mean squared error, as published; the reference is rounded to six decimals.
+        assert row["psnr"] == pytest.approx(expected["psnr_y"], abs=2e-4)
+        assert row["ssim"] == pytest.approx(expected["ssim_y"], abs=2e-6)
+
+
 def test_the_images_that_aesop_test_saves_have_its_figures(root):
     network = {"pretrain_network_g": str(root / "net.safetensors"), "results_root": str(root / "results")}
     config = TestConfig.model_validate(
@@ -162,6 +181,27 @@ def test_several_sets_and_methods_in_one_folder(root):
     assert "note: 3 images belong to no HR image" in output
     with pytest.raises(ValueError, match=r"results holds several methods \(A, B\): give the folder of each a name"):
         run(root, f"mine={root}/results")
+
+
+def test_sets_that_share_their_hr_keep_their_results_apart(root):
+    shutil.copytree(root / "good", root / "HAT" / "mild")
+    shutil.copytree(root / "bad", root / "HAT" / "hard")
+    hr = root / "Set" / "HR"
+    results, _ = run(root, "HAT", hr=[f"mild={hr}", f"hard={hr}"])
+    apart, _ = run(root, "good", "bad")
+    (hat,) = results.methods
+    assert (hat.values["mild"], hat.values["hard"]) == tuple(method.values["Set"] for method in apart.methods)
+
+
+def test_a_network_that_computes_nan_is_named(root):
+    weights = build_network(GENERATOR).state_dict()
+    weights["conv_last.bias"].fill_(float("nan"))
+    save_weights(root / "broken.safetensors", weights, {"network": json.dumps(GENERATOR)})
+    results, output = run(root, "good", "broken.safetensors")
+    assert len(results.missing) == 3
+    assert all(re.match(r"Set, img_\d+, broken: .*NaN or infinity", line) for line in results.missing)
+    assert [list(method.values) for method in results.methods] == [["Set"], []]
+    assert re.search(r"│ Set, good +│", output)
 
 
 def test_border_colour_and_names_of_metrics(root):

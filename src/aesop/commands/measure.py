@@ -129,7 +129,7 @@ def find_lr(hr: Sequence[ImageFile], folder: Path, console: Console) -> dict[Ima
     partners: dict[ImageFile, ImageFile] = {}
     unused = []
     for image in list_images(folder):
-        name = names.find(image.stem)
+        name = names.find(image)
         if name is None:
             unused.append(image)
         elif (other := partners.setdefault(by_name[name], image)) != image:
@@ -194,7 +194,6 @@ def _check_names(methods: Sequence[Method]) -> None:
 def find_finished(folders: Sequence[tuple[str | None, str]], sets: Sets, console: Console) -> dict[str, list[Method]]:
     """The methods whose results are in folders (name or None, path), by the first folder with results of theirs."""
     hr = {name: HRNames([pair.name for pair in pairs]) for name, pairs in sets.items()}
-    gt = {(name, pair.name): pair.gt for name, pairs in sets.items() for pair in pairs}
     found: Found = {}
     sources: dict[str, list[str]] = {}
     for name, given in folders:
@@ -204,7 +203,7 @@ def find_finished(folders: Sequence[tuple[str | None, str]], sets: Sets, console
         if not matched:
             raise ImageError(
                 f"{given}: none of its {len(images)} images belongs to an HR image: their names, such as {images[0].name}, "
-                f"must contain those of HR images, such as {next(iter(gt))[1]}"
+                f"must contain those of HR images, such as {next(iter(sets.values()))[0].name}"
             )
         if name and len(matched) > 1:
             raise ImageError(f"{given} holds several methods ({', '.join(matched)}): give the folder of each a name")
@@ -214,9 +213,8 @@ def find_finished(folders: Sequence[tuple[str | None, str]], sets: Sets, console
                 add(found, name or own, key, image)
         _note_unused(unused, console)
     methods: dict[str, list[Method]] = {}
-    for name, results in found.items():
-        partners = {gt[key]: image for key, image in results.items()}
-        methods.setdefault(sources[name][0], []).append(finished_images(name, ", ".join(sources[name]), partners))
+    for name, files in found.items():
+        methods.setdefault(sources[name][0], []).append(finished_images(name, ", ".join(sources[name]), files))
     return methods
 
 

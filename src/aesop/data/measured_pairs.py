@@ -29,8 +29,10 @@ class Sample:
     Images are uint8 (H, W, 3) and (h, w, 3). Raises ImageError if HR cannot be read, and `lq` if LR cannot be.
     """
 
-    def __init__(self, pair: Pair | Single, scale: int):
+    def __init__(self, pair: Pair | Single, scale: int, of: str = ""):
         self.pair, self.scale, self.name = pair, scale, pair.name
+        self.key = (of, pair.name)
+        """The test set's name and its own."""
         self.gt: ImageArray | None = None
         """None for an image without HR."""
         self.notes: list[tuple[str, str]] = []
@@ -68,8 +70,13 @@ class MeasuredPairs(Dataset):
         find = find_singles if options.type == "SingleImageDataset" else find_pairs
         return cls(options.name or section, scale, find(options, section))
 
+    @property
+    def keys(self) -> list[tuple[str, str]]:
+        """`Sample.key` of each sample."""
+        return [(self.name, pair.name) for pair in self.pairs]
+
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Sample:
-        return Sample(self.pairs[index], self.scale)
+        return Sample(self.pairs[index], self.scale, self.name)

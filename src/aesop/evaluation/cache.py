@@ -40,6 +40,7 @@ class Cache:
 
     def __init__(self, folder: Path):
         self.folder, self.has_failed = folder, False
+        self.computed_by = [code_version(), versions()]
 
     def method(self, method: Method) -> Method:
         """The method, with answers from the cache. Only those of networks are kept, whose weights a hash names."""
@@ -84,7 +85,7 @@ class Cache:
 
     def _record(self, key: Key) -> tuple[Path, str]:
         """The file of a key, and the key as text."""
-        text = json.dumps({"computed by": [code_version(), versions()], **key}, sort_keys=True)
+        text = json.dumps({"computed by": self.computed_by, **key}, sort_keys=True)
         return self._path("records", hashlib.sha256(text.encode()).hexdigest(), "json"), text
 
     def _path(self, kind: str, name: str, ending: str) -> Path:

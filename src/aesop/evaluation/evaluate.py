@@ -106,7 +106,7 @@ class Evaluation:
 
 def _has_any(method: Method, pairs: MeasuredPairs) -> bool:
     """Whether a method has an answer for any image of a set."""
-    return method.finished is None or any(pair.source in method.finished for pair in pairs.pairs)
+    return method.finished is None or any(key in method.finished for key in pairs.keys)
 
 
 def _not_numbers(methods: Sequence[MethodResults]) -> Iterator[str]:

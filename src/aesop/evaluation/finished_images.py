@@ -13,25 +13,25 @@ from aesop.images.read import ImageFile, as_rgb8, conversions
 from aesop.images.resize import mod_crop
 from aesop.system.wording import first_few
 
-Partners = Mapping[ImageFile, ImageFile]
-"""HR -> SR."""
+Files = Mapping[tuple[str, str], ImageFile]
+"""By `Sample.key`."""
 Size = tuple[int, int]
 """Width, height."""
 
 
-def finished_images(name: str, source: str, partners: Partners) -> Method:
+def finished_images(name: str, source: str, files: Files) -> Method:
     """A method whose answers are files. Those that have the size of HR before it was cut are cut, too."""
-    return Method(name, partial(_read, name, partners), source, finished=partners)
+    return Method(name, partial(_read, name, files), source, finished=files)
 
 
-def _read(name: str, partners: Partners, sample: Sample) -> Image:
-    hr, scale = sample.pair.source, sample.scale
-    if hr not in partners:
+def _read(name: str, files: Files, sample: Sample) -> Image:
+    file, scale = files.get(sample.key), sample.scale
+    if file is None:
         raise ImageError("there is no image")
-    pixels = partners[hr].pixels()
+    pixels = file.pixels()
     height, width = pixels.shape[:2]
-    if reason := misfit((width, height), hr.size(), scale):
-        raise ImageError(f"{partners[hr]} {reason}")
+    if reason := misfit((width, height), sample.pair.source.size(), scale):
+        raise ImageError(f"{file} {reason}")
     image = mod_crop(as_rgb8(pixels), scale)
     changes = [*conversions(pixels), *([f"cut to multiples of {scale}"] if image.shape[:2] != (height, width) else [])]
     sample.notes += [(name, change) for change in changes]
@@ -43,14 +43,14 @@ def check_files(methods: Iterable[Method], sets: Iterable[MeasuredPairs]) -> Non
 
     SR that cannot be read is left to `measure_methods`.
     """
-    partners = [method.finished or {} for method in methods]
+    finished = [method.finished or {} for method in methods]
     faults = []
     for pairs in sets:
-        for pair in pairs.pairs:
+        for key, pair in zip(pairs.keys, pairs.pairs, strict=True):
             hr_size = pair.source.size()
             if isinstance(pair, Pair) and pair.lq:
                 pair.check_sizes(hr_size, pair.lq.size(), pairs.scale)
-            for file in [found[pair.source] for found in partners if pair.source in found]:
+            for file in (files[key] for files in finished if key in files):
                 with suppress(ImageError):
                     reason = misfit(file.size(), hr_size, pairs.scale)
                     faults += [f"{file} {reason}"] if reason else []

@@ -18,7 +18,7 @@ from aesop.evaluation.image_views import Image
 from aesop.images.read import ImageFile
 from aesop.images.resize import imresize, mod_crop
 from aesop.images.tensors import to_array, to_tensor
-from aesop.inference.tiling import upscale_image
+from aesop.inference.tiling import NotFinite, upscale_image
 from aesop.options.config import TestConfig
 from aesop.system.device import autocast, is_out_of_memory
 from aesop.system.files import sha256_of
@@ -46,8 +46,8 @@ class Method:
     """Of the weight file."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What a network's answers depend on besides its weights and the sample."""
-    finished: Mapping[ImageFile, ImageFile] | None = None
-    """HR -> SR, of finished images; None for what answers from the sample alone."""
+    finished: Mapping[tuple[str, str], ImageFile] | None = None
+    """Finished images by `Sample.key`. None: it has an answer for every sample."""
     tested: bool = False
 
     @classmethod
@@ -111,7 +111,7 @@ def network(
 ) -> Method:
     """A network with the weights of a file as a method. `loaded_as`: options that decided how they were loaded."""
     net.eval().requires_grad_(False).to(device)
-    predictor = partial(predict, net, scale=scale, device=device, precision=precision, tile=tile)
+    predictor = partial(predict, net, scale=scale, device=device, precision=precision, tile=tile, finite=True)
     settings = {**(loaded_as or {}), "scale": scale, "device": device.type, "precision": precision, "tile": tile}
     return Method.of(name, predictor, file, sha256_of(Path(file).expanduser()), settings)
 
@@ -136,19 +136,29 @@ INTERPOLATIONS: Mapping[str, Callable[[int], Method]] = {"bicubic": bicubic, "la
 
 
 def predict(
-    net: nn.Module, lq: Image, gt: Image | None, scale: int, device: torch.device, precision: str = "fp32", tile: int = 0
+    net: nn.Module,
+    lq: Image,
+    gt: Image | None,
+    scale: int,
+    device: torch.device,
+    precision: str = "fp32",
+    tile: int = 0,
+    finite: bool = False,
 ) -> Image:
     """SR of a generator from LR, or of an auto-encoder from HR; all uint8 (H, W, 3).
 
     Without HR (`gt` None), `lq` is the auto-encoder's input; it is cropped to multiples of the scale. A generator sees tiles
-    of at most `tile` LR pixels (0: whole images).
+    of at most `tile` LR pixels (0: whole images). NaN becomes black, or with `finite` raises NotFinite.
     """
     if not isinstance(net, AutoEncoder):
-        return upscale_image(net, lq, scale, tile=tile, device=device, precision=precision)
+        return upscale_image(net, lq, scale, tile=tile, device=device, precision=precision, finite=finite)
     image = mod_crop(lq, scale) if gt is None else gt
     try:
         with torch.inference_mode(), autocast(device, precision):
-            return to_array(net(to_tensor(image)[None].to(device))[0])
+            answer = net(to_tensor(image)[None].to(device))[0]
+            if finite and not answer.isfinite().all():
+                raise NotFinite("the network computes NaN or infinity")
+            return to_array(answer)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

@@ -37,35 +37,36 @@ class HRNames:
         uses = Counter(bare.values())
         self._stems = {name: stem for stem, name in bare.items() if uses[name] == 1} | {stem: stem for stem in bare}
 
-    def find(self, name: str) -> str | None:
-        """The HR image whose stem an image's name (without ending) contains; see `_find_stem`.
+    def find(self, image: ImageFile) -> str | None:
+        """The HR image whose stem an image's name contains; see `_find_stems`.
 
-        Of HR images with one stem it is the one in the sub-folder where the image is, too. Raises ValueError if several fit.
+        Of HR images with one stem it is the one in the sub-folder where the image is, too. Raises ImageError if several fit.
         """
-        path = PurePosixPath(name)
-        stem = self._find_stem(path.name)
-        if stem is None or len(self._by_stem[stem]) == 1:
-            return self._by_stem[stem][0] if stem else None
-        depth = {hr: len(PurePosixPath(hr).parts) - 1 for hr in self._by_stem[stem]}
+        path = PurePosixPath(image.stem)
+        fitting = self._find_stems(path.name)
+        if len(fitting) > 1:
+            raise ImageError(f"{image}: does it belong to {' or to '.join(fitting)}? Rename or remove it")
+        same = self._by_stem[fitting[0]] if fitting else []
+        if len(same) < 2:
+            return same[0] if same else None
+        depth = {hr: len(PurePosixPath(hr).parts) - 1 for hr in same}
         inside = [hr for hr, below in depth.items() if PurePosixPath(hr).parts[:-1] == path.parts[-1 - below : -1]]
         if not inside:
-            raise ValueError(f"does it belong to {' or to '.join(depth)}? Put it into a sub-folder of the same name")
+            raise ImageError(f"{image}: does it belong to {' or to '.join(same)}? Put it into a sub-folder of the same name")
         return max(inside, key=depth.__getitem__)
 
-    def _find_stem(self, stem: str) -> str | None:
-        """The HR stem that is a part of `stem` between separators: at its start if possible, and there the longest.
+    def _find_stems(self, stem: str) -> list[str]:
+        """The HR stems that are a part of `stem` between separators: the longest at its start, or else those inside.
 
         `img_10_x4` belongs to `img_10`, and not to `img_1`.
         """
         ends = [len(stem), *sorted((found.start() for found in _END.finditer(stem)), reverse=True)]
         for end in ends:
             if stem[:end] in self._stems:
-                return self._stems[stem[:end]]
-        parts = {stem[start.end() : end] for start in _START.finditer(stem) for end in ends}
-        inside = sorted(parts & self._stems.keys(), key=lambda part: (len(part), part))
-        if any(part not in inside[-1] for part in inside):
-            raise ValueError(f"does it belong to {' or to '.join(inside)}?")
-        return self._stems[inside[-1]] if inside else None
+                return [self._stems[stem[:end]]]
+        parts = {stem[start.end() : end] for start in _START.finditer(stem) for end in ends} & self._stems.keys()
+        longest = {part for part in parts if not any(part != other and part in other for other in parts)}
+        return sorted({self._stems[part] for part in longest})
 
 
 def match_folder(root: Path, images: Sequence[ImageFile], sets: Mapping[str, HRNames]) -> tuple[Found, list[ImageFile]]:
@@ -91,13 +92,10 @@ def match_folder(root: Path, images: Sequence[ImageFile], sets: Mapping[str, HRN
     unused = []
     for image in images:
         which = own[image]
-        try:
-            found = {which: sets[which].find(image.stem) for which in ((which,) if which else others)}
-        except ValueError as error:
-            raise ImageError(f"{image}: {error}") from error
-        keys = [(which, hr) for which, hr in found.items() if hr]
+        found = {name: sets[name].find(image) for name in ((which,) if which else others)}
+        keys = [(name, hr) for name, hr in found.items() if hr]
         if len(keys) > 1:
-            several = " and ".join(which for which, _ in keys)
+            several = " and ".join(name for name, _ in keys)
             raise ImageError(f"{image}: {several} have an image of this name: put results into folders called after them")
         if keys:
             ignored = {*folded, *map(str.casefold, PurePosixPath(keys[0][1]).parts)}
