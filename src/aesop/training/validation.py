@@ -24,7 +24,7 @@ class Validation:
     def __init__(self, config: TrainConfig, stage: Stage, world: World):
         self.config, self.stage, self.world, self.folder = config, stage, world, config.run_folder
         sections = config.datasets.measured("val") if config.val.val_freq else {}
-        self.sets = {name: MeasuredPairs(data, name, config.scale) for name, data in sections.items()}
+        self.sets = {name: MeasuredPairs.find(data, name, config.scale) for name, data in sections.items()}
         self.best_metric = config.val.best_metric or next(iter(config.val.metrics), "")
         check_sizes(config.val.metrics, self.sets.values(), config.scale, config.stage == "autoencoder")
         aesop = stage.terms.get("aesop_opt")
