@@ -18,6 +18,7 @@ from aesop.evaluation.figures.drawing import CM, FONT_SIZE, module, new_figure
 from aesop.evaluation.figures.spec import CropsSpec
 from aesop.evaluation.image_views import Image, Window, most_disputed_window
 from aesop.evaluation.results import Metric, Results
+from aesop.evaluation.shown_values import shown_values
 from aesop.images.errors import ImageError
 from aesop.images.listing import IMAGE_EXTENSIONS, list_images
 from aesop.images.read import ImageFile
@@ -80,8 +81,9 @@ def _block(spec: CropsSpec, name: str, region: Window | None, results: Results |
         given_as = f"[{region.left}, {region.top}, {region.width}, {region.height}]"
         raise ValueError(f"images.{name}: {given_as} reaches beyond the image, which has {width}x{height} pixels")
     figures = _figures(spec, name, hr, finished, results)
+    values = shown_values(figures.metrics, figures.values)
     crops = [Crop(HR, region.of(hr))]
-    crops += [Crop(spec.label(method), region.of(image), _shown(figures, method)) for method, image in images.items()]
+    crops += [Crop(spec.label(method), region.of(image), values.get(method, ())) for method, image in images.items()]
     heading = " / ".join(f"{metric.label} {'↑' if metric.best == 'max' else '↓'}" for metric in figures.metrics.values())
     return Block(spec.label(name), hr, region, crops, heading)
 
@@ -173,21 +175,6 @@ def _recorded(spec: CropsSpec, name: str, methods: Sequence[str], results: Resul
             raise ValueError(f"set: {spec.results}, {method}: {found}")
         values[method] = record[sets[0]][name]
     return _Figures({metric: results.metrics[metric] for metric in spec.metrics}, values)
-
-
-def _shown(figures: _Figures, method: str) -> list[tuple[str, bool]]:
-    """The values of a method as text, all of a metric with the same decimals. What reads like the best value is the best."""
-    if method not in figures.values:  # LR
-        return []
-    texts = []
-    for key, metric in figures.metrics.items():
-        column = [values.get(key, math.nan) for values in figures.values.values()]
-        finite = [value for value in column if math.isfinite(value)]
-        decimals = 2 if max(map(abs, finite), default=0) >= 10 else 4
-        text = f"{figures.values[method].get(key, math.nan):.{decimals}f}"
-        best = f"{(max if metric.best == 'max' else min)(finite):.{decimals}f}" if finite else ""
-        texts.append((text.replace("nan", "–"), text == best))
-    return texts
 
 
 @dataclass(frozen=True)
