@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 import aesop
+from aesop.system.device import device_name
 from aesop.system.files import replacing
 
 RESULTS = Path(__file__).parent / "results"
@@ -26,21 +27,15 @@ def write(name: str, record: dict[str, Any]) -> None:
 
 def described(device: torch.device) -> dict[str, Any]:
     """Return date, machine, versions, and commit."""
+    cpu = device_name(torch.device("cpu"))
     return {
         "date": date.today().isoformat(),
-        "machine": f"{processor()} ({torch.backends.cpu.get_cpu_capability()}), {torch.get_num_threads()} threads"
-        + (f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""),
+        "machine": f"{cpu} ({torch.backends.cpu.get_cpu_capability()}), {torch.get_num_threads()} threads"
+        + (f", {device_name(device)}" if device.type == "cuda" else ""),
         "device": device.type,
         "versions": {"aesop": aesop.__version__, "torch": torch.__version__, "python": platform.python_version()},
         "commit": commit(),
     }
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def commit() -> str | None:

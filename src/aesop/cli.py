@@ -208,6 +208,9 @@ def measure(
     name: Annotated[str | None, Option(help="Of the results; default: the output folder's.")] = None,
     device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     tile: Annotated[int, Option(help="Tile size of networks in LR pixels; 0: the whole image at once.")] = 0,
+    cost: Annotated[
+        bool, Option("--cost", help="Also parameters, operations, time and memory of networks, on the largest image.")
+    ] = False,
     cache: Annotated[
         Path | None, Option(help="Folder that keeps SR images and values, up to 10 GB; default: user's.")
     ] = None,
@@ -232,6 +235,7 @@ def measure(
             name=name,
             device=device,
             tile=tile,
+            cost=cost,
             cache=None if no_cache else cache or cache_folder("measured"),
         ),
         console,

@@ -3,12 +3,19 @@
 import numpy as np
 import pytest
 import torch
+from results_lib import PROTOCOL, method, results
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from aesop.archs import build_network
 from aesop.evaluation import cost
+from aesop.evaluation.comparison import compare
 from aesop.evaluation.cost import measure_costs
+from aesop.evaluation.published import published_for
+from aesop.evaluation.results import Cost
+from aesop.evaluation.tables.build import means_table
+from aesop.evaluation.tables.cost import with_costs
+from aesop.evaluation.tables.table import NONE
 
 CPU = torch.device("cpu")
 HEIGHT, WIDTH, SCALE = 12, 20, 4
@@ -71,6 +78,24 @@ def test_memory_that_lives_for_a_moment_is_found_and_counts_once():
     assert often.peak_mib == planted.peak_mib
     # At least the convolution's output, and not the weights, which have 15 KB.
     assert 48 * HEIGHT * WIDTH * 4 <= plain.peak_mib * 2**20 < 6 * 48 * HEIGHT * WIDTH * 4
+
+
+def test_columns_of_tables():
+    """Methods without a network have dashes; rows of intervals and of published figures stay empty."""
+    net = method("net", cost=Cost(parameters=1_234_567, gflops=890.4, seconds=1.5, peak_mib=321.4))
+    measured = results(net, method("bicubic"), protocol=PROTOCOL | {"cost": {"lr": "10x8", "threads": 1, "device": "CPU"}})
+    comparison = compare(measured)
+    plain = means_table(comparison, published=published_for(measured, ["DRCT"]))
+    table = with_costs(plain, comparison)
+    assert [column.label for column in table.groups[-1].columns] == ["parameters (M)", "GFLOPs/MP", "s/MP", "MiB"]
+    shown = {row.label: [cell.text for cell in row.cells[-4:]] for row in table.rows}
+    assert shown["net"] == ["1.23", "890", "1.50", "321"]
+    assert shown["bicubic"] == [NONE] * 4
+    assert {tuple(texts) for label, texts in shown.items() if label not in ("net", "bicubic")} == {("",) * 4}
+    assert all(len(row.cells) == len(table.columns) for row in table.rows)
+    assert "Cost for LR of 10x8 pixels, CPU, 1 threads" in table.caption[-1]
+    without = compare(results(method("bicubic")))
+    assert with_costs(means_table(without), without) == means_table(without)
 
 
 def test_methods_take_turns_on_every_image(monkeypatch):

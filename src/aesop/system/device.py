@@ -6,6 +6,7 @@ import platform
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -51,6 +52,16 @@ def algorithms(deterministic: bool) -> Generator[None]:
     finally:
         torch.use_deterministic_algorithms(former)
         torch.backends.cudnn.benchmark = benchmark
+
+
+def device_name(device: torch.device) -> str:
+    """What a device is called: the processor's or the graphics card's name, or the machine's if there is no other."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if device.type == "cpu" and info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(iter(names), platform.processor() or platform.machine())
 
 
 def memory_of(device: torch.device) -> int | None:
