@@ -17,6 +17,7 @@ from aesop.evaluation.combine import read_results
 from aesop.evaluation.figures.drawing import CM, FONT_SIZE, module, new_figure
 from aesop.evaluation.figures.spec import CropsSpec
 from aesop.evaluation.image_views import Image, Window, most_disputed_window
+from aesop.evaluation.pairing import HRNames
 from aesop.evaluation.results import Metric, Results
 from aesop.evaluation.shown_values import shown_values
 from aesop.images.errors import ImageError
@@ -102,18 +103,13 @@ def _read(place: str, name: str, key: str) -> Image:
         images = list_images(path)
     except ImageError as error:
         raise ImageError(f"{key}: {error}") from error
+    names = HRNames([name])
     found = [image for image in images if name in (image.stem, PurePosixPath(image.stem).name)]
-    found = found or [image for image in images if _continues(PurePosixPath(image.stem).name, PurePosixPath(name).name)]
+    found = found or [image for image in images if names.find(image) == name]
     if len(found) != 1:
         several = f"{len(found)} images are called {name}: {', '.join(map(str, found[:3]))}" if found else f"no image {name}"
         raise ImageError(f"{key}: {several} in {path}")
     return found[0].read_uint8()
-
-
-def _continues(stem: str, name: str) -> bool:
-    """Whether a stem is the name with a suffix, such as img_1_x4 or img_1x4, and not img_10."""
-    rest = stem.removeprefix(name)
-    return rest != stem and (not rest[:1].isalnum() or (rest[0] in "xX" and rest[1:2].isdigit()))
 
 
 def _cut(hr: Image, others: Any) -> Image:
