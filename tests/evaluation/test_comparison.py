@@ -99,8 +99,9 @@ def test_seeds_are_one_method():
     assert found(comparison, "Set14", "base", "psnr").seed_deviation is None
 
 
-def test_a_missing_value_is_named_and_leaves_no_mean():
-    broken = changed(method("b", 1.0), "Set14", "img_003", lpips=math.nan)
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_missing_value_is_named_and_leaves_no_mean(bad):
+    broken = changed(method("b", 1.0), "Set14", "img_003", lpips=bad)
     broken = changed(broken, "Set14", "img_004", lpips=None)
     comparison = compare(results(method("a"), broken, method("c", 2.0)), "a")
     assert comparison.warnings == ("Set14: no LPIPS of b for img_003; img_004: its mean is missing",)

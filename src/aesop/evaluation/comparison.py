@@ -90,7 +90,7 @@ class Comparison(_Record):
 
 
 Series = Mapping[str, Mapping[str, np.ndarray]]
-"""Method -> metric -> values (trainings, images); NaN where an image has none. What was not measured is absent."""
+"""Method -> metric -> values (trainings, images); NaN where an image has no finite one. What was not measured is absent."""
 
 
 def compare(
@@ -182,7 +182,8 @@ def _series(
     for metric in metrics:
         rows = [[training.values[name][image].get(metric) for image in images] for training in trainings]
         if any(value is not None for row in rows for value in row):
-            found[metric] = np.array([[np.nan if value is None else value for value in row] for row in rows], dtype=float)
+            values = np.array([[np.nan if value is None else value for value in row] for row in rows], dtype=float)
+            found[metric] = np.where(np.isfinite(values), values, np.nan)
     return found
 
 

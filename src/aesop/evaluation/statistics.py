@@ -47,7 +47,7 @@ def mean_intervals(values: np.ndarray, resamples: int = RESAMPLES, seed: int = S
             axis=-1,
             confidence_level=CONFIDENCE,
             method="BCa",
-            random_state=np.random.default_rng(seed),
+            rng=np.random.default_rng(seed),
         ).confidence_interval
         intervals[varied] = np.stack([found.low, found.high], axis=-1)
     return intervals
