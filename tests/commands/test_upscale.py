@@ -29,10 +29,10 @@ from aesop.archs import build_network
 from aesop.archs.rrdbnet import RRDBNet
 from aesop.cli import app
 from aesop.commands.upscale import summary, upscale_files
-from aesop.images.jpeg_quality import jpeg_quality
 from aesop.inference import tiling
 from aesop.inference.tiling import Axis, upscale_image
 from aesop.inference.upscaler import Upscaler
+from aesop.pictures.jpeg_quality import jpeg_quality
 from aesop.system.device import reason_against_bf16
 from aesop.weights.load import LoadedInfo, load_generator
 

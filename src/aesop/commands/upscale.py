@@ -20,14 +20,14 @@ from aesop.commands.upscale_plan import (
     result_extension,
 )
 from aesop.commands.upscale_progress import UpscaleProgress
-from aesop.images.jpeg_quality import jpeg_quality
-from aesop.images.picture import Frame, Metadata, Picture
-from aesop.images.picture_kinds import kind_of
-from aesop.images.picture_read import open_picture
-from aesop.images.picture_write import SaveOptions, check_writable, write_picture
 from aesop.images.read import ImageFile
 from aesop.inference.final_size import FinalSize, sides_at
 from aesop.inference.upscaler import Upscaler
+from aesop.pictures.jpeg_quality import jpeg_quality
+from aesop.pictures.kinds import kind_of
+from aesop.pictures.picture import Frame, Metadata, Picture
+from aesop.pictures.read import open_picture
+from aesop.pictures.write import SaveOptions, check_writable, write_picture
 
 VISIBLE_BLOCKS = 85  # JPEG quality at which they begin to show when enlarged
 _BLOCKS = (

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from aesop.images.errors import ImageError
 from aesop.images.listing import collect_images
-from aesop.images.picture_kinds import READABLE_PICTURES, kind_of_extension, named_kind
-from aesop.images.picture_read import open_picture
-from aesop.images.picture_write import WRITABLE
 from aesop.images.read import ImageFile
+from aesop.pictures.kinds import READABLE_PICTURES, kind_of_extension, named_kind
+from aesop.pictures.read import open_picture
+from aesop.pictures.write import WRITABLE
 from aesop.system.wording import first_few
 
 PIPE = Path("-")

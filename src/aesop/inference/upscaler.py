@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aesop.archs import image_channels
-from aesop.images.picture import Frame
 from aesop.images.tensors import ImageArray
 from aesop.inference.alpha import ALPHA_METHODS, enlarged_alpha, has_sharp_edges, mended_colours
 from aesop.inference.final_size import sides_at
 from aesop.inference.models import find_model
 from aesop.inference.openvino_runtime import Converted, with_runtime
 from aesop.inference.tiling import NotFinite, check_tiling, upscale_image
+from aesop.pictures.picture import Frame
 from aesop.system.device import autocast, float32_on_cuda, pick_device
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import load_generator

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from aesop.images.picture import Frame, Metadata
-from aesop.images.pixel_kind import PixelKind
+from aesop.pictures.picture import Frame, Metadata
+from aesop.pictures.pixel_kind import PixelKind
 
 Directory = dict[int, "tuple[int, bytes | Directory]"]
 """Tag -> type, and little-endian values or the directory that it points to."""

@@ -13,10 +13,10 @@ import tifffile
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from aesop.images.errors import ImageError
-from aesop.images.metadata import Exif
-from aesop.images.picture import Frame
-from aesop.images.picture_kinds import READABLE_PICTURES, named_kind
-from aesop.images.picture_read import open_picture
+from aesop.pictures.kinds import READABLE_PICTURES, named_kind
+from aesop.pictures.metadata import Exif
+from aesop.pictures.picture import Frame
+from aesop.pictures.read import open_picture
 
 RNG = np.random.default_rng(7)
 RGBA = RNG.integers(0, 256, (24, 37, 4), dtype=np.uint8)
@@ -896,7 +896,7 @@ def test_damaged_bytes_raise_image_errors_only():
 
 def test_sizes_are_limited(monkeypatch):
     gif = encoded(Image.new("L", (40, 40)), "GIF", save_all=True, append_images=[Image.new("L", (40, 40), 9)] * 3)
-    monkeypatch.setattr("aesop.images.picture_parts.MAX_PIXELS_IN_ALL_FRAMES", 40 * 40)
+    monkeypatch.setattr("aesop.pictures.parts.MAX_PIXELS_IN_ALL_FRAMES", 40 * 40)
     with pytest.raises(ImageError, match="2 frames"):
         opened(gif)
     monkeypatch.setattr("aesop.images.decode.MAX_PIXELS", 24 * 37 - 1)

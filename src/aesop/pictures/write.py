@@ -16,11 +16,11 @@ import numpy as np
 import PIL
 from PIL import GifImagePlugin, Image, ImageCms
 
-from aesop.images import tiff_file
-from aesop.images.picture import Frame, Metadata, Picture
-from aesop.images.pixel_kind import PixelKind, convert
-from aesop.images.png_file import write_png
 from aesop.images.tensors import ImageArray
+from aesop.pictures import tiff_file
+from aesop.pictures.picture import Frame, Metadata, Picture
+from aesop.pictures.pixel_kind import PixelKind, convert
+from aesop.pictures.png_file import write_png
 from aesop.system.files import replacing
 
 QUALITY = 95

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from aesop.images.metadata import resized_exif, resized_xmp
 from aesop.images.tensors import ImageArray
+from aesop.pictures.metadata import resized_exif, resized_xmp
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from PIL import Image, ImageOps, TiffImagePlugin
 
 from aesop.images.decode import MAX_PIXELS, TRANSPOSED, check_size, damaged, upright
 from aesop.images.errors import ImageError
-from aesop.images.picture import Frame, Picture
-from aesop.images.picture_kinds import RAW, advice_on, kind_of_extension
-from aesop.images.picture_parts import (
+from aesop.images.tensors import ImageArray, to_uint8
+from aesop.pictures.kinds import RAW, advice_on, kind_of_extension
+from aesop.pictures.parts import (
     DECODING_ERRORS,
     MAX_FRAMES,
     check_frames,
@@ -31,8 +31,8 @@ from aesop.images.picture_parts import (
     scaled_to_16,
     split,
 )
-from aesop.images.profiles import to_srgb
-from aesop.images.tensors import ImageArray, to_uint8
+from aesop.pictures.picture import Frame, Picture
+from aesop.pictures.profiles import to_srgb
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # it comments on files; what matters is raised
 

@@ -13,9 +13,9 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms, PngImagePlugin
 
-from aesop.images import tiff_file
-from aesop.images.picture import Frame, Metadata
-from aesop.images.picture_write import WRITABLE, SaveOptions, check_writable, write_picture
+from aesop.pictures import tiff_file
+from aesop.pictures.picture import Frame, Metadata
+from aesop.pictures.write import WRITABLE, SaveOptions, check_writable, write_picture
 from aesop.system.files import replacing
 
 RNG = np.random.default_rng(5)
@@ -90,7 +90,7 @@ def gray_profile(gamma=1.0):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("width", [1, 37])
 def test_png_as_opencv_and_pillow_read_it(tmp_path, monkeypatch, shape, alpha, dtype, width):
-    monkeypatch.setattr("aesop.images.png_file._STRIP", 700)  # several strips
+    monkeypatch.setattr("aesop.pictures.png_file._STRIP", 700)  # several strips
     frame = Frame(random(dtype, 29, width, *shape), random(dtype, 29, width) if alpha else None)
     assert write(tmp_path / "a.png", [frame]) == []
     read = cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED)
