@@ -30,6 +30,7 @@ from aesop.archs.rrdbnet import RRDBNet
 from aesop.cli import app
 from aesop.commands.upscale import summary, upscale_files
 from aesop.inference import tiling
+from aesop.inference.final_size import FinalSize
 from aesop.inference.tiling import Axis, upscale_image
 from aesop.inference.upscaler import Upscaler
 from aesop.pictures.jpeg_quality import jpeg_quality
@@ -707,6 +708,28 @@ def test_every_page_and_frame(run, tmp_path):
                 animation.load()
                 assert animation.info["duration"] == 100 * (index + 1)
                 assert np.abs(np.asarray(animation.convert("RGB")).astype(int) - colour).max() <= 2
+
+
+def test_every_page_gets_the_final_size_and_keeps_its_description(run, tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif", bigtiff=True) as file:
+        for width, height in ((20, 10), (10, 20), (8, 8)):
+            file.write(noise(height, width, dtype=np.uint8), photometric="rgb", description=f"{width} wide", metadata=None)
+    expected = {FinalSize(longest=30): [(30, 15), (15, 30), (30, 30)], FinalSize(width=50): [(50, 25), (50, 100), (50, 50)]}
+    for number, (size, sides) in enumerate(expected.items()):
+        target = tmp_path / f"{number}.tif"
+        for _ in range(2):  # the second time, it is there
+            (result,) = run(tmp_path / "a.tif", target, size=size, skip_existing=True)
+            assert result.error is None
+        assert result.skipped
+        with tifffile.TiffFile(target) as file:
+            assert [page.shape[1::-1] for page in file.pages] == sides
+            assert [page.description for page in file.pages] == ["20 wide", "10 wide", "8 wide"]
+    (result,) = run(tmp_path / "a.tif", tmp_path / "c.tif", size=FinalSize(width=600), strip_metadata=True)
+    assert "8 x 8 pixels would be enlarged 75 times" in result.error
+    assert not (tmp_path / "c.tif").exists()
+    run(tmp_path / "a.tif", tmp_path / "c.tif", strip_metadata=True)
+    with tifffile.TiffFile(tmp_path / "c.tif") as file:
+        assert [page.description for page in file.pages] == [""] * 3
 
 
 def test_other_kinds_in_a_folder_are_named(run, tmp_path):

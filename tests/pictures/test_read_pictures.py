@@ -25,6 +25,7 @@ RGBA16 = RNG.integers(0, 65536, (24, 37, 4), dtype=np.uint16)
 SMOOTH = np.stack(np.broadcast_arrays(np.arange(0, 240, 5)[:, None], np.arange(0, 252, 4), 90), -1).astype(np.uint8)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 COLOURS = ("red", "lime", "blue")
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a/></x:xmpmeta>'
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
@@ -80,6 +81,19 @@ def curve(gamma: float) -> bytes:
 GRAY_PROFILE = profile(
     b"GRAY", {b"wtpt": b"XYZ " + bytes(4) + struct.pack(">iii", 63190, 65536, 54061), b"kTRC": curve(1.8)}
 )
+
+
+def matrix_profile(*curves: bytes) -> bytes:
+    """Build a profile with the primaries of Adobe RGB, adapted to D50."""
+    colours = ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))
+    tags = {b"wtpt": b"XYZ " + bytes(4) + struct.pack(">iii", 63190, 65536, 54061)}
+    for name, values, own in zip((b"r", b"g", b"b"), colours, curves, strict=True):
+        tags[name + b"XYZ"] = b"XYZ " + bytes(4) + struct.pack(">iii", *(round(v * 65536) for v in values))
+        tags[name + b"TRC"] = own
+    return profile(b"RGB ", tags)
+
+
+ADOBE = matrix_profile(*[curve(2.19921875)] * 3)
 
 
 def cmyk_profile() -> bytes:
@@ -350,6 +364,50 @@ def test_all_pages_of_a_tiff_but_no_thumbnails():
 
 
 # --- TIFF
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("big", [False, True])
+def test_every_page_of_a_tiff_has_its_own_metadata(byteorder, big):
+    stream = BytesIO()
+    with tifffile.TiffWriter(stream, byteorder=byteorder, bigtiff=big) as writer:
+        for number, icc in enumerate((SRGB, ADOBE, None)):
+            texts = {269: "book", 285: f"page {number}", 315: "A. Painter", 33432: f"(c) {number}"}
+            tags = [(tag, "s", 0, text, False) for tag, text in texts.items()]
+            tags += [(297, "H", 2, (number, 3), False), (700, "B", len(XMP), XMP, False)]
+            options = {
+                "resolution": (100 + number, 200),
+                "resolutionunit": "inch",
+                "description": f"Nr. {number}",
+                "software": "scanner",
+            }
+            page = RGBA[: 24 - number, ..., :3]
+            writer.write(page, photometric="rgb", iccprofile=icc, extratags=tags, metadata=None, **options)
+    picture = opened(stream.getvalue())
+    assert picture.notes == ()
+    assert picture.sizes == ((37, 24), (37, 23), (37, 22))
+    pages = [frame.metadata for frame in picture.frames()]
+    assert pages[0] == picture.metadata
+    for number, (page, icc) in enumerate(zip(pages, (SRGB, ADOBE, None), strict=True)):
+        exif = parsed(page.exif)
+        assert (exif[270], exif[285], exif[33432]) == (f"Nr. {number}", f"page {number}", f"(c) {number}")
+        assert (exif[269], exif[297], exif[305], exif[315]) == ("book", (number, 3), "scanner", "A. Painter")
+        assert (page.icc, page.xmp, page.dpi) == (icc, XMP, (100 + number, 200))
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_exif_directories_of_a_bigtiff(byteorder):
+    data, order = bytearray(tiff(RGBA[..., :3], photometric="rgb", bigtiff=True, byteorder=byteorder)), byteorder
+    (at,) = struct.unpack_from(order + "Q", data, 8)
+    (count,) = struct.unpack_from(order + "Q", data, at)
+    entries = bytes(data[at + 8 : at + 8 + 20 * count])
+    added = len(data)
+    data += struct.pack(order + "QHHQQ", 1, 37510, 7, 12, added + 36) + bytes(8) + b"ASCII\0\0\0word"  # a user comment
+    struct.pack_into(order + "Q", data, 8, len(data))
+    entries += struct.pack(order + "HHQQ", 34665, 18, 1, added)
+    data += struct.pack(order + "Q", count + 1) + entries + bytes(8)
+    exif = parsed(opened(bytes(data)).metadata.exif)
+    assert exif.get_ifd(0x8769)[37510] == b"ASCII\0\0\0word"
 
 
 @pytest.mark.parametrize("byteorder", ["<", ">"])

@@ -450,7 +450,24 @@ def test_pages_that_differ(tmp_path, monkeypatch):
             np.testing.assert_array_equal(opened.pages[1].asarray(), pages[1].pixels)
             np.testing.assert_array_equal(opened.pages[2].asarray(), np.dstack([pages[2].pixels, pages[2].alpha]))
             assert all(page.tags[34675].value == SRGB for page in opened.pages)
-        monkeypatch.setattr(tiff_file, "CLASSIC_LIMIT", SMOOTH.nbytes + 10)  # the first alone would fit
+        monkeypatch.setattr(tiff_file, "CLASSIC_LIMIT", (tmp_path / "a.tif").stat().st_size - 1)
+
+
+def test_pages_have_their_own_metadata(tmp_path):
+    own = [Metadata(SRGB, exif(), XMP, (300, 300)), Metadata(gray_profile(), exif(camera="Other"), None, (72, 150)), None]
+    frames = [Frame(SMOOTH, metadata=own[0]), Frame(SMOOTH[..., 0], metadata=own[1]), Frame(SMOOTH)]
+    assert write(tmp_path / "a.tif", frames, own[0], animated=False) == []
+    with tifffile.TiffFile(tmp_path / "a.tif") as opened:
+        first, second, third = opened.pages
+    assert [first.tags[34675].value, second.tags[34675].value] == [SRGB, gray_profile()]
+    assert [first.tags[271].value, second.tags[271].value] == ["Camera", "Other"]
+    assert [first.tags[700].value, 700 in second.tags] == [XMP, False]
+    assert second.tags[283].value == (1_500_000, 10_000)
+    assert third.tags[282].value == (3_000_000, 10_000)
+    assert 271 not in third.tags
+    broken = Metadata(exif=b"II*\0\x08\0\0\0\xff\xff")
+    notes = write(tmp_path / "b.tif", [Frame(SMOOTH), Frame(SMOOTH, metadata=broken)], animated=False)
+    assert notes == ["the Exif data are damaged: they were dropped"]
 
 
 def test_an_animation_as_tiff_says_that_it_has_no_timing(tmp_path):

@@ -90,7 +90,7 @@ def write_picture(path: Path, frames: Iterable[Frame], like: Picture, metadata: 
         path: The extension names the format, one of WRITABLE.
         frames: `like.count` frames, taken one at a time. They have the kinds of pixels that those of `like` have.
         like: The picture that was read: its count, timing, and loop.
-        metadata: What describes the frames, at their size.
+        metadata: What describes the frames, at their size; pages may have their own.
 
     Returns:
         Notes on what the format cannot keep.
@@ -272,17 +272,15 @@ def _write_png(job: _Job) -> None:
 
 
 def _write_tiff(job: _Job) -> None:
-    first = next(job.frames)
-    size: float = _bytes(first)
-    if job.like.count > 1:  # pages may differ in size, and all are enlarged alike
-        sizes = [_bytes(frame) for frame in job.like.frames()]
-        size *= sum(sizes) / sizes[0]
-    big = size > tiff_file.CLASSIC_LIMIT
-    tiff_file.write_tiff(job.path, chain([first], job.frames), job.metadata, job.like.count, big)
+    def frames() -> Iterator[Frame]:
+        for frame in job.frames:
+            if frame.metadata:
+                metadata, notes = _sound(frame.metadata)
+                job.notes.extend(notes + _metadata_notes(".tif", _TIFF, metadata))
+                frame = replace(frame, metadata=metadata)
+            yield frame
 
-
-def _bytes(frame: Frame) -> int:
-    return frame.pixels.nbytes + (0 if frame.alpha is None else frame.alpha.nbytes)
+    tiff_file.write_tiff(job.path, frames(), job.metadata)
 
 
 def _write_jpeg(job: _Job) -> None:
