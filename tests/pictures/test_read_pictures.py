@@ -702,9 +702,68 @@ def test_profiles_fit_the_pixels():
     gray = Image.fromarray(SMOOTH).convert("L")
     for kind in ("PNG", "JPEG", "TIFF"):
         assert opened(encoded(gray, kind, icc_profile=GRAY_PROFILE)).metadata.icc == GRAY_PROFILE
-        picture = opened(encoded(gray, kind, icc_profile=SRGB))
+        picture = opened(encoded(Image.fromarray(SMOOTH), kind, icc_profile=GRAY_PROFILE))
         assert picture.metadata.icc is None
-        assert picture.notes == ("a colour profile for RGB was left out: the pixels are GRAY",)
+        assert picture.notes == ("a colour profile for GRAY was left out: the pixels are RGB",)
+
+
+def lut_profile() -> bytes:
+    """Build an RGB profile whose table has two points per channel: Lab of lightness (R + G + B) / 3, without colour."""
+    lightness = np.stack(np.meshgrid(*[[0, 1]] * 3, indexing="ij"), -1).reshape(-1, 3).mean(1)
+    lab = np.stack([lightness * 0xFF00, np.full(8, 0x8000), np.full(8, 0x8000)], -1).astype(">u2")
+    line = np.array([0, 65535], ">u2").tobytes()
+    matrix = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
+    table = b"mft2" + bytes(4) + struct.pack(">BBBB", 3, 3, 2, 0) + matrix + struct.pack(">HH", 2, 2)
+    table += line * 3 + lab.tobytes() + line * 3
+    white = b"XYZ " + bytes(4) + struct.pack(">iii", 63190, 65536, 54061)
+    made = bytearray(profile(b"RGB ", {b"A2B0": table, b"wtpt": white}))
+    made[20:24] = b"Lab "
+    return bytes(made)
+
+
+def parametric(*numbers: float, kind: int) -> bytes:
+    return (
+        b"para"
+        + bytes(4)
+        + struct.pack(">HH", kind, 0)
+        + struct.pack(f">{len(numbers)}i", *(round(n * 65536) for n in numbers))
+    )
+
+
+RGB_PROFILES = {
+    "sRGB": SRGB,
+    "Adobe RGB": ADOBE,
+    "gamma 1.8": matrix_profile(*[curve(1.8)] * 3),
+    "Apple's Display P3": matrix_profile(*[parametric(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045, kind=3)] * 3),
+    "table": lut_profile(),
+}
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+@pytest.mark.parametrize("name", RGB_PROFILES)
+def test_a_profile_for_rgb_shows_gray_as_it_did(kind, name):
+    gray, icc = Image.fromarray(SMOOTH[..., 0]), RGB_PROFILES[name]
+    picture = opened(encoded(gray, kind, icc_profile=icc))
+    assert picture.notes == ()
+    pixels = next(picture.frames()).pixels
+    assert pixels.ndim == 2
+    assert ImageCms.ImageCmsProfile(BytesIO(picture.metadata.icc)).profile.xcolor_space == "GRAY"
+
+    def to_srgb(image: Image.Image, profile: bytes) -> np.ndarray:
+        source = ImageCms.ImageCmsProfile(BytesIO(profile))
+        made = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        return np.asarray(made).astype(int)
+
+    stored = Image.open(BytesIO(encoded(gray, kind))).convert("RGB")
+    expected = to_srgb(stored, icc)
+    assert np.abs(expected - stored).max() > 5 or name in ("sRGB", "Apple's Display P3")
+    assert np.abs(to_srgb(Image.fromarray(pixels), picture.metadata.icc) - expected).max() <= 1
+
+
+def test_a_damaged_profile_for_rgb_on_gray_is_left_out():
+    broken = profile(b"RGB ", {b"wtpt": b"XYZ " + bytes(4) + struct.pack(">iii", 63190, 65536, 54061)})
+    picture = opened(encoded(Image.fromarray(SMOOTH[..., 0]), "PNG", icc_profile=broken))
+    assert (picture.metadata.icc, picture.notes) == (None, ("a damaged colour profile was left out",))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF", "TIFF by libtiff", "deep TIFF", "TIFF with JPEG"])
