@@ -426,8 +426,8 @@ def test_gray_alpha_and_depth(run, tmp_path):
     assert read(out / "clear_x2.jpg").shape == (12, 10, 3)
     assert "upscaled 3 of 3 images" in text
     assert text.count("transparency") == 1
-    assert re.search(r"note: .*transparency.*\(1 image\)", text)
-    assert len(re.findall(r"note: .*8 bits.*\(1 image\)", text)) == 1
+    assert re.search(r"note: .*transparency.*\(clear\.png\)", text)
+    assert len(re.findall(r"note: .*8 bits.*\(deep\.png\)", text)) == 1
 
 
 def test_deep_images_with_alpha_in_tiff(run, tmp_path):
@@ -832,6 +832,27 @@ def test_quality_and_lossless(run, tmp_path):
     assert np.abs(made - repeat(pixels, 2)).max() < 20
 
 
+def test_lossless_over_a_mixed_folder(run, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.webp", "c.tif", "d.jpg", "e.jpg", "f.jpg", "g.jpg", "h.jpg"):
+        photograph().save(tmp_path / "in" / name, quality=50)
+    results = run(tmp_path / "in", tmp_path / "out", lossless=True)
+    assert [r.error for r in results] == [None] * 8
+    for result in results[:3]:
+        made, source = Image.open(result.target), Image.open(result.source)
+        np.testing.assert_array_equal(np.asarray(made), repeat(np.asarray(source.convert("RGB")), 2))
+    text = summary(results)
+    assert (
+        "jpg files cannot be lossless (keep every pixel with --ext png) (5 images: d.jpg, e.jpg, f.jpg, and 2 more)" in text
+    )
+    assert "note: png files have no quality: --quality was ignored (a.png)" in summary(
+        run([tmp_path / "in" / "a.png", tmp_path / "in" / "d.jpg"], tmp_path / "other", quality=80)
+    )
+    for output, ext in (("out", "jpg"), ("x.avif", None)):
+        with pytest.raises(ValueError, match=r"--lossless: (jpg|avif) files cannot be lossless; use png"):
+            run(tmp_path / "in" / "a.png", tmp_path / output, ext=ext, lossless=True)
+
+
 def test_standard_input_and_output(command, tmp_path):
     """Case 20."""
     photograph().save(tmp_path / "a.png")
@@ -880,7 +901,7 @@ def test_compressed_photographs_get_a_line(run, tmp_path):
     assert [jpeg_quality(path) for path in sources] == [40, 80, 97, None]
     default = run(sources, tmp_path / "1", model=None)
     assert [any("JPEG of quality" in note for note in result.notes) for result in default] == [True, True, False, False]
-    assert re.search(r"note: a JPEG of quality .* \(2 images\)", summary(default))
+    assert re.search(r"note: a JPEG of quality .* \(2 images: 40.jpg, 80.jpg\)", summary(default))
     assert not any("JPEG of quality" in note for result in run(sources, tmp_path / "2") for note in result.notes)
 
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from aesop.pictures import tiff_file
 from aesop.pictures.picture import Frame, Metadata
-from aesop.pictures.write import WRITABLE, SaveOptions, check_writable, write_picture
+from aesop.pictures.write import LOSSLESS, WRITABLE, SaveOptions, check_writable, write_picture
 from aesop.system.files import replacing
 
 RNG = np.random.default_rng(5)
@@ -23,7 +23,6 @@ SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<?xpacket begin=""?><x:xmpmeta xmlns:x="adobe:ns:meta/"/><?xpacket end="w"?>'
 # Smooth, so that lossy formats stay close; every orientation of it looks different.
 SMOOTH = np.stack(np.broadcast_arrays(np.arange(0, 240, 5)[:, None], np.arange(0, 252, 4), 90), -1).astype(np.uint8)
-LOSSLESS = (".png", ".tif", ".tiff", ".bmp")
 GRAY_AVIF = tuple(map(int, PIL.__version__.split(".")[:2])) >= (12, 3)
 STILL_ONLY = (".jpg", ".jpeg", ".jfif", ".bmp")
 
@@ -338,7 +337,7 @@ def moving(count=4, alpha=False, dtype=np.uint8, gray=False):
 def test_animations_keep_frames_timing_and_loop(tmp_path, extension, alpha, gray):
     frames = moving(alpha=alpha, gray=gray)
     path = tmp_path / f"a{extension}"
-    options = SaveOptions(lossless=True) if extension == ".webp" else SaveOptions(quality=100)
+    options = {".webp": SaveOptions(lossless=True), ".avif": SaveOptions(quality=100)}.get(extension)
     notes = write(path, frames, Metadata(), options, loop=3)
     assert len(notes) == (extension == ".avif")
     with Image.open(path) as opened:
@@ -502,6 +501,20 @@ def test_quality_and_lossless(tmp_path):
     assert error(".webp", {"format": "webp"}) == 0
     assert error(".webp", {"format": "webp"}, lossless=False) > 0
     assert error(".webp", {"format": "webp", "lossless": False}) > 0
+    assert error(".webp", {"format": "webp"}, quality=90) > 0
+
+
+@pytest.mark.parametrize("extension", WRITABLE)
+def test_options_that_a_format_does_not_have_are_named(tmp_path, extension):
+    has_quality = extension in (".jpg", ".jpeg", ".jfif", ".webp", ".avif")
+    notes = write(tmp_path / f"a{extension}", [Frame(SMOOTH[:8, :8])], options=SaveOptions(quality=80, lossless=True))
+    assert any("cannot be lossless" in note for note in notes) == (extension not in LOSSLESS)
+    assert any("--quality was ignored" in note for note in notes) == (not has_quality or extension == ".webp")
+    notes = write(tmp_path / f"a{extension}", [Frame(SMOOTH[:8, :8])], options=SaveOptions(quality=80))
+    assert any("--quality was ignored" in note for note in notes) != has_quality
+    with Image.open(tmp_path / f"a{extension}") as image:
+        same = np.array_equal(np.asarray(image.convert("RGB")), SMOOTH[:8, :8])
+    assert same or extension not in (".png", ".apng", ".tif", ".tiff", ".bmp")
     sizes = []
     for quality in (20, 60, 95):
         write(tmp_path / "b.avif", [Frame(random(np.uint8, 64, 64, 3))], options=SaveOptions(quality=quality))
@@ -533,9 +546,6 @@ def check(name, width=10, height=10, count=1, animated=False, folder=None, **opt
         ("a.jpg", {"count": 3}, "jpg files have no pages, the picture has 3; use --ext tiff"),
         ("a.png", {"count": 3}, "png files have no pages"),
         ("a.gif", {"count": 3}, "gif files have no pages"),
-        ("a.jpg", {"lossless": True}, "jpg files cannot be lossless; use --ext png"),
-        ("a.avif", {"lossless": True}, "avif files cannot be lossless"),
-        ("a.gif", {"lossless": True}, "gif files cannot be lossless"),
         ("a.jpg", {"quality": 0}, "--quality 0: give 1 to 100"),
         ("a.jpg", {"quality": 101}, "--quality 101"),
         ("n" * 252 + ".png", {}, "the name has 256 bytes, and the file system allows 255"),

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,6 +27,7 @@ from aesop.pictures.kinds import kind_of
 from aesop.pictures.picture import Frame, Metadata, Picture
 from aesop.pictures.read import open_picture
 from aesop.pictures.write import SaveOptions, check_writable, write_picture
+from aesop.system.wording import first_few
 
 VISIBLE_BLOCKS = 85  # JPEG quality at which they begin to show when enlarged
 _BLOCKS = (
@@ -89,9 +89,9 @@ def upscale_files(
     console = console or Console(stderr=True)
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     shown = UpscaleProgress(console, 1, progress)  # refuses an unknown style first
-    check_output(output, ext, suffix, 1)
+    check_output(output, ext, suffix, 1, lossless)
     sources, notes = find_sources(inputs, output)
-    ext = check_output(output, ext, suffix, len(sources))
+    ext = check_output(output, ext, suffix, len(sources), lossless)
     for note in notes:
         say(note)
     upscaler = Upscaler(model, device, precision, tile, overlap, runtime, alpha)
@@ -233,11 +233,21 @@ def summary(results: Sequence[Result]) -> str:
     skipped = sum(result.skipped for result in results)
     before = f" ({skipped} {'was' if skipped == 1 else 'were'} there already)" if skipped else ""
     lines = [f"upscaled {len(done) - skipped} of {_images(len(results))}{before}{place}"]
-    notes = Counter(note for result in results for note in dict.fromkeys(result.notes))
-    lines += [f"note: {note} ({_images(count)})" for note, count in notes.items()]
+    lines += [f"note: {note} ({named})" for note, named in _noted(results)]
     # Most errors name the file themselves.
     lines += [f"failed: {'' if str(r.source) in r.error else f'{r.source}: '}{r.error}" for r in results if r.error]
     return "\n".join(lines)
+
+
+def _noted(results: Sequence[Result]) -> Iterator[tuple[str, str]]:
+    """Yield each note with the images that it is about."""
+    about: dict[str, list[str]] = {}
+    for result in results:
+        for note in dict.fromkeys(result.notes):
+            about.setdefault(note, []).append(result.source.name)
+    for note, names in about.items():
+        count = f"{len(names)} images: " if len(names) > 1 else ""
+        yield note, count + first_few(names, separator=", ")
 
 
 def _images(count: int) -> str:
