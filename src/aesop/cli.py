@@ -232,7 +232,9 @@ def upscale(
     alpha: Annotated[str, Option(help="Transparency: network, bicubic, or auto: network for sharp edges.")] = "auto",
     strip_metadata: Annotated[bool, Option("--strip-metadata", help="Keep only the colour profile.")] = False,
     quality: Annotated[int | None, Option(min=1, max=100, help="Of JPEG, WebP and AVIF files.")] = None,
-    lossless: Annotated[bool | None, Option(help="Of WebP files; default: as the input is.")] = None,
+    lossless: Annotated[
+        bool | None, Option(help="Of WebP files; default: as the input is. PNG, TIFF and BMP always are.")
+    ] = None,
     progress: Annotated[str | None, Option(help="bar, plain or json; default: bar on a terminal, else plain.")] = None,
     scale: Annotated[float | None, Option(help="Enlarge by this; default: by the network's scale.")] = None,
     width: Annotated[int | None, Option(help="Final width in pixels; with --height, fit into both.")] = None,

@@ -29,10 +29,11 @@ from aesop.archs import build_network
 from aesop.archs.rrdbnet import RRDBNet
 from aesop.cli import app
 from aesop.commands.upscale import summary, upscale_files
-from aesop.images.jpeg_quality import jpeg_quality
 from aesop.inference import tiling
+from aesop.inference.final_size import FinalSize
 from aesop.inference.tiling import Axis, upscale_image
 from aesop.inference.upscaler import Upscaler
+from aesop.pictures.jpeg_quality import jpeg_quality
 from aesop.system.device import reason_against_bf16
 from aesop.weights.load import LoadedInfo, load_generator
 
@@ -425,8 +426,8 @@ def test_gray_alpha_and_depth(run, tmp_path):
     assert read(out / "clear_x2.jpg").shape == (12, 10, 3)
     assert "upscaled 3 of 3 images" in text
     assert text.count("transparency") == 1
-    assert re.search(r"note: .*transparency.*\(1 image\)", text)
-    assert len(re.findall(r"note: .*8 bits.*\(1 image\)", text)) == 1
+    assert re.search(r"note: .*transparency.*\(clear\.png\)", text)
+    assert len(re.findall(r"note: .*8 bits.*\(deep\.png\)", text)) == 1
 
 
 def test_deep_images_with_alpha_in_tiff(run, tmp_path):
@@ -709,6 +710,28 @@ def test_every_page_and_frame(run, tmp_path):
                 assert np.abs(np.asarray(animation.convert("RGB")).astype(int) - colour).max() <= 2
 
 
+def test_every_page_gets_the_final_size_and_keeps_its_description(run, tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif", bigtiff=True) as file:
+        for width, height in ((20, 10), (10, 20), (8, 8)):
+            file.write(noise(height, width, dtype=np.uint8), photometric="rgb", description=f"{width} wide", metadata=None)
+    expected = {FinalSize(longest=30): [(30, 15), (15, 30), (30, 30)], FinalSize(width=50): [(50, 25), (50, 100), (50, 50)]}
+    for number, (size, sides) in enumerate(expected.items()):
+        target = tmp_path / f"{number}.tif"
+        for _ in range(2):  # the second time, it is there
+            (result,) = run(tmp_path / "a.tif", target, size=size, skip_existing=True)
+            assert result.error is None
+        assert result.skipped
+        with tifffile.TiffFile(target) as file:
+            assert [page.shape[1::-1] for page in file.pages] == sides
+            assert [page.description for page in file.pages] == ["20 wide", "10 wide", "8 wide"]
+    (result,) = run(tmp_path / "a.tif", tmp_path / "c.tif", size=FinalSize(width=600), strip_metadata=True)
+    assert "8 x 8 pixels would be enlarged 75 times" in result.error
+    assert not (tmp_path / "c.tif").exists()
+    run(tmp_path / "a.tif", tmp_path / "c.tif", strip_metadata=True)
+    with tifffile.TiffFile(tmp_path / "c.tif") as file:
+        assert [page.description for page in file.pages] == [""] * 3
+
+
 def test_other_kinds_in_a_folder_are_named(run, tmp_path):
     """Case 13."""
     folder = tmp_path / "in"
@@ -809,6 +832,27 @@ def test_quality_and_lossless(run, tmp_path):
     assert np.abs(made - repeat(pixels, 2)).max() < 20
 
 
+def test_lossless_over_a_mixed_folder(run, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.webp", "c.tif", "d.jpg", "e.jpg", "f.jpg", "g.jpg", "h.jpg"):
+        photograph().save(tmp_path / "in" / name, quality=50)
+    results = run(tmp_path / "in", tmp_path / "out", lossless=True)
+    assert [r.error for r in results] == [None] * 8
+    for result in results[:3]:
+        made, source = Image.open(result.target), Image.open(result.source)
+        np.testing.assert_array_equal(np.asarray(made), repeat(np.asarray(source.convert("RGB")), 2))
+    text = summary(results)
+    assert (
+        "jpg files cannot be lossless (keep every pixel with --ext png) (5 images: d.jpg, e.jpg, f.jpg, and 2 more)" in text
+    )
+    assert "note: png files have no quality: --quality was ignored (a.png)" in summary(
+        run([tmp_path / "in" / "a.png", tmp_path / "in" / "d.jpg"], tmp_path / "other", quality=80)
+    )
+    for output, ext in (("out", "jpg"), ("x.avif", None)):
+        with pytest.raises(ValueError, match=r"--lossless: (jpg|avif) files cannot be lossless; use png"):
+            run(tmp_path / "in" / "a.png", tmp_path / output, ext=ext, lossless=True)
+
+
 def test_standard_input_and_output(command, tmp_path):
     """Case 20."""
     photograph().save(tmp_path / "a.png")
@@ -857,7 +901,7 @@ def test_compressed_photographs_get_a_line(run, tmp_path):
     assert [jpeg_quality(path) for path in sources] == [40, 80, 97, None]
     default = run(sources, tmp_path / "1", model=None)
     assert [any("JPEG of quality" in note for note in result.notes) for result in default] == [True, True, False, False]
-    assert re.search(r"note: a JPEG of quality .* \(2 images\)", summary(default))
+    assert re.search(r"note: a JPEG of quality .* \(2 images: 40.jpg, 80.jpg\)", summary(default))
     assert not any("JPEG of quality" in note for result in run(sources, tmp_path / "2") for note in result.notes)
 
 

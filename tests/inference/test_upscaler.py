@@ -14,11 +14,11 @@ from torch import Tensor, nn
 import aesop
 from aesop import Upscaler
 from aesop.archs.rrdbnet import RRDBNet
-from aesop.images.picture import Frame
 from aesop.inference.alpha import enlarged_alpha, has_sharp_edges, mended_colours
 from aesop.inference.models import find_model
 from aesop.inference.tiling import NotFinite, upscale_image
 from aesop.inference.upscaler import default_overlap
+from aesop.pictures.picture import Frame
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import LoadedInfo
 

@@ -2,9 +2,8 @@
 
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,14 +19,15 @@ from aesop.commands.upscale_plan import (
     result_extension,
 )
 from aesop.commands.upscale_progress import UpscaleProgress
-from aesop.images.jpeg_quality import jpeg_quality
-from aesop.images.picture import Frame, Metadata, Picture
-from aesop.images.picture_kinds import kind_of
-from aesop.images.picture_read import open_picture
-from aesop.images.picture_write import SaveOptions, check_writable, write_picture
 from aesop.images.read import ImageFile
 from aesop.inference.final_size import FinalSize, sides_at
 from aesop.inference.upscaler import Upscaler
+from aesop.pictures.jpeg_quality import jpeg_quality
+from aesop.pictures.kinds import kind_of
+from aesop.pictures.picture import Frame, Metadata, Picture
+from aesop.pictures.read import open_picture
+from aesop.pictures.write import SaveOptions, check_writable, write_picture
+from aesop.system.wording import first_few
 
 VISIBLE_BLOCKS = 85  # JPEG quality at which they begin to show when enlarged
 _BLOCKS = (
@@ -89,9 +89,9 @@ def upscale_files(
     console = console or Console(stderr=True)
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     shown = UpscaleProgress(console, 1, progress)  # refuses an unknown style first
-    check_output(output, ext, suffix, 1)
+    check_output(output, ext, suffix, 1, lossless)
     sources, notes = find_sources(inputs, output)
-    ext = check_output(output, ext, suffix, len(sources))
+    ext = check_output(output, ext, suffix, len(sources), lossless)
     for note in notes:
         say(note)
     upscaler = Upscaler(model, device, precision, tile, overlap, runtime, alpha)
@@ -112,9 +112,9 @@ def upscale_files(
                 try:
                     picture = _open(source)
                     own_ext = ext or result_extension(source)
-                    scale = size.scale_of(*picture.size, upscaler.scale)
+                    final = _final_sides(picture, size, upscaler.scale)
                     if skip_existing and os.path.exists(target):
-                        there = _what_is_there(target, picture, scale)
+                        there = _what_is_there(target, final)
                         skipped = there == "the result"
                         if there == "something else" and not overwrite:
                             raise ValueError(
@@ -122,7 +122,7 @@ def upscale_files(
                                 "add --overwrite"
                             )
                     if not skipped:
-                        made = _upscale(upscaler, scale, picture, target, own_ext, strip_metadata, options, shown)
+                        made = _upscale(upscaler, size, picture, target, own_ext, strip_metadata, options, shown)
                         if model is None and (_quality_of(source) or 100) <= VISIBLE_BLOCKS:
                             made.append(_BLOCKS)
                 except (ValueError, OSError, MemoryError) as error:
@@ -139,7 +139,7 @@ def upscale_files(
 
 def _upscale(
     upscaler: Upscaler,
-    scale: float,
+    size: FinalSize,
     picture: Picture,
     target: Path,
     ext: str,
@@ -151,22 +151,35 @@ def _upscale(
     if target == PIPE:
         with TemporaryDirectory() as folder:
             file = Path(folder) / f"picture{ext}"
-            notes = _upscale(upscaler, scale, picture, file, ext, strip_metadata, options, progress)
+            notes = _upscale(upscaler, size, picture, file, ext, strip_metadata, options, progress)
             sys.stdout.buffer.write(file.read_bytes())
             sys.stdout.buffer.flush()
         return notes
-    width, height = sides_at(scale, *picture.size)
-    check_writable(target, width, height, picture, options)
-    metadata = (picture.metadata.without_private() if strip_metadata else picture.metadata).resized(width, height)
+    final = _final_sides(picture, size, upscaler.scale)
+    for width, height in dict.fromkeys(final):
+        check_writable(target, width, height, picture, options)
+
+    def fitted(metadata: Metadata, width: int, height: int) -> Metadata:
+        return (metadata.without_private() if strip_metadata else metadata).resized(width, height)
 
     def frames() -> Iterator[Frame]:
         for index, frame in enumerate(picture.frames()):
-            yield upscaler.upscale_frame(
-                frame, scale, on_progress=lambda part, index=index: progress.update(min((index + part) / picture.count, 1))
+            height, width = frame.pixels.shape[:2]
+            made = upscaler.upscale_frame(
+                frame,
+                size.scale_of(width, height, upscaler.scale),
+                on_progress=lambda part, index=index: progress.update(min((index + part) / picture.count, 1)),
             )
+            height, width = made.pixels.shape[:2]
+            yield replace(made, metadata=made.metadata and fitted(made.metadata, width, height))
 
-    notes = write_picture(target, frames(), picture, metadata, options)
+    notes = write_picture(target, frames(), picture, fitted(picture.metadata, *final[0]), options)
     return [*picture.notes, *notes]
+
+
+def _final_sides(picture: Picture, size: FinalSize, network: int) -> list[tuple[int, int]]:
+    """Width and height of every frame or page of the result."""
+    return [sides_at(size.scale_of(*page, network), *page) for page in picture.sizes]
 
 
 def _open(source: ImageFile) -> Picture:
@@ -189,8 +202,8 @@ def _quality_of(source: ImageFile) -> int | None:
     return jpeg_quality(source.path) if type(source) is ImageFile else None
 
 
-def _what_is_there(target: Path, source: Picture, scale: float) -> str:
-    """Say whether a file that exists is `the result` of this source, `a damaged picture`, or `something else`."""
+def _what_is_there(target: Path, final: list[tuple[int, int]]) -> str:
+    """Say whether a file that exists is `the result`, whose sizes are `final`, `a damaged picture`, or `something else`."""
     try:
         picture = open_picture(target)
         for _ in picture.frames():
@@ -199,7 +212,7 @@ def _what_is_there(target: Path, source: Picture, scale: float) -> str:
         data = target.read_bytes()
         return "a damaged picture" if not data or kind_of(data) else "something else"
     merged = picture.format == "webp" and picture.count > 1  # its encoder joins equal frames
-    fits = picture.size == sides_at(scale, *source.size) and (merged or picture.count == source.count)
+    fits = [*picture.sizes] == final or (merged and {*picture.sizes} == {*final})
     return "the result" if fits else "something else"
 
 
@@ -220,11 +233,21 @@ def summary(results: Sequence[Result]) -> str:
     skipped = sum(result.skipped for result in results)
     before = f" ({skipped} {'was' if skipped == 1 else 'were'} there already)" if skipped else ""
     lines = [f"upscaled {len(done) - skipped} of {_images(len(results))}{before}{place}"]
-    notes = Counter(note for result in results for note in dict.fromkeys(result.notes))
-    lines += [f"note: {note} ({_images(count)})" for note, count in notes.items()]
+    lines += [f"note: {note} ({named})" for note, named in _noted(results)]
     # Most errors name the file themselves.
     lines += [f"failed: {'' if str(r.source) in r.error else f'{r.source}: '}{r.error}" for r in results if r.error]
     return "\n".join(lines)
+
+
+def _noted(results: Sequence[Result]) -> Iterator[tuple[str, str]]:
+    """Yield each note with the images that it is about."""
+    about: dict[str, list[str]] = {}
+    for result in results:
+        for note in dict.fromkeys(result.notes):
+            about.setdefault(note, []).append(result.source.name)
+    for note, names in about.items():
+        count = f"{len(names)} images: " if len(names) > 1 else ""
+        yield note, count + first_few(names, separator=", ")
 
 
 def _images(count: int) -> str:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from aesop.images.errors import ImageError
 from aesop.images.listing import collect_images
-from aesop.images.picture_kinds import READABLE_PICTURES, kind_of_extension, named_kind
-from aesop.images.picture_read import open_picture
-from aesop.images.picture_write import WRITABLE
 from aesop.images.read import ImageFile
+from aesop.pictures.kinds import READABLE_PICTURES, kind_of_extension, named_kind
+from aesop.pictures.read import open_picture
+from aesop.pictures.write import LOSSLESS, WRITABLE
 from aesop.system.wording import first_few
 
 PIPE = Path("-")
@@ -89,20 +89,22 @@ def _left_out(inputs: Sequence[Path]) -> list[str]:
     return [f"left out {first_few(names, separator=', ')} ({kind})" for kind, names in by_kind.items()]
 
 
-def check_output(output: Path, ext: str | None, suffix: str | None, sources: int) -> str | None:
-    """Check -o, --ext and --suffix by themselves. Return the extension that --ext names, with its dot."""
+def check_output(
+    output: Path, ext: str | None, suffix: str | None, sources: int, lossless: bool | None = None
+) -> str | None:
+    """Check -o, --ext, --suffix and --lossless by themselves. Return the extension that --ext names, with its dot."""
     ext = ext and "." + ext.lower().lstrip(".")
     formats = " ".join(known[1:] for known in WRITABLE)
     if ext and ext not in WRITABLE:
         raise ValueError(f"--ext {ext[1:]}: not a format that can be written (these can: {formats})")
+    own = "" if os.path.isdir(output) else output.suffix.lower()
+    if lossless and (named := own if own in WRITABLE else ext) and named not in LOSSLESS:
+        raise ValueError(f"--lossless: {named[1:]} files cannot be lossless; use png, tif or webp, or leave it out")
     if suffix is not None and Path(f"x{suffix}").name != f"x{suffix}":
         raise ValueError(f"--suffix {suffix!r} is a part of a file name: it must not contain folder separators")
     if output == PIPE:
         if sources > 1:
             raise ValueError(f"-o - writes one picture to standard output, but there are {sources} images: name a folder")
-        return ext
-    own = output.suffix.lower()
-    if output.is_dir():
         return ext
     if own in WRITABLE:
         if sources > 1:

@@ -1,6 +1,7 @@
 """`aesop.Upscaler`: enlarging pictures in memory, whatever their kind, depth and channels."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,13 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aesop.archs import image_channels
-from aesop.images.picture import Frame
 from aesop.images.tensors import ImageArray
 from aesop.inference.alpha import ALPHA_METHODS, enlarged_alpha, has_sharp_edges, mended_colours
 from aesop.inference.final_size import sides_at
 from aesop.inference.models import find_model
 from aesop.inference.openvino_runtime import Converted, with_runtime
 from aesop.inference.tiling import NotFinite, check_tiling, upscale_image
+from aesop.pictures.picture import Frame
 from aesop.system.device import autocast, float32_on_cuda, pick_device
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import load_generator
@@ -125,7 +126,7 @@ class Upscaler:
                 break
         if [height, width] != wanted:
             shrunk = [None if part is None else _shrunk(part, *wanted) for part in (frame.pixels, frame.alpha)]
-            frame = Frame(shrunk[0], shrunk[1], frame.duration)  # ty: ignore[invalid-argument-type]
+            frame = replace(frame, pixels=shrunk[0], alpha=shrunk[1])
         return frame
 
     def _once(self, frame: Frame, on_progress: OnProgress | None) -> Frame:
@@ -147,7 +148,7 @@ class Upscaler:
         if alpha is not None:
             method = "network" if by_network else "bicubic"
             alpha = enlarged_alpha(alpha, self.scale, method, lambda gray: self._enlarged(gray, on_tile))
-        return Frame(pixels, alpha, frame.duration)
+        return replace(frame, pixels=pixels, alpha=alpha)
 
     def _enlarged(self, image: ImageArray, on_tile: Callable[[int, int], None] | None) -> ImageArray:
         """Enlarge (H, W) or (H, W, 3); float32 values are brought to [0, 1] and back."""

@@ -6,8 +6,8 @@ from functools import reduce
 
 import numpy as np
 
-from aesop.images.picture import Frame
 from aesop.images.tensors import ImageArray, to_uint8
+from aesop.pictures.picture import Frame
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,10 @@ from aesop.images.decode import (
     upright,
 )
 from aesop.images.errors import ImageError
-from aesop.images.picture import Frame, Picture
-from aesop.images.picture_kinds import HEIC_ADVICE, heic_is_installed, kind_of, unreadable
-from aesop.images.picture_parts import (
+from aesop.images.read import ImageFile
+from aesop.images.tensors import ImageArray
+from aesop.pictures.kinds import HEIC_ADVICE, heic_is_installed, kind_of, unreadable
+from aesop.pictures.parts import (
     DECODING_ERRORS,
     MAX_FRAMES,
     check_frames,
@@ -37,10 +38,9 @@ from aesop.images.picture_parts import (
     scaled_to_16,
     split,
 )
-from aesop.images.profiles import profile_of_codes, profile_of_numbers
-from aesop.images.read import ImageFile
-from aesop.images.tensors import ImageArray
-from aesop.images.tiff_read import open_tiff
+from aesop.pictures.picture import Frame, Picture
+from aesop.pictures.profiles import profile_of_codes, profile_of_numbers
+from aesop.pictures.tiff_read import open_tiff
 
 _READERS: dict[str, type[PillowFile]] = {
     "png": PngImagePlugin.PngImageFile,

@@ -8,10 +8,10 @@ from PIL import Image
 
 from aesop.images.decode import MAX_PIXELS, PILLOW_ERRORS, TRANSPOSED, check_size
 from aesop.images.errors import ImageError
-from aesop.images.metadata import Exif, upright_xmp
-from aesop.images.picture import Metadata
-from aesop.images.profiles import profile_space, to_srgb
 from aesop.images.tensors import ImageArray
+from aesop.pictures.metadata import Exif, upright_xmp
+from aesop.pictures.picture import Metadata
+from aesop.pictures.profiles import gray_profile, profile_space, to_srgb
 
 DECODING_ERRORS = (*PILLOW_ERRORS, ArithmeticError, RuntimeError, MemoryError)
 """What decoders raise on damaged files. ImageError is one of them."""
@@ -84,6 +84,8 @@ def _checked_profile(icc: bytes | None, space: str, notes: list[str]) -> bytes |
         return None
     try:
         described = profile_space(icc)
+        if (described, space) == ("RGB", "GRAY"):
+            return gray_profile(icc)
     except ValueError:
         notes.append("a damaged colour profile was left out")
         return None

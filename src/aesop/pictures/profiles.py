@@ -47,6 +47,21 @@ def to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
     return converted
 
 
+def gray_profile(icc: bytes) -> bytes:
+    """Build a profile for gray that shows its values as a profile for RGB shows three equal channels, without their tint.
+
+    ValueError if the profile is damaged.
+    """
+    linear = _profile(b"GRAY", _COMMON | {b"kTRC": _curve(1.0)})
+    ramp = Image.merge("RGB", [Image.frombytes("L", (256, 1), bytes(range(256)))] * 3)
+    try:
+        profiles = (ImageCms.ImageCmsProfile(BytesIO(each)) for each in (icc, linear))
+        shown = ImageCms.profileToProfile(ramp, *profiles, outputMode="I;16")
+    except (OSError, ImageCms.PyCMSError) as error:
+        raise ValueError("the colour profile is damaged") from error
+    return _profile(b"GRAY", _COMMON | {b"kTRC": _curve_of(np.asarray(shown)[0] / 65535)})
+
+
 def profile_of_codes(primaries: int, transfer: int, is_gray: bool, notes: list[str]) -> bytes | None:
     """Build a profile for colours that are stated as codes of H.273, as in AVIF, HEIC, and PNG's cICP. None: it is sRGB."""
     if transfer in _HDR:
@@ -68,14 +83,9 @@ def profile_of_numbers(primaries: tuple[float, ...] | None, gamma: float | None,
     is_curve = gamma is None or abs(gamma - 2.2) < 0.05
     if is_curve and (is_gray or np.allclose(primaries, _SRGB_PRIMARIES, atol=0.003)):
         return None
-    tags = {
-        b"desc": b"desc" + bytes(4) + struct.pack(">I", 6) + b"image\0" + bytes(78),
-        b"cprt": b"text" + bytes(4) + b"none\0",
-    }
-    tags[b"wtpt"] = _xyz(_D50)
     curve = _curve(None if is_curve else gamma)
     if is_gray:
-        return _profile(b"GRAY", {**tags, b"kTRC": curve})
+        return _profile(b"GRAY", _COMMON | {b"kTRC": curve})
     x, y = np.array(primaries).reshape(4, 2).T
     if (y <= 0).any():
         return None
@@ -88,12 +98,19 @@ def profile_of_numbers(primaries: tuple[float, ...] | None, gamma: float | None,
         return None
     if not (np.abs(adapted) < 8).all():
         return None
-    tags |= {name: _xyz(column) for name, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), adapted.T, strict=True)}
-    return _profile(b"RGB ", {**tags, b"rTRC": curve, b"gTRC": curve, b"bTRC": curve})
+    columns = {name: _xyz(column) for name, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), adapted.T, strict=True)}
+    return _profile(b"RGB ", _COMMON | columns | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve))
 
 
 def _xyz(values: NDArray[np.float64]) -> bytes:
     return b"XYZ " + bytes(4) + np.rint(values * 65536).astype(">i4").tobytes()
+
+
+_COMMON = {
+    b"desc": b"desc" + bytes(4) + struct.pack(">I", 6) + b"image\0" + bytes(78),
+    b"cprt": b"text" + bytes(4) + b"none\0",
+    b"wtpt": _xyz(_D50),
+}
 
 
 def _curve(gamma: float | None) -> bytes:
@@ -102,6 +119,11 @@ def _curve(gamma: float | None) -> bytes:
         values = np.where(samples <= 0.04045, samples / 12.92, ((samples + 0.055) / 1.055) ** 2.4)
     else:
         values = samples**gamma
+    return _curve_of(values)
+
+
+def _curve_of(values: NDArray[np.float64]) -> bytes:
+    """The curve that goes through equally spaced values in [0, 1]."""
     return b"curv" + bytes(4) + struct.pack(">I", len(values)) + np.rint(values * 65535).astype(">u2").tobytes()
 
 

@@ -13,10 +13,10 @@ import tifffile
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from aesop.images.errors import ImageError
-from aesop.images.metadata import Exif
-from aesop.images.picture import Frame
-from aesop.images.picture_kinds import READABLE_PICTURES, named_kind
-from aesop.images.picture_read import open_picture
+from aesop.pictures.kinds import READABLE_PICTURES, named_kind
+from aesop.pictures.metadata import Exif
+from aesop.pictures.picture import Frame
+from aesop.pictures.read import open_picture
 
 RNG = np.random.default_rng(7)
 RGBA = RNG.integers(0, 256, (24, 37, 4), dtype=np.uint8)
@@ -25,6 +25,7 @@ RGBA16 = RNG.integers(0, 65536, (24, 37, 4), dtype=np.uint16)
 SMOOTH = np.stack(np.broadcast_arrays(np.arange(0, 240, 5)[:, None], np.arange(0, 252, 4), 90), -1).astype(np.uint8)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 COLOURS = ("red", "lime", "blue")
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a/></x:xmpmeta>'
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
@@ -80,6 +81,19 @@ def curve(gamma: float) -> bytes:
 GRAY_PROFILE = profile(
     b"GRAY", {b"wtpt": b"XYZ " + bytes(4) + struct.pack(">iii", 63190, 65536, 54061), b"kTRC": curve(1.8)}
 )
+
+
+def matrix_profile(*curves: bytes) -> bytes:
+    """Build a profile with the primaries of Adobe RGB, adapted to D50."""
+    colours = ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))
+    tags = {b"wtpt": b"XYZ " + bytes(4) + struct.pack(">iii", 63190, 65536, 54061)}
+    for name, values, own in zip((b"r", b"g", b"b"), colours, curves, strict=True):
+        tags[name + b"XYZ"] = b"XYZ " + bytes(4) + struct.pack(">iii", *(round(v * 65536) for v in values))
+        tags[name + b"TRC"] = own
+    return profile(b"RGB ", tags)
+
+
+ADOBE = matrix_profile(*[curve(2.19921875)] * 3)
 
 
 def cmyk_profile() -> bytes:
@@ -350,6 +364,50 @@ def test_all_pages_of_a_tiff_but_no_thumbnails():
 
 
 # --- TIFF
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("big", [False, True])
+def test_every_page_of_a_tiff_has_its_own_metadata(byteorder, big):
+    stream = BytesIO()
+    with tifffile.TiffWriter(stream, byteorder=byteorder, bigtiff=big) as writer:
+        for number, icc in enumerate((SRGB, ADOBE, None)):
+            texts = {269: "book", 285: f"page {number}", 315: "A. Painter", 33432: f"(c) {number}"}
+            tags = [(tag, "s", 0, text, False) for tag, text in texts.items()]
+            tags += [(297, "H", 2, (number, 3), False), (700, "B", len(XMP), XMP, False)]
+            options = {
+                "resolution": (100 + number, 200),
+                "resolutionunit": "inch",
+                "description": f"Nr. {number}",
+                "software": "scanner",
+            }
+            page = RGBA[: 24 - number, ..., :3]
+            writer.write(page, photometric="rgb", iccprofile=icc, extratags=tags, metadata=None, **options)
+    picture = opened(stream.getvalue())
+    assert picture.notes == ()
+    assert picture.sizes == ((37, 24), (37, 23), (37, 22))
+    pages = [frame.metadata for frame in picture.frames()]
+    assert pages[0] == picture.metadata
+    for number, (page, icc) in enumerate(zip(pages, (SRGB, ADOBE, None), strict=True)):
+        exif = parsed(page.exif)
+        assert (exif[270], exif[285], exif[33432]) == (f"Nr. {number}", f"page {number}", f"(c) {number}")
+        assert (exif[269], exif[297], exif[305], exif[315]) == ("book", (number, 3), "scanner", "A. Painter")
+        assert (page.icc, page.xmp, page.dpi) == (icc, XMP, (100 + number, 200))
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_exif_directories_of_a_bigtiff(byteorder):
+    data, order = bytearray(tiff(RGBA[..., :3], photometric="rgb", bigtiff=True, byteorder=byteorder)), byteorder
+    (at,) = struct.unpack_from(order + "Q", data, 8)
+    (count,) = struct.unpack_from(order + "Q", data, at)
+    entries = bytes(data[at + 8 : at + 8 + 20 * count])
+    added = len(data)
+    data += struct.pack(order + "QHHQQ", 1, 37510, 7, 12, added + 36) + bytes(8) + b"ASCII\0\0\0word"  # a user comment
+    struct.pack_into(order + "Q", data, 8, len(data))
+    entries += struct.pack(order + "HHQQ", 34665, 18, 1, added)
+    data += struct.pack(order + "Q", count + 1) + entries + bytes(8)
+    exif = parsed(opened(bytes(data)).metadata.exif)
+    assert exif.get_ifd(0x8769)[37510] == b"ASCII\0\0\0word"
 
 
 @pytest.mark.parametrize("byteorder", ["<", ">"])
@@ -644,9 +702,68 @@ def test_profiles_fit_the_pixels():
     gray = Image.fromarray(SMOOTH).convert("L")
     for kind in ("PNG", "JPEG", "TIFF"):
         assert opened(encoded(gray, kind, icc_profile=GRAY_PROFILE)).metadata.icc == GRAY_PROFILE
-        picture = opened(encoded(gray, kind, icc_profile=SRGB))
+        picture = opened(encoded(Image.fromarray(SMOOTH), kind, icc_profile=GRAY_PROFILE))
         assert picture.metadata.icc is None
-        assert picture.notes == ("a colour profile for RGB was left out: the pixels are GRAY",)
+        assert picture.notes == ("a colour profile for GRAY was left out: the pixels are RGB",)
+
+
+def lut_profile() -> bytes:
+    """Build an RGB profile whose table has two points per channel: Lab of lightness (R + G + B) / 3, without colour."""
+    lightness = np.stack(np.meshgrid(*[[0, 1]] * 3, indexing="ij"), -1).reshape(-1, 3).mean(1)
+    lab = np.stack([lightness * 0xFF00, np.full(8, 0x8000), np.full(8, 0x8000)], -1).astype(">u2")
+    line = np.array([0, 65535], ">u2").tobytes()
+    matrix = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
+    table = b"mft2" + bytes(4) + struct.pack(">BBBB", 3, 3, 2, 0) + matrix + struct.pack(">HH", 2, 2)
+    table += line * 3 + lab.tobytes() + line * 3
+    white = b"XYZ " + bytes(4) + struct.pack(">iii", 63190, 65536, 54061)
+    made = bytearray(profile(b"RGB ", {b"A2B0": table, b"wtpt": white}))
+    made[20:24] = b"Lab "
+    return bytes(made)
+
+
+def parametric(*numbers: float, kind: int) -> bytes:
+    return (
+        b"para"
+        + bytes(4)
+        + struct.pack(">HH", kind, 0)
+        + struct.pack(f">{len(numbers)}i", *(round(n * 65536) for n in numbers))
+    )
+
+
+RGB_PROFILES = {
+    "sRGB": SRGB,
+    "Adobe RGB": ADOBE,
+    "gamma 1.8": matrix_profile(*[curve(1.8)] * 3),
+    "Apple's Display P3": matrix_profile(*[parametric(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045, kind=3)] * 3),
+    "table": lut_profile(),
+}
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+@pytest.mark.parametrize("name", RGB_PROFILES)
+def test_a_profile_for_rgb_shows_gray_as_it_did(kind, name):
+    gray, icc = Image.fromarray(SMOOTH[..., 0]), RGB_PROFILES[name]
+    picture = opened(encoded(gray, kind, icc_profile=icc))
+    assert picture.notes == ()
+    pixels = next(picture.frames()).pixels
+    assert pixels.ndim == 2
+    assert ImageCms.ImageCmsProfile(BytesIO(picture.metadata.icc)).profile.xcolor_space == "GRAY"
+
+    def to_srgb(image: Image.Image, profile: bytes) -> np.ndarray:
+        source = ImageCms.ImageCmsProfile(BytesIO(profile))
+        made = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        return np.asarray(made).astype(int)
+
+    stored = Image.open(BytesIO(encoded(gray, kind))).convert("RGB")
+    expected = to_srgb(stored, icc)
+    assert np.abs(expected - stored).max() > 5 or name in ("sRGB", "Apple's Display P3")
+    assert np.abs(to_srgb(Image.fromarray(pixels), picture.metadata.icc) - expected).max() <= 1
+
+
+def test_a_damaged_profile_for_rgb_on_gray_is_left_out():
+    broken = profile(b"RGB ", {b"wtpt": b"XYZ " + bytes(4) + struct.pack(">iii", 63190, 65536, 54061)})
+    picture = opened(encoded(Image.fromarray(SMOOTH[..., 0]), "PNG", icc_profile=broken))
+    assert (picture.metadata.icc, picture.notes) == (None, ("a damaged colour profile was left out",))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF", "TIFF by libtiff", "deep TIFF", "TIFF with JPEG"])
@@ -896,7 +1013,7 @@ def test_damaged_bytes_raise_image_errors_only():
 
 def test_sizes_are_limited(monkeypatch):
     gif = encoded(Image.new("L", (40, 40)), "GIF", save_all=True, append_images=[Image.new("L", (40, 40), 9)] * 3)
-    monkeypatch.setattr("aesop.images.picture_parts.MAX_PIXELS_IN_ALL_FRAMES", 40 * 40)
+    monkeypatch.setattr("aesop.pictures.parts.MAX_PIXELS_IN_ALL_FRAMES", 40 * 40)
     with pytest.raises(ImageError, match="2 frames"):
         opened(gif)
     monkeypatch.setattr("aesop.images.decode.MAX_PIXELS", 24 * 37 - 1)

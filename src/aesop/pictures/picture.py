@@ -3,20 +3,8 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from aesop.images.metadata import resized_exif, resized_xmp
 from aesop.images.tensors import ImageArray
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A frame of an animation, a page, or the only image of a file; upright."""
-
-    pixels: ImageArray
-    """(H, W) gray or (H, W, 3) RGB; uint8, uint16, or float32, which is [0, 1] and may exceed it."""
-    alpha: ImageArray | None = None
-    """(H, W), of the same type: 0 is transparent. Colours are not multiplied by it."""
-    duration: float | None = None
-    """Milliseconds that a frame of an animation is shown."""
+from aesop.pictures.metadata import resized_exif, resized_xmp
 
 
 @dataclass(frozen=True)
@@ -44,6 +32,20 @@ class Metadata:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """A frame of an animation, a page, or the only image of a file; upright."""
+
+    pixels: ImageArray
+    """(H, W) gray or (H, W, 3) RGB; uint8, uint16, or float32, which is [0, 1] and may exceed it."""
+    alpha: ImageArray | None = None
+    """(H, W), of the same type: 0 is transparent. Colours are not multiplied by it."""
+    duration: float | None = None
+    """Milliseconds that a frame of an animation is shown."""
+    metadata: Metadata | None = None
+    """What describes this page, if the file has several; None: what describes the picture."""
+
+
+@dataclass(frozen=True)
 class Picture:
     """A file that was opened: what its header says, and the frames, which are decoded one by one."""
 
@@ -60,7 +62,15 @@ class Picture:
     lossless: bool
     """Whether the file's own format keeps every pixel: not JPEG, nor lossy WebP and AVIF."""
     metadata: Metadata
+    """Of the first page, if there are several."""
     notes: tuple[str, ...]
     """What reading changes, such as `CMYK was converted to sRGB through its profile`."""
     frames: Callable[[], Iterator[Frame]]
     """Decodes every frame, in order. Pages may differ in size and type. ImageError names a damaged one."""
+    page_sizes: tuple[tuple[int, int], ...] = ()
+    """Empty: all have the same size."""
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Width and height of every frame or page, upright."""
+        return self.page_sizes or (self.size,) * self.count

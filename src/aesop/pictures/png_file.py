@@ -13,8 +13,8 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from aesop.images.picture import Frame, Metadata
-from aesop.images.pixel_kind import PixelKind
+from aesop.pictures.picture import Frame, Metadata
+from aesop.pictures.pixel_kind import PixelKind
 
 _STRIP = 512 * 1024
 

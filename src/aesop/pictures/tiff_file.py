@@ -5,23 +5,24 @@ tifffile writes neither strips of arrays one by one nor Exif directories.
 
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from aesop.images.picture import Frame, Metadata
-from aesop.images.pixel_kind import PixelKind
+from aesop.pictures.picture import Frame, Metadata
+from aesop.pictures.pixel_kind import PixelKind
 
 Directory = dict[int, "tuple[int, bytes | Directory]"]
 """Tag -> type, and little-endian values or the directory that it points to."""
 
-CLASSIC_LIMIT = 2**32 - 2**25
-"""Bytes that a TIFF with 32-bit offsets can hold, with room for metadata."""
+CLASSIC_LIMIT = 2**32 - 2**16
+"""Bytes that a TIFF with 32-bit offsets can hold, with some room."""
 _STRIP = 256 * 1024
+_MOST_ENTRIES = 4096
 _BYTE, _SHORT, _LONG, _RATIONAL, _UNDEFINED, _LONG8 = 1, 3, 4, 5, 7, 16
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 18: 8}
 _CODES = {_SHORT: "H", _LONG: "I", _RATIONAL: "I", _LONG8: "Q"}
 _POINTERS = (34665, 34853, 40965)
 """Tags that point to directories: Exif, GPS, and Interoperability."""
@@ -30,12 +31,15 @@ _LAYOUT += (532, *range(512, 522))
 """Tags that describe how some other file holds its pixels."""
 
 
-def write_tiff(path: Path, frames: Iterable[Frame], metadata: Metadata, count: int = 1, big: bool = False) -> None:
-    """Write frames as pages, compressed without loss. `big` files have 64-bit offsets."""
+def write_tiff(path: Path, frames: Iterable[Frame], metadata: Metadata) -> None:
+    """Write frames as pages, compressed without loss; with 64-bit offsets, which not all programs read, if they need them.
+
+    A page that has no metadata of its own shares the resolution and profile of `metadata`; the first, all of them.
+    """
+    pages: list[tuple[Directory, list[int], list[int]]] = []  # with the offsets and sizes of the strips
     with path.open("wb") as file:
-        file.write(b"II+\0\x08\0\0\0" + bytes(8) if big else b"II*\0" + bytes(4))
-        link = 8 if big else 4  # where the place of the next page's directory goes
-        for number, frame in enumerate(frames):
+        file.write(bytes(16))
+        for frame in frames:
             kind = PixelKind.of(frame)
             rows = kind.rows_of(frame.pixels.shape[1], _STRIP)
             offsets, sizes = [], []
@@ -44,22 +48,23 @@ def write_tiff(path: Path, frames: Iterable[Frame], metadata: Metadata, count: i
                     strip[:, 1:] -= strip[:, :-1].copy()
                 offsets.append(file.tell())
                 sizes.append(file.write(zlib.compress(strip.data, 4)))
-            directory = _page(frame, kind, metadata, rows)
-            if count > 1:
-                directory[254] = _values(_LONG, 2)
-            if number == 0:
-                directory = _description(metadata) | directory
-            directory[273], directory[279] = _values(_LONG8 if big else _LONG, *offsets), _values(_LONG, *sizes)
-            file.write(bytes(file.tell() % 2))
-            place = file.tell()
-            data = to_bytes(directory, place, big)
-            if not big and place + len(data) >= 2**32:
-                raise ValueError("the pages do not fit into 4 GB")
-            file.write(data)
+            described = frame.metadata or metadata
+            page = _page(frame, kind, described, rows)
+            pages.append(((_description(described) if frame.metadata or not pages else {}) | page, offsets, sizes))
+        room = sum(len(to_bytes(page, 0)) + 12 * len(offsets) + 64 for page, offsets, _ in pages)
+        big = file.tell() + room > CLASSIC_LIMIT
+        link = 8 if big else 4  # where the place of the next page's directory goes
+        for page, offsets, sizes in pages:
+            page |= {273: _values(_LONG8 if big else _LONG, *offsets), 279: _values(_LONG, *sizes)}
+            page |= {254: _values(_LONG, 2)} if len(pages) > 1 else {}
+            place = file.seek(0, 2)
+            place += file.write(bytes(place % 2))
+            file.write(to_bytes(page, place, big))
             file.seek(link)
             file.write(struct.pack("<Q" if big else "<I", place))
-            file.seek(0, 2)
-            link = place + (8 + 20 * len(directory) if big else 2 + 12 * len(directory))
+            link = place + (8 + 20 * len(page) if big else 2 + 12 * len(page))
+        file.seek(0)
+        file.write(b"II+\0\x08\0\0\0" if big else b"II*\0")
 
 
 def _page(frame: Frame, kind: PixelKind, metadata: Metadata, rows: int) -> Directory:
@@ -105,29 +110,45 @@ def read_exif(exif: bytes) -> Directory:
     """The tags of an Exif structure of either byte order, with its directories. Raises ValueError if it is none."""
     try:
         order = {b"II": "<", b"MM": ">"}[exif[:2]]
-        return _read(exif, order, *struct.unpack_from(order + "I", exif, 4), depth=0)
+        return read_directory(exif, order, *struct.unpack_from(order + "I", exif, 4))
     except (KeyError, struct.error) as error:
         raise ValueError("the Exif data are damaged") from error
 
 
-def _read(exif: bytes, order: str, offset: int, depth: int) -> Directory:
+def read_directory(
+    data: bytes, order: str, offset: int, big: bool = False, only: Container[int] | None = None, depth: int = 0
+) -> Directory:
+    """Read the directory at `offset` of a TIFF file, and those it points to; `only` names the tags that are wanted.
+
+    Values that lead outside are left out. Raises struct.error if the directory itself does.
+    """
     found: Directory = {}
-    for place in range(offset + 2, offset + 2 + 12 * struct.unpack_from(order + "H", exif, offset)[0], 12):
-        tag, kind, count = struct.unpack_from(order + "HHI", exif, place)
-        size = _SIZES.get(kind, 0) * count
-        start = place + 8 if size <= 4 else struct.unpack_from(order + "I", exif, place + 8)[0]
-        data = exif[start : start + size]
-        if not size or len(data) < size:
+    room, head, entry, pointer = (8, "Q", "HHQ", "Q") if big else (4, "H", "HHI", "I")
+    (entries,) = struct.unpack_from(order + head, data, offset)
+    if entries > _MOST_ENTRIES:
+        raise struct.error("too many entries")
+    start = offset + struct.calcsize(order + head)
+    left = len(data)  # values that overlap may add up to any size
+    for number in range(entries):
+        place = start + number * (struct.calcsize(order + entry) + room)
+        tag, kind, count = struct.unpack_from(order + entry, data, place)
+        size, at = _SIZES.get(kind, 0) * count, place + struct.calcsize(order + entry)
+        if size > room:
+            (at,) = struct.unpack_from(order + pointer, data, at)
+        if (only is not None and tag not in only) or not 0 < size <= left or at + size > len(data):
             continue
+        value = data[at : at + size]
+        left -= size
         if tag in _POINTERS:
-            with suppress(struct.error):  # a damaged directory is left out
+            with suppress(struct.error, OverflowError):  # a damaged directory is left out
                 if depth < 2:
-                    found[tag] = _LONG, _read(exif, order, *struct.unpack(order + "I", data), depth + 1)
+                    place = int.from_bytes(value, "little" if order == "<" else "big")
+                    found[tag] = _LONG, read_directory(data, order, place, big, depth=depth + 1)
             continue
         if order == ">":
             width = _SIZES[kind] // (2 if kind in (5, 10) else 1)  # a rational is two numbers
-            data = np.frombuffer(data, f">u{width}").astype(f"<u{width}").tobytes()
-        found[tag] = kind, data
+            value = np.frombuffer(value, f">u{width}").astype(f"<u{width}").tobytes()
+        found[tag] = kind, value
     return found
 
 

@@ -13,9 +13,9 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms, PngImagePlugin
 
-from aesop.images import tiff_file
-from aesop.images.picture import Frame, Metadata
-from aesop.images.picture_write import WRITABLE, SaveOptions, check_writable, write_picture
+from aesop.pictures import tiff_file
+from aesop.pictures.picture import Frame, Metadata
+from aesop.pictures.write import LOSSLESS, WRITABLE, SaveOptions, check_writable, write_picture
 from aesop.system.files import replacing
 
 RNG = np.random.default_rng(5)
@@ -23,7 +23,6 @@ SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<?xpacket begin=""?><x:xmpmeta xmlns:x="adobe:ns:meta/"/><?xpacket end="w"?>'
 # Smooth, so that lossy formats stay close; every orientation of it looks different.
 SMOOTH = np.stack(np.broadcast_arrays(np.arange(0, 240, 5)[:, None], np.arange(0, 252, 4), 90), -1).astype(np.uint8)
-LOSSLESS = (".png", ".tif", ".tiff", ".bmp")
 GRAY_AVIF = tuple(map(int, PIL.__version__.split(".")[:2])) >= (12, 3)
 STILL_ONLY = (".jpg", ".jpeg", ".jfif", ".bmp")
 
@@ -90,7 +89,7 @@ def gray_profile(gamma=1.0):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("width", [1, 37])
 def test_png_as_opencv_and_pillow_read_it(tmp_path, monkeypatch, shape, alpha, dtype, width):
-    monkeypatch.setattr("aesop.images.png_file._STRIP", 700)  # several strips
+    monkeypatch.setattr("aesop.pictures.png_file._STRIP", 700)  # several strips
     frame = Frame(random(dtype, 29, width, *shape), random(dtype, 29, width) if alpha else None)
     assert write(tmp_path / "a.png", [frame]) == []
     read = cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED)
@@ -338,7 +337,7 @@ def moving(count=4, alpha=False, dtype=np.uint8, gray=False):
 def test_animations_keep_frames_timing_and_loop(tmp_path, extension, alpha, gray):
     frames = moving(alpha=alpha, gray=gray)
     path = tmp_path / f"a{extension}"
-    options = SaveOptions(lossless=True) if extension == ".webp" else SaveOptions(quality=100)
+    options = {".webp": SaveOptions(lossless=True), ".avif": SaveOptions(quality=100)}.get(extension)
     notes = write(path, frames, Metadata(), options, loop=3)
     assert len(notes) == (extension == ".avif")
     with Image.open(path) as opened:
@@ -450,7 +449,24 @@ def test_pages_that_differ(tmp_path, monkeypatch):
             np.testing.assert_array_equal(opened.pages[1].asarray(), pages[1].pixels)
             np.testing.assert_array_equal(opened.pages[2].asarray(), np.dstack([pages[2].pixels, pages[2].alpha]))
             assert all(page.tags[34675].value == SRGB for page in opened.pages)
-        monkeypatch.setattr(tiff_file, "CLASSIC_LIMIT", SMOOTH.nbytes + 10)  # the first alone would fit
+        monkeypatch.setattr(tiff_file, "CLASSIC_LIMIT", (tmp_path / "a.tif").stat().st_size - 1)
+
+
+def test_pages_have_their_own_metadata(tmp_path):
+    own = [Metadata(SRGB, exif(), XMP, (300, 300)), Metadata(gray_profile(), exif(camera="Other"), None, (72, 150)), None]
+    frames = [Frame(SMOOTH, metadata=own[0]), Frame(SMOOTH[..., 0], metadata=own[1]), Frame(SMOOTH)]
+    assert write(tmp_path / "a.tif", frames, own[0], animated=False) == []
+    with tifffile.TiffFile(tmp_path / "a.tif") as opened:
+        first, second, third = opened.pages
+    assert [first.tags[34675].value, second.tags[34675].value] == [SRGB, gray_profile()]
+    assert [first.tags[271].value, second.tags[271].value] == ["Camera", "Other"]
+    assert [first.tags[700].value, 700 in second.tags] == [XMP, False]
+    assert second.tags[283].value == (1_500_000, 10_000)
+    assert third.tags[282].value == (3_000_000, 10_000)
+    assert 271 not in third.tags
+    broken = Metadata(exif=b"II*\0\x08\0\0\0\xff\xff")
+    notes = write(tmp_path / "b.tif", [Frame(SMOOTH), Frame(SMOOTH, metadata=broken)], animated=False)
+    assert notes == ["the Exif data are damaged: they were dropped"]
 
 
 def test_an_animation_as_tiff_says_that_it_has_no_timing(tmp_path):
@@ -485,6 +501,20 @@ def test_quality_and_lossless(tmp_path):
     assert error(".webp", {"format": "webp"}) == 0
     assert error(".webp", {"format": "webp"}, lossless=False) > 0
     assert error(".webp", {"format": "webp", "lossless": False}) > 0
+    assert error(".webp", {"format": "webp"}, quality=90) > 0
+
+
+@pytest.mark.parametrize("extension", WRITABLE)
+def test_options_that_a_format_does_not_have_are_named(tmp_path, extension):
+    has_quality = extension in (".jpg", ".jpeg", ".jfif", ".webp", ".avif")
+    notes = write(tmp_path / f"a{extension}", [Frame(SMOOTH[:8, :8])], options=SaveOptions(quality=80, lossless=True))
+    assert any("cannot be lossless" in note for note in notes) == (extension not in LOSSLESS)
+    assert any("--quality was ignored" in note for note in notes) == (not has_quality or extension == ".webp")
+    notes = write(tmp_path / f"a{extension}", [Frame(SMOOTH[:8, :8])], options=SaveOptions(quality=80))
+    assert any("--quality was ignored" in note for note in notes) != has_quality
+    with Image.open(tmp_path / f"a{extension}") as image:
+        same = np.array_equal(np.asarray(image.convert("RGB")), SMOOTH[:8, :8])
+    assert same or extension not in (".png", ".apng", ".tif", ".tiff", ".bmp")
     sizes = []
     for quality in (20, 60, 95):
         write(tmp_path / "b.avif", [Frame(random(np.uint8, 64, 64, 3))], options=SaveOptions(quality=quality))
@@ -516,9 +546,6 @@ def check(name, width=10, height=10, count=1, animated=False, folder=None, **opt
         ("a.jpg", {"count": 3}, "jpg files have no pages, the picture has 3; use --ext tiff"),
         ("a.png", {"count": 3}, "png files have no pages"),
         ("a.gif", {"count": 3}, "gif files have no pages"),
-        ("a.jpg", {"lossless": True}, "jpg files cannot be lossless; use --ext png"),
-        ("a.avif", {"lossless": True}, "avif files cannot be lossless"),
-        ("a.gif", {"lossless": True}, "gif files cannot be lossless"),
         ("a.jpg", {"quality": 0}, "--quality 0: give 1 to 100"),
         ("a.jpg", {"quality": 101}, "--quality 101"),
         ("n" * 252 + ".png", {}, "the name has 256 bytes, and the file system allows 255"),

@@ -20,9 +20,9 @@ from PIL import Image, ImageOps, TiffImagePlugin
 
 from aesop.images.decode import MAX_PIXELS, TRANSPOSED, check_size, damaged, upright
 from aesop.images.errors import ImageError
-from aesop.images.picture import Frame, Picture
-from aesop.images.picture_kinds import RAW, advice_on, kind_of_extension
-from aesop.images.picture_parts import (
+from aesop.images.tensors import ImageArray, to_uint8
+from aesop.pictures.kinds import RAW, advice_on, kind_of_extension
+from aesop.pictures.parts import (
     DECODING_ERRORS,
     MAX_FRAMES,
     check_frames,
@@ -31,8 +31,9 @@ from aesop.images.picture_parts import (
     scaled_to_16,
     split,
 )
-from aesop.images.profiles import to_srgb
-from aesop.images.tensors import ImageArray, to_uint8
+from aesop.pictures.picture import Frame, Metadata, Picture
+from aesop.pictures.profiles import to_srgb
+from aesop.pictures.tiff_file import exif_from, read_directory
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # it comments on files; what matters is raised
 
@@ -58,9 +59,9 @@ _COLOURS = {_MINISWHITE: 1, _MINISBLACK: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCB
 _UNSPECIFIED, _ASSOCIATED, _UNASSOCIATED = 0, 1, 2
 _UINT, _INT, _FLOAT, _VOID = 1, 2, 3, 4
 # What describes a picture, and not how this file stores it.
-_EXIF_TAGS = (270, 271, 272, 305, 306, 315, 316, 18246, 33432, *range(40091, 40096))
-_SUB_DIRECTORIES = (0x8769, 0x8825)
-_INTEROP_IFD, _DNG_VERSION, _COLOUR_FILTER_ARRAY = 0xA005, 50706, 32803
+_DESCRIPTION, _XMP = 270, 700
+_EXIF_TAGS = (269, _DESCRIPTION, 271, 272, 285, 297, 305, 306, 315, 316, 18246, 33432, *range(40091, 40096), 0x8769, 0x8825)
+_DNG_VERSION, _COLOUR_FILTER_ARRAY = 50706, 32803
 _REVERSED_BITS = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)).reshape(256, 8)[:, ::-1], axis=1)[:, 0].tobytes()
 
 
@@ -122,40 +123,34 @@ def open_tiff(path: Path, data: bytes) -> Picture:
     notes: list[str] = []
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
-            pages, first = _pages(file, path, data, notes)
-            dpi = _dpi(first)
-            xmp = first.tags.valueof(700)
+            found = _pages(file, path, notes)
+            pages = [_read_tags(index, page, path, data) for index, page in found]
+            described = [_describe(page, tags, data, notes) for page, (_, tags) in zip(pages, found, strict=True)]
     except _ERRORS as error:
         if isinstance(error, ImageError):
             raise
         raise damaged(path, error) from error
     for page in pages:
         check_frames(page.width, page.height, len(pages), path)
-    exif = _exif(data, first, notes)
-    xmp = xmp.encode() if isinstance(xmp, str) else bytes(xmp) if isinstance(xmp, bytes | tuple) else None
-    metadata, _, profile = describe(pages[0].space, notes, icc=pages[0].profile, exif=exif, xmp=xmp)
-    if dpi:
-        metadata = replace(metadata, dpi=dpi[::-1] if pages[0].orientation in TRANSPOSED else dpi)
-    if len({page.profile for page in pages}) > 1:
-        notes.append("pages differ in their colour profiles: that of the first was kept")
-    notes += dict.fromkeys(note for page in pages for note in _changes(page))
+        notes += _changes(page)
 
     def frames() -> Iterator[Frame]:
-        for page in pages:
+        for page, (metadata, profile) in zip(pages, described, strict=True):
             try:
-                frame = _decode(page, data, profile if page.profile == pages[0].profile else page.profile)
+                frame = _decode(page, data, profile)
             except _ERRORS as error:
                 if isinstance(error, ImageError):
                     raise
                 raise damaged(path, f"page {page.index + 1}: {error}" if len(pages) > 1 else error) from error
-            yield frame
+            yield replace(frame, metadata=metadata) if len(pages) > 1 else frame
 
     lossless = all(page.compression not in _LOSSY for page in pages)
-    return Picture("tiff", pages[0].size, len(pages), False, None, lossless, metadata, tuple(notes), frames)
+    sizes, notes = tuple(page.size for page in pages), [*dict.fromkeys(notes)]
+    return Picture("tiff", sizes[0], len(pages), False, None, lossless, described[0][0], tuple(notes), frames, sizes)
 
 
-def _pages(file: tifffile.TiffFile, path: Path, data: bytes, notes: list[str]) -> tuple[list[_Page], tifffile.TiffPage]:
-    """Read the tags of every page that is a picture."""
+def _pages(file: tifffile.TiffFile, path: Path, notes: list[str]) -> list[tuple[int, tifffile.TiffPage]]:
+    """Find every page that is a picture, and its place in the chain of directories."""
     found, reduced, masks, below, offsets = [], [], 0, 0, set()
     for index, page in enumerate(file.pages):
         if page.offset in offsets:  # they go in circles
@@ -182,9 +177,9 @@ def _pages(file: tifffile.TiffFile, path: Path, data: bytes, notes: list[str]) -
         notes.append("thumbnails and smaller copies of pages were left out")
     if masks:
         notes.append("transparency masks were left out")
-    if any(tag in found[0][1].tags for tag in (33723, 34377)):
+    if any(tag in page.tags for _, page in found for tag in (33723, 34377)):
         notes.append("IPTC and Photoshop data were left out")
-    return [_read_tags(index, page, path, data) for index, page in found], found[0][1]
+    return found
 
 
 def _read_tags(index: int, page: tifffile.TiffPage, path: Path, data: bytes) -> _Page:
@@ -252,24 +247,22 @@ def _dpi(page: tifffile.TiffPage) -> tuple[float, float] | None:
     return x / x_below * factor, y / y_below * factor
 
 
-def _exif(data: bytes, page: tifffile.TiffPage, notes: list[str]) -> bytes | None:
-    """Gather the tags that describe the picture, and the Exif and GPS directories."""
-    if not any(tag in page.tags for tag in (*_EXIF_TAGS, *_SUB_DIRECTORIES)):
-        return None
+def _describe(page: _Page, tags: tifffile.TiffPage, data: bytes, notes: list[str]) -> tuple[Metadata, bytes | None]:
+    """Gather what describes a page; and the profile through which CMYK is to be converted."""
+    found, order = {}, tags.parent.byteorder
     try:
-        source, exif, file = Image.Exif(), Image.Exif(), io.BytesIO(data)
-        source.load_from_fp(file)
-        for tag in _EXIF_TAGS:
-            # What tifffile, ImageJ and microscopes write as a description states the former size.
-            if tag in source and not (tag == 270 and (page.is_shaped or page.is_imagej or page.is_ome)):
-                exif[tag] = source[tag]
-        for tag in _SUB_DIRECTORIES:
-            if directory := {key: value for key, value in source.get_ifd(tag).items() if key != _INTEROP_IFD}:
-                exif[tag] = directory
-        return exif.tobytes() if len(exif) else None
+        found = read_directory(data, order, tags.offset, tags.parent.is_bigtiff, (*_EXIF_TAGS, _XMP))
     except _ERRORS as error:
         notes.append(f"damaged Exif was left out: {error}")
-        return None
+    if tags.is_shaped or tags.is_imagej or tags.is_ome:  # the description states the former size
+        found.pop(_DESCRIPTION, None)
+        notes += ["the description by ImageJ or OME was left out"] if not tags.is_shaped else []
+    _, xmp = found.pop(_XMP, (0, b""))
+    exif = exif_from(found) if found else None
+    metadata, _, profile = describe(page.space, notes, icc=page.profile, exif=exif, xmp=bytes(xmp))
+    if dpi := _dpi(tags):
+        metadata = replace(metadata, dpi=dpi[::-1] if page.orientation in TRANSPOSED else dpi)
+    return metadata, profile
 
 
 def _changes(page: _Page) -> Iterator[str]:

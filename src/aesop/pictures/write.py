@@ -16,11 +16,11 @@ import numpy as np
 import PIL
 from PIL import GifImagePlugin, Image, ImageCms
 
-from aesop.images import tiff_file
-from aesop.images.picture import Frame, Metadata, Picture
-from aesop.images.pixel_kind import PixelKind, convert
-from aesop.images.png_file import write_png
 from aesop.images.tensors import ImageArray
+from aesop.pictures import tiff_file
+from aesop.pictures.picture import Frame, Metadata, Picture
+from aesop.pictures.pixel_kind import PixelKind, convert
+from aesop.pictures.png_file import write_png
 from aesop.system.files import replacing
 
 QUALITY = 95
@@ -33,7 +33,7 @@ _BUFFER = 1 << 20
 
 @dataclass(frozen=True)
 class SaveOptions:
-    """None: quality 95, and lossless where a lossless WebP stays one."""
+    """None: quality 95; a lossless WebP stays one unless a quality is given. Formats do what they can, with a note."""
 
     quality: int | None = None
     lossless: bool | None = None
@@ -76,7 +76,7 @@ class _Format:
     limit: int
     """Of width and height."""
     keeps: frozenset[str]
-    """What of the pixels, of several frames, and of the metadata."""
+    """What of the pixels, of several frames, and of the metadata; and whether a quality can be chosen."""
     dtype: np.dtype = _UINT8
     """The widest type."""
     largest: float = float("inf")
@@ -90,7 +90,7 @@ def write_picture(path: Path, frames: Iterable[Frame], like: Picture, metadata: 
         path: The extension names the format, one of WRITABLE.
         frames: `like.count` frames, taken one at a time. They have the kinds of pixels that those of `like` have.
         like: The picture that was read: its count, timing, and loop.
-        metadata: What describes the frames, at their size.
+        metadata: What describes the frames, at their size; pages may have their own.
 
     Returns:
         Notes on what the format cannot keep.
@@ -106,6 +106,7 @@ def write_picture(path: Path, frames: Iterable[Frame], like: Picture, metadata: 
     kind = PixelKind.of_all(chain([first], like.frames() if _animated(like) else ()))
     metadata, notes = _sound(metadata)
     notes += _pixel_notes(extension, form, kind, like) + _metadata_notes(extension, form, metadata)
+    notes += _option_notes(extension, form, options)
     alpha = kind.alpha and "alpha" in form.keeps
     gray = ("gray with alpha" if alpha else "gray animation" if _animated(like) else "gray") in form.keeps
     kind = PixelKind(kind.colour or not gray, alpha, min(kind.dtype, form.dtype))
@@ -132,8 +133,6 @@ def check_writable(path: Path, width: int, height: int, like: Picture, options: 
     form, name = _FORMATS[extension], extension[1:]
     if options.quality is not None and not 1 <= options.quality <= 100:
         raise ValueError(f"--quality {options.quality}: give 1 to 100")
-    if options.lossless and "every pixel" not in form.keeps:
-        raise ValueError(f"{path}: {name} files cannot be lossless; use --ext png or --ext webp, or leave out --lossless")
     if _animated(like) and not form.keeps & {"animation", "pages"}:
         raise ValueError(f"{path}: {name} files hold one image, the animation has {like.count}; use --ext png or --ext webp")
     if like.count > 1 and not like.animated and "pages" not in form.keeps:
@@ -207,6 +206,16 @@ def _metadata_notes(extension: str, form: _Format, metadata: Metadata) -> list[s
     ]
 
 
+def _option_notes(extension: str, form: _Format, options: SaveOptions) -> list[str]:
+    name, notes = extension[1:], []
+    if options.lossless and "every pixel" not in form.keeps:
+        notes.append(f"{name} files cannot be lossless (keep every pixel with --ext png)")
+    if options.quality is not None and ("quality" not in form.keeps or (options.lossless and form is _WEBP)):
+        why = f"{name} files have no quality" if "quality" not in form.keeps else "the file is lossless"
+        notes.append(f"{why}: --quality was ignored")
+    return notes
+
+
 def _sound(metadata: Metadata) -> tuple[Metadata, list[str]]:
     """Without what is damaged: a picture must not fail for it after it was computed."""
     notes = []
@@ -272,17 +281,15 @@ def _write_png(job: _Job) -> None:
 
 
 def _write_tiff(job: _Job) -> None:
-    first = next(job.frames)
-    size: float = _bytes(first)
-    if job.like.count > 1:  # pages may differ in size, and all are enlarged alike
-        sizes = [_bytes(frame) for frame in job.like.frames()]
-        size *= sum(sizes) / sizes[0]
-    big = size > tiff_file.CLASSIC_LIMIT
-    tiff_file.write_tiff(job.path, chain([first], job.frames), job.metadata, job.like.count, big)
+    def frames() -> Iterator[Frame]:
+        for frame in job.frames:
+            if frame.metadata:
+                metadata, notes = _sound(frame.metadata)
+                job.notes.extend(notes + _metadata_notes(".tif", _TIFF, metadata))
+                frame = replace(frame, metadata=metadata)
+            yield frame
 
-
-def _bytes(frame: Frame) -> int:
-    return frame.pixels.nbytes + (0 if frame.alpha is None else frame.alpha.nbytes)
+    tiff_file.write_tiff(job.path, frames(), job.metadata)
 
 
 def _write_jpeg(job: _Job) -> None:
@@ -315,7 +322,7 @@ def _write_bmp(job: _Job) -> None:
 def _write_webp(job: _Job) -> None:
     lossless = job.options.lossless
     if lossless is None:
-        lossless = job.like.lossless and job.like.format == "webp"
+        lossless = job.like.lossless and job.like.format == "webp" and job.options.quality is None
     # The quality of a lossless file is the effort.
     _save_by_pillow(job, "WEBP", lossless=lossless, quality=QUALITY if lossless else job.quality, method=4, loop=job.plays)
     if job.kind.alpha:
@@ -424,10 +431,10 @@ _GRAY = frozenset({"gray", "gray with alpha", "gray animation"})
 # Pillow before 12.3 makes RGB of it.
 _GRAY_AVIF = frozenset({"gray"} if tuple(map(int, PIL.__version__.split(".")[:2])) >= (12, 3) else ())
 _PNG = _Format(_write_png, 2**31 - 1, _DESCRIBED | _GRAY | {"texts", "alpha", "animation", "every pixel"}, _UINT16)
-_JPEG = _Format(_write_jpeg, 65_500, _DESCRIBED | {"gray", "comment"})
-_WEBP = _Format(_write_webp, 16_383, _DESCRIBED | {"alpha", "animation", "every pixel"})
+_JPEG = _Format(_write_jpeg, 65_500, _DESCRIBED | {"gray", "comment", "quality"})
+_WEBP = _Format(_write_webp, 16_383, _DESCRIBED | {"alpha", "animation", "every pixel", "quality"})
 # libavif, as browsers and Pillow set it, refuses to read larger ones.
-_AVIF = _Format(_write_avif, 32_768, _DESCRIBED | {"alpha", "animation"} | _GRAY_AVIF, largest=2**28)
+_AVIF = _Format(_write_avif, 32_768, _DESCRIBED | {"alpha", "animation", "quality"} | _GRAY_AVIF, largest=2**28)
 _TIFF = _Format(_write_tiff, 2**32 - 1, _DESCRIBED | _GRAY | {"alpha", "pages", "every pixel"}, _FLOAT32)
 _GIF = _Format(_write_gif, 65_535, frozenset({"alpha", "animation", "comment"}))
 _BMP = _Format(_write_bmp, 2**31 - 1, frozenset({"resolution", "gray", "every pixel"}), largest=2**30)
@@ -446,3 +453,5 @@ _FORMATS = {
 }
 WRITABLE: tuple[str, ...] = tuple(_FORMATS)
 """Extensions that can be written."""
+LOSSLESS = tuple(extension for extension, form in _FORMATS.items() if "every pixel" in form.keeps)
+"""Those that can keep every pixel."""
