@@ -452,6 +452,20 @@ def test_tiff_compressions_by_pillow(compression, mode):
     assert (frame.alpha is not None) == ("A" in mode)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+def test_tiff_of_zstandard(mode):
+    image = Image.fromarray(RGBA).convert(mode)
+    try:
+        data = encoded(image, "TIFF", compression="zstd")
+    except OSError:
+        pytest.skip("this Pillow has no Zstandard")
+    frame = only(data)
+    whole = frame.pixels if frame.alpha is None else np.dstack([frame.pixels, frame.alpha])
+    np.testing.assert_array_equal(whole, np.asarray(image))
+    with pytest.raises(ImageError, match="Zstandard"):
+        only(data.replace(b"\x28\xb5\x2f\xfd", bytes(4)))
+
+
 @pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt", "jpeg"])
 def test_tiff_of_fax_and_jpeg(compression):
     image = Image.fromarray(SMOOTH).convert("RGB" if compression == "jpeg" else "1")
@@ -523,7 +537,9 @@ def test_tiff_that_is_refused():
         (tiff(RGBA[..., 0].astype(np.complex64)), "complex samples of 64 bits"),
         (tiff(np.zeros((3, 24, 37), np.uint8), photometric="minisblack", volumetric=True, tile=(16, 16, 16)), "volume"),
         (with_tag(259, 34712), "JPEG 2000 compression"),
-        (with_tag(259, 50000), "Zstandard compression"),
+        (with_tag(259, 34933), "PNG compression"),
+        (with_tag(262, 32844), "colours of kind 32844"),
+        (tiff(RGBA16[..., :3].astype("f4"), photometric="cielab"), "floating-point LAB"),
         (with_tag(259, 12345), "compression 12345"),
         (with_tag(262, 32844), "colours of kind 32844"),
     ):
@@ -547,6 +563,21 @@ def test_lab_and_ycbcr_become_rgb():
     assert picture.notes == ("CIELAB was converted to sRGB with 8 bits",)
     yuv = Image.fromarray(SMOOTH).convert("YCbCr")
     np.testing.assert_array_equal(only(encoded(yuv, "TIFF")).pixels, np.asarray(yuv.convert("RGB")))
+    signed = np.asarray(lab)  # as Pillow and CIELAB have a and b; ICC's kind has them plus 128
+    wide = np.dstack([signed[..., 0].astype("u2") * 257, signed[..., 1:].astype("u2") << 8])
+    stored = signed ^ np.array([0, 128, 128], "u1")
+    alpha = np.full(signed.shape[:2], 7, "u1")
+    for array, kind in (
+        (signed, "cielab"),
+        (wide, "cielab"),
+        (stored, "icclab"),
+        (stored.astype("u2") << 8, "icclab"),
+        (np.dstack([signed, alpha]), "cielab"),
+    ):
+        extra = {"extrasamples": ["unassalpha"]} if array.shape[2] > 3 else {}
+        frame = only(tiff(array, photometric=kind, planarconfig="contig", compression="zlib", **extra))
+        np.testing.assert_array_equal(frame.pixels, np.asarray(back))
+        assert (frame.alpha is None) == (not extra)
     whole = only(tiff(np.asarray(yuv), photometric="ycbcr", compression="zlib"))  # colours are not subsampled
     np.testing.assert_array_equal(whole.pixels, np.asarray(yuv.convert("RGB")))
 
