@@ -337,6 +337,9 @@ def test_default_image_of_an_apng_is_no_frame():
     assert picture.count == 2
     assert [tuple(frame.pixels[0, 0]) for frame in picture.frames()] == [(0, 255, 0), (0, 0, 255)]
     assert "still image" in picture.notes[0]
+    single = opened(encoded(frames[0], "PNG", save_all=True, append_images=frames[1:2], default_image=True))
+    assert (single.count, single.animated) == (1, False)
+    assert [tuple(frame.pixels[0, 0]) for frame in single.frames()] == [(0, 255, 0)]
 
 
 def test_frames_are_decoded_one_by_one(monkeypatch):
@@ -674,6 +677,24 @@ def test_profile_exif_xmp_and_resolution_are_kept(kind):
     assert picture.notes == ()
 
 
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_resolutions_change_places_where_a_picture_lies_on_its_side(orientation):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A], exif[0x011B], exif[0x0128] = orientation, 240.0, 120.0, 2
+    metadata = opened(encoded(Image.fromarray(SMOOTH), "JPEG", exif=exif)).metadata
+    expected = (120, 240) if orientation == 6 else (240, 120)
+    assert metadata.dpi == expected
+    assert (parsed(metadata.exif)[0x011A], parsed(metadata.exif)[0x011B]) == expected
+
+
+def test_orientation_in_xmp_is_reset_only_where_the_picture_was_turned():
+    xmp, exif = b'<x tiff:Orientation="6"/>', Image.Exif()
+    assert opened(encoded(Image.fromarray(SMOOTH), "JPEG", xmp=xmp)).metadata.xmp == xmp
+    exif[0x0112] = 6
+    turned = opened(encoded(Image.fromarray(SMOOTH), "JPEG", xmp=xmp, exif=exif))
+    assert turned.metadata.xmp == b'<x tiff:Orientation="1"/>'
+
+
 def test_resizing_updates_what_states_the_size():
     picture = opened(encoded(Image.fromarray(SMOOTH), "JPEG", exif=exif_of(1), xmp=b'<r exif:PixelXDimension="64"/>'))
     metadata = picture.metadata.resized(70000, 192)
@@ -970,6 +991,9 @@ def test_heic_without_its_package(monkeypatch):
 # --- kinds that are not read, and files that must be refused
 
 
+PNG, JPEG = (encoded(Image.fromarray(SMOOTH), kind) for kind in ("PNG", "JPEG"))
+
+
 @pytest.mark.parametrize(
     ("data", "name", "words"),
     [
@@ -985,8 +1009,17 @@ def test_heic_without_its_package(monkeypatch):
         (b"\0\0\0\x18ftypcrx " + bytes(50), "a.cr3", "raw file"),
         (b"FUJIFILMCCD-RAW " + bytes(50), "a.raf", "raw file"),
         (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(50), "a.jp2", "JPEG 2000"),
-        (bytes(64), "a.dcr", "raw file"),
-        (b"hello there", "a.txt", "not a supported image"),
+        (b"\1" * 64, "a.dcr", "raw file"),
+        (b"\n<!DOCTYPE HTML><html>404", "a.jpg", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a.png", "git lfs pull"),
+        (PNG.replace(b"\n", b"\r\n"), "a.png", "copied as text"),
+        (PNG.replace(b"\r\n", b"\n"), "a.png", "copied as text"),
+        (PNG.decode("utf-8", "replace").encode(), "a.png", "copied as text"),
+        (JPEG.decode("utf-8", "replace").encode(), "a.jpg", "copied as text"),
+        (b"PK\3\4" + bytes(50), "a.png", "archive"),
+        (bytes(64), "a.png", "nothing but zeros"),
+        (b'{"error": 404}', "a.png", "text"),
+        (b"\1\2\3\xff" * 50, "a.png", "not a supported image"),
         (b"", "a.png", "empty"),
     ],
 )

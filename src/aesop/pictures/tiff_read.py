@@ -261,9 +261,9 @@ def _describe(page: _Page, tags: tifffile.TiffPage, data: bytes, notes: list[str
         notes += ["the description by ImageJ or OME was left out"] if not tags.is_shaped else []
     _, xmp = found.pop(_XMP, (0, b""))
     exif = exif_from(found) if found else None
-    metadata, _, profile = describe(page.space, notes, icc=page.profile, exif=exif, xmp=bytes(xmp))
-    if dpi := _dpi(tags):
-        metadata = replace(metadata, dpi=dpi[::-1] if page.orientation in TRANSPOSED else dpi)
+    metadata, _, profile = describe(
+        page.space, notes, icc=page.profile, exif=exif, xmp=bytes(xmp), dpi=_dpi(tags), orientation=page.orientation
+    )
     return metadata, profile
 
 
