@@ -337,6 +337,9 @@ def test_default_image_of_an_apng_is_no_frame():
     assert picture.count == 2
     assert [tuple(frame.pixels[0, 0]) for frame in picture.frames()] == [(0, 255, 0), (0, 0, 255)]
     assert "still image" in picture.notes[0]
+    single = opened(encoded(frames[0], "PNG", save_all=True, append_images=frames[1:2], default_image=True))
+    assert (single.count, single.animated) == (1, False)
+    assert [tuple(frame.pixels[0, 0]) for frame in single.frames()] == [(0, 255, 0)]
 
 
 def test_frames_are_decoded_one_by_one(monkeypatch):
@@ -452,6 +455,20 @@ def test_tiff_compressions_by_pillow(compression, mode):
     assert (frame.alpha is not None) == ("A" in mode)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+def test_tiff_of_zstandard(mode):
+    image = Image.fromarray(RGBA).convert(mode)
+    try:
+        data = encoded(image, "TIFF", compression="zstd")
+    except OSError:
+        pytest.skip("this Pillow has no Zstandard")
+    frame = only(data)
+    whole = frame.pixels if frame.alpha is None else np.dstack([frame.pixels, frame.alpha])
+    np.testing.assert_array_equal(whole, np.asarray(image))
+    with pytest.raises(ImageError, match="Zstandard"):
+        only(data.replace(b"\x28\xb5\x2f\xfd", bytes(4)))
+
+
 @pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt", "jpeg"])
 def test_tiff_of_fax_and_jpeg(compression):
     image = Image.fromarray(SMOOTH).convert("RGB" if compression == "jpeg" else "1")
@@ -523,7 +540,9 @@ def test_tiff_that_is_refused():
         (tiff(RGBA[..., 0].astype(np.complex64)), "complex samples of 64 bits"),
         (tiff(np.zeros((3, 24, 37), np.uint8), photometric="minisblack", volumetric=True, tile=(16, 16, 16)), "volume"),
         (with_tag(259, 34712), "JPEG 2000 compression"),
-        (with_tag(259, 50000), "Zstandard compression"),
+        (with_tag(259, 34933), "PNG compression"),
+        (with_tag(262, 32844), "colours of kind 32844"),
+        (tiff(RGBA16[..., :3].astype("f4"), photometric="cielab"), "floating-point LAB"),
         (with_tag(259, 12345), "compression 12345"),
         (with_tag(262, 32844), "colours of kind 32844"),
     ):
@@ -547,6 +566,21 @@ def test_lab_and_ycbcr_become_rgb():
     assert picture.notes == ("CIELAB was converted to sRGB with 8 bits",)
     yuv = Image.fromarray(SMOOTH).convert("YCbCr")
     np.testing.assert_array_equal(only(encoded(yuv, "TIFF")).pixels, np.asarray(yuv.convert("RGB")))
+    signed = np.asarray(lab)  # as Pillow and CIELAB have a and b; ICC's kind has them plus 128
+    wide = np.dstack([signed[..., 0].astype("u2") * 257, signed[..., 1:].astype("u2") << 8])
+    stored = signed ^ np.array([0, 128, 128], "u1")
+    alpha = np.full(signed.shape[:2], 7, "u1")
+    for array, kind in (
+        (signed, "cielab"),
+        (wide, "cielab"),
+        (stored, "icclab"),
+        (stored.astype("u2") << 8, "icclab"),
+        (np.dstack([signed, alpha]), "cielab"),
+    ):
+        extra = {"extrasamples": ["unassalpha"]} if array.shape[2] > 3 else {}
+        frame = only(tiff(array, photometric=kind, planarconfig="contig", compression="zlib", **extra))
+        np.testing.assert_array_equal(frame.pixels, np.asarray(back))
+        assert (frame.alpha is None) == (not extra)
     whole = only(tiff(np.asarray(yuv), photometric="ycbcr", compression="zlib"))  # colours are not subsampled
     np.testing.assert_array_equal(whole.pixels, np.asarray(yuv.convert("RGB")))
 
@@ -641,6 +675,24 @@ def test_profile_exif_xmp_and_resolution_are_kept(kind):
     if kind in ("JPEG", "PNG", "TIFF"):
         assert metadata.dpi == pytest.approx((200, 300), abs=0.02)  # turned
     assert picture.notes == ()
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_resolutions_change_places_where_a_picture_lies_on_its_side(orientation):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A], exif[0x011B], exif[0x0128] = orientation, 240.0, 120.0, 2
+    metadata = opened(encoded(Image.fromarray(SMOOTH), "JPEG", exif=exif)).metadata
+    expected = (120, 240) if orientation == 6 else (240, 120)
+    assert metadata.dpi == expected
+    assert (parsed(metadata.exif)[0x011A], parsed(metadata.exif)[0x011B]) == expected
+
+
+def test_orientation_in_xmp_is_reset_only_where_the_picture_was_turned():
+    xmp, exif = b'<x tiff:Orientation="6"/>', Image.Exif()
+    assert opened(encoded(Image.fromarray(SMOOTH), "JPEG", xmp=xmp)).metadata.xmp == xmp
+    exif[0x0112] = 6
+    turned = opened(encoded(Image.fromarray(SMOOTH), "JPEG", xmp=xmp, exif=exif))
+    assert turned.metadata.xmp == b'<x tiff:Orientation="1"/>'
 
 
 def test_resizing_updates_what_states_the_size():
@@ -939,6 +991,9 @@ def test_heic_without_its_package(monkeypatch):
 # --- kinds that are not read, and files that must be refused
 
 
+PNG, JPEG = (encoded(Image.fromarray(SMOOTH), kind) for kind in ("PNG", "JPEG"))
+
+
 @pytest.mark.parametrize(
     ("data", "name", "words"),
     [
@@ -954,8 +1009,17 @@ def test_heic_without_its_package(monkeypatch):
         (b"\0\0\0\x18ftypcrx " + bytes(50), "a.cr3", "raw file"),
         (b"FUJIFILMCCD-RAW " + bytes(50), "a.raf", "raw file"),
         (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(50), "a.jp2", "JPEG 2000"),
-        (bytes(64), "a.dcr", "raw file"),
-        (b"hello there", "a.txt", "not a supported image"),
+        (b"\1" * 64, "a.dcr", "raw file"),
+        (b"\n<!DOCTYPE HTML><html>404", "a.jpg", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a.png", "git lfs pull"),
+        (PNG.replace(b"\n", b"\r\n"), "a.png", "copied as text"),
+        (PNG.replace(b"\r\n", b"\n"), "a.png", "copied as text"),
+        (PNG.decode("utf-8", "replace").encode(), "a.png", "copied as text"),
+        (JPEG.decode("utf-8", "replace").encode(), "a.jpg", "copied as text"),
+        (b"PK\3\4" + bytes(50), "a.png", "archive"),
+        (bytes(64), "a.png", "nothing but zeros"),
+        (b'{"error": 404}', "a.png", "text"),
+        (b"\1\2\3\xff" * 50, "a.png", "not a supported image"),
         (b"", "a.png", "empty"),
     ],
 )

@@ -397,9 +397,19 @@ def test_frames_of_several_kinds_become_one_kind(tmp_path, extension):
         assert np.asarray(opened.convert("RGBA"))[0, 0, 3] == 255
 
 
-@pytest.mark.parametrize("loop", [None, 0, 1, 5])
+def test_the_most_that_webp_has_of_time_and_loops(tmp_path):
+    frames = [replace(frame, duration=duration) for frame, duration in zip(moving(2), (0, 10**8), strict=True)]
+    write(tmp_path / "a.webp", frames, format="png", loop=10**6)
+    with Image.open(tmp_path / "a.webp") as opened:
+        assert opened.info["loop"] == 65_535
+        opened.seek(1)
+        opened.load()
+        assert opened.info["duration"] == 2**24 - 1
+
+
+@pytest.mark.parametrize("loop", [None, 0, 1, 5, 65_535])
 def test_loops_of_a_gif(tmp_path, loop):
-    for extension, expected in ((".gif", loop), (".webp", {None: 1, 0: 0, 1: 2, 5: 6}[loop])):
+    for extension, expected in ((".gif", loop), (".webp", {None: 1, 0: 0, 1: 2, 5: 6, 65_535: 65_535}[loop])):
         write(tmp_path / f"a{extension}", moving(), format="gif", loop=loop)
         with Image.open(tmp_path / f"a{extension}") as opened:
             assert opened.info.get("loop") == expected

@@ -120,11 +120,7 @@ def upscale_image(
                 raise
             if whole or tile <= SMALLEST_TILE:
                 size = f"a whole image of {image.shape[1]}x{image.shape[0]}"
-                part = (
-                    f"{size}: use tiles (--tile 256, or the option val.tile=256)"
-                    if whole
-                    else f"--tile {tile}: close programs"
-                )
+                part = f"{size}: use tiles of 256 pixels" if whole else f"tiles of {tile} pixels: close programs"
                 raise ValueError(f"out of memory on {device} for {part} or use another device") from error
         torch.cuda.empty_cache()  # the error and the tensors of its frames are freed only after the except clause
         tile = max(SMALLEST_TILE, tile // 2 // GRAIN * GRAIN)
@@ -133,9 +129,9 @@ def upscale_image(
 def check_tiling(tile: int, overlap: int) -> None:
     """Raise ValueError unless `tile` is 0 or at least 32, and `overlap` at most half of it."""
     if tile and tile < SMALLEST_TILE:
-        raise ValueError(f"--tile must be 0 (the whole image at once) or at least {SMALLEST_TILE}, found {tile}")
+        raise ValueError(f"tile must be 0 (the whole image at once) or at least {SMALLEST_TILE}, found {tile}")
     if overlap < 0 or (tile and overlap > tile // 2):
-        raise ValueError(f"--overlap must be between 0 and half of --tile {tile}, found {overlap}")
+        raise ValueError(f"overlap must be between 0 and half of the tile size {tile}, found {overlap}")
 
 
 @contextmanager

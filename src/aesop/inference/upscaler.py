@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -93,23 +94,28 @@ class Upscaler:
 
         Args:
             image: one of
-                - a NumPy array of uint8, uint16, or float32 in [0, 1]: (H, W) gray, (H, W, 2) gray and alpha, (H, W, 3) RGB,
-                  or (H, W, 4) RGB and alpha;
-                - a Pillow image of mode L, LA, RGB, RGBA, I;16, F in [0, 1], or with a palette, which becomes RGB or RGBA;
+                - a NumPy array of uint8, uint16, or floating point in [0, 1]: (H, W) gray, (H, W, 2) gray and alpha,
+                  (H, W, 3) RGB, or (H, W, 4) RGB and alpha;
+                - a Pillow image of mode L, LA, RGB, RGBA, I;16, F in [0, 1], or with a palette, which becomes RGB or RGBA.
+                  It is not turned as its Exif orientation says, and its `info` (profile, Exif, ...) is kept;
                 - a floating-point tensor in [0, 1], (C, H, W) or (N, C, H, W), of the same channels, on any device.
-                Colours are not multiplied by alpha.
+                Colours are not multiplied by alpha. All is computed in float32 (or bfloat16, see `precision`).
             scale: how much to enlarge; default: the network's scale. For more, the network runs repeatedly; what is then
                 too large is reduced with antialiasing.
 
         Raises:
-            ValueError: the image is none of these, or has values outside [0, 1]; or the network makes NaN of it.
+            ValueError: the image is none of these, has several frames, or has values outside [0, 1]; or the network makes
+                NaN of it.
         """
-        if scale is not None and not 0 < scale < 1000:
-            raise ValueError(f"scale must be above 0 and below 1000, found {scale}")
+        if scale is not None and not (isinstance(scale, Real) and 0 < scale < 1000):
+            raise ValueError(f"scale must be a number above 0 and below 1000, found {scale!r}")
         kinds = ((PIL.Image.Image, self._of_pil), (Tensor, self._of_tensor), (np.ndarray, self._of_array))
         convert: Any = next((convert for kind, convert in kinds if isinstance(image, kind)), None)
         if convert is None:
-            raise ValueError(f"expected a NumPy array, a Pillow image or a tensor, found a {type(image).__name__}")
+            kind = type(image).__name__
+            raise ValueError(
+                f"expected a NumPy array, a Pillow image or a tensor, found a {kind}: open files with PIL.Image"
+            )
         return convert(image, scale)
 
     def upscale_frame(self, frame: Frame, scale: float | None = None, on_progress: OnProgress | None = None) -> Frame:
@@ -194,8 +200,11 @@ class Upscaler:
 
     def _of_array(self, image: np.ndarray, scale: float | None) -> np.ndarray:
         image = image.astype(image.dtype.newbyteorder("="), copy=False)
+        if image.dtype.kind == "f" and image.dtype != np.float32:
+            return self._of_array(image.astype(np.float32), scale).astype(image.dtype)
         if image.dtype not in (np.uint8, np.uint16, np.float32):
-            raise ValueError(f"expected an array of uint8, uint16 or float32, found {image.dtype}: convert it first")
+            kinds = "uint8, uint16 or floating point in [0, 1]"
+            raise ValueError(f"expected an array of {kinds}, found {image.dtype}: convert it first")
         channels = image.shape[2] if image.ndim == 3 else 1
         if image.ndim not in (2, 3) or channels > 4 or not image.size:
             raise ValueError(f"expected an image (H, W), or (H, W, C) with 1 to 4 channels, found the shape {image.shape}")
@@ -211,25 +220,38 @@ class Upscaler:
         return np.dstack([part for part in (made.pixels, made.alpha) if part is not None])
 
     def _of_pil(self, image: Any, scale: float | None) -> Any:
-        if image.mode in ("1", "P", "PA") or (image.mode in ("L", "RGB") and "transparency" in image.info):
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a photograph with previews
+            raise ValueError(
+                f"the Pillow image has {image.n_frames} frames or pages: give one of them, as with image.copy(), or enlarge "
+                "the file with `aesop upscale`"
+            )
+        key, source = image.info.get("transparency"), image
+        if key is not None and (image.mode.startswith("I;16") or (image.mode == "RGB" and np.max(key) > 255)):
+            raise ValueError("Pillow has no alpha of 16 bits, as this transparent colour needs: give an array (H, W, C)")
+        if image.mode == "1" and key is not None:  # Pillow takes 1 for a value of 255
+            source = image.convert("L")
+            source.info["transparency"] = 255 * key
+        if image.mode in ("1", "P", "PA") or (image.mode in ("L", "RGB") and key is not None):
             base = "L" if image.mode in ("1", "L") else "RGB"
-            source = image.convert(base + ("A" if image.has_transparency_data else ""))
-        else:
-            source = image
-        if source.mode not in ("L", "LA", "RGB", "RGBA", "I;16", "F"):
+            source = source.convert(base + ("A" if source.has_transparency_data else ""))
+        if source.mode not in ("L", "LA", "RGB", "RGBA", "I;16", "I;16B", "F"):
             raise ValueError(f"Pillow images of mode {image.mode} are not supported: convert them to L, RGB or RGBA")
         made = PIL.Image.fromarray(self._of_array(np.asarray(source), scale))
-        made.info = {key: value for key, value in image.info.items() if key != "transparency"}
+        made.info = {name: value for name, value in image.info.items() if name != "transparency"}
         return made
 
     def _of_tensor(self, image: Tensor, scale: float | None) -> Tensor:
         if not image.is_floating_point():
             raise ValueError(f"expected a floating-point tensor in [0, 1], found {image.dtype}: divide it by its range")
-        if image.ndim not in (3, 4) or not 1 <= image.shape[-3] <= 4:
+        if image.ndim not in (3, 4) or not 1 <= image.shape[-3] <= 4 or 0 in image.shape[-2:]:
             shape = tuple(image.shape)
             raise ValueError(f"expected a tensor (C, H, W) or (N, C, H, W) with 1 to 4 channels, found the shape {shape}")
         if image.ndim == 4:
-            return torch.stack([self._of_tensor(one, scale) for one in image])
+            width, height = sides_at(scale or self.scale, image.shape[3], image.shape[2])
+            made = image.new_empty((*image.shape[:2], height, width))
+            for i, one in enumerate(image):
+                made[i] = self._of_tensor(one, scale)
+            return made
         made = self._of_array(image.detach().float().permute(1, 2, 0).cpu().numpy(), scale)
         return torch.from_numpy(made).permute(2, 0, 1).contiguous().to(image)
 

@@ -75,6 +75,18 @@ _SIGNATURES = (
     (rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml.*)?(?:<!--.*|<!DOCTYPE.*)?<svg", "SVG"),
     (rb"qoif|DDS |P[1-7]\s|P[Ff]\s", "a picture of a kind that is not read here"),
 )
+# What files that are called like pictures often are instead.
+_NO_PICTURES = (
+    (rb"(?i)\s*<(!doctype html|html|head|body|\?xml)", "a web page: open its address in a browser and save the picture"),
+    (rb"version https://git-lfs", "a git-lfs pointer to the picture: run `git lfs pull` in its repository"),
+    (
+        rb".{0,3}PNG\r?\r?\n|\xef\xbf\xbd.{0,24}(JFIF|Exif)",
+        "a picture that was damaged when it was copied as text: copy it again in binary mode",
+    ),
+    (rb"PK\x03\x04|\x1f\x8b\x08|Rar!|7z\xbc\xaf", "an archive: unpack it first"),
+    (rb"\0+\Z", "nothing but zeros: copy or download it again"),
+    (rb"[\t\n\r -~]+\Z", "text: see what it says"),
+)
 _COMPILED = tuple((re.compile(pattern, re.DOTALL), kind) for pattern, kind in _SIGNATURES)
 _HEAD = 1024  # bytes
 
@@ -117,7 +129,10 @@ def heic_is_installed() -> bool:
 def unreadable(path: PurePath, data: bytes) -> str:
     """Say why a file, whose kind has no reader, is not read."""
     kind = kind_of(data)
-    kind = kind if kind in _ADVICE else kind_of_extension(path.suffix)
+    instead = next((what for pattern, what in _NO_PICTURES if re.match(pattern, data[:_HEAD], re.DOTALL)), None)
+    kind = kind if kind in _ADVICE else None if instead else kind_of_extension(path.suffix)
+    if kind is None and instead:
+        return f"{path} is no picture, but {instead}"
     if kind is None:
         return f"{path} is not a supported image: it is no PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF or HEIC file"
     return f"{path} is {kind}, which is not read here: {_ADVICE[kind]}"

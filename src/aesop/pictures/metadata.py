@@ -7,6 +7,8 @@ import re
 import struct
 from collections.abc import Iterator
 
+from aesop.images.decode import TRANSPOSED
+
 _EXIF_HEAD = b"Exif\0\0"
 _TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _SHORT, _LONG, _RATIONAL = 3, 4, 5
@@ -53,6 +55,12 @@ class Exif:
         return (x * factor, y * factor) if factor and x and y else None
 
     def turn_upright(self) -> None:
+        """State orientation 1; where the picture lies on its side, the resolutions change places."""
+        x, y = self._find(0, _X_RESOLUTION), self._find(0, _Y_RESOLUTION)
+        if self.orientation() in TRANSPOSED and x and y and x[1:] == y[1:]:
+            (to_x,), (to_y,) = self._unpack("I", x[0] + 8), self._unpack("I", y[0] + 8)
+            struct.pack_into(self._order + "I", self._data, x[0] + 8, to_y)
+            struct.pack_into(self._order + "I", self._data, y[0] + 8, to_x)
         self._set(0, _ORIENTATION, 1)
 
     def resize(self, width: int, height: int) -> None:

@@ -36,11 +36,13 @@ def describe(
     xmp: bytes | None = None,
     dpi: tuple[float, float] | None = None,
     text: dict[str, str] | None = None,
+    orientation: int = 1,
 ) -> tuple[Metadata, int, bytes | None]:
     """Check metadata and fit them to upright pixels. What is damaged is left out, with a note.
 
     Args:
         space: Of the pixels in the file: RGB, GRAY, CMYK, or LAB.
+        orientation: If the file states it elsewhere than in Exif.
 
     Returns:
         The metadata; the orientation, 1..8, that the pixels need; and the profile through which CMYK is to be converted.
@@ -51,11 +53,11 @@ def describe(
         notes.append(f"CMYK was converted to sRGB {how}")
     elif space == "LAB":
         notes.append("CIELAB was converted to sRGB with 8 bits")
-    orientation, stated_dpi = 1, None
+    stated_dpi = None
     if exif:
         try:
             edited = Exif(exif)
-            orientation, stated_dpi = edited.orientation(), edited.dpi()
+            orientation, stated_dpi = max(orientation, edited.orientation()), edited.dpi()
             edited.turn_upright()
             exif = edited.tobytes()
             if edited.removed:
@@ -75,7 +77,9 @@ def describe(
     if dpi and orientation in TRANSPOSED:
         dpi = dpi[1], dpi[0]
     kept = profile if space in ("RGB", "GRAY") else None
-    metadata = Metadata(kept, exif or None, upright_xmp(xmp) if xmp else None, dpi, text or {})
+    if xmp and orientation != 1:
+        xmp = upright_xmp(xmp)
+    metadata = Metadata(kept, exif or None, xmp or None, dpi, text or {})
     return metadata, orientation, profile
 
 

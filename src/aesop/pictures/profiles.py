@@ -55,8 +55,8 @@ def gray_profile(icc: bytes) -> bytes:
     linear = _profile(b"GRAY", _COMMON | {b"kTRC": _curve(1.0)})
     ramp = Image.merge("RGB", [Image.frombytes("L", (256, 1), bytes(range(256)))] * 3)
     try:
-        profiles = (ImageCms.ImageCmsProfile(BytesIO(each)) for each in (icc, linear))
-        shown = ImageCms.profileToProfile(ramp, *profiles, outputMode="I;16")
+        source, target = (ImageCms.ImageCmsProfile(BytesIO(each)) for each in (icc, linear))
+        shown = ImageCms.profileToProfile(ramp, source, target, outputMode="I;16")
     except (OSError, ImageCms.PyCMSError) as error:
         raise ValueError("the colour profile is damaged") from error
     return _profile(b"GRAY", _COMMON | {b"kTRC": _curve_of(np.asarray(shown)[0] / 65535)})

@@ -143,10 +143,13 @@ def _open_with_pillow(kind: str, path: Path, data: bytes) -> Picture:
         if kind == "avif" and depth > 8 and (deep := _deep_avif(data, depth)) is not None:
             pixels, alpha = deep
             pixels = pixels[..., 0] if is_gray and pixels.ndim == 3 else pixels
-        elif kind == "png" and depth == 16:
+        elif kind == "png" and depth == 16 and count == 1:
             pixels, alpha = _deep_png(header_again(), chunks, data, path)
         else:
-            pixels, alpha = frame_of(header_again())
+            image = header_again()
+            if first:
+                image.seek(first)
+            pixels, alpha = frame_of(image)
         return Frame(upright(pixels, orientation), None if alpha is None else upright(alpha, orientation))
 
     def header_again() -> PillowFile:

@@ -38,7 +38,7 @@ from aesop.pictures.tiff_file import exif_from, read_directory
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # it comments on files; what matters is raised
 
 _ERRORS = (*DECODING_ERRORS, tifffile.TiffFileError, zlib.error, lzma.LZMAError, AttributeError)
-_UNCOMPRESSED, _LZW, _PACKBITS, _LZMA = 1, 5, 32773, 34925
+_UNCOMPRESSED, _LZW, _PACKBITS, _LZMA, _ZSTD = 1, 5, 32773, 34925, 50000
 _DEFLATE = (8, 32946)
 _BY_PILLOW = (2, 3, 4, 6, 7)  # CCITT, old and new JPEG
 _COMPRESSIONS = {
@@ -50,12 +50,12 @@ _COMPRESSIONS = {
         32809: "ThunderScan",
         34676: "LogLuv",
         34661: "JBIG",
-        50000: "Zstandard",
+        34933: "PNG",
     },
 }
 _LOSSY = (6, 7, *_COMPRESSIONS)
-_MINISWHITE, _MINISBLACK, _RGB, _PALETTE, _MASK, _CMYK, _YCBCR, _LAB = 0, 1, 2, 3, 4, 5, 6, 8
-_COLOURS = {_MINISWHITE: 1, _MINISBLACK: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
+_MINISWHITE, _MINISBLACK, _RGB, _PALETTE, _MASK, _CMYK, _YCBCR, _LAB, _ICC_LAB = 0, 1, 2, 3, 4, 5, 6, 8, 9
+_COLOURS = {_MINISWHITE: 1, _MINISBLACK: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3, _LAB: 3, _ICC_LAB: 3}
 _UNSPECIFIED, _ASSOCIATED, _UNASSOCIATED = 0, 1, 2
 _UINT, _INT, _FLOAT, _VOID = 1, 2, 3, 4
 # What describes a picture, and not how this file stores it.
@@ -99,7 +99,9 @@ class _Page:
         if self.photometric == _PALETTE and self.colour_map is not None and palette_is_gray(self.colour_map):
             return "RGB" if self.profile else "GRAY"
         gray = (_MINISWHITE, _MINISBLACK)
-        return "GRAY" if self.photometric in gray else {_CMYK: "CMYK", _LAB: "LAB"}.get(self.photometric, "RGB")
+        if self.photometric in gray:
+            return "GRAY"
+        return {_CMYK: "CMYK", _LAB: "LAB", _ICC_LAB: "LAB"}.get(self.photometric, "RGB")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -115,7 +117,7 @@ class _Page:
 
     @property
     def is_for_pillow(self) -> bool:
-        return self.compression in _BY_PILLOW or self.photometric == _LAB or self.is_subsampled
+        return self.compression in _BY_PILLOW or self.is_subsampled
 
 
 def open_tiff(path: Path, data: bytes) -> Picture:
@@ -259,9 +261,9 @@ def _describe(page: _Page, tags: tifffile.TiffPage, data: bytes, notes: list[str
         notes += ["the description by ImageJ or OME was left out"] if not tags.is_shaped else []
     _, xmp = found.pop(_XMP, (0, b""))
     exif = exif_from(found) if found else None
-    metadata, _, profile = describe(page.space, notes, icc=page.profile, exif=exif, xmp=bytes(xmp))
-    if dpi := _dpi(tags):
-        metadata = replace(metadata, dpi=dpi[::-1] if page.orientation in TRANSPOSED else dpi)
+    metadata, _, profile = describe(
+        page.space, notes, icc=page.profile, exif=exif, xmp=bytes(xmp), dpi=_dpi(tags), orientation=page.orientation
+    )
     return metadata, profile
 
 
@@ -283,8 +285,8 @@ def _decode(page: _Page, data: bytes, profile: bytes | None) -> Frame:
         return _decode_with_pillow(page, data, profile)
     if page.compression in _COMPRESSIONS or page.photometric not in _COLOURS:
         name = _COMPRESSIONS.get(page.compression)
-        what = f"{name} compression" if name else f"colours of kind {page.photometric}"
-        raise ImageError(f"image {page.path} is a TIFF with {what}, which is not read here: save it as RGB with LZW")
+        what = f"{name} compression" if name else f"colours of kind {page.photometric}, neither gray nor RGB"
+        raise ImageError(f"image {page.path} is a TIFF with {what}, which is not read here: save it with LZW")
     array = _samples(page, data)
     colours = _COLOURS[page.photometric]
     alpha = None if page.alpha_at is None else array[..., page.alpha_at]
@@ -308,22 +310,30 @@ def _decode(page: _Page, data: bytes, profile: bytes | None) -> Frame:
             raise ImageError(f"image {page.path} is YCbCr of {page.bits} bits: save it as RGB")
         image = Image.frombytes("YCbCr", (page.width, page.height), np.ascontiguousarray(pixels).tobytes())
         pixels = np.array(image.convert("RGB"))
-    if page.photometric == _CMYK:
+    if page.space in ("CMYK", "LAB"):
         if pixels.dtype == np.float32:
-            raise ImageError(f"image {page.path} is floating-point CMYK: save it as RGB")
-        eight = np.ascontiguousarray(to_uint8(pixels))
-        image = Image.frombytes("CMYK", (page.width, page.height), eight.tobytes())
+            raise ImageError(f"image {page.path} is floating-point {page.space}: save it as RGB")
+        eight = to_uint8(pixels) if page.space == "CMYK" else _lab_of_8_bits(pixels, page.photometric)
+        image = Image.frombytes(page.space, (page.width, page.height), np.ascontiguousarray(eight).tobytes())
         pixels = np.array(to_srgb(image, profile))
         alpha = None if alpha is None else to_uint8(alpha)
     turned = None if alpha is None else upright(alpha, page.orientation)
     return Frame(upright(pixels, page.orientation), turned)
 
 
+def _lab_of_8_bits(values: ImageArray, photometric: int) -> ImageArray:
+    """Return lightness, and a and b with a sign, as CIELAB and Pillow have them; ICC's kind has an offset instead."""
+    highest = values if values.dtype == np.uint8 else (values >> 8).astype(np.uint8)
+    if photometric == _ICC_LAB:
+        return highest ^ np.array([0, 128, 128], np.uint8)
+    return np.concatenate([to_uint8(values[..., :1]), highest[..., 1:]], -1)
+
+
 def _decode_with_pillow(page: _Page, data: bytes, profile: bytes | None) -> Frame:
-    image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
-    image.seek(page.index)
     if page.bits > 8:
         raise ImageError(f"image {page.path} is a TIFF of {page.bits} bits in a compressed colour space: save it as RGB")
+    image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
+    image.seek(page.index)
     image.load()
     pixels, alpha = split(ImageOps.exif_transpose(image), page.space == "GRAY", profile)
     return Frame(np.ascontiguousarray(pixels), None if alpha is None else np.ascontiguousarray(alpha))
@@ -439,10 +449,17 @@ def _decompress(page: _Page, packed: bytes, row_bytes: int, rows: int) -> bytes:
         return zlib.decompressobj().decompress(packed, size)
     if page.compression == _LZMA:
         return lzma.LZMADecompressor().decompress(packed, size)
-    if page.compression not in (_LZW, _PACKBITS):
+    if page.compression not in (_LZW, _PACKBITS, _ZSTD):
         advice = "save it with LZW or Deflate"
         raise ImageError(f"image {page.path} is a TIFF of compression {page.compression}, which is not read here: {advice}")
-    return _expand_with_libtiff(packed, page.compression, row_bytes, rows)
+    try:
+        return _expand_with_libtiff(packed, page.compression, row_bytes, rows)
+    except OSError as error:
+        if page.compression == _ZSTD:
+            raise ValueError(
+                "damaged Zstandard compression, or a Pillow without it: pip install --upgrade pillow"
+            ) from error
+        raise
 
 
 def _expand_with_libtiff(packed: bytes, compression: int, row_bytes: int, rows: int) -> bytes:

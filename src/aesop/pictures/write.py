@@ -324,7 +324,8 @@ def _write_webp(job: _Job) -> None:
     if lossless is None:
         lossless = job.like.lossless and job.like.format == "webp" and job.options.quality is None
     # The quality of a lossless file is the effort.
-    _save_by_pillow(job, "WEBP", lossless=lossless, quality=QUALITY if lossless else job.quality, method=4, loop=job.plays)
+    quality, loop = QUALITY if lossless else job.quality, min(job.plays, 2**16 - 1)
+    _save_by_pillow(job, "WEBP", lossless=lossless, quality=quality, method=4, loop=loop)
     if job.kind.alpha:
         with job.path.open("r+b") as file:  # libwebp leaves the flag out where it cut transparent rims off all frames
             head = file.read(21)
@@ -355,7 +356,7 @@ def _save_by_pillow(job: _Job, name: str, **options: Any) -> None:
 
     def images() -> Iterator[Image.Image]:
         for frame in job.frames:
-            durations.append(round(frame.duration or 0))
+            durations.append(min(round(frame.duration or 0), 2**24 - 1))  # the most that WebP has
             yield _image(job, frame)
 
     _Animation(images(), job.like.count).save(job.path, name, save_all=True, duration=durations, **options)
