@@ -91,6 +91,11 @@ def fill_in_defaults(raw: Any) -> Any:
         pixel = train.get("pixel_opt")
         if isinstance(pixel, Mapping) and pixel.get("type") == "LRL1Loss":
             train["pixel_opt"] = {**pixel, "scale": pixel.get("scale") or scale}
+        scheduler, total = train.get("scheduler"), train.get("total_iter")
+        whole = {"CosineAnnealingRestartLR": {"periods": [total]}, "CosineAnnealingLR": {"T_max": total}}
+        if isinstance(scheduler, Mapping) and total is not None:
+            kind = scheduler.get("type")
+            train["scheduler"] = {**whole.get(kind, {}), **scheduler} if isinstance(kind, str) else scheduler
     if "network_g" in raw and scale in get_args(Scale):
         raw["network_g"] = with_scale(raw["network_g"], scale)
     return raw

@@ -20,26 +20,32 @@ class OptimizerOptions(Options):
 
 
 class SchedulerOptions(Options):
-    type: Literal["MultiStepLR", "MultiStepRestartLR", "CosineAnnealingRestartLR"] = "MultiStepLR"
+    type: Literal["MultiStepLR", "MultiStepRestartLR", "CosineAnnealingRestartLR", "CosineAnnealingLR"] = "MultiStepLR"
     """How the learning rate changes. Both multi-step names mean the same; the default keeps the rate constant."""
     milestones: list[Count] = []
     """MultiStepLR: iterations after which the rate is multiplied by gamma."""
     gamma: float = 0.1
     """MultiStepLR: the factor at each milestone."""
     periods: list[Positive] = []
-    """CosineAnnealingRestartLR: length of each cosine. After the last one the rate stays at its final value."""
+    """CosineAnnealingRestartLR: length of each cosine. After the last one the rate stays at its final value. Default: one
+    cosine over the whole training."""
+    T_max: Positive | None = None
+    """CosineAnnealingLR: iterations in which the rate falls to its lowest; then it rises again. Default: the whole training.
+    """
     restarts: list[Count] = [0]
     """MultiStepLR: iterations at which the schedule restarts."""
     restart_weights: list[float] = [1.0]
     """Factor of the rate after each restart (or in each period)."""
     eta_min: float = 0.0
-    """CosineAnnealingRestartLR: the lowest rate."""
+    """CosineAnnealingRestartLR and CosineAnnealingLR: the lowest rate."""
 
     @model_validator(mode="after")
     def _lengths(self) -> Self:
         of_weights = "periods" if self.type == "CosineAnnealingRestartLR" else "restarts"
         if of_weights == "periods" and not self.periods:
             raise ValueError("CosineAnnealingRestartLR needs periods, e.g. periods: [300000]")
+        if self.type == "CosineAnnealingLR" and self.T_max is None:
+            raise ValueError("CosineAnnealingLR needs T_max, e.g. T_max: 300000")
         if len(self.restart_weights) != len(getattr(self, of_weights)):
             raise ValueError(f"restart_weights and {of_weights} must be equally long")
         return self

@@ -7,6 +7,8 @@ import sys
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from aesop.system.distributed import World
 from aesop.system.files import append_line, replacing
 from aesop.system.wording import duration
 from aesop.training.full_disk import write_or_log
+from aesop.training.lr_schedule import schedule_mismatch
 from aesop.training.stage import Stage
 
 log = logging.getLogger("aesop")
@@ -50,6 +53,8 @@ def describe_run(config: TrainConfig, stage: Stage, images: int) -> None:
         f"{config.name}: stage {config.stage} on {stage.world.device} ({config.precision}), {images} images, batch "
         f"{crops.batch_size_per_gpu * stage.world.size} x {crops.gt_size} px, {sizes} parameters"
     )
+    if mismatch := schedule_mismatch(config.train):
+        log.warning(mismatch)
 
 
 class RunLogger:
@@ -125,12 +130,15 @@ def _drop_lines(path: Path, first: int, having: str = "iter") -> None:
             temporary.write_text("".join(kept), encoding="utf-8")
 
 
+def check_wandb(config: TrainConfig) -> None:
+    """Raise ValueError if Weights & Biases is asked for and missing."""
+    if config.logger.wandb is not None and config.logger.wandb.project and find_spec("wandb") is None:
+        raise ValueError('logger.wandb: Weights & Biases is missing; pip install "aesop-sr[wandb]", or remove it')
+
+
 def _start_wandb(config: TrainConfig) -> Any:
     if (options := config.logger.wandb) is None or not options.project:
         return None
-    try:
-        import wandb  # ty: ignore[import-not-found]
-    except ImportError:
-        raise ValueError('logger.wandb: Weights & Biases is missing; pip install "aesop-sr[wandb]", or remove it') from None
+    wandb = import_module("wandb")
     run = {"name": config.name, "dir": str(config.run_folder), "config": config.model_dump(mode="json")}
     return wandb.init(project=options.project, id=options.resume_id, resume="allow", **run)

@@ -20,7 +20,7 @@ from aesop.training.checkpoint import Checkpoints, as_begun, newest_state, state
 from aesop.training.out_of_memory import memory_explained
 from aesop.training.progress import step_seed
 from aesop.training.rollback import roll_back
-from aesop.training.run_logger import RunLogger, describe_run, log_to_file
+from aesop.training.run_logger import RunLogger, check_wandb, describe_run, log_to_file
 from aesop.training.skipped_steps import Diverged, SkippedSteps
 from aesop.training.validation import Validation
 
@@ -49,13 +49,14 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
         raise ValueError(
             f"{folder} already holds a run with checkpoints: add --resume to continue it, or choose another name"
         )
+    check_wandb(config)
     with log_to_file(folder, world), algorithms(config.deterministic):
         # Load: networks, losses and optimizers, the state to continue from, images.
         source = newest_state(folder / "state", world) if resume else None
         if source is None and config.path.resume_state:
             source = Path(config.path.resume_state)
         config = as_begun(config, source)
-        stage = build_stage(config, world)
+        stage = build_stage(config, world, resuming=source is not None)
         step = accelerate(stage, config.channels_last, config.compile, config.cuda_graphs)
         validation = Validation(config, stage, world)
         degrader = Degrader(config, world.rank) if config.degradation else None
