@@ -17,6 +17,8 @@ class OptimizerOptions(Options):
     """L2 penalty on the weights (AdamW: decoupled)."""
     betas: tuple[float, float] = (0.9, 0.99)
     """Adam's two decay rates."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    """Scale the gradient down to this norm, over all weights, where it is larger. Norms are logged as norm_g and norm_d."""
 
 
 class SchedulerOptions(Options):
@@ -75,6 +77,8 @@ class TrainOptions(LossTerms):
     """Parts of a batch whose gradients are accumulated: less memory, the same step but for batch statistics of the parts."""
     gradient_compression: Literal["none", "bf16"] = "none"
     """Several processes: exchange gradients unchanged, or as bfloat16 (half the bytes, 8 bits of precision)."""
+    freeze: list[str] = []
+    """Names of the generator's tensors that are not trained, with * and ?, as in conv_first.*."""
     freeze_decoder: Count = 0
     """autoencoder: freeze the decoder's weights up to this iteration."""
     net_d_iters: Positive = 1

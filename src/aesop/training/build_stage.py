@@ -50,7 +50,8 @@ def build_stage(config: TrainConfig, world: World, resuming: bool = False) -> St
         networks.append(build_network(config.network_d.model_dump()))
         start_from("d", networks[-1])
     losses = build_losses(config.train, config.scale, world)
-    return STAGES[config.stage](config.train, *networks, world=world, precision=config.precision, losses=losses)
+    kind = STAGES[config.stage] if len(networks) > 1 or config.stage != "adversarial" else Stage
+    return kind(config.train, *networks, world=world, precision=config.precision, losses=losses)
 
 
 def _start_from(path: PathOptions, which: str, net: nn.Module) -> None:

@@ -141,10 +141,18 @@ class Checkpoints:
             write_or_log(f"{replaced} could not be removed", shutil.rmtree, replaced)
         with suppress(OSError):  # not every system can flush the names in a folder
             _flush(folder)
+        self._remove_old_models()
         if not progress.in_a_row:  # else this state may not be a good one, and the older ones are needed
             older = [state for state in states(folder) if int(state.name) < progress.iteration]
             for old in older[: max(0, len(older) - (config.logger.keep_states - 1))]:
                 write_or_log(f"{old} could not be removed", shutil.rmtree, old)
+
+    def _remove_old_models(self) -> None:
+        if (count := self.config.logger.keep_models) is None:
+            return
+        numbered = [file for file in (self.folder / "models").glob("net_g_*.safetensors") if file.stem[6:].isdigit()]
+        for file in sorted(numbered, key=lambda file: int(file.stem[6:]))[:-count]:
+            write_or_log(f"{file} could not be removed", file.unlink)
 
     @contextmanager
     def saved_on_error(self, skipped: SkippedSteps) -> Generator[None]:

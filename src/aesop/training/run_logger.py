@@ -12,11 +12,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from aesop.options.config import TrainConfig
 from aesop.system.distributed import World
 from aesop.system.files import append_line, replacing
 from aesop.system.wording import duration
 from aesop.training.full_disk import write_or_log
+from aesop.training.heartbeat import Heartbeat
 from aesop.training.lr_schedule import schedule_mismatch
 from aesop.training.stage import Stage
 
@@ -62,7 +65,7 @@ class RunLogger:
 
     def __init__(self, config: TrainConfig, world: World, first: int):
         self.config, self.world, self.folder = config, world, config.run_folder
-        self.lines = self.folder / "scalars.jsonl"
+        self.lines, self.heartbeat = self.folder / "scalars.jsonl", Heartbeat()
         self.tensorboard: Any = None
         self.wandb = _start_wandb(config) if world.is_main else None
         if world.is_main:
@@ -82,6 +85,16 @@ class RunLogger:
 
     def write(self, iteration: int, rate: float, losses: Mapping[str, float]) -> None:
         """A line of progress, and the losses."""
+        self._show(iteration, rate, losses)
+        self.write_figures(iteration, {"lr": rate, **losses})
+
+    def write_if_silent(self, iteration: int, rate: float, losses: Mapping[str, Tensor]) -> None:
+        """A line of progress, with this process's losses, if there was none for a while."""
+        if self.world.is_main and self.heartbeat.is_due():
+            self._show(iteration, rate, {name: value.item() for name, value in losses.items()})
+
+    def _show(self, iteration: int, rate: float, losses: Mapping[str, float]) -> None:
+        self.heartbeat.beat()
         total, batch = self.config.train.total_iter, self.config.datasets.train.batch_size_per_gpu * self.world.size
         seconds = (time.perf_counter() - self.begun) / (iteration - self.first + 1)
         named = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
@@ -89,7 +102,6 @@ class RunLogger:
             f"[{self.config.name}] {iteration}/{total}  {named}  lr {rate:.3g}  {batch / seconds:.1f} img/s  "
             f"{duration((total - iteration) * seconds)} left"
         )
-        self.write_figures(iteration, {"lr": rate, **losses})
 
     def write_figures(self, iteration: int, figures: Mapping[str, float]) -> None:
         if not (self.world.is_main and figures):

@@ -10,6 +10,7 @@ import torch
 from aesop.data.degradation.degrader import Degrader
 from aesop.data.loader import batches, to_device
 from aesop.data.training_crops import training_crops
+from aesop.data.wrong_pairs import warn_of_wrong_pairs
 from aesop.options.config import TrainConfig
 from aesop.system.device import algorithms
 from aesop.system.distributed import World, agreed_signal, average_scalars, broadcast_state, init_distributed
@@ -64,6 +65,8 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
         progress = checkpoints.start(source)
         broadcast_state(world, stage.networks.values())
         images = training_crops(config)
+        if world.is_main and config.datasets.train.dataroot_lq is not None:
+            warn_of_wrong_pairs(images.pairs, config.scale)
         describe_run(config, stage, len(images.pairs))
         with closing(RunLogger(config, world, progress.iteration + 1)) as logger, Signals() as signals:
             logger.write_figures(progress.iteration, validation.run_if_due(progress))  # if it failed before --resume
@@ -96,6 +99,8 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
                             # Log.
                             if iteration % config.logger.print_freq == 0 or last or iteration == 1:
                                 logger.write(iteration, rate, average_scalars(world, scalars))
+                            else:
+                                logger.write_if_silent(iteration, rate, scalars)
 
                             # Validate.
                             with checkpoints.saved_on_error(skipped):
