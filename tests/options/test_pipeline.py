@@ -51,6 +51,16 @@ def test_stage_options_go_over_shared_ones_and_overrides_over_both(write):
     assert [step.train.total_iter for step in steps.values()] == [5, 9, 7]
 
 
+def test_an_override_of_a_stage_beats_one_of_all_stages(write):
+    steps = configs_of(write(PIPELINE), "stages.psnr.train.total_iter=24", "train.total_iter=20")
+    assert [step.train.total_iter for step in steps.values()] == [24, 20, 20]
+
+
+def test_a_misspelt_option_of_a_stage_is_named_as_it_was_typed(write):
+    found = faults(write(PIPELINE), "stages.autoencoder.total_iter=3", read=plan)
+    assert any(fault.startswith("stages.autoencoder.total_iter: unknown") for fault in found), found
+
+
 def test_weights_skip_a_stage_and_are_handed_on(write, tmp_path):
     weights = tmp_path / "published.pth"
     weights.touch()

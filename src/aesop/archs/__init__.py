@@ -40,7 +40,7 @@ def build_network(options: Mapping[str, Any]) -> nn.Module:
             arguments[part] = build_network(with_scale(arguments[part], arguments.get("scale", 4), replace=True))
         net = network.build(name, arguments)
         if image_channels(options) == (1, 1):
-            net.is_gray = True  # ty: ignore[unresolved-attribute]
+            vars(net)["is_gray"] = True
         return net
 
 

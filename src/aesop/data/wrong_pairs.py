@@ -14,7 +14,8 @@ from aesop.system.wording import first_few
 log = logging.getLogger("aesop")
 UNLIKE = 0.5
 """Correlation below which two images are taken for different pictures. Of 59 photographs, the lowest with an LR image after
-heavy blur, noise of 30 grey levels, and JPEG of quality 20 was 0.52; of wrong partners of equal size, 99.8 % lay below 0.5."""
+heavy blur, noise of 30 grey levels, and JPEG of quality 20 was 0.52; of wrong partners of one size, 99.8 % lay below 0.5.
+"""
 LOOKED_AT = 8
 _SIDE = 48  # images are compared at this size, at which blur, noise and JPEG hardly show
 _FLAT = 3.0  # grey levels of deviation below which a picture has too little in it to tell

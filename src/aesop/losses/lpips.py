@@ -78,13 +78,13 @@ class LPIPSLoss(nn.Module):
 
     def distances(self, sr: Tensor, hr: Tensor) -> Iterator[Tensor]:
         """The distance at each of the five layers, (N,)."""
+        x, y = ((image * 2 - 1 - self.shift) / self.scale for image in (sr, hr.detach()))
         with torch.no_grad():
-            target = self.trunk((hr.detach() * 2 - 1 - self.shift) / self.scale)
-        for a, b, head in zip(
-            self.trunk((sr * 2 - 1 - self.shift) / self.scale).values(), target.values(), self.heads, strict=True
-        ):
-            a, b = (x if x.dtype == torch.float64 else x.float() for x in (a, b))
-            a, b = (features / (features.square().sum(1, keepdim=True).sqrt() + 1e-10) for features in (a, b))
+            target = self.trunk(y)
+        for a, b, head in zip(self.trunk(x).values(), target.values(), self.heads, strict=True):
+            a, b = (features if features.dtype == torch.float64 else features.float() for features in (a, b))
+            # Not the root of a sum: its gradient is NaN where all features are 0.
+            a, b = (features / (torch.linalg.vector_norm(features, dim=1, keepdim=True) + 1e-10) for features in (a, b))
             yield (head * (a - b).square()).sum(1).mean(dim=(1, 2))
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """The psnr stage, and what all stages share: the generator and its average, losses, optimizers, the training step."""
 
 import copy
-import difflib
 import fnmatch
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
@@ -217,10 +216,8 @@ def freeze(net: nn.Module, patterns: Sequence[str]) -> list[nn.Parameter]:
     named = dict(net.named_parameters())
     for pattern in patterns:
         if not fnmatch.filter(named, pattern):
-            near = difflib.get_close_matches(pattern, [*named, *{name.partition(".")[0] + ".*" for name in named}], 3, 0.3)
-            raise ValueError(
-                f"train.freeze: no tensor of {type(net).__name__} is named {pattern!r}; near: {', '.join(near)}"
-            )
+            parts = dict.fromkeys(name.partition(".")[0] + ".*" for name in named)
+            raise ValueError(f"train.freeze: no tensor is named {pattern!r}; {type(net).__name__} has {', '.join(parts)}")
     frozen = [parameter for name, parameter in named.items() if any(fnmatch.fnmatchcase(name, p) for p in patterns)]
     if len(frozen) == len(named):
         raise ValueError(f"train.freeze: {', '.join(patterns)} leaves nothing to train")

@@ -50,10 +50,10 @@ class Validation:
             save = image_saver(self.folder / "visualization" / f"{iteration:08d}" / section, config.val.suffix)
             saver = partial(write_or_log, "an image of the validation could not be written", save)
             run = partial(predict, net, scale=config.scale, device=device, precision=config.precision, tile=config.val.tile)
+            run = _with_heartbeat(run, pairs.name, -(-len(pairs) // self.world.size))
             with for_any_size(config):
-                mean = averages(measure(
-                    _with_heartbeat(run, pairs.name, -(-len(pairs) // self.world.size)), pairs, self.metrics, self.world, saver if config.val.save_img else None,
-                ))  # fmt: skip
+                rows = measure(run, pairs, self.metrics, self.world, saver if config.val.save_img else None)
+            mean = averages(rows)
             figures |= {f"{section}/{name}": value for name, value in mean.items()}
             log.info("validation %s: %s", pairs.name, "  ".join(f"{k} {v:.4f}" for k, v in mean.items()))
         # The first section that has the best metric decides.
