@@ -61,9 +61,8 @@ def test_a_step_with_nan_is_skipped_with_clipping_too(net):
 
 def test_frozen_tensors_stay_and_a_pattern_without_any_is_refused(net):
     stage, _ = stepped(net, freeze=["conv_first.*", "body.0.rdb?.conv1.weight"])
-    moved = {
-        name for (name, a), b in zip(stage.net_g.named_parameters(), net.parameters(), strict=True) if not torch.equal(a, b)
-    }
+    both = zip(stage.net_g.named_parameters(), net.parameters(), strict=True)
+    moved = {name for (name, after), before in both if not torch.equal(after, before)}
     stayed = {name for name, _ in net.named_parameters()} - moved
     assert stayed == {"conv_first.weight", "conv_first.bias", *(f"body.0.rdb{k}.conv1.weight" for k in (1, 2, 3))}
     with pytest.raises(ValueError, match=r"no tensor is named 'conv_frist\.\*'; RRDBNet has conv_first\.\*, body\.\*"):

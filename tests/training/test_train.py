@@ -13,7 +13,7 @@ import torch
 import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
-from tiny_runs import AUTOENCODER, RRDB, all_tensors, options, run
+from tiny_runs import AUTOENCODER, RRDB, all_tensors, make_autoencoder, options, run
 from torch import nn
 
 from aesop.archs import build_network

@@ -54,9 +54,7 @@ def test_a_finished_stage_does_not_mind_options_that_decide_nothing(pipeline, tm
 
 def test_a_finished_stage_with_other_options_says_how_to_keep_it(pipeline, tmp_path):
     run_pipeline(plan(pipeline))
-    with pytest.raises(
-        ValueError, match=r"total_iter|optim_g\.lr: 0\.0001, now 0\.5.*stages\.psnr\.weights=.*net_g_00000002"
-    ):
+    with pytest.raises(ValueError, match=r"optim_g\.lr: 0\.0001, now 0\.5.*stages\.psnr\.weights=.*_00000002"):
         run_pipeline(plan(pipeline, ["stages.psnr.train.optim_g.lr=0.5"]))
     weights = tmp_path / "runs" / "run" / "1_psnr" / "models" / "net_g_00000002.safetensors"
     run_pipeline(plan(pipeline, [f"stages.psnr.weights={weights}"]))
@@ -69,7 +67,7 @@ def test_a_stage_that_would_go_on_from_other_weights_is_refused_before_anything_
         ["stages.psnr.train.total_iter=3"],
         ["stages.psnr.train.total_iter=3", "stages.autoencoder.train.total_iter=9"],
     ):
-        with pytest.raises(ValueError, match="pretrain_network_decoder: .*net_g_00000002.*, now .*net_g_00000003"):
+        with pytest.raises(ValueError, match=r"pretrain_network_decoder: .*net_g_00000002.*, now .*net_g_00000003"):
             run_pipeline(plan(pipeline, changes))
         assert times(tmp_path / "runs") == before
 
