@@ -112,8 +112,8 @@ def test_faults_of_all_stages_are_reported_together_with_their_lines(write):
     assert faults(write(text.replace("aesop_opt", "aesopopt")), read=plan) == [
         "line 4: datasets.train.gt_sise: unknown option; did you mean gt_size? (stage psnr, autoencoder, adversarial)",
         "line 10: train.total_iter: missing (stage autoencoder)",
-        "line 10: train.total_itr: unknown option; did you mean total_iter? (stage autoencoder)",
-        "line 13: train.aesopopt: unknown option; did you mean aesop_opt? (stage adversarial)",
+        "line 10: stages.autoencoder.train.total_itr: unknown option; did you mean total_iter?",
+        "line 13: stages.adversarial.train.aesopopt: unknown option; did you mean aesop_opt?",
     ]
 
 

@@ -10,6 +10,7 @@ from tiny_runs import AUTOENCODER, RRDB, options, run
 
 from aesop.archs import build_network
 from aesop.archs.gray import in_gray, is_gray
+from aesop.images.resize import imresize
 from aesop.inference.upscaler import Upscaler
 from aesop.options.error_messages import ConfigError
 from aesop.options.read import build_config
@@ -64,11 +65,8 @@ def test_validation_compares_gray_with_gray(photos, tmp_path):
                  if "val/psnr" in line]  # fmt: skip
     net, errors = load_network(final)[0], []
     for file in sorted(photos.iterdir()):
-        image = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
-        from aesop.images.resize import imresize
-
-        lr = imresize(cv2.imread(str(file))[..., ::-1].copy(), 1 / 4)
-        lr = cv2.cvtColor(lr, cv2.COLOR_RGB2GRAY)
+        colour = cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB)
+        image, lr = (cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (colour, imresize(colour, 1 / 4)))
         with torch.no_grad():
             sr = net(torch.from_numpy(lr)[None, None].float() / 255)[0, 0].mul(255).round().clamp(0, 255).numpy()
         errors.append(20 * np.log10(255) - 10 * np.log10(((sr - image.astype(np.float64)) ** 2).mean()))
