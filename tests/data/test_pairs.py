@@ -343,10 +343,8 @@ def test_a_list_of_pairs_needs_no_equal_names(separator, tmp_path):
 def test_a_list_of_names_may_have_backslashes(tmp_path):
     put(tmp_path / "HR" / "below" / "two.png", noise(0, 32, 32))
     (tmp_path / "names.txt").write_text("below\\two.png\n")
-    crops_ = TrainingCrops(
-        TrainDataset(dataroot_gt=f"{tmp_path}/HR", gt_size=32, meta_info=f"{tmp_path}/names.txt"), SCALE, 0
-    )
-    assert [pair.name for pair in crops_.pairs] == ["below/two"]
+    options = TrainDataset(dataroot_gt=f"{tmp_path}/HR", gt_size=32, meta_info=f"{tmp_path}/names.txt")
+    assert [pair.name for pair in TrainingCrops(options, SCALE, 0).pairs] == ["below/two"]
 
 
 def test_two_images_of_one_name_would_overwrite_each_other(tmp_path):

@@ -267,9 +267,7 @@ def test_real_esrgans_recipe_for_given_pairs_is_a_training_without_degradation()
             "l1_gt_usm": True,
             "gan_gt_usm": False,
             "high_order_degradation": False,
-            "datasets": {
-                "train": {"type": "RealESRGANPairedDataset", "dataroot_gt": "a", "dataroot_lq": "b", "gt_size": 64}
-            },
+            "datasets": {"train": {"type": "RealESRGANPairedDataset", "dataroot_gt": "a", "dataroot_lq": "b"}},
             "train": {"gan_opt": {}},
         }
     )
