@@ -71,6 +71,11 @@ console = Console(soft_wrap=True, markup=False, highlight=False, quiet=os.enviro
 
 PublishedForm = Annotated[Path | None, Option("-opt", metavar="CONFIG.yml", help="Option file, as in BasicSR's scripts.")]
 Words = Annotated[list[str] | None, Argument(metavar="CONFIG.yml key.path=value", help="Option file, options to change.")]
+# Options of BasicSR's scripts.
+Launcher = Annotated[str | None, Option("--launcher", hidden=True)]
+Debug = Annotated[bool, Option("--debug", hidden=True)]
+LocalRank = Annotated[int | None, Option("--local_rank", "--local-rank", hidden=True)]
+ForceYml = Annotated[list[str] | None, Option("--force_yml", hidden=True)]
 DryRun = Annotated[bool, Option("--dry-run", help="Print what the command would do, then stop.")]
 Overwrite = Annotated[bool, Option("--overwrite", help="Replace existing files.")]
 JsonFile = Annotated[Path | None, Option("--json", metavar="FILE", help="Also write the results to this JSON file.")]
@@ -98,6 +103,19 @@ def _option_file(words: list[str] | None, opt: Path | None) -> tuple[Path, list[
     if not words:
         raise ValueError("give an option file: aesop train CONFIG.yml (or -opt CONFIG.yml)")
     return Path(words[0]), words[1:]
+
+
+def _published_changes(changes: list[str], launcher: str | None, debug: bool, force_yml: list[str] | None) -> list[str]:
+    """The overrides of a command line of BasicSR's scripts, in our form: --force_yml train:total_iter=9 ... Say what has no
+    effect."""
+    if launcher not in (None, "none"):
+        console.print(f"note: --launcher {launcher} has no effect: processes that torchrun started are recognised")
+    if debug:
+        console.print("note: --debug has no effect; to look at a training first, use --dry-run or logger.print_freq=1")
+    if not force_yml:
+        return changes
+    forced = (override.partition("=") for override in [*force_yml, *changes])
+    return [option.replace(":", ".") + sign + value for option, sign, value in forced]
 
 
 def _read(load: Callable[[Path, list[str]], tuple[Any, list[str]]], file: Path, overrides: list[str]) -> Any:
@@ -131,6 +149,10 @@ def train(
     opt: PublishedForm = None,
     resume: Annotated[bool, Option("--resume", "--auto_resume", help="Continue from the newest state, if any.")] = False,
     dry_run: DryRun = False,
+    launcher: Launcher = None,
+    debug: Debug = False,
+    local_rank: LocalRank = None,
+    force_yml: ForceYml = None,
 ) -> None:
     """Train one stage: psnr, autoencoder or adversarial. To train on several devices, start it with torchrun."""
     from aesop.check.card_memory import memory_by_stage
@@ -139,19 +161,25 @@ def train(
     from aesop.training.train import train
 
     file, changes = _option_file(words, opt)
+    changes = _published_changes(changes, launcher, debug, force_yml)
     options = _read(load_train_config, file, changes)
     if dry_run:
-        lines, faults = dry_run_report(options)
+        lines, faults = dry_run_report(options, resume=resume)
         lines += [f"memory on a GPU: {text}" for _, text in memory_by_stage({options.stage: options})]
         _show(options.to_yaml().splitlines() + lines, faults)
     else:
-        check_inputs(options, file)
+        check_inputs(options, file, resume)
         train(options, resume)
 
 
 @app.command()
-def pipeline(words: Words = None, opt: PublishedForm = None, dry_run: DryRun = False) -> None:
-    """Train all stages in order: psnr, autoencoder, adversarial. Finished stages are skipped."""
+def pipeline(
+    words: Words = None,
+    opt: PublishedForm = None,
+    dry_run: DryRun = False,
+    resume: Annotated[bool, Option("--resume", help="Continue where it stopped, as it always does.")] = True,
+) -> None:
+    """Train all stages in order: psnr, autoencoder, adversarial. Finished stages are skipped, others continue."""
     from aesop.check.card_memory import memory_by_stage
     from aesop.commands.pipeline import dry_run_pipeline, run_pipeline
     from aesop.options.pipeline import plan
@@ -166,13 +194,22 @@ def pipeline(words: Words = None, opt: PublishedForm = None, dry_run: DryRun = F
 
 
 @app.command()
-def test(words: Words = None, opt: PublishedForm = None, dry_run: DryRun = False) -> None:
+def test(
+    words: Words = None,
+    opt: PublishedForm = None,
+    dry_run: DryRun = False,
+    launcher: Launcher = None,
+    debug: Debug = False,
+    local_rank: LocalRank = None,
+    force_yml: ForceYml = None,
+) -> None:
     """Measure weights on test sets. Prints a table and writes CSV and JSON files with one row per image."""
     from aesop.check.dry_run import check_inputs, dry_run_report
     from aesop.commands.test import test
     from aesop.options.read import load_test_config
 
     file, changes = _option_file(words, opt)
+    changes = _published_changes(changes, launcher, debug, force_yml)
     options = _read(load_test_config, file, changes)
     if dry_run:
         lines, faults = dry_run_report(options)

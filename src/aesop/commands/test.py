@@ -4,7 +4,7 @@ import time
 
 from rich.console import Console
 
-from aesop.archs import AutoEncoderOptions
+from aesop.archs import AutoEncoderOptions, trained_channels
 from aesop.data.measured_pairs import MeasuredPairs
 from aesop.evaluation.comparison_page import plan_views, write_comparison_page
 from aesop.evaluation.measure import Row, SetResults, image_saver, measure_methods
@@ -31,7 +31,10 @@ def test(config: TestConfig, console: Console, world: World | None = None) -> di
     sections = config.datasets.measured("test") or config.datasets.measured("val")
     if not sections:
         raise ValueError("datasets: give at least one test set, e.g. test_1: {dataroot_gt: ..., dataroot_lq: ...}")
-    sets = {section: MeasuredPairs(data, section, config.scale) for section, data in sections.items()}
+    sets = {
+        section: MeasuredPairs(data, section, config.scale, trained_channels(config.network_g) == (1, 1))
+        for section, data in sections.items()
+    }
     no_reference = without_reference(val.metrics)
     options = val.metrics if any(pairs.has_reference for pairs in sets.values()) else no_reference
     if not (options or val.save_img or val.page):

@@ -10,6 +10,7 @@ from torch import nn
 
 from aesop.archs import build_network
 from aesop.archs.autoencoder import AutoEncoder, AutoEncoderOptions
+from aesop.archs.gray import is_gray
 from aesop.evaluation.image_views import Image
 from aesop.images.resize import imresize, mod_crop
 from aesop.images.tensors import to_array, to_tensor
@@ -83,10 +84,13 @@ def predict(
 ) -> Image:
     """SR of a generator from LR, or of an auto-encoder from HR; all uint8 (H, W, 3).
 
-    Without HR (`gt` None), `lq` is the auto-encoder's input; it is cropped to multiples of the scale. A generator sees tiles
-    of at most `tile` LR pixels (0: whole images).
+    A network of one channel expects gray images, as `MeasuredPairs` makes them. Without HR (`gt` None), `lq` is the
+    auto-encoder's input; it is cropped to multiples of the scale. A generator sees tiles of at most `tile` LR pixels (0:
+    whole images).
     """
     if not isinstance(net, AutoEncoder):
+        if is_gray(net):
+            return upscale_image(net, lq[..., :1], scale, tile=tile, device=device, precision=precision).repeat(3, 2)
         return upscale_image(net, lq, scale, tile=tile, device=device, precision=precision)
     image = mod_crop(lq, scale) if gt is None else gt
     try:
