@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 from aesop.archs import build_network
 from aesop.archs.rrdbnet import RRDBNet
 from aesop.cli import app
-from aesop.commands.upscale import summary, upscale_files
+from aesop.commands.upscale import Result, Summary, upscale_files
 from aesop.images.jpeg_quality import jpeg_quality
 from aesop.inference import tiling
 from aesop.inference.tiling import Axis, upscale_image
@@ -84,6 +84,13 @@ def repeat(image: np.ndarray, scale: int) -> np.ndarray:
     return image.repeat(scale, 0).repeat(scale, 1)
 
 
+def summary(results: list[Result]) -> str:
+    total = Summary()
+    for result in results:
+        total.add(result)
+    return total.text()
+
+
 def write(path: Path, image: np.ndarray) -> Path:
     """By OpenCV itself, so that `aesop.images` is checked too. `image` is RGB(A) or gray."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +123,7 @@ def run(monkeypatch, tmp_path):
     def call(inputs, output, **options):
         inputs = inputs if isinstance(inputs, list) else [inputs]
         options = {"model": tmp_path / "w.safetensors", "console": Console(file=io.StringIO())} | options
-        return upscale_files(inputs, output, device="cpu", **options)
+        return list(upscale_files(inputs, output, **{"device": "cpu"} | options))
 
     return call
 

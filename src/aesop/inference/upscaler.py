@@ -1,6 +1,7 @@
 """`aesop.Upscaler`: enlarging pictures in memory, whatever their kind, depth and channels."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,8 +18,9 @@ from aesop.images.tensors import ImageArray
 from aesop.inference.alpha import ALPHA_METHODS, enlarged_alpha, has_sharp_edges, mended_colours
 from aesop.inference.final_size import sides_at
 from aesop.inference.models import find_model
-from aesop.inference.openvino_runtime import Converted, with_runtime
-from aesop.inference.tiling import NotFinite, check_tiling, upscale_image
+from aesop.inference.openvino_runtime import with_runtime
+from aesop.inference.tiling import NotFinite, OnRows, check_tiling, upscale_by_rows, upscale_image
+from aesop.inference.turned import EightWays
 from aesop.system.device import autocast, float32_on_cuda, pick_device
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import load_generator
@@ -42,6 +44,7 @@ class Upscaler:
         overlap: how much tiles overlap, in input pixels; default: 16 to 48, by the size of the network.
         runtime: pytorch or openvino.
         alpha: how transparency is enlarged: network, bicubic, or auto, which uses the network for shapes with sharp edges.
+        tta: whether to return the mean over the eight ways to turn and mirror the picture, which takes eight times as long.
 
     Attributes:
         name: what the model is called.
@@ -62,6 +65,7 @@ class Upscaler:
         overlap: int | None = None,
         runtime: str = "pytorch",
         alpha: str = "auto",
+        tta: bool = False,
     ):
         check_tiling(tile, overlap or 0)
         if alpha not in ALPHA_METHODS:
@@ -83,6 +87,8 @@ class Upscaler:
         self.overlap = overlap
         net, line = with_runtime(net.to(self.device), runtime, self.device, precision, channels[0])
         self.notes: tuple[str, ...] = (line,) if line else ()
+        if tta:
+            net = EightWays(net)
         self._takes_colour = channels[0] == 3
         self._gray = _OnGray(net) if self._takes_colour else net
         self._network = net
@@ -128,6 +134,30 @@ class Upscaler:
             frame = Frame(shrunk[0], shrunk[1], frame.duration)  # ty: ignore[invalid-argument-type]
         return frame
 
+    def can_go_by_rows(self, frame: Frame, scale: float) -> bool:
+        """Whether `upscale_by_rows` can enlarge a frame: by the network's scale, and without transparency."""
+        height, width = frame.pixels.shape[:2]
+        if frame.alpha is not None or (frame.pixels.ndim == 3 and not self._takes_colour):
+            return False  # a part goes another way than through the network
+        return sides_at(scale, width, height) == (width * self.scale, height * self.scale)
+
+    def upscale_by_rows(self, frame: Frame, on_rows: OnRows, on_progress: OnProgress | None = None) -> None:
+        """Enlarge a frame for which `can_go_by_rows`, and pass rows of its pixels on as soon as they are computed."""
+        image = frame.pixels
+        low, high = _range(image)
+        if (low, high) != (0, 1):
+            image = (image - low) / (high - low)
+
+        def pass_on(top: int, rows: ImageArray) -> None:
+            rows = rows[..., 0] if image.ndim == 2 else rows
+            on_rows(top, rows if (low, high) == (0, 1) else rows * (high - low) + low)
+
+        def on_tile(tiles: int, total: int) -> None:
+            if on_progress:
+                on_progress(tiles / total)
+
+        self._run(self._gray if image.ndim == 2 else self._network, np.atleast_3d(image), on_tile, pass_on)
+
     def _once(self, frame: Frame, on_progress: OnProgress | None) -> Frame:
         colours, alpha = frame.pixels, frame.alpha
         by_network = alpha is not None and (
@@ -151,11 +181,7 @@ class Upscaler:
 
     def _enlarged(self, image: ImageArray, on_tile: Callable[[int, int], None] | None) -> ImageArray:
         """Enlarge (H, W) or (H, W, 3); float32 values are brought to [0, 1] and back."""
-        if image.dtype != np.float32:
-            return self._through_network(image, on_tile)
-        if not np.isfinite(image).all():
-            raise ValueError("the picture has pixels that are NaN or infinite: replace them first")
-        low, high = min(float(image.min()), 0.0), max(float(image.max()), 1.0)
+        low, high = _range(image)
         if (low, high) == (0, 1):
             return self._through_network(image, on_tile)
         return self._through_network((image - low) / (high - low), on_tile) * (high - low) + low
@@ -173,11 +199,18 @@ class Upscaler:
         rgb = np.clip(cv2.cvtColor(large, cv2.COLOR_YCrCb2RGB), 0, 1)
         return rgb if image.dtype == np.float32 else (rgb * most).round().astype(image.dtype)
 
-    def _run(self, network: nn.Module, image: ImageArray, on_tile: Callable[[int, int], None] | None) -> ImageArray:
+    def _run(
+        self,
+        network: nn.Module,
+        image: ImageArray,
+        on_tile: Callable[[int, int], None] | None,
+        on_rows: OnRows | None = None,
+    ) -> ImageArray:
         is_coarse = image.dtype == np.uint8
+        upscale: Any = partial(upscale_by_rows, on_rows=on_rows) if on_rows else upscale_image
         try:
             with float32_on_cuda(tf32=is_coarse):
-                return upscale_image(
+                return upscale(
                     network,
                     image,
                     self.scale,
@@ -241,8 +274,8 @@ class _OnGray(nn.Module):
         self.net = net
         self.size_multiple = getattr(net, "size_multiple", 1)
         self.channels_last_on_cpu = getattr(net, "channels_last_on_cpu", False)
-        if isinstance(net, Converted):
-            self.original = _OnGray(net.original)
+        if isinstance(original := getattr(net, "original", None), nn.Module):
+            self.original = _OnGray(original)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.net(x.expand(-1, 3, -1, -1))
@@ -257,12 +290,22 @@ def default_overlap(net: nn.Module) -> int:
     return next(overlap for least, overlap in OVERLAPS.items() if parameters >= least)
 
 
+def _range(image: ImageArray) -> tuple[float, float]:
+    """The least and the greatest value of a float32 image, at least [0, 1]; other types are taken as [0, 1]."""
+    if image.dtype != np.float32:
+        return 0, 1
+    if not np.isfinite(image).all():
+        raise ValueError("the picture has pixels that are NaN or infinite: replace them first")
+    return min(float(image.min()), 0.0), max(float(image.max()), 1.0)
+
+
 def _shrunk(image: ImageArray, height: int, width: int) -> ImageArray:
-    """Reduce (H, W) or (H, W, C) with antialiasing."""
-    planes = torch.from_numpy(np.atleast_3d(image).astype(np.float32)).permute(2, 0, 1)[None]
-    made = F.interpolate(planes, (height, width), mode="bicubic", antialias=True)[0].permute(1, 2, 0).numpy()
-    if image.dtype == np.float32:  # bicubic overshoots at edges
-        made = made.clip(min(0, float(image.min())), max(1, float(image.max())))
-    else:
-        made = made.round().clip(0, np.iinfo(image.dtype).max)
-    return made.astype(image.dtype).reshape(height, width, *image.shape[2:])
+    """Reduce (H, W) or (H, W, C) with antialiasing, channel by channel: each takes four bytes per pixel, and more."""
+    made = np.empty((height, width, *image.shape[2:]), image.dtype)
+    least, most = (min(0, image.min()), max(1, image.max())) if image.dtype == np.float32 else (0, np.iinfo(image.dtype).max)
+    for source, target in zip(np.moveaxis(np.atleast_3d(image), 2, 0), np.moveaxis(np.atleast_3d(made), 2, 0), strict=True):
+        plane = torch.from_numpy(source.astype(np.float32))[None, None]
+        reduced = F.interpolate(plane, (height, width), mode="bicubic", antialias=True)[0, 0]
+        reduced.clamp_(float(least), float(most))  # bicubic overshoots at edges
+        target[:] = (reduced if image.dtype == np.float32 else reduced.round_()).numpy()
+    return made
