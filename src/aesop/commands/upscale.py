@@ -39,7 +39,7 @@ def upscale_files(
     inputs: Sequence[Path],
     output: Path | None = None,
     model: str | Path | None = None,
-    tile: int = 256,
+    tile: int | None = None,
     overlap: int | None = None,
     device: str = "auto",
     precision: str = "fp32",

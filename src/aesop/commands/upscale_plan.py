@@ -155,7 +155,9 @@ def find_images(inputs: Sequence[Path], output: Path, shard: Shard | None = None
         raise ImageError("\n  ".join([*(faults or ["no image was named"]), *others.notes]))
     if not all_found:
         raise ValueError(f"nothing was upscaled: all images are results in {output}")
-    return (list(dict.fromkeys(own)) if len(inputs) > 1 else own), others.notes
+    if len(inputs) > 1:
+        own = list({(found.folder, found.name): found for found in reversed(own)}.values())[::-1]
+    return own, others.notes
 
 
 def _piped() -> PipedImage:

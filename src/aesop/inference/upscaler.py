@@ -21,15 +21,18 @@ from aesop.inference.models import find_model
 from aesop.inference.openvino_runtime import with_runtime
 from aesop.inference.tiling import NotFinite, OnRows, check_tiling, upscale_by_rows, upscale_image
 from aesop.inference.turned import EightWays
-from aesop.system.device import autocast, float32_on_cuda, pick_device
+from aesop.system.device import Float32InThreads, autocast, pick_device
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import load_generator
 
 Image = TypeVar("Image", np.ndarray, PIL.Image.Image, Tensor)
 OnProgress = Callable[[float], None]  # is called with the part of a frame that is done, up to 1
+_float32 = Float32InThreads()
 LUMA = (0.299, 0.587, 0.114)  # BT.601, as in JPEG files
-# Overlap of tiles by the number of parameters from which it holds: larger networks look further.
-OVERLAPS = {10_000_000: 48, 2_000_000: 32, 0: 16}
+# Tiles and their overlap, by the number of parameters from which they hold: larger networks look further. With these,
+# pictures differ from those of the untiled network by at most one level of 8 bits (docs/decisions.md). Larger tiles keep the
+# work that is done twice at 1.6 times.
+TILINGS = {10_000_000: (512, 112), 2_000_000: (512, 96), 0: (256, 24)}
 
 
 class Upscaler:
@@ -40,8 +43,9 @@ class Upscaler:
             data folder; default: the x4 model that comes with aesop.
         device: auto, cpu, cuda, cuda:N or mps.
         precision: fp32, or bf16 for 8-bit pictures; others are always computed in float32.
-        tile: the longest side of the tiles that the network sees, in input pixels; 0: the whole picture.
-        overlap: how much tiles overlap, in input pixels; default: 16 to 48, by the size of the network.
+        tile: the longest side of the tiles that the network sees, in input pixels; 0: the whole picture; default: 256, or
+            512 for large networks.
+        overlap: how much tiles overlap, in input pixels; default: 24 to 112, by the size of the network.
         runtime: pytorch or openvino.
         alpha: how transparency is enlarged: network, bicubic, or auto, which uses the network for shapes with sharp edges.
         tta: whether to return the mean over the eight ways to turn and mirror the picture, which takes eight times as long.
@@ -61,16 +65,17 @@ class Upscaler:
         model: str | Path | None = None,
         device: str = "auto",
         precision: str = "fp32",
-        tile: int = 256,
+        tile: int | None = None,
         overlap: int | None = None,
         runtime: str = "pytorch",
         alpha: str = "auto",
         tta: bool = False,
     ):
-        check_tiling(tile, overlap or 0)
+        if tile is not None:
+            check_tiling(tile, overlap or 0)
         if alpha not in ALPHA_METHODS:
             raise ValueError(f"unknown method for alpha {alpha!r}: use {', '.join(ALPHA_METHODS)}")
-        self.device, self.precision, self.tile, self.alpha = pick_device(device), precision, tile, alpha
+        self.device, self.precision, self.alpha = pick_device(device), precision, alpha
         autocast(self.device, precision)  # refuses an unknown precision before the weights are read
         path = find_model(model)
         net, info = load_generator(path)
@@ -81,10 +86,12 @@ class Upscaler:
                 "network of 3 channels (RGB) or 1 (gray)"
             )
         self.name, self.scale = path.stem, info.scale
-        if overlap is None:
-            overlap = default_overlap(net)
-            overlap = min(overlap, tile // 2) if tile else overlap
-        self.overlap = overlap
+        usual_tile, usual_overlap = default_tiling(net)
+        self.tile = usual_tile if tile is None else tile
+        self.overlap = usual_overlap if overlap is None else overlap
+        if overlap is None and self.tile:
+            self.overlap = min(self.overlap, self.tile // 2)
+        check_tiling(self.tile, self.overlap)
         net, line = with_runtime(net.to(self.device), runtime, self.device, precision, channels[0])
         self.notes: tuple[str, ...] = (line,) if line else ()
         if tta:
@@ -209,7 +216,7 @@ class Upscaler:
         is_coarse = image.dtype == np.uint8
         upscale: Any = partial(upscale_by_rows, on_rows=on_rows) if on_rows else upscale_image
         try:
-            with float32_on_cuda(tf32=is_coarse):
+            with _float32.using(tf32=is_coarse):
                 return upscale(
                     network,
                     image,
@@ -284,10 +291,10 @@ class _OnGray(nn.Module):
         return (y.float() * torch.tensor(LUMA, device=y.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
-def default_overlap(net: nn.Module) -> int:
-    """The overlap of tiles in pixels; what remains visible of their borders is measured in docs/decisions.md."""
+def default_tiling(net: nn.Module) -> tuple[int, int]:
+    """The side of tiles and their overlap, in input pixels."""
     parameters = sum(weight.numel() for weight in net.parameters())
-    return next(overlap for least, overlap in OVERLAPS.items() if parameters >= least)
+    return next(tiling for least, tiling in TILINGS.items() if parameters >= least)
 
 
 def _range(image: ImageArray) -> tuple[float, float]:
