@@ -156,7 +156,10 @@ def find_images(inputs: Sequence[Path], output: Path, shard: Shard | None = None
     if not all_found:
         raise ValueError(f"nothing was upscaled: all images are results in {output}")
     if len(inputs) > 1:
-        own = list({(found.folder, found.name): found for found in reversed(own)}.values())[::-1]
+        once: dict[tuple[Path, str], Found] = {}
+        for found in own:
+            once.setdefault((found.folder, found.name), found)
+        own = list(once.values())
     return own, others.notes
 
 
