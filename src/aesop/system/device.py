@@ -4,8 +4,9 @@ import logging
 import os
 import platform
 from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cache
+from threading import Condition
 
 import torch
 
@@ -35,6 +36,32 @@ def float32_on_cuda(tf32: bool) -> Generator[None]:
         yield
     finally:
         matmul.allow_tf32, cudnn.allow_tf32 = former
+
+
+class Float32InThreads:
+    """`float32_on_cuda` for several threads. The setting is the process's: a thread that wants the other one waits."""
+
+    def __init__(self) -> None:
+        self._users, self._tf32 = 0, False
+        self._setting = ExitStack()
+        self._changed = Condition()
+
+    @contextmanager
+    def using(self, tf32: bool) -> Generator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._users or self._tf32 == tf32)
+            if not self._users:
+                self._tf32 = tf32
+                self._setting.enter_context(float32_on_cuda(tf32))
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._users -= 1
+                if not self._users:
+                    self._setting.close()
+                self._changed.notify_all()
 
 
 @contextmanager
