@@ -242,7 +242,8 @@ def upscale(
     shard: Annotated[str | None, Option(metavar="K/N", help="Take every Nth image, for the Kth of N jobs.")] = None,
 ) -> None:
     """Upscale images and folders of images, with a weight file of any scale and architecture."""
-    from aesop.commands.upscale import report, upscale_files
+    from aesop.commands.upscale import upscale_files
+    from aesop.commands.upscale_results import report
     from aesop.inference.final_size import FinalSize
 
     results = upscale_files(

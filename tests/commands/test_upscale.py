@@ -28,7 +28,8 @@ from typer.testing import CliRunner
 from aesop.archs import build_network
 from aesop.archs.rrdbnet import RRDBNet
 from aesop.cli import app
-from aesop.commands.upscale import summary, upscale_files
+from aesop.commands.upscale import upscale_files
+from aesop.commands.upscale_results import summary
 from aesop.images.jpeg_quality import jpeg_quality
 from aesop.inference import tiling
 from aesop.inference.tiling import Axis, upscale_image

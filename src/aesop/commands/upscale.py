@@ -2,9 +2,7 @@
 
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,10 +14,13 @@ from aesop.commands.upscale_plan import (
     PipedImage,
     check_output,
     find_sources,
+    named_videos,
     plan_targets,
     result_extension,
 )
 from aesop.commands.upscale_progress import UpscaleProgress
+from aesop.commands.upscale_results import Result, counted
+from aesop.commands.upscale_video import VideoOptions, upscale_videos
 from aesop.images.jpeg_quality import jpeg_quality
 from aesop.images.picture import Frame, Metadata, Picture
 from aesop.images.picture_kinds import kind_of
@@ -34,18 +35,6 @@ _BLOCKS = (
     f"a JPEG of quality {VISIBLE_BLOCKS} or below: the default model is for clean pictures and may draw its blocks as "
     "lines; a model for compressed photographs (-m) suits it better"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The result of one image. `target` was written unless `error` is set; `notes` say what is not as in the source."""
-
-    source: Path
-    target: Path
-    error: str | None
-    notes: Sequence[str]
-    skipped: bool = False
-    """With `skip_existing`: the target was there before."""
 
 
 def upscale_files(
@@ -89,18 +78,28 @@ def upscale_files(
     console = console or Console(stderr=True)
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     shown = UpscaleProgress(console, 1, progress)  # refuses an unknown style first
+
+    def load() -> Upscaler:
+        upscaler = Upscaler(model, device, precision, tile, overlap, runtime, alpha)
+        if model is None:
+            say(f"with {upscaler.name}, the x{upscaler.scale} model that comes with aesop (another one: -m FILE or NAME)")
+        for note in upscaler.notes:
+            say(note)
+        return upscaler
+
+    if videos := named_videos(inputs):
+        if alpha != "auto" or lossless is not None:
+            raise ValueError("--alpha and --lossless are for pictures: leave them out for videos")
+        options = VideoOptions(size, quality, not strip_metadata, overwrite, skip_existing)
+        return upscale_videos(videos, load, model, output, ext, suffix, shard, options, progress, console)
     check_output(output, ext, suffix, 1)
     sources, notes = find_sources(inputs, output)
     ext = check_output(output, ext, suffix, len(sources))
     for note in notes:
         say(note)
-    upscaler = Upscaler(model, device, precision, tile, overlap, runtime, alpha)
+    upscaler = load()
     suffix = size.suffix(upscaler.scale) if suffix is None else suffix
     jobs = plan_targets(sources, output, ext, suffix, overwrite, skip_existing, shard)
-    if model is None:
-        say(f"with {upscaler.name}, the x{upscaler.scale} model that comes with aesop (another one: -m FILE or NAME)")
-    for note in upscaler.notes:
-        say(note)
     options = SaveOptions(quality, lossless)
     results: list[Result] = []
     shown = UpscaleProgress(console, len(jobs), progress)
@@ -132,7 +131,7 @@ def upscale_files(
     except KeyboardInterrupt:
         done = sum(result.error is None for result in results)
         go_on = "; to go on, repeat the command with --skip-existing" if len(jobs) > 1 else ", and nothing was written"
-        of = f"{done} of {_images(len(jobs))} {'is' if done == 1 else 'are'} done"
+        of = f"{done} of {counted(len(jobs), 'image')} {'is' if done == 1 else 'are'} done"
         raise KeyboardInterrupt(f"interrupted: {of}{go_on}") from None
     return results
 
@@ -201,31 +200,3 @@ def _what_is_there(target: Path, source: Picture, scale: float) -> str:
     merged = picture.format == "webp" and picture.count > 1  # its encoder joins equal frames
     fits = picture.size == sides_at(scale, *source.size) and (merged or picture.count == source.count)
     return "the result" if fits else "something else"
-
-
-def report(results: Sequence[Result], console: Console) -> bool:
-    """Print the summary, to standard error if standard output has the picture. Return whether all images were upscaled."""
-    if any(result.target == PIPE for result in results):
-        console = Console(stderr=True)
-    console.print(summary(results), markup=False, highlight=False, soft_wrap=True)
-    return not any(result.error for result in results)
-
-
-def summary(results: Sequence[Result]) -> str:
-    """Say how many images were upscaled and where they are, what is not as in the sources, and why others failed."""
-    done = [result.target for result in results if result.error is None]
-    place = f": {done[0] if len(done) == 1 else os.path.commonpath([t.parent for t in done])}" if done else ""
-    if done == [PIPE]:
-        place = ""
-    skipped = sum(result.skipped for result in results)
-    before = f" ({skipped} {'was' if skipped == 1 else 'were'} there already)" if skipped else ""
-    lines = [f"upscaled {len(done) - skipped} of {_images(len(results))}{before}{place}"]
-    notes = Counter(note for result in results for note in dict.fromkeys(result.notes))
-    lines += [f"note: {note} ({_images(count)})" for note, count in notes.items()]
-    # Most errors name the file themselves.
-    lines += [f"failed: {'' if str(r.source) in r.error else f'{r.source}: '}{r.error}" for r in results if r.error]
-    return "\n".join(lines)
-
-
-def _images(count: int) -> str:
-    return f"{count} image{'' if count == 1 else 's'}"

@@ -3,7 +3,7 @@
 import mimetypes
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,6 +59,14 @@ def find_sources(inputs: Sequence[Path], output: Path) -> tuple[list[ImageFile],
     return sources, notes
 
 
+def named_videos(inputs: Sequence[Path]) -> list[Path]:
+    """The inputs that are video files by their names; ValueError if there are others too."""
+    videos = [path for path in inputs if kind_of_extension(path.suffix) == "a video" and not path.is_dir()]
+    if videos and len(videos) < len(inputs):
+        raise ValueError(f"{videos[0]} is a video: upscale videos by themselves, in a command without pictures and folders")
+    return videos
+
+
 def shard_of(jobs: Jobs, shard: str | None) -> Jobs:
     """Every eighth job from the third on where `shard` is `3/8`. There may be none."""
     if shard is None:
@@ -89,11 +97,13 @@ def _left_out(inputs: Sequence[Path]) -> list[str]:
     return [f"left out {first_few(names, separator=', ')} ({kind})" for kind, names in by_kind.items()]
 
 
-def check_output(output: Path, ext: str | None, suffix: str | None, sources: int) -> str | None:
+def check_output(
+    output: Path, ext: str | None, suffix: str | None, sources: int, writable: Sequence[str] = WRITABLE
+) -> str | None:
     """Check -o, --ext and --suffix by themselves. Return the extension that --ext names, with its dot."""
     ext = ext and "." + ext.lower().lstrip(".")
-    formats = " ".join(known[1:] for known in WRITABLE)
-    if ext and ext not in WRITABLE:
+    formats = " ".join(known[1:] for known in writable)
+    if ext and ext not in writable:
         raise ValueError(f"--ext {ext[1:]}: not a format that can be written (these can: {formats})")
     if suffix is not None and Path(f"x{suffix}").name != f"x{suffix}":
         raise ValueError(f"--suffix {suffix!r} is a part of a file name: it must not contain folder separators")
@@ -104,7 +114,7 @@ def check_output(output: Path, ext: str | None, suffix: str | None, sources: int
     own = output.suffix.lower()
     if output.is_dir():
         return ext
-    if own in WRITABLE:
+    if own in writable:
         if sources > 1:
             raise ValueError(f"-o {output} is a file name, but there are {sources} images: name a folder instead")
         if ext and ext != own:
@@ -122,6 +132,8 @@ def plan_targets(
     overwrite: bool = False,
     skip_existing: bool = False,
     shard: str | None = None,
+    extension_of: Callable[[ImageFile], str] | None = None,
+    writable: Sequence[str] = WRITABLE,
 ) -> Jobs:
     """Choose the target of each source and make the targets' folders; ValueError names all targets that conflict.
 
@@ -129,11 +141,12 @@ def plan_targets(
     """
     if output == PIPE:
         return [(sources[0], PIPE)]
-    is_file = output.suffix.lower() in WRITABLE and not output.is_dir()
+    is_file = output.suffix.lower() in writable and not output.is_dir()
+    extension_of = extension_of or result_extension
     if is_file:
         jobs = [(sources[0], output)]
     else:
-        jobs = [(source, output / f"{source.stem}{suffix}{ext or result_extension(source)}") for source in sources]
+        jobs = [(source, output / f"{source.stem}{suffix}{ext or extension_of(source)}") for source in sources]
     own = shard_of(jobs, shard)
     _check_targets(jobs, own, overwrite, skip_existing, is_file)
     for folder in {target.parent for _, target in own}:

@@ -1,6 +1,6 @@
 """`aesop.Upscaler`: enlarging pictures in memory, whatever their kind, depth and channels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +26,7 @@ from aesop.weights.load import load_generator
 Image = TypeVar("Image", np.ndarray, PIL.Image.Image, Tensor)
 OnProgress = Callable[[float], None]  # is called with the part of a frame that is done, up to 1
 LUMA = (0.299, 0.587, 0.114)  # BT.601, as in JPEG files
+FRAMES_ON_GPU = 4  # of a video at once; if memory does not suffice for their tiles together, tiles become smaller
 # Overlap of tiles by the number of parameters from which it holds: larger networks look further.
 OVERLAPS = {10_000_000: 48, 2_000_000: 32, 0: 16}
 
@@ -127,6 +128,25 @@ class Upscaler:
             shrunk = [None if part is None else _shrunk(part, *wanted) for part in (frame.pixels, frame.alpha)]
             frame = Frame(shrunk[0], shrunk[1], frame.duration)  # ty: ignore[invalid-argument-type]
         return frame
+
+    @property
+    def at_once(self) -> int:
+        """How many frames of a video to enlarge together. More than one gains nothing on a CPU."""
+        return FRAMES_ON_GPU if self.device.type == "cuda" and self.tile else 1
+
+    def upscale_video_frames(self, frames: Sequence[ImageArray], size: tuple[int, int]) -> list[ImageArray]:
+        """Enlarge frames (H, W, 3) of one size, uint8 or uint16, to `size` (width, height), together."""
+        width, height = size
+        images = np.stack(frames)
+        while True:
+            if self._takes_colour:
+                images = self._run(self._network, images, None)
+            else:
+                images = np.stack([self._through_network(image, None) for image in images])
+            rows, columns = images.shape[1:3]
+            if (rows >= height and columns >= width) or self.scale == 1:
+                break
+        return list(images) if (rows, columns) == (height, width) else [_shrunk(image, height, width) for image in images]
 
     def _once(self, frame: Frame, on_progress: OnProgress | None) -> Frame:
         colours, alpha = frame.pixels, frame.alpha
