@@ -876,3 +876,11 @@ def test_real_weights_tiled_and_whole(tmp_path):
     difference = np.abs(read(whole).astype(int) - read(tiled))
     warnings.warn(f"tiled - whole: max {difference.max()}, mean {difference.mean():.3f} grey levels", stacklevel=1)
     assert difference.mean() < 3
+
+
+def test_without_pyav_the_command_to_install_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "av", None)
+    (tmp_path / "a.mp4").touch()
+    result = CliRunner().invoke(app, ["upscale", str(tmp_path / "a.mp4")])
+    assert result.exit_code == 1
+    assert 'videos need PyAV: pip install "aesop-sr[video]"' in result.stderr

@@ -131,7 +131,7 @@ class Clip:
     @property
     def notes(self) -> list[str]:
         """What reading changes, and what was damaged as far as frames were read."""
-        return self._facts + [f"{count} {what}" for what, count in self._faults.items()]
+        return self._facts + [f"{what}: {count}" for what, count in self._faults.items()]
 
     def frames(self, start: int = 0) -> Iterator[ClipFrame]:
         """Yield the frames from number `start` on. What is damaged is left out, and said in `notes`."""
@@ -143,7 +143,7 @@ class Clip:
                 if frame.interlaced_frame:
                     if index < LOOKED_AT:
                         raise self._interlaced()
-                    self._faults["interlaced frames were enlarged with the traces of their fields"] += 1
+                    self._faults["interlaced frames, enlarged with the combs of their fields"] += 1
                 if (frame.width, frame.height) != self._stored:
                     found = f"{frame.width}x{frame.height} pixels instead of {self._stored[0]}x{self._stored[1]}"
                     raise VideoError(
@@ -151,7 +151,7 @@ class Clip:
                     )
                 pts = frame.pts if frame.pts is not None else frame.dts
                 if pts is None or (before is not None and pts <= before):
-                    self._faults["time stamps were missing or did not increase, and were filled in"] += 1
+                    self._faults["time stamps that were missing or did not increase, and were filled in"] += 1
                     pts = 0 if before is None else before + step
                 before = pts
                 if index >= start:
@@ -159,7 +159,7 @@ class Clip:
             begin = main_stream(container, self.path).start_time or 0
         missing = self._length - float(((before or 0) + step - begin) * self.time_base)
         if missing > 1:
-            self._faults[f"of {self._length:.0f} seconds could not be read: the file is cut off or damaged"] = round(missing)
+            self._faults[f"the file is cut off or damaged; missing of its {self._length:.0f} seconds"] = round(missing)
 
     def _decoded(self, container: Any, stream: Any, faults: Counter[str]) -> Iterator[Any]:
         av = library()
@@ -172,11 +172,11 @@ class Clip:
                     return
                 decoded = packet.decode()
             except av.FFmpegError:
-                faults["packets of the video could not be decoded and were left out"] += 1
+                faults["damaged frames, left out"] += 1
                 continue
             for frame in decoded:
                 if frame.is_corrupt:
-                    faults["frames are damaged, and were enlarged as the decoder mended them"] += 1
+                    faults["damaged frames, as the decoder mended them"] += 1
                 yield frame
 
     def _colour_of(self, frame: Any) -> Colour:

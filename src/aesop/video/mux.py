@@ -54,7 +54,7 @@ def join(
     av = library()
     try:
         with replacing(target) as file:
-            with opened(clip.path) as source, _created(file, target.suffix.lower(), source.metadata) as out:
+            with opened(clip.path) as source, _created(file, target.suffix.lower(), encoding, source.metadata) as out:
                 coarse = _write(out, source, clip, encoding, copied, times, packets, keep_tags)
                 tags, chapters = dict(out.metadata), len(source.chapters())
             return coarse + _lost(file, tags, chapters)
@@ -88,7 +88,8 @@ def _write(
     copies: dict[int, Any] = {}
     for stream in source.streams:
         if stream.index == main.index:
-            video = _add_video(out, encoding, stream)
+            video = _add_video(out, encoding)
+            video.disposition = stream.disposition
             video.metadata.update({key: value for key, value in stream.metadata.items() if _describes_content(key)})
         elif stream.index in copied:
             copies[stream.index] = _add_copy(out, stream, clip.path)
@@ -112,20 +113,27 @@ def _write(
     return []
 
 
-def _created(file: Path | BytesIO, extension: str, tags: dict[str, str]) -> Any:
+def _created(file: Path | BytesIO, extension: str, encoding: Encoding, tags: dict[str, str]) -> Any:
     """Open a container for writing."""
-    apples = any(key.startswith("com.") for key in tags)  # in the form that takes any name; others read it less often
-    options = {"movflags": "use_metadata_tags"} if apples and FORMATS[extension] in ("mp4", "mov") else {}
-    name = f"file:{file}" if isinstance(file, Path) else file
-    return library().open(name, "w", format=FORMATS[extension], container_options=options, metadata_errors="surrogateescape")
+    options = {}
+    if FORMATS[extension] in ("mp4", "mov"):
+        options["movie_timescale"] = str(encoding.time_base.denominator)  # when the first frame is shown is rounded to it
+        if any(key.startswith("com.") for key in tags):
+            options["movflags"] = "use_metadata_tags"  # the form of tags that has any name, but is read less often
+    return library().open(
+        f"file:{file}" if isinstance(file, Path) else file,
+        "w",
+        format=FORMATS[extension],
+        container_options=options,
+        metadata_errors="surrogateescape",
+    )
 
 
-def _add_video(out: Any, encoding: Encoding, source: Any) -> Any:
+def _add_video(out: Any, encoding: Encoding) -> Any:
     """Add the stream of enlarged frames. Its encoder writes the headers, and never gets a frame."""
     stream = out.add_stream(encoding.encoder, rate=encoding.rate)
     encoding.configure(stream.codec_context)
     stream.time_base = encoding.time_base
-    stream.disposition = source.disposition
     return stream
 
 
@@ -182,9 +190,11 @@ def _timed(packets: Iterable[Any]) -> Iterator[tuple[float, Any]]:
 def _fits(stream: Any, packets: Sequence[Any], encoding: Encoding, extension: str) -> bool:
     """Whether a container takes a stream and the packets at its start."""
     av = library()
-    out = _created(BytesIO(), extension, {})
+    if stream.type == "attachment" and FORMATS[extension] != "matroska":  # others ignore it
+        return False
+    out = _created(BytesIO(), extension, encoding, {})
     try:
-        _add_video(out, encoding, stream)
+        _add_video(out, encoding)
         copy = _add_copy(out, stream, Path(stream.container.name.removeprefix("file:")))
         out.start_encoding()
         for packet in packets if copy is not None else ():

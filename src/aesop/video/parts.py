@@ -39,7 +39,7 @@ class Parts:
 
         VideoError if it holds parts of another job; with `overwrite`, they are removed.
         """
-        if self.folder.exists():
+        if self._finished():
             differences = self._differences()
             if differences and not overwrite:
                 raise VideoError(

@@ -18,7 +18,7 @@ _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg
 
 def library() -> Any:
     """The package `av`; VideoError says how to install it."""
-    os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder prints its settings otherwise
+    os.environ.setdefault("SVT_LOG", "0")  # the AV1 encoder prints its settings otherwise, and that it was interrupted
     try:
         return import_module("av")
     except ImportError as error:
