@@ -28,7 +28,8 @@ from typer.testing import CliRunner
 from aesop.archs import build_network
 from aesop.archs.rrdbnet import RRDBNet
 from aesop.cli import app
-from aesop.commands.upscale import Result, Summary, upscale_files
+from aesop.commands.upscale import upscale_files
+from aesop.commands.upscale_results import Summary
 from aesop.inference import tiling
 from aesop.inference.final_size import FinalSize
 from aesop.inference.tiling import Axis, upscale_image
@@ -83,13 +84,6 @@ def noise(height: int, width: int, channels: int = 3, dtype: type = np.uint16) -
 
 def repeat(image: np.ndarray, scale: int) -> np.ndarray:
     return image.repeat(scale, 0).repeat(scale, 1)
-
-
-def summary(results: list[Result]) -> str:
-    total = Summary()
-    for result in results:
-        total.add(result)
-    return total.text()
 
 
 def write(path: Path, image: np.ndarray) -> Path:
@@ -428,7 +422,7 @@ def test_gray_alpha_and_depth(run, tmp_path):
     np.testing.assert_array_equal(result[..., 3], cv2.resize(clear[..., 3], (10, 12), interpolation=cv2.INTER_CUBIC))
 
     results = run(sources, out, ext="jpg")
-    text = summary(results)
+    text = Summary.of(results).text()
     assert read(out / "deep_x2.jpg").dtype == np.uint8
     assert read(out / "clear_x2.jpg").shape == (12, 10, 3)
     assert "upscaled 3 of 3 images" in text
@@ -453,8 +447,8 @@ def test_a_broken_file_does_not_stop_the_others(run, tmp_path):
     results = run(tmp_path / "in", tmp_path / "out")
     assert [bool(r.error) for r in results] == [False, True, False]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a_x2.png", "c_x2.png"]
-    assert "upscaled 2 of 3" in summary(results)
-    assert "b.png" in summary(results)
+    assert "upscaled 2 of 3" in Summary.of(results).text()
+    assert "b.png" in Summary.of(results).text()
 
 
 def test_nothing_is_overwritten_unasked(run, tmp_path):
@@ -849,11 +843,11 @@ def test_lossless_over_a_mixed_folder(run, tmp_path):
     for result in results[:3]:
         made, source = Image.open(result.target), Image.open(result.source)
         np.testing.assert_array_equal(np.asarray(made), repeat(np.asarray(source.convert("RGB")), 2))
-    text = summary(results)
+    text = Summary.of(results).text()
     assert (
         "jpg files cannot be lossless (keep every pixel with --ext png) (5 images: d.jpg, e.jpg, f.jpg, and 2 more)" in text
     )
-    assert "note: png files have no quality: --quality was ignored (a.png)" in summary(
+    assert "note: png files have no quality: --quality was ignored (a.png)" in Summary.of(
         run([tmp_path / "in" / "a.png", tmp_path / "in" / "d.jpg"], tmp_path / "other", quality=80)
     )
     for output, ext in (("out", "jpg"), ("x.avif", None)):
@@ -909,7 +903,7 @@ def test_compressed_photographs_get_a_line(run, tmp_path):
     assert [jpeg_quality(path) for path in sources] == [40, 80, 97, None]
     default = run(sources, tmp_path / "1", model=None)
     assert [any("JPEG of quality" in note for note in result.notes) for result in default] == [True, True, False, False]
-    assert re.search(r"note: a JPEG of quality .* \(2 images: 40.jpg, 80.jpg\)", summary(default))
+    assert re.search(r"note: a JPEG of quality .* \(2 images: 40.jpg, 80.jpg\)", Summary.of(default).text())
     assert not any("JPEG of quality" in note for result in run(sources, tmp_path / "2") for note in result.notes)
 
 
@@ -927,3 +921,11 @@ def test_real_weights_tiled_and_whole(tmp_path):
     difference = np.abs(read(whole).astype(int) - read(tiled))
     warnings.warn(f"tiled - whole: max {difference.max()}, mean {difference.mean():.3f} grey levels", stacklevel=1)
     assert difference.mean() < 3
+
+
+def test_without_pyav_the_command_to_install_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "av", None)
+    (tmp_path / "a.mp4").touch()
+    result = CliRunner().invoke(app, ["upscale", str(tmp_path / "a.mp4")])
+    assert result.exit_code == 1
+    assert 'videos need PyAV: pip install "aesop-sr[video]"' in result.stderr

@@ -10,7 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from aesop.cli import app
-from aesop.commands.upscale import Result, find_sources, plan_targets, upscale_files
+from aesop.commands.upscale import upscale_files
+from aesop.commands.upscale_plan import plan_targets
+from aesop.commands.upscale_results import Result
 from aesop.data.find_pairs import find_pairs
 from aesop.images.listing import list_images
 from aesop.images.read import ImageFile
@@ -56,7 +58,7 @@ def image(path: Path) -> Path:
 
 
 def upscale(net: Path, inputs: list[Path], output: Path, **options: object) -> list[Result]:
-    return upscale_files(inputs, output, net, device="cpu", **options)  # ty: ignore[invalid-argument-type]
+    return [*upscale_files(inputs, output, net, device="cpu", **options)]  # ty: ignore[invalid-argument-type]
 
 
 def command(*words: object) -> tuple[int, str]:

@@ -484,3 +484,48 @@ def test_large_networks_get_more_overlap(made):
     assert made(large, overlap=4).overlap == 4
     with pytest.raises(ValueError, match="--overlap"):
         made(large, overlap=300)
+
+
+# --- frames of a video -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tile", [0, 32])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_images_that_pass_the_network_together_are_the_same_as_one_by_one(dtype, tile):
+    torch.manual_seed(0)
+    net = RRDBNet(num_feat=8, num_block=1, num_grow_ch=4, scale=2).eval()
+    images = noise(3, 40, 50, 3, dtype=dtype)
+    together = upscale_image(net, images, 2, tile=tile, device=CPU)
+    one_by_one = np.stack([upscale_image(net, image, 2, tile=tile, device=CPU) for image in images])
+    assert together.shape == (3, 80, 100, 3)
+    assert together.dtype == images.dtype
+    # The order of sums may differ with the size of a batch.
+    np.testing.assert_allclose(together, one_by_one, rtol=0, atol=1 if dtype != "float32" else 1e-5)
+
+
+def test_a_batch_is_computed_again_where_one_image_is_not_finite(monkeypatch):
+    monkeypatch.setattr("aesop.inference.tiling.autocast", lambda device, precision: torch.autocast("cpu", torch.bfloat16))
+    images = noise(2, 60, 70, 3)
+    images[1, 5, 3] = 0
+    options = {"device": CPU, "precision": "bf16", "tile": 32, "finite": True}
+    together = upscale_image(Overflowing(False), images, 2, **options)
+    np.testing.assert_array_equal(together, np.stack([repeat(image) for image in images]))
+
+
+def test_frames_of_a_video_get_the_size_asked_for(made):
+    net = Tinted(shift=(0, 0, 0))
+    frames = [noise(20, 30, 3), np.full((20, 30, 3), 77, np.uint8)]
+    upscaler = made(net)
+    assert upscaler.at_once == 1
+    for image, frame in zip(upscaler.upscale_video_frames(frames, (60, 40)), frames, strict=True):
+        np.testing.assert_array_equal(image, repeat(frame))
+    smaller = upscaler.upscale_video_frames(frames, (45, 30))
+    assert [image.shape for image in smaller] == [(30, 45, 3)] * 2
+    assert (smaller[1] == 77).all()
+    net.seen.clear()
+    assert upscaler.upscale_video_frames(frames, (120, 80))[0].shape == (80, 120, 3)
+    assert [tuple(x.shape) for x in net.seen] == [(2, 3, 20, 30), (2, 3, 40, 60)]
+    gray = made(Tinted(shift=(0.0,)), channels=1).upscale_video_frames(
+        [np.full((6, 6, 3), (200, 30, 90), np.uint8)] * 2, (12, 12)
+    )
+    assert np.abs(np.stack(gray).astype(int) - (200, 30, 90)).max() <= 1

@@ -1,9 +1,7 @@
 """`aesop upscale`: upscaling image files and folders of images."""
 
-import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,28 +9,17 @@ from rich.console import Console
 
 from aesop.commands.upscale_picture import Choices, PictureWork
 from aesop.commands.upscale_pipeline import in_turn
-from aesop.commands.upscale_plan import PIPE, Plan, Shard, check_output, find_images, plan_targets
+from aesop.commands.upscale_plan import PIPE, Plan, Shard, check_output, find_images, named_videos, plan_targets
 from aesop.commands.upscale_progress import UpscaleProgress
+from aesop.commands.upscale_results import Result, counted
+from aesop.commands.upscale_video import VideoOptions, upscale_videos
 from aesop.images.errors import ImageError
 from aesop.images.read import ImageFile
 from aesop.inference.final_size import FinalSize
 from aesop.inference.upscaler import Upscaler
 from aesop.pictures.write import SaveOptions
-from aesop.system.wording import first_few
 
 MOST_HEADERS = 1000  # read before the work, for the progress
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The result of one image. `target` was written unless `error` is set; `notes` say what is not as in the source."""
-
-    source: Path
-    target: Path
-    error: str | None
-    notes: Sequence[str]
-    skipped: bool = False
-    """With `skip_existing`: the target was there before."""
 
 
 def upscale_files(
@@ -80,18 +67,38 @@ def upscale_files(
     console = console or Console(stderr=True)
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     UpscaleProgress(console, 1, progress)  # refuses an unknown style first
+
+    def load(device: str) -> Upscaler:
+        return Upscaler(model, device, precision, tile, overlap, runtime, alpha, tta)
+
+    def announce(upscalers: Sequence[Upscaler]) -> None:
+        if model is None:
+            name, scale = upscalers[0].name, upscalers[0].scale
+            say(f"with {name}, the x{scale} model that comes with aesop (another one: -m FILE or NAME)")
+        for note in dict.fromkeys(note for upscaler in upscalers for note in upscaler.notes):
+            say(note)
+
+    devices = device.split(",")
+    if videos := named_videos(inputs):
+        if alpha != "auto" or lossless is not None:
+            raise ValueError("--alpha and --lossless are for pictures: leave them out for videos")
+        if len(devices) > 1:
+            raise ValueError(f"--device {device}: a video runs on one device; name one of them")
+        video_options = VideoOptions(size, quality, not strip_metadata, overwrite, skip_existing)
+        upscaler = load(device)
+        announce([upscaler])
+        return iter(upscale_videos(videos, upscaler, model, output, ext, suffix, shard, video_options, progress, console))
     check_output(output, ext, suffix, 1, lossless)
     found, notes = find_images(inputs, output, Shard.parse(shard))
     ext = check_output(output, ext, suffix, len(found), lossless)
     for note in notes:
         say(note)
-    upscalers = [Upscaler(model, each, precision, tile, overlap, runtime, alpha, tta) for each in device.split(",")]
+    upscalers = [load(each) for each in devices]
     first = upscalers[0]
     suffix = size.suffix(first.scale) if suffix is None else suffix
     plan = plan_targets(found, inputs, output, ext, suffix, overwrite, skip_existing)
-    if model is None:
-        say(f"with {first.name}, the x{first.scale} model that comes with aesop (another one: -m FILE or NAME)")
-    for note in [*dict.fromkeys(note for upscaler in upscalers for note in upscaler.notes), *plan.renamed]:
+    announce(upscalers)
+    for note in plan.renamed:
         say(note)
     options = SaveOptions(quality, lossless)
     choices = Choices(size, first.scale, options, overwrite, skip_existing, strip_metadata, is_default_model=model is None)
@@ -109,7 +116,7 @@ def _upscale(plan: Plan, upscalers: Sequence[Upscaler], choices: Choices, shown:
                 yield Result(work.source.path, work.target, work.error, work.notes, work.skipped)
     except KeyboardInterrupt:
         go_on = "; to go on, repeat the command with --skip-existing" if len(plan) > 1 else ", and nothing was written"
-        of = f"{shown.succeeded} of {_images(len(plan))} {'is' if shown.succeeded == 1 else 'are'} done"
+        of = f"{shown.succeeded} of {counted(len(plan), 'image')} {'is' if shown.succeeded == 1 else 'are'} done"
         raise KeyboardInterrupt(f"interrupted: {of}{go_on}") from None
 
 
@@ -124,56 +131,3 @@ def _sizes(plan: Plan) -> list[int | None]:
         return width * height
 
     return [size(found.image) for found in plan.found] if 1 < len(plan) <= MOST_HEADERS else []
-
-
-def report(results: Iterable[Result], console: Console) -> bool:
-    """Print the summary, to standard error if standard output has the picture. Return whether all images were upscaled."""
-    total = Summary()
-    for result in results:
-        total.add(result)
-    if total.is_piped:
-        console = Console(stderr=True)
-    console.print(total.text(), markup=False, highlight=False, soft_wrap=True)
-    return not total.failed
-
-
-class Summary:
-    """How many images were upscaled and where they are, what is not as in the sources, and why others failed."""
-
-    def __init__(self) -> None:
-        self.count = self.done = self.skipped = 0
-        self.is_piped = False
-        self.failed: list[str] = []
-        self.notes: dict[str, tuple[int, list[str]]] = {}  # note -> how many images it is about, and the first of them
-        self._place: Path | None = None  # of the result, or of all results
-
-    def add(self, result: Result) -> None:
-        self.count += 1
-        self.is_piped |= result.target == PIPE
-        for note in dict.fromkeys(result.notes):
-            count, names = self.notes.get(note, (0, []))
-            self.notes[note] = (count + 1, [*names, result.source.name][:3])
-        if result.error:  # most errors name the file themselves
-            self.failed.append(f"{'' if str(result.source) in result.error else f'{result.source}: '}{result.error}")
-            return
-        self.done += 1
-        self.skipped += result.skipped
-        if self.done == 1:
-            self._place = result.target
-        elif self._place is not None:
-            first = self._place if self.done > 2 else self._place.parent
-            self._place = Path(os.path.commonpath([first, result.target.parent]))
-
-    def text(self) -> str:
-        place = "" if self._place in (None, PIPE) else f": {self._place}"
-        before = f" ({self.skipped} {'was' if self.skipped == 1 else 'were'} there already)" if self.skipped else ""
-        lines = [f"upscaled {self.done - self.skipped} of {_images(self.count)}{before}{place}"]
-        for note, (count, names) in self.notes.items():
-            about = f"{_images(count)}: " if count > 1 else ""
-            lines.append(f"note: {note} ({about}{first_few(names, 3, ', ', count)})")
-        lines += [f"failed: {error}" for error in self.failed]
-        return "\n".join(lines)
-
-
-def _images(count: int) -> str:
-    return f"{count} image{'' if count == 1 else 's'}"

@@ -9,9 +9,10 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,6 +88,14 @@ class Shard:
         return int.from_bytes(hashlib.sha256(os.fsencode(key)).digest()[:8]) % self.count == self.number - 1
 
 
+def result_extension(name: str) -> str:
+    """The extension of a result where --ext names none."""
+    own = os.path.splitext(name)[1]
+    if own.lower() in (".jfif", ".jpe"):
+        return ".jpg"
+    return own if own.lower() in WRITABLE and own.lower() != ".bmp" else ".png"
+
+
 @dataclass(frozen=True)
 class Plan:
     """The images of a job, in order, and the names of their results."""
@@ -100,12 +109,14 @@ class Plan:
     """Whether `output` is the result itself."""
     stems: dict[int, str] = field(default_factory=dict)
     """By the number of the image: the stem of its result, where its own was taken."""
+    extension_of: Callable[[str], str] = result_extension
+    """The extension of a result, by the name of its image, where `ext` gives none."""
 
     def __len__(self) -> int:
         return len(self.found)
 
     def extension(self, number: int) -> str:
-        return self.ext or result_extension(self.found[number].name)
+        return self.ext or self.extension_of(self.found[number].name)
 
     def name(self, number: int) -> str:
         """The path of a result below `output`."""
@@ -119,6 +130,14 @@ class Plan:
         """A note on images whose results are named by their kind, too."""
         names = [f"{self.found[number].name} becomes {self.target(number).name}" for number in self.stems]
         return [f"where images differ only in their kinds: {first_few(names, separator=', ')}"] if names else []
+
+
+def named_videos(inputs: Sequence[Path]) -> list[Path]:
+    """The inputs that are video files by their names; ValueError if there are others too."""
+    videos = [path for path in inputs if kind_of_extension(path.suffix) == "a video" and not path.is_dir()]
+    if videos and len(videos) < len(inputs):
+        raise ValueError(f"{videos[0]} is a video: upscale videos by themselves, in a command without pictures and folders")
+    return videos
 
 
 def find_images(inputs: Sequence[Path], output: Path, shard: Shard | None = None) -> tuple[list[Found], list[str]]:
@@ -244,12 +263,17 @@ class _Places:
 
 
 def check_output(
-    output: Path, ext: str | None, suffix: str | None, sources: int, lossless: bool | None = None
+    output: Path,
+    ext: str | None,
+    suffix: str | None,
+    sources: int,
+    lossless: bool | None = None,
+    writable: Sequence[str] = WRITABLE,
 ) -> str | None:
     """Check -o, --ext, --suffix and --lossless by themselves. Return the extension that --ext names, with its dot."""
     ext = ext and "." + ext.lower().lstrip(".")
-    formats = " ".join(known[1:] for known in WRITABLE)
-    if ext and ext not in WRITABLE:
+    formats = " ".join(known[1:] for known in writable)
+    if ext and ext not in writable:
         raise ValueError(f"--ext {ext[1:]}: not a format that can be written (these can: {formats})")
     own = "" if os.path.isdir(output) else output.suffix.lower()
     if lossless and (named := own if own in WRITABLE else ext) and named not in LOSSLESS:
@@ -260,7 +284,7 @@ def check_output(
         if sources > 1:
             raise ValueError(f"-o - writes one picture to standard output, but there are {sources} images: name a folder")
         return ext
-    if own in WRITABLE:
+    if own in writable:
         if sources > 1:
             raise ValueError(f"-o {output} is a file name, but there are {sources} images: name a folder instead")
         if ext and ext != own:
@@ -278,14 +302,16 @@ def plan_targets(
     suffix: str,
     overwrite: bool = False,
     skip_existing: bool = False,
+    writable: Sequence[str] = WRITABLE,
+    extension_of: Callable[[str], str] = result_extension,
 ) -> Plan:
     """Choose the target of each image and make the targets' folders; ValueError names targets that conflict.
 
     Where `n.png` and `n.bmp` would both become `n_x4.png`, the one that changes its kind becomes `n_bmp_x4.png`, whatever
     exists, so that every run chooses alike.
     """
-    is_file = output == PIPE or (output.suffix.lower() in WRITABLE and not output.is_dir())
-    plan = Plan(found, output, ext, suffix, is_file)
+    is_file = output == PIPE or (output.suffix.lower() in writable and not output.is_dir())
+    plan = Plan(found, output, ext, suffix, is_file, extension_of=extension_of)
     if output == PIPE:
         return plan
     places = _Places()
@@ -299,14 +325,6 @@ def plan_targets(
         except OSError as error:
             raise ValueError(f"cannot make the folder {folder}: {error.strerror}; name another with -o") from error
     return plan
-
-
-def result_extension(name: str) -> str:
-    """The extension of a result where --ext names none."""
-    own = os.path.splitext(name)[1]
-    if own.lower() in (".jfif", ".jpe"):
-        return ".jpg"
-    return own if own.lower() in WRITABLE and own.lower() != ".bmp" else ".png"
 
 
 def _owners(plan: Plan, places: _Places) -> tuple[dict[str, int], list[str]]:
@@ -338,7 +356,8 @@ def _conflicts(
     if not present:
         return []
     faults, existing = [], []
-    for place in (places.of_image(image) for given in inputs for image in _images_of(given, plan.output)):
+    listed = (image for given in inputs for image in _images_of(given, plan.output))
+    for place in map(places.of_image, chain(plan.found, listed)):
         if present.pop(place, None) is None:
             continue
         own, target = plan.found[owners[place]], plan.target(owners[place])

@@ -103,5 +103,9 @@ class UpscaleProgress:
         else:
             rest = "" if left is None or percent == 100 else f", {duration(left)} left"
             text = f"{percent}% {self._name} ({number} of {self.images}{rest})"
+        self.say(text)
+
+    def say(self, text: str) -> None:
+        """Print a line, above the bar if there is one."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
         self.console.file.flush()

@@ -78,12 +78,13 @@ def upscale_image(
 ) -> np.ndarray:
     """Upscale an image (H, W, C) of uint8, uint16, or float32 in [0, 1], to (H*scale, W*scale, C) of the same type.
 
-    See `upscale_by_rows`.
+    Several images (N, H, W, C) pass the network together, tile by tile. See `upscale_by_rows`.
     """
-    out = np.empty((image.shape[0] * scale, image.shape[1] * scale, *image.shape[2:]), image.dtype)
+    *several, height, width, channels = image.shape
+    out = np.empty((*several, height * scale, width * scale, channels), image.dtype)
 
     def keep(top: int, rows: np.ndarray) -> None:
-        out[top : top + len(rows)] = rows
+        out[..., top : top + rows.shape[-3], :, :] = rows
 
     upscale_by_rows(
         model,
@@ -123,12 +124,12 @@ def upscale_by_rows(
     memory, the image starts again from its top with tiles of half the size, down to 32. `tile=0` runs the network on the
     whole image. What is done for CUDA alone was checked without a GPU.
     """
-    if image.ndim != 3 or image.dtype not in (np.uint8, np.uint16, np.float32) or not image.size:
+    if image.ndim not in (3, 4) or image.dtype not in (np.uint8, np.uint16, np.float32) or not image.size:
         found = f"{image.shape} of {image.dtype}"
         raise ValueError(f"expected an image (H, W, C) of uint8, uint16 or float32, found {found}")
     check_tiling(tile, overlap)
     multiple = getattr(model, "size_multiple", 1)
-    height, width = (_round_up(side, multiple) for side in image.shape[:2])
+    height, width = (_round_up(side, multiple) for side in image.shape[-3:-1])
     longest = max(height, width)
     whole = tile == 0
     tile = longest if whole or tile >= longest else tile - tile % GRAIN
@@ -138,27 +139,29 @@ def upscale_by_rows(
     is_faster = precision == "bf16" if is_gpu else device.type == "cpu" and getattr(model, "channels_last_on_cpu", False)
     memory_format = torch.channels_last if is_faster else torch.contiguous_format
 
-    def run(patch: np.ndarray, network: nn.Module = model) -> Tensor:
-        x = to_tensor(patch)[None]
+    def run(patches: np.ndarray, network: nn.Module = model) -> Tensor:
+        x = torch.stack([to_tensor(patch) for patch in patches])
         x = (x.pin_memory() if is_gpu else x).to(device, non_blocking=is_gpu)
         return network(x.contiguous(memory_format=memory_format))
 
-    def run_exactly(patch: np.ndarray) -> Tensor:
+    def run_exactly(patches: np.ndarray) -> Tensor:
         with torch.autocast(device.type, enabled=False):
-            return run(patch, getattr(model, "original", model))
+            return run(patches, getattr(model, "original", model))
 
     while True:
         overlap = min(overlap, tile // 2 // GRAIN * GRAIN)
         rows, columns = (Axis.cut(side, tile, overlap, multiple) for side in (height, width))
         try:
             with _casting_once(model, device, precision):
-                _upscale_tiles(run, image, scale, rows, columns, device, on_rows, on_tile, run_exactly if finite else None)
-            return
+                images = image.reshape(-1, *image.shape[-3:])
+                pass_on = on_rows if image.ndim == 4 else lambda top, made: on_rows(top, made[0])
+                _upscale_tiles(run, images, scale, rows, columns, device, pass_on, on_tile, run_exactly if finite else None)
+                return
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             if whole or tile <= SMALLEST_TILE:
-                size = f"a whole image of {image.shape[1]}x{image.shape[0]}"
+                size = f"a whole image of {image.shape[-2]}x{image.shape[-3]}"
                 part = f"{size}: use tiles of 256 pixels" if whole else f"tiles of {tile} pixels: close programs"
                 raise ValueError(f"out of memory on {device} for {part} or use another device") from error
         torch.cuda.empty_cache()  # the error and the tensors of its frames are freed only after the except clause
@@ -195,7 +198,7 @@ def _casting_once(model: nn.Module, device: torch.device, precision: str) -> Gen
 
 def _upscale_tiles(
     run: Callable[[np.ndarray], Tensor],
-    image: np.ndarray,
+    images: np.ndarray,
     scale: int,
     rows: Axis,
     columns: Axis,
@@ -204,32 +207,32 @@ def _upscale_tiles(
     on_tile: OnTile | None,
     run_exactly: Callable[[np.ndarray], Tensor] | None,
 ) -> None:
-    """Blend the tiles of `rows` x `columns` on the device, and cut off what exceeds the image.
+    """Blend the tiles of `rows` x `columns` on the device, and cut off what exceeds the images.
 
     A tile that is not finite counts as zero until its strip is complete; then `run_exactly` computes it. So a GPU is asked
     once per strip.
     """
-    height, width = (side * scale for side in image.shape[:2])
+    count, channels = len(images), images.shape[3]
+    height, width = (side * scale for side in images.shape[1:3])
     tile_h, tile_w = rows.length * scale, columns.length * scale
-    channels = image.shape[2]
-    strip = torch.zeros(channels, tile_h, columns.starts[-1] * scale + tile_w, device=device)
+    strip = torch.zeros(count, channels, tile_h, columns.starts[-1] * scale + tile_w, device=device)
     row_weights, column_weights = (axis.weights(scale).to(device) for axis in (rows, columns))
     rounded = tile_w if device.type == "cpu" else width  # columns at once: rounding makes copies, and fetching waits
 
-    def patch_at(y: int, x: int) -> np.ndarray:
-        patch = image[y : y + rows.length, x : x + columns.length]
-        missing = ((0, rows.length - patch.shape[0]), (0, columns.length - patch.shape[1]), (0, 0))
-        return np.pad(patch, missing, mode="reflect")  # NumPy also reflects repeatedly, and repeats a single pixel
+    def patches_at(y: int, x: int) -> np.ndarray:
+        patches = images[:, y : y + rows.length, x : x + columns.length]
+        missing = ((0, 0), (0, rows.length - patches.shape[1]), (0, columns.length - patches.shape[2]), (0, 0))
+        return np.pad(patches, missing, mode="reflect")  # NumPy also reflects repeatedly, and repeats a single pixel
 
     def add(result: Tensor, i: int, j: int) -> None:
         x = columns.starts[j] * scale
-        strip[:, :, x : x + tile_w] += result[0].float() * (row_weights[i][:, None] * column_weights[j])
+        strip[..., x : x + tile_w] += result.float() * (row_weights[i][:, None] * column_weights[j])
 
     for i, y in enumerate(rows.starts):
         broken: list[Tensor] = []
         for j, x in enumerate(columns.starts):
-            result = run(patch_at(y, x))
-            if result.shape != (1, channels, tile_h, tile_w):
+            result = run(patches_at(y, x))
+            if result.shape != (count, channels, tile_h, tile_w):
                 made = f"{tuple(result.shape)} for {rows.length}x{columns.length} pixels"
                 kind = {1: "a gray", 3: "an RGB"}.get(channels, f"a {channels}-channel")
                 raise ValueError(f"the network returned {made}: not {kind} generator of scale {scale}")
@@ -241,7 +244,7 @@ def _upscale_tiles(
                 on_tile(i * len(columns.starts) + j + 1, len(rows.starts) * len(columns.starts))
         if run_exactly:
             for j in torch.stack(broken).cpu().nonzero()[:, 0].tolist():
-                result = run_exactly(patch_at(y, columns.starts[j]))
+                result = run_exactly(patches_at(y, columns.starts[j]))
                 if not torch.isfinite(result).all():
                     raise NotFinite(
                         f"the network computes NaN or infinity for the {columns.length}x{rows.length} pixels at "
@@ -250,14 +253,15 @@ def _upscale_tiles(
                 add(result, i, j)
         # Rows above the start of the next strip are final. The rows below are carried over.
         top, bottom = y * scale, rows.starts[i + 1] * scale if i + 1 < len(rows.starts) else height
-        made = np.empty((bottom - top, width, channels), image.dtype)
+        made = np.empty((count, bottom - top, width, channels), images.dtype)
         for left in range(0, width, rounded):
             right = min(left + rounded, width)
-            made[:, left:right] = to_array(strip[:, : bottom - top, left:right], image.dtype)
+            for image, part in zip(made, strip[..., : bottom - top, left:right], strict=True):
+                image[:, left:right] = to_array(part, images.dtype)
         on_rows(top, made)
         if bottom < height:
-            carried = strip[:, bottom - top :].clone()  # less than a second strip
-            strip.zero_()[:, : carried.shape[1]] = carried
+            carried = strip[..., bottom - top :, :].clone()  # less than a second strip
+            strip.zero_()[..., : carried.shape[-2], :] = carried
 
 
 def _round_up(value: int, multiple: int) -> int:

@@ -1,6 +1,6 @@
 """`aesop.Upscaler`: enlarging pictures in memory, whatever their kind, depth and channels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from numbers import Real
@@ -35,6 +35,7 @@ LUMA = (0.299, 0.587, 0.114)  # BT.601, as in JPEG files
 # pictures differ from those of the untiled network by at most one level of 8 bits (docs/decisions.md). Larger tiles keep the
 # work that is done twice at 1.6 times.
 TILINGS = {10_000_000: (512, 112), 2_000_000: (512, 96), 0: (256, 24)}
+FRAMES_ON_GPU = 4  # of a video at once; if memory does not suffice for their tiles together, tiles become smaller
 
 
 class Upscaler:
@@ -171,6 +172,25 @@ class Upscaler:
                 on_progress(tiles / total)
 
         self._run(self._gray if image.ndim == 2 else self._network, np.atleast_3d(image), on_tile, pass_on)
+
+    @property
+    def at_once(self) -> int:
+        """How many frames of a video to enlarge together. More than one gains nothing on a CPU."""
+        return FRAMES_ON_GPU if self.device.type == "cuda" and self.tile else 1
+
+    def upscale_video_frames(self, frames: Sequence[ImageArray], size: tuple[int, int]) -> list[ImageArray]:
+        """Enlarge frames (H, W, 3) of one size, uint8 or uint16, to `size` (width, height), together."""
+        width, height = size
+        images = np.stack(frames)
+        while True:
+            if self._takes_colour:
+                images = self._run(self._network, images, None)
+            else:
+                images = np.stack([self._through_network(image, None) for image in images])
+            rows, columns = images.shape[1:3]
+            if (rows >= height and columns >= width) or self.scale == 1:
+                break
+        return list(images) if (rows, columns) == (height, width) else [_shrunk(image, height, width) for image in images]
 
     def _once(self, frame: Frame, on_progress: OnProgress | None) -> Frame:
         colours, alpha = frame.pixels, frame.alpha

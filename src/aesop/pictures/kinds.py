@@ -22,7 +22,7 @@ _ADVICE = {
     "a GIMP document": "export it as TIFF or PNG",
     "PDF": "extract its pictures (pdfimages -all FILE page), or render its pages (pdftoppm -r 300 -tiff FILE page)",
     "PostScript": "render it first: gs -sDEVICE=png16m -r300 -o OUTPUT.png FILE",
-    "a video": "extract its frames first: ffmpeg -i FILE frame%06d.png",
+    "a video": "name it by itself, aesop upscale FILE, or extract its frames: ffmpeg -i FILE frame%06d.png",
     "OpenEXR": "convert it to a floating-point TIFF first",
     "Radiance HDR": "convert it to a floating-point TIFF first",
     "an icon": "convert it to PNG first",
