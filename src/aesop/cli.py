@@ -221,8 +221,9 @@ def upscale(
     tile: Annotated[int, Option(help="Tile size in input pixels; 0: the whole image at once.")] = 256,
     overlap: Annotated[int | None, Option(help="Overlap of the tiles in input pixels; default: by the network.")] = None,
     device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    precision: Annotated[str, Option(help="fp32 or bf16.")] = "fp32",
-    runtime: Annotated[str, Option(help="pytorch, or openvino: converts slowly, then is faster on a CPU.")] = "pytorch",
+    precision: Annotated[str, Option(help="fp32, bf16, fp16 or auto: the fastest, near fp32; 8 bits only.")] = "auto",
+    runtime: Annotated[str, Option(help="pytorch; for CPUs also openvino or onnxruntime, which convert once.")] = "pytorch",
+    threads: Annotated[int | None, Option(min=1, help="Threads on a CPU; default: PyTorch's number.")] = None,
     ext: Annotated[
         str | None, Option("--ext", "--format", help="png, jpg, webp, tif, avif, gif or bmp; default: the input's.")
     ] = None,
@@ -244,7 +245,9 @@ def upscale(
     """Upscale images and folders of images, with a weight file of any scale and architecture."""
     from aesop.commands.upscale import report, upscale_files
     from aesop.inference.final_size import FinalSize
+    from aesop.system.device import keep_freed_memory
 
+    keep_freed_memory()
     results = upscale_files(
         inputs,
         output,
@@ -265,6 +268,7 @@ def upscale(
         progress,
         FinalSize(scale, width, height, longest, megapixels),
         shard,
+        threads,
     )
     if not report(results, console):
         raise typer.Exit(1)

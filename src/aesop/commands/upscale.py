@@ -55,7 +55,7 @@ def upscale_files(
     tile: int = 256,
     overlap: int | None = None,
     device: str = "auto",
-    precision: str = "fp32",
+    precision: str = "auto",
     runtime: str = "pytorch",
     ext: str | None = None,
     suffix: str | None = None,
@@ -68,6 +68,7 @@ def upscale_files(
     progress: str | None = None,
     size: FinalSize | None = None,
     shard: str | None = None,
+    threads: int | None = None,
     console: Console | None = None,
 ) -> list[Result]:
     """Upscale image files, and all images below folders, by default with the model that comes with aesop.
@@ -94,7 +95,7 @@ def upscale_files(
     ext = check_output(output, ext, suffix, len(sources))
     for note in notes:
         say(note)
-    upscaler = Upscaler(model, device, precision, tile, overlap, runtime, alpha)
+    upscaler = Upscaler(model, device, precision, tile, overlap, runtime, alpha, threads)
     suffix = size.suffix(upscaler.scale) if suffix is None else suffix
     jobs = plan_targets(sources, output, ext, suffix, overwrite, skip_existing, shard)
     if model is None:
