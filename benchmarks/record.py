@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 import aesop
+from aesop.system.device import processor
 from aesop.system.files import replacing
 
 RESULTS = Path(__file__).parent / "results"
@@ -34,13 +35,6 @@ def described(device: torch.device) -> dict[str, Any]:
         "versions": {"aesop": aesop.__version__, "torch": torch.__version__, "python": platform.python_version()},
         "commit": commit(),
     }
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def commit() -> str | None:

@@ -258,8 +258,9 @@ def upscale(
     tile: Annotated[int | None, Option(help="Tile size in input pixels; 0: all at once; default: by the network.")] = None,
     overlap: Annotated[int | None, Option(help="Overlap of the tiles in input pixels; default: by the network.")] = None,
     device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps; with commas: images in turn.")] = "auto",
-    precision: Annotated[str, Option(help="fp32 or bf16.")] = "fp32",
-    runtime: Annotated[str, Option(help="pytorch, or openvino: converts slowly, then is faster on a CPU.")] = "pytorch",
+    precision: Annotated[str, Option(help="fp32, bf16, fp16 or auto: the fastest, near fp32; 8 bits only.")] = "auto",
+    runtime: Annotated[str, Option(help="pytorch; for CPUs also openvino or onnxruntime, which convert once.")] = "pytorch",
+    threads: Annotated[int | None, Option(min=1, help="Threads on a CPU; default: PyTorch's number.")] = None,
     ext: Annotated[
         str | None, Option("--ext", "--format", help="png, jpg, webp, tif, avif, gif or bmp; default: the input's.")
     ] = None,
@@ -285,7 +286,9 @@ def upscale(
     from aesop.commands.upscale import upscale_files
     from aesop.commands.upscale_results import report
     from aesop.inference.final_size import FinalSize
+    from aesop.system.device import keep_freed_memory
 
+    keep_freed_memory()
     results = upscale_files(
         inputs,
         output,
@@ -307,6 +310,7 @@ def upscale(
         FinalSize(scale, width, height, longest, megapixels),
         shard,
         tta,
+        threads,
     )
     if not report(results, console):
         raise typer.Exit(1)

@@ -18,8 +18,9 @@ from aesop.archs.rrdbnet import RRDBNet
 from aesop.inference.alpha import enlarged_alpha, has_sharp_edges, mended_colours
 from aesop.inference.models import find_model
 from aesop.inference.tiling import NotFinite, upscale_image
-from aesop.inference.upscaler import default_tiling
+from aesop.inference.upscaler import _precision_for, default_tiling
 from aesop.pictures.picture import Frame
+from aesop.system.device import _pays
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import LoadedInfo
 
@@ -301,6 +302,34 @@ def test_deep_images_are_computed_in_float32(made, monkeypatch):
     for dtype in PEAK:
         upscaler(noise(4, 4, 3, dtype=dtype))
     assert used == ["bf16", "fp32", "fp32"]
+
+
+@pytest.mark.parametrize("fastest", ["fp32", "bf16"])
+def test_auto_takes_the_fastest_precision_for_rrdbnet_and_8_bits(made, monkeypatch, fastest):
+    monkeypatch.setattr("aesop.inference.upscaler.fastest_precision", lambda device: fastest)
+    monkeypatch.setattr("aesop.system.device.reason_against_bf16", lambda device: None)
+    _pays.cache_clear()
+    torch.manual_seed(0)
+    net = RRDBNet(3, 3, 4, 16, 1, 8)
+    nn.init.normal_(net.conv_last.weight)
+    upscaler, exact = made(net), made(net, precision="fp32")
+    assert (upscaler.precision, exact.precision) == (fastest, "fp32")
+    assert upscaler.notes == ()
+    image = noise(20, 24, 3)
+    assert (upscaler(image) != exact(image)).any() == (fastest == "bf16")
+    assert np.abs(upscaler(image).astype(int) - exact(image)).max() <= 2
+    for dtype in ("uint16", "float32"):
+        for deep in (noise(20, 24, 3, dtype=dtype), noise(20, 24, dtype=dtype)):
+            np.testing.assert_array_equal(upscaler(deep), exact(deep))
+    assert made(Tinted()).precision == "fp32"  # what another network loses was not measured
+    assert _precision_for(net, "auto", CPU, "onnxruntime") == ("fp32", None)
+    _pays.cache_clear()
+
+
+def test_fp16_is_for_gpus(made):
+    upscaler = made(Tinted(), precision="fp16")
+    assert upscaler.precision == "fp32"
+    assert upscaler.notes == ("note: a CPU computes fp16 more slowly than fp32; using fp32",)
 
 
 def test_floats_beyond_the_range_stay_in_proportion(made):

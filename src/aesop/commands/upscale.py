@@ -29,7 +29,7 @@ def upscale_files(
     tile: int | None = None,
     overlap: int | None = None,
     device: str = "auto",
-    precision: str = "fp32",
+    precision: str = "auto",
     runtime: str = "pytorch",
     ext: str | None = None,
     suffix: str | None = None,
@@ -43,6 +43,7 @@ def upscale_files(
     size: FinalSize | None = None,
     shard: str | None = None,
     tta: bool = False,
+    threads: int | None = None,
     console: Console | None = None,
 ) -> Iterator[Result]:
     """Upscale image files, and all images below folders, by default with the model that comes with aesop.
@@ -69,7 +70,7 @@ def upscale_files(
     UpscaleProgress(console, 1, progress)  # refuses an unknown style first
 
     def load(device: str) -> Upscaler:
-        return Upscaler(model, device, precision, tile, overlap, runtime, alpha, tta)
+        return Upscaler(model, device, precision, tile, overlap, runtime, alpha, tta, threads)
 
     def announce(upscalers: Sequence[Upscaler]) -> None:
         if model is None:

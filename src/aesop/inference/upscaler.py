@@ -15,21 +15,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aesop.archs import image_channels
+from aesop.archs.rrdbnet import RRDBNet
 from aesop.images.tensors import ImageArray
 from aesop.inference.alpha import ALPHA_METHODS, enlarged_alpha, has_sharp_edges, mended_colours
 from aesop.inference.final_size import sides_at
 from aesop.inference.models import find_model
-from aesop.inference.openvino_runtime import with_runtime
+from aesop.inference.runtimes import RUNTIMES, with_runtime
 from aesop.inference.tiling import NotFinite, OnRows, check_tiling, upscale_by_rows, upscale_image
 from aesop.inference.turned import EightWays
 from aesop.pictures.picture import Frame
-from aesop.system.device import Float32InThreads, autocast, pick_device
+from aesop.system.device import Float32InThreads, fastest_precision, pick_device, threads_on_cpu
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import load_generator
 
 Image = TypeVar("Image", np.ndarray, PIL.Image.Image, Tensor)
 OnProgress = Callable[[float], None]  # is called with the part of a frame that is done, up to 1
 _float32 = Float32InThreads()
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 LUMA = (0.299, 0.587, 0.114)  # BT.601, as in JPEG files
 # Tiles and their overlap, by the number of parameters from which they hold: larger networks look further. With these,
 # pictures differ from those of the untiled network by at most one level of 8 bits (docs/decisions.md). Larger tiles keep the
@@ -45,17 +47,20 @@ class Upscaler:
         model: a weight file of any architecture that aesop knows, or the name of a model in `AESOP_MODELS` or the user's
             data folder; default: the x4 model that comes with aesop.
         device: auto, cpu, cuda, cuda:N or mps.
-        precision: fp32, or bf16 for 8-bit pictures; others are always computed in float32.
+        precision: how 8-bit pictures are computed: fp32, bf16, fp16 (GPUs only), or auto: for RRDBNet the fastest of them on
+            this device, for other networks fp32. Other pictures are always computed in float32.
         tile: the longest side of the tiles that the network sees, in input pixels; 0: the whole picture; default: 256, or
             512 for large networks.
         overlap: how much tiles overlap, in input pixels; default: 24 to 112, by the size of the network.
-        runtime: pytorch or openvino.
+        runtime: pytorch, openvino, or onnxruntime; networks that were converted are kept in the user's cache folder.
         alpha: how transparency is enlarged: network, bicubic, or auto, which uses the network for shapes with sharp edges.
         tta: whether to return the mean over the eight ways to turn and mirror the picture, which takes eight times as long.
+        threads: how many threads compute on a CPU; default: PyTorch's number.
 
     Attributes:
         name: what the model is called.
         scale: how much the network enlarges.
+        precision: how 8-bit pictures are computed: fp32, bf16, or fp16.
         notes: lines about what differs from what was asked for.
 
     Raises:
@@ -67,19 +72,23 @@ class Upscaler:
         self,
         model: str | Path | None = None,
         device: str = "auto",
-        precision: str = "fp32",
+        precision: str = "auto",
         tile: int | None = None,
         overlap: int | None = None,
         runtime: str = "pytorch",
         alpha: str = "auto",
         tta: bool = False,
+        threads: int | None = None,
     ):
         if tile is not None:
             check_tiling(tile, overlap or 0)
         if alpha not in ALPHA_METHODS:
             raise ValueError(f"unknown method for alpha {alpha!r}: use {', '.join(ALPHA_METHODS)}")
-        self.device, self.precision, self.alpha = pick_device(device), precision, alpha
-        autocast(self.device, precision)  # refuses an unknown precision before the weights are read
+        if precision not in PRECISIONS:
+            raise ValueError(f"unknown precision {precision!r}: use {', '.join(PRECISIONS)}")
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be at least 1, found {threads}")
+        self.device, self.alpha, self.threads = pick_device(device), alpha, threads
         path = find_model(model)
         net, info = load_generator(path)
         channels = image_channels(info.options)
@@ -95,8 +104,10 @@ class Upscaler:
         if overlap is None and self.tile:
             self.overlap = min(self.overlap, self.tile // 2)
         check_tiling(self.tile, self.overlap)
-        net, line = with_runtime(net.to(self.device), runtime, self.device, precision, channels[0])
-        self.notes: tuple[str, ...] = (line,) if line else ()
+        self.precision, fallback = _precision_for(net, precision, self.device, runtime)
+        with threads_on_cpu(threads):
+            net, line = with_runtime(net.to(self.device), runtime, self.device, self.precision, channels[0], path)
+        self.notes = tuple(note for note in (fallback, line) if note)
         if tta:
             net = EightWays(net)
         self._takes_colour = channels[0] == 3
@@ -242,8 +253,10 @@ class Upscaler:
     ) -> ImageArray:
         is_coarse = image.dtype == np.uint8
         upscale: Any = partial(upscale_by_rows, on_rows=on_rows) if on_rows else upscale_image
+        if not is_coarse and self.precision != "fp32":
+            network = getattr(network, "original", network)  # of a network that was converted to bfloat16
         try:
-            with _float32.using(tf32=is_coarse):
+            with _float32.using(tf32=is_coarse), threads_on_cpu(self.threads):
                 return upscale(
                     network,
                     image,
@@ -332,6 +345,18 @@ class _OnGray(nn.Module):
         if y.shape[1] != 3:
             return y  # of another kind than RGB: the tiles refuse it
         return (y.float() * torch.tensor(LUMA, device=y.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+
+
+def _precision_for(net: nn.Module, wanted: str, device: torch.device, runtime: str) -> tuple[str, str | None]:
+    """Return the precision of 8-bit pictures, and a line if it is not the wanted one."""
+    if wanted == "auto":
+        # RRDBNet keeps its sums in float32. What others lose when every layer is rounded was not measured.
+        fastest = fastest_precision(device) if isinstance(net, RRDBNet) else "fp32"
+        supported = RUNTIMES[runtime].precisions if runtime in RUNTIMES else PRECISIONS
+        return fastest if fastest in supported else "fp32", None
+    if wanted == "fp16" and device.type == "cpu":
+        return "fp32", "note: a CPU computes fp16 more slowly than fp32; using fp32"
+    return wanted, None
 
 
 def default_tiling(net: nn.Module) -> tuple[int, int]:
