@@ -621,31 +621,31 @@ def test_testing_writes_one_row_per_image_that_matches_a_hand_computation(tmp_pa
     folder = tmp_path / "results" / "measured"
     results = json.loads((folder / "results.json").read_text())
     assert results["name"] == "measured"
-    assert results["sets"].keys() == {"test_1", "test_2"}
-    assert results["sets"]["test_1"]["dataset"] == "Pairs"
+    (tested,) = results["methods"]
+    assert list(tested["values"]) == ["Pairs", "test_2"]
+    with open(folder / "values.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == ["img11", "img12", "sub/odd"]
 
     hr_files = {
         "test_1": {"img11": pairs / "HR" / "img11.png", "img12": pairs / "HR" / "img12.png"},
         "test_2": {"sub/odd": odd},
     }
     for section, files in hr_files.items():
-        described = results["sets"][section]
-        with open(folder / f"{section}.csv", newline="") as file:
-            rows = list(csv.DictReader(file))
-        assert [row["image"] for row in rows] == [*files, "average"]
-        assert [row["image"] for row in described["images"]] == list(files)
-        for row, in_json in zip(rows, [*described["images"], described["average"]], strict=True):
-            assert float(row["psnr"]) == in_json["psnr"]
-        for row in described["images"]:
-            sr = np.asarray(Image.open(folder / "images" / section / f"{row['image']}_tiny.png"))
-            hr = np.asarray(Image.open(files[row["image"]]))
+        name = "Pairs" if section == "test_1" else section
+        values = tested["values"][name]
+        assert list(values) == list(files)
+        for image, row in values.items():
+            (in_csv,) = [each for each in rows if (each["set"], each["image"]) == (name, image)]
+            assert {metric: float(in_csv[metric]) for metric in row} == row
+            sr = np.asarray(Image.open(folder / "images" / section / f"{image}_tiny.png"))
+            hr = np.asarray(Image.open(files[image]))
             hr = hr[: hr.shape[0] // 4 * 4, : hr.shape[1] // 4 * 4]
             assert sr.shape == hr.shape
             assert row["psnr"] == pytest.approx(luma_psnr(sr, hr), abs=1e-4)
             error = np.mean(((sr.astype(np.float64) - hr) / 255) ** 2)
             assert row["rgb"] == pytest.approx(-10 * np.log10(error + 1e-8), abs=1e-4)
-        average = np.mean([row["psnr"] for row in described["images"]])
-        assert described["average"]["psnr"] == pytest.approx(average)
+        average = np.mean([row["psnr"] for row in values.values()])
         assert f"{average:.4f}" in output
 
 
@@ -659,7 +659,7 @@ def test_testing_uses_the_lr_files_that_were_given(tmp_path, photos, pairs, trai
         raw["datasets"] = {"test": {"dataroot_gt": str(tmp_path / "hr"), "dataroot_lq": str(lq) if lq else None}}
         succeeded("test", write_options(tmp_path, raw))
         results = json.loads((tmp_path / "results" / "run" / "results.json").read_text())
-        figures.append(results["sets"]["test"]["average"]["psnr"])
+        figures.append(np.mean([row["psnr"] for row in results["methods"][0]["values"]["test"].values()]))
     assert figures[0] != pytest.approx(figures[1], abs=0.01)  # the net is untrained: almost black either way
 
 

@@ -203,7 +203,7 @@ def test(
     local_rank: LocalRank = None,
     force_yml: ForceYml = None,
 ) -> None:
-    """Measure weights on test sets. Prints a table and writes CSV and JSON files with one row per image."""
+    """Measure weights on test sets. Prints a table and writes values per image as JSON and CSV."""
     from aesop.check.dry_run import check_inputs, dry_run_report
     from aesop.commands.test import test
     from aesop.options.read import load_test_config
@@ -216,7 +216,65 @@ def test(
         _show(options.to_yaml().splitlines() + lines, faults)
     else:
         check_inputs(options, file)
-        test(options, console)
+        if test(options, console).missing:
+            raise typer.Exit(1)
+
+
+@app.command()
+def measure(
+    inputs: Annotated[
+        list[str],
+        Argument(
+            metavar="[NAME=]SR...",
+            help="Folders of finished images (one or several methods and test sets each), weight files, bicubic, lanczos.",
+        ),
+    ],
+    hr: Annotated[list[str], Option("--hr", metavar="[NAME=]FOLDER", help="HR images. For each test set once.")],
+    lr: Annotated[
+        list[str] | None, Option("--lr", metavar="FOLDER", help="LR images, in the order of --hr; default: bicubic of HR.")
+    ] = None,
+    metrics: Annotated[
+        str | None, Option(help="psnr,ssim,lpips,...; default: psnr, ssim, lpips, dists, niqe as far as weights are here.")
+    ] = None,
+    scale: Annotated[int | None, Option(min=1, max=8, help="Default: of the weights, or of --lr, or 4.")] = None,
+    crop_border: Annotated[int | None, Option(min=0, help="Border that PSNR and SSIM leave out; default: 4.")] = None,
+    rgb: Annotated[bool, Option("--rgb", help="PSNR and SSIM in colour instead of on luma.")] = False,
+    autoencoder: Annotated[str | None, Option(help="Weight file for the metric aepsnr.")] = None,
+    output: Annotated[Path | None, Option("--output", "-o", help="Folder for results.json and values.csv.")] = None,
+    overwrite: Overwrite = False,
+    name: Annotated[str | None, Option(help="Of the results; default: the output folder's.")] = None,
+    device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    tile: Annotated[int, Option(help="Tile size of networks in LR pixels; 0: the whole image at once.")] = 0,
+    cache: Annotated[
+        Path | None, Option(help="Folder that keeps SR images and values, up to 10 GB; default: user's.")
+    ] = None,
+    no_cache: Annotated[bool, Option("--no-cache", help="Compute everything.")] = False,
+) -> None:
+    """Measure finished images of any method, and networks, against HR images. Exits with 1 if something is missing."""
+    from aesop.commands.measure import Request, measure
+    from aesop.system.user_cache import cache_folder
+
+    results = measure(
+        Request(
+            inputs=inputs,
+            hr=hr,
+            lr=lr or (),
+            metrics=metrics,
+            scale=scale,
+            crop_border=crop_border,
+            rgb=rgb,
+            autoencoder=autoencoder,
+            output=output,
+            overwrite=overwrite,
+            name=name,
+            device=device,
+            tile=tile,
+            cache=None if no_cache else cache or cache_folder("measured"),
+        ),
+        console,
+    )
+    if results.missing:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -271,10 +271,10 @@ def test_names_by_template_suffix_and_sub_folder(tmp_path):
     pairs = find_pairs(options, "val")
     assert [pair.name for pair in pairs] == ["a", "below/b"]
     assert [pair.lq.path for pair in pairs] == [tmp_path / "LR" / "ax4.bmp", tmp_path / "LR" / "below" / "bx4.bmp"]
-    measured = MeasuredPairs(options, "val", SCALE)
+    measured = MeasuredPairs.find(options, "val", SCALE)
     assert (measured.name, len(measured)) == ("Two", 2)
-    assert measured[1]["name"] == "below/b"
-    np.testing.assert_array_equal(measured[1]["lq"], noise(1, 2, 2))
+    assert measured[1].name == "below/b"
+    np.testing.assert_array_equal(measured[1].lq, noise(1, 2, 2))
     with pytest.raises(ValueError, match=r"2 of 2 HR images have no LR image named '\{\}'"):
         find_pairs(options.model_copy(update={"filename_tmpl": "{}"}), "val")
 
@@ -296,14 +296,13 @@ def test_several_folders_are_one_dataset(root, tmp_path):
 def test_images_without_hr(root, tmp_path):
     put(tmp_path / "LR" / "below" / "odd.png", noise(9, 7, 5))
     options = PairedDataset(type="SingleImageDataset", dataroot_lq=[f"{root}/LR", f"{tmp_path}/LR/"], name="Alone")
-    measured = MeasuredPairs(options, "test_1", SCALE)
+    measured = MeasuredPairs.find(options, "test_1", SCALE)
     assert (measured.name, len(measured), measured.has_reference) == ("Alone", 6, False)
     sample = measured[5]
-    assert sample.keys() == {"name", "lq", "gt"}
-    assert (sample["name"], sample["gt"]) == ("LR/below/odd", None)
-    np.testing.assert_array_equal(sample["lq"], noise(9, 7, 5))  # whole, whatever its size
+    assert (sample.name, sample.gt) == ("LR/below/odd", None)
+    np.testing.assert_array_equal(sample.lq, noise(9, 7, 5))  # whole, whatever its size
     assert measured.pairs[5].source.path == tmp_path / "LR" / "below" / "odd.png"
-    paired = MeasuredPairs(PairedDataset(dataroot_gt=str(root / "HR")), "val", SCALE)
+    paired = MeasuredPairs.find(PairedDataset(dataroot_gt=str(root / "HR")), "val", SCALE)
     assert paired.has_reference
     assert paired.pairs[0].source.path == root / "HR" / "img0.png"
     with pytest.raises(ImageError, match=r"datasets\.test_1\.dataroot_lq: .*nowhere"):
@@ -369,16 +368,16 @@ def test_an_empty_folder_option_is_refused(given):
 
 
 def test_measured_pairs_are_whole_images_in_order(root):
-    made = MeasuredPairs(PairedDataset(dataroot_gt=str(root / "HR")), "val", SCALE)
-    read = MeasuredPairs(PairedDataset(dataroot_gt=str(root / "HR"), dataroot_lq=str(root / "LR")), "val", SCALE)
+    made = MeasuredPairs.find(PairedDataset(dataroot_gt=str(root / "HR")), "val", SCALE)
+    read = MeasuredPairs.find(PairedDataset(dataroot_gt=str(root / "HR"), dataroot_lq=str(root / "LR")), "val", SCALE)
     assert made.name == "val"
     for index, (height, width) in enumerate(SIZES):
         hr = noise(index, height, width)[: height // SCALE * SCALE, : width // SCALE * SCALE]
         for data in (made, read):
-            assert data[index]["name"] == f"img{index}"
-            np.testing.assert_array_equal(data[index]["gt"], hr)
-        np.testing.assert_array_equal(made[index]["lq"], imresize(hr, 1 / SCALE))
-        np.testing.assert_array_equal(read[index]["lq"], noise(100 + index, height // SCALE, width // SCALE))
+            assert data[index].name == f"img{index}"
+            np.testing.assert_array_equal(data[index].gt, hr)
+        np.testing.assert_array_equal(made[index].lq, imresize(hr, 1 / SCALE))
+        np.testing.assert_array_equal(read[index].lq, noise(100 + index, height // SCALE, width // SCALE))
 
 
 def test_sizes_that_do_not_fit_name_both_files(root, tmp_path):
@@ -386,7 +385,7 @@ def test_sizes_that_do_not_fit_name_both_files(root, tmp_path):
     put(tmp_path / "LR" / "img2.png", noise(0, 8, 12))
     options = crops(root, dataroot_lq=str(tmp_path / "LR"))
     with pytest.raises(ImageError) as error:
-        MeasuredPairs(options, "val", SCALE)[2]
+        _ = MeasuredPairs.find(options, "val", SCALE)[2].lq
     expected = f"{root}/HR/img2.png (44x32 after cutting to multiples of 4) is not 4 times {tmp_path}/LR/img2.png (12x8)"
     assert expected in str(error.value)
     with pytest.raises(ImageError, match="wrong partner or wrong scale"):

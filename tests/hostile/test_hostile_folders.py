@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from aesop.cli import app
 from aesop.commands.upscale import upscale_files
-from aesop.commands.upscale_plan import plan_targets
+from aesop.commands.upscale_plan import Found, find_images, plan_targets
 from aesop.commands.upscale_results import Result
 from aesop.data.find_pairs import find_pairs
 from aesop.images.listing import list_images

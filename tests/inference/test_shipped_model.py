@@ -61,7 +61,7 @@ def test_it_is_good_enough_to_be_shipped(monkeypatch):
         pytest.skip(f"needs {data}")
     monkeypatch.setenv("AESOP_WEIGHTS", str(SHARED / "weights"))
     device = torch.device("cpu")
-    pairs = MeasuredPairs(PairedDataset(dataroot_gt=str(data)), "BSDS_test50", 4)
+    pairs = MeasuredPairs.find(PairedDataset(dataroot_gt=str(data)), "BSDS_test50", 4)
     metrics = make_metrics({name: MetricOptions() for name in ("psnr", "lpips")}, 4, device)
     net, _ = load_generator(shipped_model())
     bicubic = averages(measure(lambda lq, _: imresize(lq, 4), pairs, metrics, World(device=device)))

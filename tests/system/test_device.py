@@ -76,7 +76,7 @@ def test_validations_use_tf32_in_the_network_and_not_in_metrics():
     image, seen = np.zeros((4, 4, 3), np.uint8), []
 
     class Pairs(list):
-        name, pairs, scale = "", [SimpleNamespace(source="")], 1
+        name, pairs, scale = "", [SimpleNamespace(source="", name="a")], 1
 
     def predict(lq: np.ndarray, gt: np.ndarray) -> np.ndarray:
         seen.append(tf32())
@@ -88,7 +88,8 @@ def test_validations_use_tf32_in_the_network_and_not_in_metrics():
 
     metric.info = SimpleNamespace(needs_reference=True)
     with algorithms(deterministic=False):
-        measure(predict, Pairs([{"name": "a", "lq": image, "gt": image}]), {"m": metric}, World())
+        sample = SimpleNamespace(name="a", lq=image, gt=image, notes=[])
+        measure(predict, Pairs([sample]), {"m": metric}, World())
     assert seen == [(True, True), (False, False)]
 
 
@@ -100,7 +101,7 @@ def test_upscaling_8_bits_uses_tf32_and_tests_do_not(monkeypatch, tmp_path):
         raise ValueError("seen")
 
     monkeypatch.setattr("aesop.inference.upscaler.upscale_image", stop)
-    monkeypatch.setattr("aesop.commands.test.MeasuredPairs", stop)
+    monkeypatch.setattr("aesop.commands.test.MeasuredPairs.find", stop)
     datasets = SimpleNamespace(measured=lambda kind: {"test": None})
     config = SimpleNamespace(val=None, results_folder=tmp_path, datasets=datasets, scale=4)
     upscaler = Upscaler(device="cpu")

@@ -143,7 +143,7 @@ def _sets(config: TrainConfig | TestConfig) -> dict[str, PairedDataset]:
 def _describe_set(config: TrainConfig | TestConfig, section: str, data: PairedDataset) -> str:
     """How many images a data set has, and where its LR images come from."""
     trained_on = isinstance(config, TrainConfig) and isinstance(data, TrainDataset)
-    pairs = training_crops(config).pairs if trained_on else MeasuredPairs(data, section, config.scale).pairs
+    pairs = training_crops(config).pairs if trained_on else MeasuredPairs.find(data, section, config.scale).pairs
     if isinstance(pairs[0], Single):
         origin = "inputs without HR"
     elif trained_on and config.degradation:

@@ -30,15 +30,21 @@ class Pair:
 
     def read(self, scale: int) -> tuple[ImageArray, ImageArray | None]:
         """Read (HR, LR or None), uint8 (H, W, 3). HR is cut to multiples of `scale`."""
-        hr = self.gt.read_uint8()
+        hr = self.cut(self.gt.read_uint8(), scale)
+        return hr, None if self.lq is None else self.read_lr(hr, scale)
+
+    def cut(self, hr: ImageArray, scale: int) -> ImageArray:
+        """Cut HR to multiples of `scale`."""
         if min(hr.shape[:2]) < scale:
             raise ImageError(f"{self.gt} ({hr.shape[1]}x{hr.shape[0]}) is too small for scale {scale}: leave it out")
-        hr = mod_crop(hr, scale)
-        if self.lq is None:
-            return hr, None
+        return mod_crop(hr, scale)
+
+    def read_lr(self, hr: ImageArray, scale: int) -> ImageArray:
+        """Read LR, uint8 (h, w, 3), and compare its size with HR's."""
+        assert self.lq is not None
         lr = self.lq.read_uint8()
         self.check_sizes((hr.shape[1], hr.shape[0]), (lr.shape[1], lr.shape[0]), scale)
-        return hr, lr
+        return lr
 
     def check_sizes(self, gt: tuple[int, int], lq: tuple[int, int], scale: int) -> None:
         """Raise ImageError unless HR (width, height), cut to multiples of `scale`, is `scale` times LR."""

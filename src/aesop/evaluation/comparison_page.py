@@ -7,12 +7,13 @@ from pathlib import Path
 from aesop.evaluation.image_views import CROP, View
 from aesop.evaluation.measure import SetResults
 from aesop.evaluation.methods import BICUBIC, Method
+from aesop.evaluation.results import Metric
 from aesop.options.config import TestConfig
-from aesop.web.page import Best, Page
+from aesop.web.page import Page
 
 # Limits of a page, beyond which browsers become slow. LARGEST_SIDE and MOST_PIXELS count what the sliders show.
 MOST_IMAGES, LARGEST_SIDE, MOST_PIXELS = 24, 1200, 40_000_000
-Columns = Mapping[str, tuple[str, Best]]  # see `metric_columns`
+Metrics = Mapping[str, Metric]
 
 
 def plan_views(counts: Mapping[str, int], methods: int, scale: int) -> tuple[dict[str, int], int]:
@@ -27,7 +28,7 @@ def plan_views(counts: Mapping[str, int], methods: int, scale: int) -> tuple[dic
     return shown, max(CROP, min(LARGEST_SIDE, isqrt(pixels)) // scale * scale)
 
 
-def write_comparison_page(config: TestConfig, methods: list[Method], results: list[SetResults], columns: Columns) -> Path:
+def write_comparison_page(config: TestConfig, methods: list[Method], results: list[SetResults], metrics: Metrics) -> Path:
     """Write `<results>/page.html` with tables, and for each image a slider and crops; return its path."""
     tested = methods[-1].name
     page = Page(config.name, f"{tested}, x{config.scale}, on {', '.join(each.name for each in results)}")
@@ -35,9 +36,9 @@ def write_comparison_page(config: TestConfig, methods: list[Method], results: li
     if measured:
         page.section("Results")
     for each in measured:
-        add_table(page, each, columns, f"Means over all images of the set ({each.count}).")
+        add_table(page, each, metrics, f"Means over all images of the set ({each.count}).")
     page.section("Methods")
-    page.facts({method.name: method.weights or "interpolation as in MATLAB" for method in methods})
+    page.facts({method.name: method.source or "interpolation as in MATLAB" for method in methods})
     for each in results:
         labels, shown = each.views[0].images, len(each.views)
         reference = "bicubic" if "LR" in labels else "its input"
@@ -51,12 +52,13 @@ def write_comparison_page(config: TestConfig, methods: list[Method], results: li
     return page.write(config.results_folder / "page.html")
 
 
-def add_table(page: Page, results: SetResults, columns: Columns, caption: str) -> None:
+def add_table(page: Page, results: SetResults, metrics: Metrics, caption: str) -> None:
     """One row per method, one column per metric that was measured."""
     means = results.means
-    measured = {metric: column for metric, column in columns.items() if metric in next(iter(means.values()))}
-    rows = [[method, *(values[metric] for metric in measured)] for method, values in means.items()]
-    page.table([results.name, *(label for label, _ in measured.values())], rows, dict(measured.values()), caption)
+    measured = {name: metric for name, metric in metrics.items() if name in next(iter(means.values()))}
+    rows = [[method, *(values[name] for name in measured)] for method, values in means.items()]
+    best = {metric.label: metric.best for metric in measured.values()}
+    page.table([results.name, *best], rows, best, caption)
 
 
 def add_views(page: Page, views: Sequence[View]) -> None:

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import cv2
 import numpy as np
 
+from aesop.data.measured_pairs import Sample
 from aesop.images.resize import imresize, mod_crop
 
 Image = np.ndarray  # uint8 (H, W, 3)
@@ -67,12 +68,12 @@ class View:
     crops: Mapping[str, Image]
 
     @classmethod
-    def of(cls, sample: Mapping[str, Any], images: Mapping[str, Image], scale: int, side: int, crop: int = CROP) -> Self:
+    def of(cls, sample: Sample, images: Mapping[str, Image], scale: int, side: int, crop: int = CROP) -> Self:
         """Around the place where bicubic loses most; without HR, where it differs most from the last method in `images`.
 
         `side` and `crop` are the largest sides of the part and the crop in HR pixels, multiples of `scale`.
         """
-        name, lq, gt, last = sample["name"], sample["lq"], sample["gt"], list(images.values())[-1]
+        name, lq, gt, last = sample.name, sample.lq, sample.gt, list(images.values())[-1]
         height, width = last.shape[:2]
         if (height, width) == (lq.shape[0] * scale, lq.shape[1] * scale):
             label, reduced, reference = "LR", scale, imresize(lq, scale)

@@ -42,5 +42,7 @@ class ValOptions(Options):
     """Side of the tiles of large images, in LR pixels: less memory, slightly different results. 0, as published: none."""
     page: bool = False
     """`aesop test` also writes <results>/page.html, with this network, bicubic and `path.compare_with` side by side."""
+    cache: bool = False
+    """`aesop test` keeps SR images and values in the user's cache folder, and computes only what is not there."""
     best_metric: str | None = None
     """The metric that decides which weights are the best. Default: the first one."""

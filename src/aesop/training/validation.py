@@ -28,7 +28,8 @@ class Validation:
     def __init__(self, config: TrainConfig, stage: Stage, world: World):
         self.config, self.stage, self.world, self.folder = config, stage, world, config.run_folder
         sections = config.datasets.measured("val") if config.val.val_freq else {}
-        self.sets = {name: MeasuredPairs(data, name, config.scale, is_gray(stage.net_g)) for name, data in sections.items()}
+        gray = is_gray(stage.net_g)
+        self.sets = {name: MeasuredPairs.find(data, name, config.scale, gray) for name, data in sections.items()}
         for pairs in self.sets.values():
             pairs.limit(config.val.max_images)
         self.best_metric = config.val.best_metric or next(iter(config.val.metrics), "")
