@@ -32,7 +32,7 @@ def in_gray(image: NDArray) -> NDArray:
 class Sample:
     """An image to measure: HR, cut to multiples of the scale, and LR, which is read or made when it is first asked for.
 
-    Images are uint8 (H, W, 3) and (h, w, 3), with three equal channels if `gray`. Raises ImageError if HR cannot be read, and
+    Images are uint8 (H, W, 3), (h, w, 3), of three equal channels if `gray`. Raises ImageError if HR cannot be read, and
     `lq` if LR cannot be.
     """
 
