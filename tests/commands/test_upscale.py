@@ -794,7 +794,7 @@ def test_after_an_interrupt_the_rest_is_done(command, run, tmp_path, monkeypatch
     assert read(tmp_path / "out" / "b_x2.png").shape == read(tmp_path / "out" / "c_x2.png").shape == (8, 8, 3)
 
 
-@pytest.mark.parametrize("name", ["out.mp4", "out.psd", "out.heic", "out.txt"])
+@pytest.mark.parametrize("name", ["out.mp4", "out.psd", "out.heic", "out.txt", "out.tar.gz", "out.svgz"])
 def test_an_output_that_cannot_be_written_is_no_folder(run, tmp_path, name):
     """Case 16."""
     source = write(tmp_path / "a.png", noise(4, 4, dtype=np.uint8))

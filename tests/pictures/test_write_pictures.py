@@ -3,8 +3,10 @@
 import errno
 import io
 import os
+import re
 import resource
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,6 +16,7 @@ import tifffile
 from PIL import Image, ImageCms, PngImagePlugin
 
 from aesop.pictures import tiff_file
+from aesop.pictures import write as write_module
 from aesop.pictures.picture import Frame, Metadata
 from aesop.pictures.write import LOSSLESS, WRITABLE, SaveOptions, check_writable, write_picture
 from aesop.system.files import replacing
@@ -702,3 +705,40 @@ def test_a_resolution_in_webp_joins_its_exif(tmp_path):
         tags = opened.getexif()
         assert (tags[282], tags[283], tags[296], tags[0x013B]) == (300, 150.25, 2, "An Artist")
         assert tags.get_ifd(0x8769)[0x9003] == "2024:05:06 07:08:09"
+
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "upscale.md"
+
+
+def guide_row(extension):
+    """What the guide's table should say of a format, without its footnotes."""
+    form = write_module._FORMATS[extension]
+
+    def yes(*names):
+        return "yes" if form.keeps.issuperset(names) else ""
+
+    bits = {np.dtype(np.uint8): "8", np.dtype(np.uint16): "16", np.dtype(np.float32): "32 float"}[form.dtype]
+    lossless = {True: "always", False: ""}["every pixel" in form.keeps]
+    cells = [extension[1:], bits, yes("alpha"), yes("gray"), yes("profile"), yes("Exif data", "XMP"), yes("resolution")]
+    cells += [yes("texts") or ("comment" if "comment" in form.keeps else ""), yes("animation"), yes("pages")]
+    return [*cells, "`--lossless`" if lossless and "quality" in form.keeps else lossless, str(form.limit)]
+
+
+def test_the_guide_says_what_every_format_keeps():
+    table = re.findall(r"(?m)^\| (\w+) \|(.*)\|$", re.sub(r" ?\[\^\d\]", "", GUIDE.read_text(encoding="utf-8")))
+    rows = {f".{name}": [name, *(cell.strip() for cell in cells.split("|"))] for name, cells in table if name != "format"}
+    same = {".apng": ".png", ".jpeg": ".jpg", ".jfif": ".jpg", ".tiff": ".tif"}
+    assert {*rows, *same} == {*WRITABLE}
+    assert all(write_module._FORMATS[other] is write_module._FORMATS[name] for other, name in same.items())
+    for extension, cells in rows.items():
+        expected = guide_row(extension)
+        if extension == ".avif":  # depends on Pillow, as the footnote says
+            cells[3] = expected[3]
+        assert cells == expected
+
+
+def test_the_guide_s_example_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    names = {}
+    exec(code, names)
+    assert (names["larger"].shape, names["thumbnail"].shape) == ((96, 128, 3), (36, 48))

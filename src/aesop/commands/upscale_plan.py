@@ -289,7 +289,7 @@ def check_output(
             raise ValueError(f"-o {output} is a file name, but there are {sources} images: name a folder instead")
         if ext and ext != own:
             raise ValueError(f"-o {output} and --ext {ext[1:]} disagree: leave out --ext")
-    elif own in READABLE_PICTURES or kind_of_extension(own) or mimetypes.guess_type(f"x{own}")[0]:
+    elif own in READABLE_PICTURES or kind_of_extension(own) or any(mimetypes.guess_type(f"x{own}")):
         raise ValueError(f"-o {output}: cannot write {own} files; use one of {formats}, or name a folder")
     return ext
 
