@@ -172,7 +172,7 @@ def test_the_probabilistic_loss_is_found_under_its_published_section():
             {"aesop_opt": {"type": "AutoEncoderBottleneckLoss", "range_guard": "clamp"}},
             "range_guard belong to AutoEncoderLoss",
         ),
-        ({"perceptual_opt": {}}, "train.perceptual_opt: the psnr stage has no such loss, only adversarial; remove it"),
+        ({"artifacts_opt": {}}, "train.artifacts_opt: the psnr stage has no such loss, only adversarial; remove it"),
         ({"sigmabranch_opt": {}}, "train.sigmabranch_opt: the psnr stage has no such loss"),
     ],
 )

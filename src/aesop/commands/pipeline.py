@@ -39,11 +39,12 @@ def dry_run_pipeline(steps: Steps) -> tuple[list[str], list[str]]:
 
 def run_pipeline(steps: Steps) -> Path:
     """Run every unfinished stage, each from where it stopped. Returns the generator's weight file."""
-    finished = [step for step in steps.values() if isinstance(step, TrainConfig) and is_finished(step)]
-    for stage, step in steps.items():
-        if isinstance(step, TrainConfig) and step not in finished:
+    due: Steps = {}
+    for stage, step in steps.items():  # what stands in the way of a later stage shows before an earlier one is trained
+        finished = isinstance(step, TrainConfig) and is_finished(step)
+        if isinstance(step, TrainConfig) and not finished:
             refuse_other_start(stage, step)
-    due = {stage: step.final_model if step in finished else step for stage, step in steps.items()}
+        due[stage] = step.final_model if isinstance(step, TrainConfig) and finished else step
     if faults := dry_run_pipeline(due)[1]:
         raise ValueError("the pipeline cannot run:\n  " + "\n  ".join(faults))
     device = next((step.device for step in steps.values() if isinstance(step, TrainConfig)), "cpu")

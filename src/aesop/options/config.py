@@ -239,11 +239,11 @@ class TrainConfig(CommonConfig):
                 yield f"train.{option}: the {stage} stage has no such loss, only {' and '.join(loss.stages)}; remove it"
         if stage == "autoencoder" and train.pixel_opt is None:
             yield "train.pixel_opt: the autoencoder stage needs it, e.g. pixel_opt: {type: L1Loss}"
-        if not train.losses():
+        elif not train.losses():
             yield f"train.pixel_opt: the {stage} stage needs a loss, e.g. pixel_opt: {{type: L1Loss}}"
         if stage == "adversarial" and (train.gan_opt is None) != (self.network_d is None):
             yield "train.gan_opt and network_d: give both, or neither to train without a discriminator"
-        if stage == "adversarial" and train.gan_opt is None and train.artifacts_opt is not None:
+        if stage == "adversarial" and train.gan_opt is None is self.network_d and train.artifacts_opt is not None:
             yield "train.artifacts_opt: the artifact loss needs a discriminator, gan_opt and network_d"
         probabilistic = network.type == "ProbabilisticAutoEncoder_RRDBNet"
         if train.sigmabranch_opt is not None and not probabilistic:
