@@ -318,14 +318,14 @@ def test_tiles_shrink_until_the_strip_fits():
     assert max(map(max, model.seen)) <= 64
 
 
-def test_channels_last_on_a_gpu_in_bf16(monkeypatch):
+def test_channels_last_on_a_gpu_in_16_bits(monkeypatch):
     monkeypatch.setattr(tiling, "autocast", lambda device, precision: nullcontext())
     model, layouts = SmallField(2).eval(), []
     model.register_forward_pre_hook(lambda _, x: layouts.append(x[0].is_contiguous(memory_format=torch.channels_last)))
-    for precision in ("fp32", "bf16"):
+    for precision in ("fp32", "bf16", "fp16"):
         with StandIn("cpu"):
             upscale_image(model, noise(40, 20), 2, tile=32, device=torch.device("cuda"), precision=precision)
-    assert layouts == [False, False, True, True]
+    assert layouts == [False] * 2 + [True] * 4
 
 
 class CastAgain(nn.Module):

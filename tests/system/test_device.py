@@ -170,11 +170,11 @@ def test_threads_are_set_for_a_while():
 
 
 def _page_faults(results: Connection) -> None:
-    """Of two large tensors, one after the other."""
+    """Of five large tensors, one after the other."""
     import resource  # only Unix has it
 
     device.keep_freed_memory()
-    for _ in range(2):
+    for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         torch.ones(200_000_000, dtype=torch.uint8)
         results.send(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
@@ -182,10 +182,10 @@ def _page_faults(results: Connection) -> None:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs the GNU C library")
 def test_freed_memory_is_kept():
-    """The second large tensor needs no new pages from the system."""
+    """A later large tensor needs no new pages from the system; the second may, if other tests left two gaps in the heap."""
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("fork").Process(target=_page_faults, args=(theirs,))
     process.start()
-    first, second = ours.recv(), ours.recv()
+    first, *others = (ours.recv() for _ in range(5))
     process.join()
-    assert second < first / 100
+    assert min(others) < first / 100

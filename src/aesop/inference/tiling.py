@@ -134,9 +134,9 @@ def upscale_by_rows(
     whole = tile == 0
     tile = longest if whole or tile >= longest else tile - tile % GRAIN
     overlap = _round_up(overlap, GRAIN)
-    # A network keeps the memory format of its input. Tensor cores compute bf16 convolutions in channels_last.
+    # A network keeps the memory format of its input. Tensor cores compute 16-bit convolutions in channels_last.
     is_gpu = device.type == "cuda"
-    is_faster = precision == "bf16" if is_gpu else device.type == "cpu" and getattr(model, "channels_last_on_cpu", False)
+    is_faster = precision != "fp32" if is_gpu else device.type == "cpu" and getattr(model, "channels_last_on_cpu", False)
     memory_format = torch.channels_last if is_faster else torch.contiguous_format
 
     def run(patches: np.ndarray, network: nn.Module = model) -> Tensor:
