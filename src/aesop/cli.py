@@ -278,6 +278,52 @@ def measure(
 
 
 @app.command()
+def table(
+    files: Annotated[list[Path], Argument(metavar="RESULTS.json...", help="Written by aesop measure or aesop test.")],
+    form: Annotated[
+        str | None,
+        Option("--format", "-f", help="terminal, markdown, latex, csv or json; default: by -o, else terminal."),
+    ] = None,
+    output: Annotated[
+        Path | None, Option("--output", "-o", metavar="FILE", help="File to write: .md, .tex, .csv, .json.")
+    ] = None,
+    overwrite: Overwrite = False,
+    against: Annotated[
+        str | None, Option(metavar="METHOD", help="Also each method's difference to this one: interval, p, wins, losses.")
+    ] = None,
+    published: Annotated[
+        bool, Option("--published", help="Also figures from publications that were measured alike (not in csv and json).")
+    ] = False,
+    mark: Annotated[str, Option(help="Best and second: significant, always or never.")] = "significant",
+    intervals: Annotated[bool, Option(help="Intervals below means.")] = True,
+    common_images: Annotated[
+        bool, Option("--common-images", help="Means over the images that all methods have, if some lack images.")
+    ] = False,
+    methods: Annotated[list[str] | None, Option("--method", metavar="NAME", help="Only these, in this order.")] = None,
+    sets: Annotated[list[str] | None, Option("--set", metavar="NAME", help="Only these test sets, in this order.")] = None,
+    metrics: Annotated[list[str] | None, Option("--metric", metavar="NAME", help="Only these, in this order.")] = None,
+) -> None:
+    """Make a table with intervals and tests from results of methods, for the terminal, Markdown, LaTeX, CSV or JSON."""
+    from aesop.commands.table import run
+
+    run(
+        files,
+        console,
+        form=form,
+        output=output,
+        overwrite=overwrite,
+        against=against,
+        published=published,
+        mark=mark,
+        intervals=intervals,
+        common_images=common_images,
+        methods=methods or (),
+        sets=sets or (),
+        metrics=metrics or (),
+    )
+
+
+@app.command()
 def doctor(
     words: Words = None,
     opt: PublishedForm = None,

@@ -45,9 +45,7 @@ def test_upscaling_without_naming_a_model(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
     write_image(tmp_path / "photo.png", image)
     console = Console(record=True, width=200)
-    results = [
-        *upscale_files([tmp_path / "photo.png"], tmp_path / "out", console=console, device="cpu", precision="fp32")
-    ]
+    results = [*upscale_files([tmp_path / "photo.png"], tmp_path / "out", console=console, device="cpu", precision="fp32")]
     assert "aesop_compact_x4" in console.export_text()
     assert "photo_x4.png" in Summary.of(results).text()
     net, _ = load_generator(shipped_model())
