@@ -245,6 +245,9 @@ def measure(
     name: Annotated[str | None, Option(help="Of the results; default: the output folder's.")] = None,
     device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     tile: Annotated[int, Option(help="Tile size of networks in LR pixels; 0: the whole image at once.")] = 0,
+    cost: Annotated[
+        bool, Option("--cost", help="Also parameters, operations, time and memory of networks, on the largest image.")
+    ] = False,
     cache: Annotated[
         Path | None, Option(help="Folder that keeps SR images and values, up to 10 GB; default: user's.")
     ] = None,
@@ -269,6 +272,7 @@ def measure(
             name=name,
             device=device,
             tile=tile,
+            cost=cost,
             cache=None if no_cache else cache or cache_folder("measured"),
         ),
         console,
@@ -453,6 +457,26 @@ def degrade(
     from aesop.commands.degrade import run
 
     run(words, config, count, output, folder, seed, overwrite, console)
+
+
+@app.command()
+def figure(
+    spec: Annotated[Path | None, Argument(metavar="SPEC.yml", help="What the figure shows.")] = None,
+    output: Annotated[
+        Path | None, Option("--output", "-o", metavar="FILE.pdf", help="PDF or PNG; default: both, beside SPEC.yml.")
+    ] = None,
+    overwrite: Overwrite = False,
+    example: Annotated[str | None, Option(metavar="plane|crops", help="Print a file to start from.")] = None,
+) -> None:
+    """Draw a figure of a paper: the perception-distortion plane, or zoomed crops of several methods."""
+    from aesop.commands import figure
+
+    if example:
+        sys.stdout.write(figure.example(example))
+    elif spec:
+        figure.draw(spec, output, overwrite, console)
+    else:
+        raise ValueError("name a file: aesop figure SPEC.yml; aesop figure --example plane prints one to start from")
 
 
 @prepare.command()

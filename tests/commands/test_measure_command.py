@@ -515,3 +515,27 @@ def test_two_processes_write_what_one_does(root):
         assert done.returncode == 1  # partial
         outputs[name] = [(root / name / file).read_bytes() for file in ("results.json", "values.csv")]
     assert outputs["one"] == outputs["two"] == outputs["three"] == outputs["four"]
+
+
+def test_cost_is_measured_on_the_largest_image(root, monkeypatch):
+    monkeypatch.chdir(root)
+    output = root / "out"
+    words = ["measure", "net=net.safetensors", "bicubic", "--hr", "Set/HR", "--cost", "--no-cache", "-o", str(output)]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    found = Results.from_json((output / "results.json").read_text())
+    net, bicubic = found.methods
+    assert bicubic.cost is None
+    assert net.cost
+    assert net.cost.parameters == sum(p.numel() for p in build_network(GENERATOR).parameters())
+    assert net.cost.gflops > 0
+    assert net.cost.seconds > 0
+    assert found.protocol["cost"]["lr"] == "12x10"  # img_10 has 50x43 pixels, before it is cut
+    assert "GFLOPs/MP" in result.output
+
+
+def test_cost_needs_a_network(root, monkeypatch):
+    monkeypatch.chdir(root)
+    result = CliRunner().invoke(app, ["measure", "bicubic", "--hr", "Set/HR", "--cost", "--no-cache"])
+    assert result.exit_code == 1
+    assert "--cost: none of the methods is a network" in result.output

@@ -115,7 +115,7 @@ def make_page(stages: Stages, results: SetResults, autoencoder: nn.Module, metri
     add_table(page, results, described(metrics), caption)
     page.section("Comparison")
     page.text("The crops below each photograph show the place where bicubic loses most.")
-    add_views(page, results.views)
+    add_views(page, results, described(metrics))
     page.section("Inside the AESOP loss")
     page.gallery(
         autoencoder_view(results.views[0].images["HR"], results.views[0].images["AESOP GAN"], autoencoder),

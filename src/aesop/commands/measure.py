@@ -12,6 +12,7 @@ from rich.console import Console
 from aesop.data.find_pairs import Pair
 from aesop.data.measured_pairs import MeasuredPairs
 from aesop.evaluation.cache import Cache
+from aesop.evaluation.cost import cost_table, measure_costs
 from aesop.evaluation.evaluate import Evaluation, report
 from aesop.evaluation.finished_images import check_files, finished_images
 from aesop.evaluation.methods import INTERPOLATIONS, RESERVED_NAMES, Method, method_names, network_file
@@ -26,7 +27,7 @@ from aesop.metrics import metric_info
 from aesop.metrics.build import check_sizes
 from aesop.options.config import DEFAULT_SCALE
 from aesop.options.validation import MetricOptions
-from aesop.system.device import float32_on_cuda
+from aesop.system.device import device_name, float32_on_cuda
 from aesop.system.distributed import World, init_distributed
 from aesop.system.wording import first_few
 from aesop.weights.errors import WeightsNotFound
@@ -62,6 +63,8 @@ class Request:
     name: str | None = None
     device: str = "auto"
     tile: int = 0
+    cost: bool = False
+    """Also measure what networks cost on the largest image."""
     cache: Path | None = None
     """None: no cache."""
 
@@ -80,6 +83,8 @@ def measure(request: Request, console: Console, world: World | None = None) -> R
         raise ValueError(f"{request.output}/results.json exists: give another folder, or --overwrite")
     sets = find_sets(request.hr, request.lr, console)
     methods, scale = find_methods(request, sets, world.device, console)
+    if request.cost and not any(method.generator for method in methods):
+        raise ValueError("--cost: none of the methods is a network; name weight files instead of folders of images")
     measured = {name: MeasuredPairs(name, scale, pairs) for name, pairs in sets.items()}
     check_files(methods, measured.values())
     metrics = choose_metrics(request, list(measured.values()), scale, console)
@@ -87,8 +92,34 @@ def measure(request: Request, console: Console, world: World | None = None) -> R
     cache = Cache(request.cache) if request.cache else None
     results, _ = Evaluation(name, methods, measured, metrics, cache, tolerant=True).run(world, console)
     if world.is_main:
+        if request.cost:
+            results = with_costs(results, methods, list(measured.values()), world.device, request.tile)
         report(results, console, request.output)
+        if any(method.cost for method in results.methods):
+            console.print(cost_table(results))
     return results
+
+
+def with_costs(
+    results: Results, methods: Sequence[Method], sets: Sequence[MeasuredPairs], device: torch.device, tile: int
+) -> Results:
+    """Results with the costs of the networks on the largest image of all sets."""
+    nets = {method.name: method.generator for method in methods if method.generator is not None}
+    pairs, index = max(((pairs, k) for pairs in sets for k in range(len(pairs))), key=lambda place: _pixels(*place))
+    lq = pairs[index].lq
+    costs = measure_costs(nets, [lq], results.scale, device, tile=tile)
+    how = {"lr": f"{lq.shape[1]}x{lq.shape[0]}", "threads": torch.get_num_threads(), "device": device_name(device)}
+    return results.model_copy(
+        update={
+            "methods": tuple(each.model_copy(update={"cost": costs.get(each.name)}) for each in results.methods),
+            "protocol": {**results.protocol, "cost": how},
+        }
+    )
+
+
+def _pixels(pairs: MeasuredPairs, index: int) -> int:
+    width, height = pairs.pairs[index].source.size()
+    return width * height
 
 
 def split_name(text: str) -> tuple[str | None, str]:

@@ -11,6 +11,7 @@ from aesop.evaluation.combine import combine, read_results, select
 from aesop.evaluation.comparison import Comparison, compare
 from aesop.evaluation.published import published_for
 from aesop.evaluation.tables.build import Mark, differences_table, means_table
+from aesop.evaluation.tables.cost import with_costs
 from aesop.evaluation.tables.csv_rows import to_csv
 from aesop.evaluation.tables.latex import to_latex
 from aesop.evaluation.tables.markdown import to_markdown
@@ -60,7 +61,7 @@ def run(
     if published and not figures:
         warnings.append("no published figures fit the scale, test sets, metrics, and protocol of these results")
     comparison = compare(results, against, common_images, warnings)
-    tables = [means_table(comparison, cast(Mark, mark), intervals, figures)]
+    tables = [with_costs(means_table(comparison, cast(Mark, mark), intervals, figures), comparison)]
     if against:
         tables.append(differences_table(comparison))
     if form == "terminal":

@@ -1,6 +1,6 @@
 """The parts of an image that a page shows: around the place where methods differ most."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -41,10 +41,20 @@ def most_different_window(a: Image, b: Image, side: int, grid: int) -> Window:
 
     `side`, the images' sides and the window's place are multiples of `grid`. In smaller images the window is smaller.
     """
-    difference = (a.astype(np.float32) - b).mean(2) ** 2
-    height, width = (length // grid for length in difference.shape)
-    cells = difference.reshape(height, grid, width, grid).sum((1, 3))
-    rows, columns = min(side // grid, height), min(side // grid, width)
+    return largest_window((a.astype(np.float32) - b).mean(2) ** 2, side, side, grid)
+
+
+def most_disputed_window(images: Sequence[Image], height: int, width: int) -> Window:
+    """The window in which several images (H, W, 3) differ most from their mean; see `most_different_window`."""
+    gray = np.stack([image.mean(2, dtype=np.float32) for image in images])
+    return largest_window(gray.var(0), height, width)
+
+
+def largest_window(values: np.ndarray, height: int, width: int, grid: int = 1) -> Window:
+    """The window of at most `height` x `width` with the largest sum of values (H, W), half a window off the border."""
+    cells_high, cells_wide = (length // grid for length in values.shape)
+    cells = values.reshape(cells_high, grid, cells_wide, grid).sum((1, 3))
+    rows, columns = min(height // grid, cells_high), min(width // grid, cells_wide)
     integral = cv2.integral(cells)
     sums = integral[rows:, columns:] - integral[:-rows, columns:] - integral[rows:, :-columns] + integral[:-rows, :-columns]
     above, before = (min(n // 2, (places - 1) // 2) for n, places in zip((rows, columns), sums.shape, strict=True))

@@ -50,6 +50,8 @@ class Method:
     finished: Mapping[tuple[str, str], ImageFile] | None = None
     """Finished images by `Sample.key`. None: it has an answer for every sample."""
     tested: bool = False
+    generator: nn.Module | None = field(default=None, repr=False)
+    """The network, if it is one that enlarges, to measure its cost."""
 
     @classmethod
     def of(cls, name: str, predict: Predictor, *args: Any, **options: Any) -> Self:
@@ -114,7 +116,8 @@ def network(
     net.eval().requires_grad_(False).to(device)
     predictor = partial(predict, net, scale=scale, device=device, precision=precision, tile=tile, finite=True)
     settings = {**(loaded_as or {}), "scale": scale, "device": device.type, "precision": precision, "tile": tile}
-    return Method.of(name, predictor, file, sha256_of(Path(file).expanduser()), settings)
+    generator = None if isinstance(net, AutoEncoder) else net
+    return Method.of(name, predictor, file, sha256_of(Path(file).expanduser()), settings, generator=generator)
 
 
 def bicubic(scale: int) -> Method:

@@ -82,6 +82,13 @@ def algorithms(deterministic: bool) -> Generator[None]:
         torch.backends.cudnn.benchmark = benchmark
 
 
+def device_name(device: torch.device) -> str:
+    """What a device is called: the processor's or the graphics card's name, or the machine's if there is no other."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return processor() if device.type == "cpu" else platform.processor() or platform.machine()
+
+
 def memory_of(device: torch.device) -> int | None:
     """A device's total memory in bytes; None if unknown."""
     if device.type == "cuda":
