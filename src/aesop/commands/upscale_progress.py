@@ -58,6 +58,10 @@ class UpscaleProgress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.stop()
 
+    def say(self, line: str) -> None:
+        """Print a line beside the progress."""
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
     def begin(self, number: int, name: str) -> None:
         """An image begins, `number` from 0."""
         with self._lock:

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cache
+from pathlib import Path
 from threading import Condition
 
 import torch
@@ -89,6 +90,16 @@ def memory_of(device: torch.device) -> int | None:
     if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return None
+
+
+def available_memory() -> int | None:
+    """Bytes of main memory, swap included, that a program can still take; None where the system does not say (not Linux)."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    sizes = {name: content.split()[0] for name, _, content in (line.partition(":") for line in lines)}
+    return 1024 * (int(sizes["MemAvailable"]) + int(sizes["SwapFree"]))
 
 
 def synchronise(device: torch.device) -> None:
