@@ -21,7 +21,9 @@ from aesop.pictures.jpeg_quality import jpeg_quality
 from aesop.pictures.kinds import kind_of
 from aesop.pictures.picture import Frame, Metadata, Picture
 from aesop.pictures.read import open_picture
-from aesop.pictures.write import SaveOptions, check_writable, takes_rows, write_picture
+from aesop.pictures.write import SaveOptions, check_writable, memory_to_write, takes_rows, write_picture
+from aesop.system.device import available_memory
+from aesop.system.wording import readable
 
 LARGE = 64_000_000  # pixels; larger results are alone in memory, and their rows are written as they are computed
 VISIBLE_BLOCKS = 85  # JPEG quality at which they begin to show when enlarged
@@ -136,6 +138,7 @@ class PictureWork:
         """Write rows while they are computed, if the format takes them so; otherwise compute all first."""
         (frame,) = picture.frames()
         if not (takes_rows(self._file()) and upscaler.can_go_by_rows(frame, self._scale_of(*picture.size))):
+            self._state_memory(upscaler, frame)
             made = self._upscaled(upscaler, frame, stop)
             del frame
             self._save(iter([made]))
@@ -152,6 +155,19 @@ class PictureWork:
                 rows.fail(error)
                 raise
             writing.result()
+
+    def _state_memory(self, upscaler: Upscaler, frame: Frame) -> None:
+        """Say how much memory the picture needs. ValueError if that is not free: the system would end the program."""
+        scale = self._scale_of(frame.pixels.shape[1], frame.pixels.shape[0])
+        width, height = self.final[0]
+        made = width * height * (frame.pixels.itemsize * (3 if frame.pixels.ndim == 3 else 1) + (frame.alpha is not None))
+        writing = made + memory_to_write(self._file(), width, height)
+        need, available = max(upscaler.memory_of(frame, scale), writing), available_memory()
+        what = f"{self.source}: {width} x {height} pixels need about {readable(need)} of memory as {self.ext[1:]}"
+        if available is not None and need > available:
+            by_rows = "" if frame.alpha is not None else "; --ext png and --ext tif need little at the network's own scale"
+            raise ValueError(f"{what}, and {readable(available)} are free: close programs, or upscale parts of it{by_rows}")
+        self.shown.say(what)
 
     def _save_rows(self, rows: ComputedRows) -> None:
         try:

@@ -203,6 +203,25 @@ class Upscaler:
                 break
         return list(images) if (rows, columns) == (height, width) else [_shrunk(image, height, width) for image in images]
 
+    def memory_of(self, frame: Frame, scale: float) -> int:
+        """How many bytes of main memory `upscale_frame` takes for arrays, its result included. The network's come on top."""
+        height, width = frame.pixels.shape[:2]
+        wanted_width, wanted_height = sides_at(scale, width, height)
+        while True:
+            height, width = height * self.scale, width * self.scale
+            if (height >= wanted_height and width >= wanted_width) or self.scale == 1:
+                break
+        of_pixel = frame.pixels.dtype.itemsize * ((3 if frame.pixels.ndim == 3 else 1) + (frame.alpha is not None))
+        made, area = height * width * of_pixel, height * width
+        meanwhile = [0]
+        if frame.alpha is not None:
+            meanwhile.append(4 * frame.alpha.dtype.itemsize * area)
+        if frame.pixels.ndim == 3 and not self._takes_colour:
+            meanwhile.append(30 * area)  # chroma is enlarged as floats
+        if (height, width) != (wanted_height, wanted_width):
+            meanwhile.append(12 * area + wanted_height * wanted_width * of_pixel)
+        return made + max(meanwhile)
+
     def _once(self, frame: Frame, on_progress: OnProgress | None) -> Frame:
         colours, alpha = frame.pixels, frame.alpha
         by_network = alpha is not None and (

@@ -83,6 +83,8 @@ class _Format:
     """Pixels."""
     takes_rows: bool = False
     """Whether it reads each row of a frame once, from the top."""
+    memory: float = 0
+    """Bytes per pixel that it takes beyond the frame (benchmarks/upscaling_memory.py)."""
 
 
 def write_picture(path: Path, frames: Iterable[Frame], like: Picture, metadata: Metadata, options: SaveOptions) -> list[str]:
@@ -128,6 +130,11 @@ def write_picture(path: Path, frames: Iterable[Frame], like: Picture, metadata: 
 def takes_rows(path: Path) -> bool:
     """Whether the format writes frames whose pixels are ComputedRows."""
     return _FORMATS[path.suffix.lower()].takes_rows
+
+
+def memory_to_write(path: Path, width: int, height: int) -> int:
+    """How many bytes of memory writing a frame of this size takes at most, beyond the frame itself."""
+    return round(_FORMATS[path.suffix.lower()].memory * width * height)
 
 
 def check_writable(path: Path, width: int, height: int, like: Picture, options: SaveOptions) -> None:

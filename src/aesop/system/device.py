@@ -100,6 +100,16 @@ def memory_of(device: torch.device) -> int | None:
     return None
 
 
+def available_memory() -> int | None:
+    """Bytes of main memory, swap included, that a program can still take; None where the system does not say (not Linux)."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    sizes = {name: content.split()[0] for name, _, content in (line.partition(":") for line in lines)}
+    return 1024 * (int(sizes["MemAvailable"]) + int(sizes["SwapFree"]))
+
+
 def synchronise(device: torch.device) -> None:
     """Wait until the device has finished its queued work."""
     if device.type == "cuda":
