@@ -42,16 +42,20 @@ from torch import Tensor, nn
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
+import aesop
 import training_step
+from aesop.archs.rrdbnet import RRDBNet
 from aesop.images.read import ImageFile
+from aesop.images.tensors import to_tensor
 from aesop.inference.tiling import upscale_image
 from aesop.system.device import pick_device, synchronise
 from aesop.training.acceleration import Compiler, parts_to_compile
 from record import described, write
 from roofline import measured_peaks, roofline
 from training_step import AUTOENCODER, BASELINE, RECIPES, RRDB, SWINIR, Recipe, measure, ours, steps_of, table
-from upscale_cpu import PHOTOS, SCALE, network
 
+PHOTOS = Path(aesop.__file__).parent / "assets" / "photos" / "train"
+SCALE = 4
 FAST = "bf16+channels_last"
 EVERYTHING = f"{FAST}+compile+cuda_graphs"
 GOALS = {"aesop": 5.0, "autoencoder": 4.0, "realworld": 2.5, "swinir": 2.5}
@@ -480,6 +484,18 @@ def timed(upscale: Callable[[], np.ndarray], reference: np.ndarray, device: torc
         seconds.append(time.perf_counter() - begun)
     apart = int(np.abs(result.astype(int) - reference.astype(int)).max())
     return {"seconds": statistics.median(seconds), "peak_bytes": peak(device), "grey_levels_apart": apart}
+
+
+def network(blocks: int, image: np.ndarray) -> RRDBNet:
+    """Random weights, scaled so that the result fills its range."""
+    torch.manual_seed(0)
+    net = RRDBNet(num_block=blocks).eval()
+    with torch.no_grad():
+        result = net(to_tensor(image)[None])
+        gain = 0.2 / result.std()
+        net.conv_last.weight.mul_(gain)
+        net.conv_last.bias.copy_(0.5 - result.mean((0, 2, 3)) * gain)
+    return net
 
 
 def measure_upscaling(run: Run) -> None:

@@ -13,3 +13,10 @@ def _no_process_is_left() -> Iterator[None]:
     for process in left:
         process.kill()
     assert not left, f"left running: {left}"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield

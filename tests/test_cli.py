@@ -504,6 +504,29 @@ def test_stages_start_from_the_weights_they_were_given(trained):
     assert any(not torch.equal(decoder[name], tensor) for name, tensor in psnr.items())
 
 
+def test_a_command_line_of_basicsrs_scripts_trains(tmp_path, photos):
+    path = write_options(tmp_path, options(tmp_path, photos, train__total_iter=9))
+    published = ["-opt", path, "--launcher", "pytorch", "--auto_resume", "--debug", "--local_rank", "0"]
+    text = succeeded("train", *published, "--force_yml", "train:total_iter=2", "logger:print_freq=1")
+    assert "note: --launcher pytorch has no effect" in text
+    assert "note: --debug has no effect" in text
+    assert [line["iter"] for line in scalars(tmp_path / "experiments" / "run")] == [1, 2]
+
+
+def test_missing_weights_and_biases_are_noticed_before_the_networks_are_built(tmp_path, photos, monkeypatch):
+    monkeypatch.setattr("aesop.training.run_logger.find_spec", lambda name: None)
+    path = write_options(tmp_path, options(tmp_path, photos))
+    assert "logger.wandb: Weights & Biases is missing" in refused("train", path, "logger.wandb.project=x")
+    assert not (tmp_path / "experiments").exists()
+
+
+def test_an_override_that_is_no_yaml_is_text(tmp_path, photos):
+    path = write_options(tmp_path, options(tmp_path, photos))
+    config, _ = load_config(path, ["datasets.train.filename_tmpl={}x4"])
+    assert config.datasets.train.filename_tmpl == "{}x4"
+    assert "total_iter" in refused("train", path, "train.total_iter=[1")
+
+
 def test_training_on_an_existing_run_needs_resume(tmp_path, photos):
     path = write_options(tmp_path, options(tmp_path, photos, train__total_iter=2))
     succeeded("train", path)

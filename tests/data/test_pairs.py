@@ -311,6 +311,41 @@ def test_images_without_hr(root, tmp_path):
         find_singles(options.model_copy(update={"dataroot_lq": None}), "test_1")
 
 
+def test_folders_of_one_name_are_told_apart_by_what_precedes_it(tmp_path):
+    for number in (1, 2):
+        put(tmp_path / f"x{number}" / "HR" / "a.png", noise(number, 32, 32))
+    pairs = find_pairs(PairedDataset(dataroot_gt=[f"{tmp_path}/x1/HR", f"{tmp_path}/x2/HR/"]), "train")
+    assert [(pair.name, pair.folder) for pair in pairs] == [("x1/HR/a", 0), ("x2/HR/a", 1)]
+    with pytest.raises(ImageError, match="are both named"):
+        find_pairs(PairedDataset(dataroot_gt=[f"{tmp_path}/x1/HR"] * 2), "train")
+
+
+@pytest.mark.parametrize("separator", [", ", ","])
+def test_a_list_of_pairs_needs_no_equal_names(separator, tmp_path):
+    for name in ("one.png", "below/two.png", "three.png"):
+        put(tmp_path / "data" / "gt" / name, noise(0, 32, 32))
+        put(tmp_path / "data" / "lq" / name.replace(".png", "_small.png"), noise(1, 8, 8))
+    lines = ["gt\\below\\two.png" + separator + "lq\\below\\two_small.png", "gt/one.png" + separator + "lq/one_small.png"]
+    (tmp_path / "pairs.txt").write_text("\n".join(lines) + "\n")
+    both = {"dataroot_gt": f"{tmp_path}/data", "dataroot_lq": f"{tmp_path}/data"}
+    options = TrainDataset(**both, gt_size=32, meta_info=f"{tmp_path}/pairs.txt")
+    pairs = TrainingCrops(options, SCALE, 0).pairs
+    assert [(pair.gt.name, pair.lq.name) for pair in pairs] == [
+        ("gt/below/two.png", "lq/below/two_small.png"),
+        ("gt/one.png", "lq/one_small.png"),
+    ]
+    (tmp_path / "pairs.txt").write_text("gt/one.png, lq/gone.png\n")
+    with pytest.raises(ImageError, match=r"1 of 1 names in .*pairs\.txt are not an image below .*: gt/one\.png, lq/gone"):
+        TrainingCrops(options, SCALE, 0)
+
+
+def test_a_list_of_names_may_have_backslashes(tmp_path):
+    put(tmp_path / "HR" / "below" / "two.png", noise(0, 32, 32))
+    (tmp_path / "names.txt").write_text("below\\two.png\n")
+    options = TrainDataset(dataroot_gt=f"{tmp_path}/HR", gt_size=32, meta_info=f"{tmp_path}/names.txt")
+    assert [pair.name for pair in TrainingCrops(options, SCALE, 0).pairs] == ["below/two"]
+
+
 def test_two_images_of_one_name_would_overwrite_each_other(tmp_path):
     put(tmp_path / "HR" / "a.png", noise(0, 8, 8))
     put(tmp_path / "HR" / "a.bmp", noise(1, 8, 8))

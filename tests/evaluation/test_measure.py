@@ -234,7 +234,7 @@ def test_tiles_are_as_for_upscaling(tile):
 def test_tiles_too_small_are_refused_with_the_option(root):
     with pytest.raises(ValueError, match=rf"tile\n.*0 \(whole images\) or at least {SMALLEST_TILE}"):
         ValOptions(tile=SMALLEST_TILE - 1)
-    with pytest.raises(ValueError, match="--tile"):
+    with pytest.raises(ValueError, match="tile"):
         check_tiling(SMALLEST_TILE - 1, 16)
 
 

@@ -1,5 +1,10 @@
-"""Devices: which precision float32 has on CUDA, which needs no GPU to be set."""
+"""Devices: float32 on CUDA, which needs no GPU to be set; which precision is fastest; threads and memory on a CPU."""
 
+import multiprocessing
+import platform
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from threading import Event
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +17,8 @@ from aesop.data.degradation.random_degradation import batch_generator, degrade
 from aesop.evaluation.measure import measure
 from aesop.inference.upscaler import Upscaler
 from aesop.options.degradation import DegradationOptions
-from aesop.system.device import algorithms, float32_on_cuda
+from aesop.system import device
+from aesop.system.device import Float32InThreads, algorithms, float32_on_cuda
 from aesop.system.distributed import World
 
 
@@ -46,6 +52,24 @@ def test_the_cpu_computes_the_same():
     with float32_on_cuda(tf32=True):
         assert torch.equal(a @ b, before)
         assert torch.get_float32_matmul_precision() != "medium"
+
+
+def test_threads_wait_for_the_setting_that_they_want():
+    shared, entered, seen = Float32InThreads(), Event(), []
+
+    def coarse() -> None:
+        with shared.using(tf32=True):
+            entered.set()
+            seen.append(tf32())
+
+    with ThreadPoolExecutor(1) as thread:
+        with shared.using(tf32=False):
+            coarse_done = thread.submit(coarse)
+            with shared.using(tf32=False):  # as another thread may
+                assert not entered.wait(0.2)
+            seen.append(tf32())
+        coarse_done.result(timeout=10)
+    assert seen == [(False, False), (True, True)]
 
 
 def test_validations_use_tf32_in_the_network_and_not_in_metrics():
@@ -96,3 +120,72 @@ def test_the_cosine_transform_of_training_images_never_uses_tf32(monkeypatch):
         degrade(torch.rand(1, 3, 128, 128), DegradationOptions(), 4, batch_generator(0, 1))
     assert len(seen) == 2 + 4  # luma and chroma, once and in both rounds
     assert set(seen) == {(False, False)}
+
+
+# --- precision, threads and memory -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("maker", "instructions", "expected"),
+    [
+        ("Intel(R) Xeon(R) Processor", {"avx512_bf16"}, "fp32"),  # in a virtual machine without AMX
+        ("Intel(R) Xeon(R) Processor", {"avx512_bf16", "amx_tile"}, "bf16"),
+        ("AMD EPYC 9R14", {"avx512_bf16"}, "bf16"),
+        ("AMD64 Family 25 Model 33 Stepping 0, AuthenticAMD", set(), "fp32"),
+        ("aarch64", set(), "fp32"),
+    ],
+)
+def test_the_fastest_precision_of_a_processor(maker, instructions, expected, monkeypatch):
+    monkeypatch.setattr(device, "processor", lambda: maker)
+    for name in ("amx_tile", "avx512_bf16"):
+        monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda name=name: name in instructions)
+    assert device.fastest_precision(torch.device("cpu")) == expected
+    for name in ("amx_tile", "avx512_bf16"):  # an older PyTorch does not know
+        monkeypatch.delattr(torch.cpu, f"_is_{name}_supported")
+    assert device.fastest_precision(torch.device("cpu")) == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "capability", "expected"),
+    [
+        ("cuda", None, (8, 0), "bf16"),
+        ("cuda", "has none", (7, 5), "fp16"),
+        ("cuda", "has none", (6, 1), "fp32"),
+        ("mps", None, None, "fp16"),
+    ],
+)
+def test_the_fastest_precision_of_a_gpu(name, reason, capability, expected, monkeypatch):
+    monkeypatch.setattr(device, "reason_against_bf16", lambda _: reason)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert device.fastest_precision(torch.device(name)) == expected
+
+
+def test_threads_are_set_for_a_while():
+    before = torch.get_num_threads()
+    with device.threads_on_cpu(before + 1):
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
+    with device.threads_on_cpu(None):
+        assert torch.get_num_threads() == before
+
+
+def _page_faults(results: Connection) -> None:
+    """Of five large tensors, one after the other."""
+    import resource  # only Unix has it
+
+    device.keep_freed_memory()
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(200_000_000, dtype=torch.uint8)
+        results.send(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs the GNU C library")
+def test_freed_memory_is_kept():
+    """A later large tensor needs no new pages from the system; the second may, if other tests left two gaps in the heap."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=_page_faults, args=(theirs,))
+    process.start()
+    first, *others = (ours.recv() for _ in range(5))
+    process.join()
+    assert min(others) < first / 100

@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 import yaml
 from safetensors.torch import load_file
-from test_train import AUTOENCODER, RRDB, options, run
+from tiny_runs import AUTOENCODER, RRDB, options, run
 from torch import nn
 
 from aesop.archs import build_network

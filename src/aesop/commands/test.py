@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from aesop.archs import AutoEncoderOptions
+from aesop.archs import AutoEncoderOptions, trained_channels
 from aesop.data.measured_pairs import MeasuredPairs
 from aesop.evaluation.cache import Cache
 from aesop.evaluation.comparison_page import plan_views, write_comparison_page
@@ -32,7 +32,8 @@ def test(config: TestConfig, console: Console, world: World | None = None) -> Re
     sections = config.datasets.measured("test") or config.datasets.measured("val")
     if not sections:
         raise ValueError("datasets: give at least one test set, e.g. test_1: {dataroot_gt: ..., dataroot_lq: ...}")
-    sets = {section: MeasuredPairs.find(data, section, config.scale) for section, data in sections.items()}
+    gray = trained_channels(config.network_g) == (1, 1)
+    sets = {section: MeasuredPairs.find(data, section, config.scale, gray) for section, data in sections.items()}
     no_reference = without_reference(val.metrics)
     options = val.metrics if any(pairs.has_reference for pairs in sets.values()) else no_reference
     if not (options or val.save_img or val.page):

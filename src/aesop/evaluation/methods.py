@@ -13,6 +13,7 @@ from torch import nn
 
 from aesop.archs import build_network, image_channels
 from aesop.archs.autoencoder import AutoEncoder, AutoEncoderOptions
+from aesop.archs.gray import is_gray
 from aesop.data.measured_pairs import Sample
 from aesop.evaluation.image_views import Image
 from aesop.images.read import ImageFile
@@ -150,11 +151,14 @@ def predict(
 ) -> Image:
     """SR of a generator from LR, or of an auto-encoder from HR; all uint8 (H, W, 3).
 
-    Without HR (`gt` None), `lq` is the auto-encoder's input; it is cropped to multiples of the scale. A generator sees tiles
-    of at most `tile` LR pixels (0: whole images). NaN becomes black, or with `finite` raises NotFinite.
+    A network of one channel expects gray images, as `MeasuredPairs` makes them. Without HR (`gt` None), `lq` is the
+    auto-encoder's input; it is cropped to multiples of the scale. A generator sees tiles of at most `tile` LR pixels (0:
+    whole images). NaN becomes black, or with `finite` raises NotFinite.
     """
     if not isinstance(net, AutoEncoder):
-        return upscale_image(net, lq, scale, tile=tile, device=device, precision=precision, finite=finite)
+        seen = lq[..., :1] if is_gray(net) else lq
+        made = upscale_image(net, seen, scale, tile=tile, device=device, precision=precision, finite=finite)
+        return made.repeat(3, 2) if is_gray(net) else made
     image = mod_crop(lq, scale) if gt is None else gt
     try:
         with torch.inference_mode(), autocast(device, precision):

@@ -35,7 +35,7 @@ class HRNames:
             self._by_stem.setdefault(PurePosixPath(name).name, []).append(name)
         bare = {stem: _HR_MARK.sub("", stem) for stem in self._by_stem}
         uses = Counter(bare.values())
-        self._stems = {name: stem for stem, name in bare.items() if uses[name] == 1} | {stem: stem for stem in bare}
+        self._stems = {name: stem for stem, name in bare.items() if name and uses[name] == 1} | {stem: stem for stem in bare}
 
     def find(self, image: ImageFile) -> str | None:
         """The HR image whose stem an image's name contains; see `_find_stems`.

@@ -30,6 +30,8 @@ class ValOptions(Options):
     """Validate every N iterations. 0: never."""
     val_start_iter: Count = 0
     """Iteration of the first validation."""
+    max_images: Count = 0
+    """Validate on at most this many images of each set, evenly spread; 0: all. `aesop test` measures all."""
     save_img: bool = True
     """Save the images."""
     suffix: Annotated[str, AfterValidator(lambda text: text and name_below(text))] | None = None

@@ -1,12 +1,14 @@
 """Devices: which exist, how much memory they have, and in which precision networks run on them."""
 
+import ctypes
 import logging
 import os
 import platform
 from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
+from threading import Condition
 
 import torch
 
@@ -38,6 +40,32 @@ def float32_on_cuda(tf32: bool) -> Generator[None]:
         matmul.allow_tf32, cudnn.allow_tf32 = former
 
 
+class Float32InThreads:
+    """`float32_on_cuda` for several threads. The setting is the process's: a thread that wants the other one waits."""
+
+    def __init__(self) -> None:
+        self._users, self._tf32 = 0, False
+        self._setting = ExitStack()
+        self._changed = Condition()
+
+    @contextmanager
+    def using(self, tf32: bool) -> Generator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._users or self._tf32 == tf32)
+            if not self._users:
+                self._tf32 = tf32
+                self._setting.enter_context(float32_on_cuda(tf32))
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._users -= 1
+                if not self._users:
+                    self._setting.close()
+                self._changed.notify_all()
+
+
 @contextmanager
 def algorithms(deterministic: bool) -> Generator[None]:
     """Choose the algorithms of a training: TF32 and cuDNN's fastest for each shape, or only reproducible ones."""
@@ -58,10 +86,7 @@ def device_name(device: torch.device) -> str:
     """What a device is called: the processor's or the graphics card's name, or the machine's if there is no other."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if device.type == "cpu" and info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return next(iter(names), platform.processor() or platform.machine())
+    return processor() if device.type == "cpu" else platform.processor() or platform.machine()
 
 
 def memory_of(device: torch.device) -> int | None:
@@ -73,6 +98,16 @@ def memory_of(device: torch.device) -> int | None:
     if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return None
+
+
+def available_memory() -> int | None:
+    """Bytes of main memory, swap included, that a program can still take; None where the system does not say (not Linux)."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    sizes = {name: content.split()[0] for name, _, content in (line.partition(":") for line in lines)}
+    return 1024 * (int(sizes["MemAvailable"]) + int(sizes["SwapFree"]))
 
 
 def synchronise(device: torch.device) -> None:
@@ -109,13 +144,31 @@ def reason_against_bf16(device: torch.device) -> str | None:
     return None
 
 
+def fastest_precision(device: torch.device) -> str:
+    """The precision in which a device computes convolutions fastest, by its instructions: bf16, fp16, or fp32.
+
+    With AVX512_BF16, AMD's cores are faster than in float32, Intel's half as fast (docs/decisions.md): those have AMX for
+    bfloat16, which virtual machines may hide. What is said here of AMX, CUDA, and MPS was not run.
+    """
+    if device.type == "mps":
+        return "fp16"
+    if device.type == "cuda":
+        if reason_against_bf16(device) is None:
+            return "bf16"
+        return "fp16" if torch.cuda.get_device_capability(device) >= (7, 0) else "fp32"
+    amx, avx512 = (getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("amx_tile", "avx512_bf16"))
+    return "bf16" if amx or (avx512 and "AMD" in processor()) else "fp32"
+
+
 def autocast(device: torch.device, precision: str = "fp32") -> AbstractContextManager:
-    """The context in which networks run: bfloat16 autocast for `bf16`, unless fp32 is faster there; nothing for `fp32`."""
+    """The context in which networks run: autocast for `fp16`, and for `bf16` unless fp32 is faster there; else nothing."""
     if precision == "fp32":
         return nullcontext()
     if precision == "bf16":
         return torch.autocast(device.type, dtype=torch.bfloat16, enabled=_pays(device))
-    raise ValueError(f"precision must be fp32 or bf16, found {precision!r}")
+    if precision == "fp16":
+        return torch.autocast(device.type, dtype=torch.float16)
+    raise ValueError(f"precision must be fp32, bf16, or fp16, found {precision!r}")
 
 
 def uses_bf16(device: torch.device, precision: str) -> bool:
@@ -133,3 +186,35 @@ def _pays(device: torch.device) -> bool:
 def usable_cores() -> int:
     """The number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def processor() -> str:
+    """The name of the CPU, with its maker's, as the system gives it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+@contextmanager
+def threads_on_cpu(number: int | None) -> Generator[None]:
+    """Let PyTorch compute with this number of threads; None: with as many as before."""
+    former = torch.get_num_threads()
+    if number:
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(former)
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep memory that tensors give back, for the next ones; on Linux with the GNU C library only.
+
+    Otherwise each large tensor gets new memory from the system, which clears it page by page.
+    """
+    with suppress(AttributeError, OSError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-4, 0)  # M_MMAP_MAX: no mappings of their own for large blocks
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: keep up to 2 GB

@@ -1,0 +1,1 @@
+"""Converting networks to the formats of other programs."""
