@@ -86,7 +86,7 @@ def test_selection_keeps_the_order_asked_for():
     chosen = select(results(method("a"), *seeds, method("b")), ["b", "ours"], ["Set14", "Set5"], ["lpips"])
     assert [each.name for each in chosen.methods] == ["b", "run0", "run1"]
     assert [list(each.values) for each in chosen.methods] == [["Set14", "Set5"]] * 3
-    assert list(chosen.metrics) == ["lpips"]
+    assert list(chosen.metrics) == list(chosen.protocol["metrics"]) == ["lpips"]
     assert set(chosen.methods[0].values["Set5"]["img_000"]) == {"lpips"}
 
 

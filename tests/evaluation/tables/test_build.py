@@ -108,6 +108,9 @@ def test_the_caption_states_statistics_and_protocol():
     text = caption(method("a", sets={"D": 60}), method("b", sets={"D": 60}))
     assert "below" not in text
     assert "Bold" not in caption(method("a"))
+    small = caption(method("a", sets={"D": 6}), method("b", sets={"D": 6}))
+    assert "Not tested: fewer than 8 images." in small
+    assert "Bold" not in small
 
 
 def test_partial_results_and_common_images_are_in_the_caption():
