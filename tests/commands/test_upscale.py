@@ -873,7 +873,7 @@ def test_standard_input_and_output(command, tmp_path):
     command("-", "-o", "out", "-m", "w.safetensors", given=given)
     assert (tmp_path / "out" / "stdin_x2.png").exists()
     assert "standard input is empty" in command("-", given=b"").stderr
-    assert "standard input is not a supported image" in command("-", given=b"nothing").stderr
+    assert "standard input is no picture, but text" in command("-", given=b"nothing").stderr
     assert "no other input" in command("-", "a.png", given=given).stderr
 
 
