@@ -213,7 +213,9 @@ def bench(
 
 @app.command()
 def upscale(
-    inputs: Annotated[list[Path], Argument(metavar="INPUT...", help="Images and folders of images; -: standard input.")],
+    inputs: Annotated[
+        list[Path], Argument(metavar="INPUT...", help="Images, folders of images, or videos; -: standard input.")
+    ],
     output: Annotated[
         Path | None, Option("--output", "-o", help="Folder; for one image a file or - (stdout); default: upscaled.")
     ] = None,
@@ -224,14 +226,15 @@ def upscale(
     precision: Annotated[str, Option(help="fp32 or bf16.")] = "fp32",
     runtime: Annotated[str, Option(help="pytorch, or openvino: converts slowly, then is faster on a CPU.")] = "pytorch",
     ext: Annotated[
-        str | None, Option("--ext", "--format", help="png, jpg, webp, tif, avif, gif or bmp; default: the input's.")
+        str | None,
+        Option("--ext", "--format", help="png, jpg, webp, tif, avif, gif, bmp; mp4, mkv, webm, mov; default: the input's."),
     ] = None,
     suffix: Annotated[str | None, Option(help="Suffix of output names; default: _x4 for an x4 network.")] = None,
     overwrite: Overwrite = False,
     skip_existing: Annotated[bool, Option("--skip-existing", help="Leave results that are there and whole.")] = False,
     alpha: Annotated[str, Option(help="Transparency: network, bicubic, or auto: network for sharp edges.")] = "auto",
     strip_metadata: Annotated[bool, Option("--strip-metadata", help="Keep only the colour profile.")] = False,
-    quality: Annotated[int | None, Option(min=1, max=100, help="Of JPEG, WebP and AVIF files.")] = None,
+    quality: Annotated[int | None, Option(min=1, max=100, help="Of JPEG, WebP, AVIF and video files.")] = None,
     lossless: Annotated[bool | None, Option(help="Of WebP files; default: as the input is.")] = None,
     progress: Annotated[str | None, Option(help="bar, plain or json; default: bar on a terminal, else plain.")] = None,
     scale: Annotated[float | None, Option(help="Enlarge by this; default: by the network's scale.")] = None,
@@ -241,7 +244,7 @@ def upscale(
     megapixels: Annotated[float | None, Option(help="Final number of pixels in millions.")] = None,
     shard: Annotated[str | None, Option(metavar="K/N", help="Take every Nth image, for the Kth of N jobs.")] = None,
 ) -> None:
-    """Upscale images and folders of images, with a weight file of any scale and architecture."""
+    """Upscale images, folders of images, and videos, with a weight file of any scale and architecture."""
     from aesop.commands.upscale import upscale_files
     from aesop.commands.upscale_results import report
     from aesop.inference.final_size import FinalSize

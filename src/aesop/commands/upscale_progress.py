@@ -26,6 +26,7 @@ class UpscaleProgress:
         self.console, self.images = console, images
         self.style = style or ("bar" if console.is_terminal else "plain")
         self._done, self._name, self._shown = 0, "", ("", -1)
+        self._before = 0.0
         self._begun = time.perf_counter()
 
     def __enter__(self) -> Self:
@@ -50,6 +51,10 @@ class UpscaleProgress:
         self._name = name
         self._show(0)
 
+    def resume(self, part: float) -> None:
+        """Of the current image, `part` was done before, and says nothing about the time that the rest takes."""
+        self._before += part
+
     def update(self, part: float) -> None:
         """Of the current image, `part` is done, from 0 to 1."""
         self._show(part)
@@ -70,7 +75,8 @@ class UpscaleProgress:
         if (self._name, percent) == self._shown:
             return
         self._shown = (self._name, percent)
-        left = (time.perf_counter() - self._begun) * (1 - done) / done if done else None
+        worked = done - self._before / self.images
+        left = (time.perf_counter() - self._begun) * (1 - done) / worked if worked > 0 else None
         number = self._done + 1
         if self.style == "json":
             line = {"percent": percent, "image": self._name, "number": number, "of": self.images}

@@ -120,6 +120,7 @@ def _upscale(
     try:
         if done:
             shown.say(f"{source.name}: going on after {done * PART_FRAMES} frames, which are in {parts.folder}")
+            shown.resume(min(done * PART_FRAMES / clip.count, 1) if clip.count else 0)
         frames = clip.frames(done * PART_FRAMES)
         for number in count(done):
             first = next(frames, None)
