@@ -5,6 +5,7 @@ import json
 import re
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 
 from aesop.cli import app
 from aesop.commands.upscale import upscale_files
+from aesop.commands.upscale_progress import UpscaleProgress
 from aesop.commands.upscale_results import summary
 from aesop.inference.final_size import FinalSize
 from aesop.inference.upscaler import Upscaler
@@ -125,11 +127,17 @@ def test_a_turned_clip_comes_out_upright(run, tmp_path, degrees):
 @pytest.mark.parametrize(
     ("matrix", "colour_range", "tags"), [(1, MPEG, (1, 1)), (6, JPEG, (6, 6)), (5, MPEG, (5, 6)), (9, MPEG, (9, 14))]
 )
-def test_matrix_range_primaries_and_transfer_are_kept(run, tmp_path, extension, matrix, colour_range, tags):
+def test_matrix_range_primaries_transfer_and_aspect_are_kept(run, tmp_path, extension, matrix, colour_range, tags):
+    def wide(_, stream):
+        stream.sample_aspect_ratio = Fraction(3, 2)
+
     draw = lambda index: moving(index, 64, 64)  # noqa: E731
-    clip = make_clip(tmp_path / "a.mkv", draw, matrix=matrix, colour_range=colour_range, tags=tags, times=[0, 512])
+    clip = make_clip(
+        tmp_path / "a.mkv", draw, matrix=matrix, colour_range=colour_range, tags=tags, times=[0, 512], setup=wide
+    )
     target = run(clip, tmp_path / f"b.{extension}").target
     with av.open(str(target)) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(3, 2)
         context = container.streams.video[0].codec_context
         found = (context.colorspace, context.color_range, (context.color_primaries, context.color_trc))
         frame = next(container.decode(video=0))
@@ -381,12 +389,14 @@ def test_strip_metadata_keeps_languages_alone(run, tmp_path):
         fills.append(add_sound(container))
         container.metadata["title"] = "private"
         stream.metadata["title"] = "private"
+        container.add_attachment("letters.ttf", "font/ttf", b"not really a font")
 
     clip = make_clip(tmp_path / "a.mkv", setup=setup, fill=lambda container: fills[0](container))
     target = run(clip, tmp_path / "b.mkv", strip_metadata=True).target
     assert b"private" not in target.read_bytes()
     with av.open(str(target)) as container:
         assert container.streams.audio[0].language == "deu"
+        assert container.streams[2].name == "letters.ttf"
 
 
 def test_odd_sides_lose_a_pixel_where_chroma_is_subsampled(run, tmp_path):
@@ -559,6 +569,16 @@ def test_progress_of_a_clip(run, tmp_path):
     lines = [json.loads(line) for line in said.getvalue().splitlines()]
     assert [line["percent"] for line in lines] == [0, 16, 33, 50, 66, 83, 100]
     assert {line["image"] for line in lines} == {"a.mp4"}
+
+
+def test_the_time_left_is_that_of_what_is_left(monkeypatch):
+    clock = SimpleNamespace(perf_counter=iter([0.0, 10.0]).__next__)
+    monkeypatch.setattr("aesop.commands.upscale_progress.time", clock)
+    said = io.StringIO()
+    with UpscaleProgress(Console(file=said, width=1000), 1, "json") as shown_progress:
+        shown_progress.resume(0.5)
+        shown_progress.update(0.75)
+    assert json.loads(said.getvalue())["seconds_left"] == 10.0
 
 
 def test_errors_of_the_command_line(tmp_path, monkeypatch):

@@ -49,7 +49,7 @@ def join(
 ) -> list[str]:
     """Write `target` from packets of enlarged frames, with the streams `copied`, chapters and tags of the clip.
 
-    `packets` are in decoding order, and `times` are all their pts. Tags are left out unless `keep_tags`, except languages.
+    `packets` are in decoding order, and `times` are all their pts. Unless `keep_tags`, tags are left out, but for languages.
     Returns notes on what could not be kept.
     """
     av = library()
@@ -100,7 +100,7 @@ def _write(
         out.metadata.update({key: value for key, value in source.metadata.items() if key.lower() not in _OF_FILE})
     else:
         for stream in out.streams:
-            for key in [key for key in stream.metadata if key != "language"]:
+            for key in stream.metadata.keys() - {"language", "filename", "mimetype"}:
                 del stream.metadata[key]
     out.set_chapters(source.chapters())
     out.start_encoding()
