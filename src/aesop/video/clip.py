@@ -1,5 +1,6 @@
 """Reading a clip: its frames as RGB, upright, with their exact time stamps."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -230,5 +231,5 @@ def _length_of(stream: Any) -> float:
     """Seconds of a video stream; 0 if the file does not say. Matroska has a tag for it."""
     if stream.duration:
         return float(stream.duration * stream.time_base)
-    hours, minutes, seconds = stream.metadata.get("DURATION", "0:0:0").split(":")
-    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    tag = re.match(r"(\d+):(\d+):(\d+\.\d+)", stream.metadata.get("DURATION", ""))
+    return sum(float(part) * unit for part, unit in zip(tag.groups(), (3600, 60, 1), strict=True)) if tag else 0.0

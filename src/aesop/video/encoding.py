@@ -84,9 +84,12 @@ class Encoding:
     def encode(self, frames: Iterable[ClipFrame]) -> Iterator[Packet]:
         """Encode frames of the encoding's size, of which the first becomes a key frame; packets are in decoding order."""
         context = self._open()
-        for frame in frames:
-            yield from map(_packet, context.encode(self._picture(frame)))
-        yield from map(_packet, context.encode(None))
+        try:
+            for frame in frames:
+                yield from map(_packet, context.encode(self._picture(frame)))
+            yield from map(_packet, context.encode(None))
+        except library().FFmpegError as error:
+            raise VideoError(f"{self.encoder} failed ({error.strerror}): choose another --ext, or a smaller size") from error
 
     def _open(self) -> Any:
         av = library()
