@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch.nn.functional as F
@@ -137,13 +138,15 @@ def test_matrix_range_primaries_transfer_and_aspect_are_kept(run, tmp_path, exte
     )
     target = run(clip, tmp_path / f"b.{extension}").target
     with av.open(str(target)) as container:
-        assert container.streams.video[0].sample_aspect_ratio == Fraction(3, 2)
+        assert container.streams.video[0].sample_aspect_ratio == (1 if extension == "webm" else Fraction(3, 2))
+        assert container.streams.video[0].width == (192 if extension == "webm" else 128)
         context = container.streams.video[0].codec_context
         found = (context.colorspace, context.color_range, (context.color_primaries, context.color_trc))
         frame = next(container.decode(video=0))
         in_frame = (frame.colorspace, frame.color_range, (frame.color_primaries, frame.color_trc))
     assert found == in_frame == (matrix, colour_range, tags)
-    assert np.abs(shown(target)[0][::2, ::2].astype(int) - shown(clip)[0]).mean() < 2.5
+    made = cv2.resize(shown(target)[0], (64, 64), interpolation=cv2.INTER_AREA)
+    assert np.abs(made.astype(int) - shown(clip)[0]).mean() < 2.5
 
 
 def test_a_guessed_matrix_is_stated_in_the_result(run, tmp_path):

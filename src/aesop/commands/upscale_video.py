@@ -111,7 +111,6 @@ def _upscale(
     job = {
         "source": sha256_of(source),
         "model": weights,
-        "size": size,
         "tile": upscaler.tile,
         "overlap": upscaler.overlap,
         "precision": upscaler.precision,
@@ -125,7 +124,7 @@ def _upscale(
     done = parts.begin(options.overwrite)
 
     def enlarge(images: list[Plane]) -> list[Plane]:
-        large = upscaler.upscale_video_frames(images, size)
+        large = upscaler.upscale_video_frames(images, encoding.enlarged)
         return [image[: encoding.height, : encoding.width] for image in large]
 
     try:
