@@ -322,9 +322,8 @@ def test_files_with_the_runtime_missing_unknown_or_failing(tmp_path, weights, ow
     out, log = tmp_path / "out", io.StringIO()
 
     def run(name: str):
-        return upscale_files(
-            [source], out, weights, device="cpu", overwrite=True, runtime=name, progress="bar", console=Console(file=log)
-        )
+        how = {"runtime": name, "progress": "bar", "console": Console(file=log)}
+        return [*upscale_files([source], out, weights, device="cpu", overwrite=True, **how)]
 
     run("pytorch")
     assert log.getvalue() == ""
