@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 import aesop
-from aesop.system.device import processor
+from aesop.system.device import device_name
 from aesop.system.files import replacing
 
 RESULTS = Path(__file__).parent / "results"
@@ -27,10 +27,11 @@ def write(name: str, record: dict[str, Any]) -> None:
 
 def described(device: torch.device) -> dict[str, Any]:
     """Return date, machine, versions, and commit."""
+    cpu = device_name(torch.device("cpu"))
     return {
         "date": date.today().isoformat(),
-        "machine": f"{processor()} ({torch.backends.cpu.get_cpu_capability()}), {torch.get_num_threads()} threads"
-        + (f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""),
+        "machine": f"{cpu} ({torch.backends.cpu.get_cpu_capability()}), {torch.get_num_threads()} threads"
+        + (f", {device_name(device)}" if device.type == "cuda" else ""),
         "device": device.type,
         "versions": {"aesop": aesop.__version__, "torch": torch.__version__, "python": platform.python_version()},
         "commit": commit(),

@@ -80,9 +80,9 @@ def run_cell(method: str, data: PairedDataset, options: dict[str, MetricOptions]
     """Measure every image of a set as `aesop test` does; bicubic, which has no weights, with the same metrics."""
     if method == "bicubic":
         metrics = make_metrics(options, SCALE, torch.device(device))
-        rows = measure(
-            lambda lq, gt: bicubic(lq), MeasuredPairs(data, "test", SCALE), metrics, World(device=torch.device(device))
-        )
+        pairs, world = MeasuredPairs.find(data, "test", SCALE), World(device=torch.device(device))
+        rows = measure(lambda lq, gt: bicubic(lq), pairs, metrics, world)
+        values = {row.pop("image"): row for row in rows}
     else:
         file = weights / f"{method}.safetensors"
         with tempfile.TemporaryDirectory() as folder:
@@ -93,8 +93,8 @@ def run_cell(method: str, data: PairedDataset, options: dict[str, MetricOptions]
                     "path": {"pretrain_network_g": str(file), "results_root": folder},
                 }
             )  # fmt: skip
-            rows = test(config, Console(quiet=True))["test"]
-    return {f"{row['image']}.png": {name: float(row[name]) for name in options} for row in rows}
+            values = test(config, Console(quiet=True)).methods[-1].values["test"]
+    return {f"{image}.png": dict(row) for image, row in values.items()}
 
 
 def bicubic(lq: np.ndarray) -> np.ndarray:

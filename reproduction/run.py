@@ -144,7 +144,7 @@ def experiment(
     ]
     if faults:
         raise ValueError("the experiment cannot run:\n  " + "\n  ".join(faults))
-    sets = {name: MeasuredPairs(options, name, scale) for name, options in tests.items()}
+    sets = {name: MeasuredPairs.find(options, name, scale) for name, options in tests.items()}
     start, judged_by = (run_step(stage, steps[stage]) for stage in ("psnr", "autoencoder"))
     metrics = make_metrics(wanted, scale, device, load_autoencoder(judged_by).to(device))
 
@@ -352,11 +352,11 @@ def draw_plot(file: Path, rows: Sequence[Row]) -> None:
 def draw_crops(file: Path, answers: dict[str, Predictor], scale: int) -> None:
     """Draw crops of the demo's held-out photographs where bicubic has the largest error, side by side."""
     held_out = Path(aesop.__file__).parent / "assets" / "photos" / "heldout"
-    pairs = MeasuredPairs(PairedDataset(dataroot_gt=str(held_out)), "heldout", scale)
+    pairs = MeasuredPairs.find(PairedDataset(dataroot_gt=str(held_out)), "heldout", scale)
     views = []
     for sample in (pairs[index] for index in range(len(pairs))):
-        found = {"bicubic": imresize(sample["lq"], scale)}
-        found |= {label: answer(sample["lq"], sample["gt"]) for label, answer in answers.items()}
+        found = {"bicubic": imresize(sample.lq, scale)}
+        found |= {label: answer(sample.lq, sample.gt) for label, answer in answers.items()}
         views.append(View.of(sample, found, scale, side=96, crop=96))
     labels = list(views[0].crops)
     figure, grid = plt.subplots(

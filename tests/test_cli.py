@@ -504,6 +504,29 @@ def test_stages_start_from_the_weights_they_were_given(trained):
     assert any(not torch.equal(decoder[name], tensor) for name, tensor in psnr.items())
 
 
+def test_a_command_line_of_basicsrs_scripts_trains(tmp_path, photos):
+    path = write_options(tmp_path, options(tmp_path, photos, train__total_iter=9))
+    published = ["-opt", path, "--launcher", "pytorch", "--auto_resume", "--debug", "--local_rank", "0"]
+    text = succeeded("train", *published, "--force_yml", "train:total_iter=2", "logger:print_freq=1")
+    assert "note: --launcher pytorch has no effect" in text
+    assert "note: --debug has no effect" in text
+    assert [line["iter"] for line in scalars(tmp_path / "experiments" / "run")] == [1, 2]
+
+
+def test_missing_weights_and_biases_are_noticed_before_the_networks_are_built(tmp_path, photos, monkeypatch):
+    monkeypatch.setattr("aesop.training.run_logger.find_spec", lambda name: None)
+    path = write_options(tmp_path, options(tmp_path, photos))
+    assert "logger.wandb: Weights & Biases is missing" in refused("train", path, "logger.wandb.project=x")
+    assert not (tmp_path / "experiments").exists()
+
+
+def test_an_override_that_is_no_yaml_is_text(tmp_path, photos):
+    path = write_options(tmp_path, options(tmp_path, photos))
+    config, _ = load_config(path, ["datasets.train.filename_tmpl={}x4"])
+    assert config.datasets.train.filename_tmpl == "{}x4"
+    assert "total_iter" in refused("train", path, "train.total_iter=[1")
+
+
 def test_training_on_an_existing_run_needs_resume(tmp_path, photos):
     path = write_options(tmp_path, options(tmp_path, photos, train__total_iter=2))
     succeeded("train", path)
@@ -598,31 +621,31 @@ def test_testing_writes_one_row_per_image_that_matches_a_hand_computation(tmp_pa
     folder = tmp_path / "results" / "measured"
     results = json.loads((folder / "results.json").read_text())
     assert results["name"] == "measured"
-    assert results["sets"].keys() == {"test_1", "test_2"}
-    assert results["sets"]["test_1"]["dataset"] == "Pairs"
+    (tested,) = results["methods"]
+    assert list(tested["values"]) == ["Pairs", "test_2"]
+    with open(folder / "values.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == ["img11", "img12", "sub/odd"]
 
     hr_files = {
         "test_1": {"img11": pairs / "HR" / "img11.png", "img12": pairs / "HR" / "img12.png"},
         "test_2": {"sub/odd": odd},
     }
     for section, files in hr_files.items():
-        described = results["sets"][section]
-        with open(folder / f"{section}.csv", newline="") as file:
-            rows = list(csv.DictReader(file))
-        assert [row["image"] for row in rows] == [*files, "average"]
-        assert [row["image"] for row in described["images"]] == list(files)
-        for row, in_json in zip(rows, [*described["images"], described["average"]], strict=True):
-            assert float(row["psnr"]) == in_json["psnr"]
-        for row in described["images"]:
-            sr = np.asarray(Image.open(folder / "images" / section / f"{row['image']}_tiny.png"))
-            hr = np.asarray(Image.open(files[row["image"]]))
+        name = "Pairs" if section == "test_1" else section
+        values = tested["values"][name]
+        assert list(values) == list(files)
+        for image, row in values.items():
+            (in_csv,) = [each for each in rows if (each["set"], each["image"]) == (name, image)]
+            assert {metric: float(in_csv[metric]) for metric in row} == row
+            sr = np.asarray(Image.open(folder / "images" / section / f"{image}_tiny.png"))
+            hr = np.asarray(Image.open(files[image]))
             hr = hr[: hr.shape[0] // 4 * 4, : hr.shape[1] // 4 * 4]
             assert sr.shape == hr.shape
             assert row["psnr"] == pytest.approx(luma_psnr(sr, hr), abs=1e-4)
             error = np.mean(((sr.astype(np.float64) - hr) / 255) ** 2)
             assert row["rgb"] == pytest.approx(-10 * np.log10(error + 1e-8), abs=1e-4)
-        average = np.mean([row["psnr"] for row in described["images"]])
-        assert described["average"]["psnr"] == pytest.approx(average)
+        average = np.mean([row["psnr"] for row in values.values()])
         assert f"{average:.4f}" in output
 
 
@@ -636,7 +659,7 @@ def test_testing_uses_the_lr_files_that_were_given(tmp_path, photos, pairs, trai
         raw["datasets"] = {"test": {"dataroot_gt": str(tmp_path / "hr"), "dataroot_lq": str(lq) if lq else None}}
         succeeded("test", write_options(tmp_path, raw))
         results = json.loads((tmp_path / "results" / "run" / "results.json").read_text())
-        figures.append(results["sets"]["test"]["average"]["psnr"])
+        figures.append(np.mean([row["psnr"] for row in results["methods"][0]["values"]["test"].values()]))
     assert figures[0] != pytest.approx(figures[1], abs=0.01)  # the net is untrained: almost black either way
 
 

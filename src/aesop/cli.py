@@ -71,6 +71,11 @@ console = Console(soft_wrap=True, markup=False, highlight=False, quiet=os.enviro
 
 PublishedForm = Annotated[Path | None, Option("-opt", metavar="CONFIG.yml", help="Option file, as in BasicSR's scripts.")]
 Words = Annotated[list[str] | None, Argument(metavar="CONFIG.yml key.path=value", help="Option file, options to change.")]
+# Options of BasicSR's scripts.
+Launcher = Annotated[str | None, Option("--launcher", hidden=True)]
+Debug = Annotated[bool, Option("--debug", hidden=True)]
+LocalRank = Annotated[int | None, Option("--local_rank", "--local-rank", hidden=True)]
+ForceYml = Annotated[list[str] | None, Option("--force_yml", hidden=True)]
 DryRun = Annotated[bool, Option("--dry-run", help="Print what the command would do, then stop.")]
 Overwrite = Annotated[bool, Option("--overwrite", help="Replace existing files.")]
 JsonFile = Annotated[Path | None, Option("--json", metavar="FILE", help="Also write the results to this JSON file.")]
@@ -98,6 +103,19 @@ def _option_file(words: list[str] | None, opt: Path | None) -> tuple[Path, list[
     if not words:
         raise ValueError("give an option file: aesop train CONFIG.yml (or -opt CONFIG.yml)")
     return Path(words[0]), words[1:]
+
+
+def _published_changes(changes: list[str], launcher: str | None, debug: bool, force_yml: list[str] | None) -> list[str]:
+    """The overrides of a command line of BasicSR's scripts, in our form: --force_yml train:total_iter=9 ... Say what has no
+    effect."""
+    if launcher not in (None, "none"):
+        console.print(f"note: --launcher {launcher} has no effect: processes that torchrun started are recognised")
+    if debug:
+        console.print("note: --debug has no effect; to look at a training first, use --dry-run or logger.print_freq=1")
+    if not force_yml:
+        return changes
+    forced = (override.partition("=") for override in [*force_yml, *changes])
+    return [option.replace(":", ".") + sign + value for option, sign, value in forced]
 
 
 def _read(load: Callable[[Path, list[str]], tuple[Any, list[str]]], file: Path, overrides: list[str]) -> Any:
@@ -131,6 +149,10 @@ def train(
     opt: PublishedForm = None,
     resume: Annotated[bool, Option("--resume", "--auto_resume", help="Continue from the newest state, if any.")] = False,
     dry_run: DryRun = False,
+    launcher: Launcher = None,
+    debug: Debug = False,
+    local_rank: LocalRank = None,
+    force_yml: ForceYml = None,
 ) -> None:
     """Train one stage: psnr, autoencoder or adversarial. To train on several devices, start it with torchrun."""
     from aesop.check.card_memory import memory_by_stage
@@ -139,19 +161,25 @@ def train(
     from aesop.training.train import train
 
     file, changes = _option_file(words, opt)
+    changes = _published_changes(changes, launcher, debug, force_yml)
     options = _read(load_train_config, file, changes)
     if dry_run:
-        lines, faults = dry_run_report(options)
+        lines, faults = dry_run_report(options, resume=resume)
         lines += [f"memory on a GPU: {text}" for _, text in memory_by_stage({options.stage: options})]
         _show(options.to_yaml().splitlines() + lines, faults)
     else:
-        check_inputs(options, file)
+        check_inputs(options, file, resume)
         train(options, resume)
 
 
 @app.command()
-def pipeline(words: Words = None, opt: PublishedForm = None, dry_run: DryRun = False) -> None:
-    """Train all stages in order: psnr, autoencoder, adversarial. Finished stages are skipped."""
+def pipeline(
+    words: Words = None,
+    opt: PublishedForm = None,
+    dry_run: DryRun = False,
+    resume: Annotated[bool, Option("--resume", help="Continue where it stopped, as it always does.")] = True,
+) -> None:
+    """Train all stages in order: psnr, autoencoder, adversarial. Finished stages are skipped, others continue."""
     from aesop.check.card_memory import memory_by_stage
     from aesop.commands.pipeline import dry_run_pipeline, run_pipeline
     from aesop.options.pipeline import plan
@@ -166,20 +194,137 @@ def pipeline(words: Words = None, opt: PublishedForm = None, dry_run: DryRun = F
 
 
 @app.command()
-def test(words: Words = None, opt: PublishedForm = None, dry_run: DryRun = False) -> None:
-    """Measure weights on test sets. Prints a table and writes CSV and JSON files with one row per image."""
+def test(
+    words: Words = None,
+    opt: PublishedForm = None,
+    dry_run: DryRun = False,
+    launcher: Launcher = None,
+    debug: Debug = False,
+    local_rank: LocalRank = None,
+    force_yml: ForceYml = None,
+) -> None:
+    """Measure weights on test sets. Prints a table and writes values per image as JSON and CSV."""
     from aesop.check.dry_run import check_inputs, dry_run_report
     from aesop.commands.test import test
     from aesop.options.read import load_test_config
 
     file, changes = _option_file(words, opt)
+    changes = _published_changes(changes, launcher, debug, force_yml)
     options = _read(load_test_config, file, changes)
     if dry_run:
         lines, faults = dry_run_report(options)
         _show(options.to_yaml().splitlines() + lines, faults)
     else:
         check_inputs(options, file)
-        test(options, console)
+        if test(options, console).missing:
+            raise typer.Exit(1)
+
+
+@app.command()
+def measure(
+    inputs: Annotated[
+        list[str],
+        Argument(
+            metavar="[NAME=]SR...",
+            help="Folders of finished images (one or several methods and test sets each), weight files, bicubic, lanczos.",
+        ),
+    ],
+    hr: Annotated[list[str], Option("--hr", metavar="[NAME=]FOLDER", help="HR images. For each test set once.")],
+    lr: Annotated[
+        list[str] | None, Option("--lr", metavar="FOLDER", help="LR images, in the order of --hr; default: bicubic of HR.")
+    ] = None,
+    metrics: Annotated[
+        str | None, Option(help="psnr,ssim,lpips,...; default: psnr, ssim, lpips, dists, niqe as far as weights are here.")
+    ] = None,
+    scale: Annotated[int | None, Option(min=1, max=8, help="Default: of the weights, or of --lr, or 4.")] = None,
+    crop_border: Annotated[int | None, Option(min=0, help="Border that PSNR and SSIM leave out; default: 4.")] = None,
+    rgb: Annotated[bool, Option("--rgb", help="PSNR and SSIM in colour instead of on luma.")] = False,
+    autoencoder: Annotated[str | None, Option(help="Weight file for the metric aepsnr.")] = None,
+    output: Annotated[Path | None, Option("--output", "-o", help="Folder for results.json and values.csv.")] = None,
+    overwrite: Overwrite = False,
+    name: Annotated[str | None, Option(help="Of the results; default: the output folder's.")] = None,
+    device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    tile: Annotated[int, Option(help="Tile size of networks in LR pixels; 0: the whole image at once.")] = 0,
+    cost: Annotated[
+        bool, Option("--cost", help="Also parameters, operations, time and memory of networks, on the largest image.")
+    ] = False,
+    cache: Annotated[
+        Path | None, Option(help="Folder that keeps SR images and values, up to 10 GB; default: user's.")
+    ] = None,
+    no_cache: Annotated[bool, Option("--no-cache", help="Compute everything.")] = False,
+) -> None:
+    """Measure finished images of any method, and networks, against HR images. Exits with 1 if something is missing."""
+    from aesop.commands.measure import Request, measure
+    from aesop.system.user_cache import cache_folder
+
+    results = measure(
+        Request(
+            inputs=inputs,
+            hr=hr,
+            lr=lr or (),
+            metrics=metrics,
+            scale=scale,
+            crop_border=crop_border,
+            rgb=rgb,
+            autoencoder=autoencoder,
+            output=output,
+            overwrite=overwrite,
+            name=name,
+            device=device,
+            tile=tile,
+            cost=cost,
+            cache=None if no_cache else cache or cache_folder("measured"),
+        ),
+        console,
+    )
+    if results.missing:
+        raise typer.Exit(1)
+
+
+@app.command()
+def table(
+    files: Annotated[list[Path], Argument(metavar="RESULTS.json...", help="Written by aesop measure or aesop test.")],
+    form: Annotated[
+        str | None,
+        Option("--format", "-f", help="terminal, markdown, latex, csv or json; default: by -o, else terminal."),
+    ] = None,
+    output: Annotated[
+        Path | None, Option("--output", "-o", metavar="FILE", help="File to write: .md, .tex, .csv, .json.")
+    ] = None,
+    overwrite: Overwrite = False,
+    against: Annotated[
+        str | None, Option(metavar="METHOD", help="Also each method's difference to this one: interval, p, wins, losses.")
+    ] = None,
+    published: Annotated[
+        bool, Option("--published", help="Also figures from publications that were measured alike (not in csv and json).")
+    ] = False,
+    mark: Annotated[str, Option(help="Best and second: significant, always or never.")] = "significant",
+    intervals: Annotated[bool, Option(help="Intervals below means.")] = True,
+    common_images: Annotated[
+        bool, Option("--common-images", help="Means over the images that all methods have, if some lack images.")
+    ] = False,
+    methods: Annotated[list[str] | None, Option("--method", metavar="NAME", help="Only these, in this order.")] = None,
+    sets: Annotated[list[str] | None, Option("--set", metavar="NAME", help="Only these test sets, in this order.")] = None,
+    metrics: Annotated[list[str] | None, Option("--metric", metavar="NAME", help="Only these, in this order.")] = None,
+) -> None:
+    """Make a table with intervals and tests from results of methods, for the terminal, Markdown, LaTeX, CSV or JSON."""
+    from aesop.commands.table import run
+
+    run(
+        files,
+        console,
+        form=form,
+        output=output,
+        overwrite=overwrite,
+        against=against,
+        published=published,
+        mark=mark,
+        intervals=intervals,
+        common_images=common_images,
+        methods=methods or (),
+        sets=sets or (),
+        metrics=metrics or (),
+    )
 
 
 @app.command()
@@ -218,9 +363,9 @@ def upscale(
         Path | None, Option("--output", "-o", help="Folder; for one image a file or - (stdout); default: upscaled.")
     ] = None,
     model: Annotated[str | None, Option("--model", "-m", help="Weight file or name; default: the bundled x4 model.")] = None,
-    tile: Annotated[int, Option(help="Tile size in input pixels; 0: the whole image at once.")] = 256,
+    tile: Annotated[int | None, Option(help="Tile size in input pixels; 0: all at once; default: by the network.")] = None,
     overlap: Annotated[int | None, Option(help="Overlap of the tiles in input pixels; default: by the network.")] = None,
-    device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps; with commas: images in turn.")] = "auto",
     precision: Annotated[str, Option(help="fp32, bf16, fp16 or auto: the fastest, near fp32; 8 bits only.")] = "auto",
     runtime: Annotated[str, Option(help="pytorch; for CPUs also openvino or onnxruntime, which convert once.")] = "pytorch",
     threads: Annotated[int | None, Option(min=1, help="Threads on a CPU; default: PyTorch's number.")] = None,
@@ -233,17 +378,21 @@ def upscale(
     alpha: Annotated[str, Option(help="Transparency: network, bicubic, or auto: network for sharp edges.")] = "auto",
     strip_metadata: Annotated[bool, Option("--strip-metadata", help="Keep only the colour profile.")] = False,
     quality: Annotated[int | None, Option(min=1, max=100, help="Of JPEG, WebP and AVIF files.")] = None,
-    lossless: Annotated[bool | None, Option(help="Of WebP files; default: as the input is.")] = None,
+    lossless: Annotated[
+        bool | None, Option(help="Of WebP files; default: as the input is. PNG, TIFF and BMP always are.")
+    ] = None,
     progress: Annotated[str | None, Option(help="bar, plain or json; default: bar on a terminal, else plain.")] = None,
     scale: Annotated[float | None, Option(help="Enlarge by this; default: by the network's scale.")] = None,
     width: Annotated[int | None, Option(help="Final width in pixels; with --height, fit into both.")] = None,
     height: Annotated[int | None, Option(help="Final height in pixels.")] = None,
     longest: Annotated[int | None, Option(help="Final length of the longer side in pixels.")] = None,
     megapixels: Annotated[float | None, Option(help="Final number of pixels in millions.")] = None,
-    shard: Annotated[str | None, Option(metavar="K/N", help="Take every Nth image, for the Kth of N jobs.")] = None,
+    shard: Annotated[str | None, Option(metavar="K/N", help="Of N equal parts of the images, upscale the Kth.")] = None,
+    tta: Annotated[bool, Option("--tta", help="Mean over eight turned and mirrored passes: 8 times slower.")] = False,
 ) -> None:
     """Upscale images and folders of images, with a weight file of any scale and architecture."""
-    from aesop.commands.upscale import report, upscale_files
+    from aesop.commands.upscale import upscale_files
+    from aesop.commands.upscale_results import report
     from aesop.inference.final_size import FinalSize
     from aesop.system.device import keep_freed_memory
 
@@ -268,6 +417,7 @@ def upscale(
         progress,
         FinalSize(scale, width, height, longest, megapixels),
         shard,
+        tta,
         threads,
     )
     if not report(results, console):
@@ -307,6 +457,26 @@ def degrade(
     from aesop.commands.degrade import run
 
     run(words, config, count, output, folder, seed, overwrite, console)
+
+
+@app.command()
+def figure(
+    spec: Annotated[Path | None, Argument(metavar="SPEC.yml", help="What the figure shows.")] = None,
+    output: Annotated[
+        Path | None, Option("--output", "-o", metavar="FILE.pdf", help="PDF or PNG; default: both, beside SPEC.yml.")
+    ] = None,
+    overwrite: Overwrite = False,
+    example: Annotated[str | None, Option(metavar="plane|crops", help="Print a file to start from.")] = None,
+) -> None:
+    """Draw a figure of a paper: the perception-distortion plane, or zoomed crops of several methods."""
+    from aesop.commands import figure
+
+    if example:
+        sys.stdout.write(figure.example(example))
+    elif spec:
+        figure.draw(spec, output, overwrite, console)
+    else:
+        raise ValueError("name a file: aesop figure SPEC.yml; aesop figure --example plane prints one to start from")
 
 
 @prepare.command()

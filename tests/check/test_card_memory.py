@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from test_train import options
+from tiny_runs import options
 
 from aesop.check import card_memory
 from aesop.check.card_memory import CardMemory, memory_by_stage

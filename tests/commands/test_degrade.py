@@ -242,17 +242,17 @@ def test_a_set_serves_as_validation_set(tmp_path, photos):
     assert f"val: {{dataroot_gt: {folder}/HR, dataroot_lq: {folder}/LR}}" in text
     names = ["below/odd", "colour", "gray", "rgba", "sixteen", "pagoda"]
     assert set(contents(folder)) == {f"{kind}/{name}.png" for kind in ("HR", "LR") for name in names} | {"degradations.json"}
-    pairs = MeasuredPairs(PairedDataset(dataroot_gt=str(folder / "HR"), dataroot_lq=str(folder / "LR")), "val", 4)
+    pairs = MeasuredPairs.find(PairedDataset(dataroot_gt=str(folder / "HR"), dataroot_lq=str(folder / "LR")), "val", 4)
     assert {pair.name for pair in pairs.pairs} == set(names)
     for sample in (pairs[k] for k in range(len(pairs))):
-        (source,) = photos.rglob(f"{Path(sample['name']).name}.*") if sample["name"] != "pagoda" else [PHOTOS / "pagoda.png"]
+        (source,) = photos.rglob(f"{Path(sample.name).name}.*") if sample.name != "pagoda" else [PHOTOS / "pagoda.png"]
         whole = cv2.cvtColor(cv2.imread(str(source)), cv2.COLOR_BGR2RGB)
         height, width = (side // 4 * 4 for side in whole.shape[:2])
-        assert np.abs(sample["gt"].astype(int) - whole[:height, :width]).max() <= 1  # how decoders round
-        assert sample["lq"].shape == (height // 4, width // 4, 3)
+        assert np.abs(sample.gt.astype(int) - whole[:height, :width]).max() <= 1  # how decoders round
+        assert sample.lq.shape == (height // 4, width // 4, 3)
         # The same picture in the same place, whatever was done to it.
-        plain = imresize(sample["gt"], 1 / 4).astype(float)
-        assert np.corrcoef(sample["lq"].ravel(), plain.ravel())[0, 1] > 0.6, sample["name"]
+        plain = imresize(sample.gt, 1 / 4).astype(float)
+        assert np.corrcoef(sample.lq.ravel(), plain.ravel())[0, 1] > 0.6, sample.name
     record = json.loads((folder / "degradations.json").read_text())
     assert (record["seed"], record["scale"], list(record["images"])) == (3, 4, names)
     assert record["degradation"] == read_recipe(None, SMALL)[0].model_dump(mode="json")

@@ -28,11 +28,13 @@ from typer.testing import CliRunner
 from aesop.archs import build_network
 from aesop.archs.rrdbnet import RRDBNet
 from aesop.cli import app
-from aesop.commands.upscale import summary, upscale_files
-from aesop.images.jpeg_quality import jpeg_quality
+from aesop.commands.upscale import upscale_files
+from aesop.commands.upscale_results import Summary
 from aesop.inference import tiling
+from aesop.inference.final_size import FinalSize
 from aesop.inference.tiling import Axis, upscale_image
 from aesop.inference.upscaler import Upscaler
+from aesop.pictures.jpeg_quality import jpeg_quality
 from aesop.system.device import reason_against_bf16
 from aesop.weights.load import LoadedInfo, load_generator
 
@@ -116,7 +118,7 @@ def run(monkeypatch, tmp_path):
     def call(inputs, output, **options):
         inputs = inputs if isinstance(inputs, list) else [inputs]
         options = {"model": tmp_path / "w.safetensors", "console": Console(file=io.StringIO())} | options
-        return upscale_files(inputs, output, device="cpu", **options)
+        return list(upscale_files(inputs, output, **{"device": "cpu"} | options))
 
     return call
 
@@ -232,7 +234,7 @@ def test_a_whole_image_is_never_silently_cut_into_tiles():
 
 def test_want_of_memory_and_other_errors_are_told_apart():
     model = Nearest(2, limit=16)
-    with pytest.raises(ValueError, match="--tile"):
+    with pytest.raises(ValueError, match="tile"):
         upscale_image(model, noise(100, 100), 2, tile=80, overlap=40, device=CPU)
     assert model.seen == [(72, 72), (40, 40), (32, 32)]
     broken = Nearest(2)
@@ -246,9 +248,9 @@ def test_misuse_is_refused():
     for bad in (image.astype(np.float64), image[..., 0], image[:0]):
         with pytest.raises(ValueError, match="expected an image"):
             upscale_image(Nearest(), bad, 4, device=CPU)
-    with pytest.raises(ValueError, match="--tile"):
+    with pytest.raises(ValueError, match="tile"):
         upscale_image(Nearest(), image, 4, tile=8, device=CPU)
-    with pytest.raises(ValueError, match="--overlap"):
+    with pytest.raises(ValueError, match="overlap must be"):
         upscale_image(Nearest(), image, 4, tile=64, overlap=40, device=CPU)
     with pytest.raises(ValueError, match="scale 3"):
         upscale_image(Nearest(4), image, 3, device=CPU)
@@ -420,13 +422,13 @@ def test_gray_alpha_and_depth(run, tmp_path):
     np.testing.assert_array_equal(result[..., 3], cv2.resize(clear[..., 3], (10, 12), interpolation=cv2.INTER_CUBIC))
 
     results = run(sources, out, ext="jpg")
-    text = summary(results)
+    text = Summary.of(results).text()
     assert read(out / "deep_x2.jpg").dtype == np.uint8
     assert read(out / "clear_x2.jpg").shape == (12, 10, 3)
     assert "upscaled 3 of 3 images" in text
     assert text.count("transparency") == 1
-    assert re.search(r"note: .*transparency.*\(1 image\)", text)
-    assert len(re.findall(r"note: .*8 bits.*\(1 image\)", text)) == 1
+    assert re.search(r"note: .*transparency.*\(clear\.png\)", text)
+    assert len(re.findall(r"note: .*8 bits.*\(deep\.png\)", text)) == 1
 
 
 def test_deep_images_with_alpha_in_tiff(run, tmp_path):
@@ -445,8 +447,8 @@ def test_a_broken_file_does_not_stop_the_others(run, tmp_path):
     results = run(tmp_path / "in", tmp_path / "out")
     assert [bool(r.error) for r in results] == [False, True, False]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a_x2.png", "c_x2.png"]
-    assert "upscaled 2 of 3" in summary(results)
-    assert "b.png" in summary(results)
+    assert "upscaled 2 of 3" in Summary.of(results).text()
+    assert "b.png" in Summary.of(results).text()
 
 
 def test_nothing_is_overwritten_unasked(run, tmp_path):
@@ -470,13 +472,13 @@ def test_nothing_is_overwritten_unasked(run, tmp_path):
 
 def test_targets_that_collide_are_refused(run, tmp_path):
     image = noise(4, 4, dtype=np.uint8)
-    paths = [write(tmp_path / name, image) for name in ("1/a.png", "2/a.png", "1/a.bmp", "1/a_x2.png")]
+    paths = [write(tmp_path / name, image) for name in ("1/a.png", "2/a.png", "1/a_x2.png")]
     with pytest.raises(ValueError, match="would both become"):
         run(paths[:2], tmp_path / "out", overwrite=True)
-    with pytest.raises(ValueError, match="would both become"):
-        run([paths[0], paths[2]], tmp_path / "out")
     with pytest.raises(ValueError, match="another input"):
-        run([paths[0], paths[3]], tmp_path / "1", overwrite=True)
+        run([paths[0], paths[2]], tmp_path / "1", overwrite=True)
+    with pytest.raises(ValueError, match="another input"):
+        run(tmp_path / "1", tmp_path / "1", skip_existing=True)
     assert not (tmp_path / "out").exists()
 
 
@@ -527,7 +529,7 @@ def test_progress_as_lines(run, tmp_path):
     log = io.StringIO()
     run(sources[:1], tmp_path / "2", console=Console(file=log), progress="json")
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
-    assert [line["percent"] for line in lines] == [0, 100]
+    assert [line["percent"] for line in lines] == [0, 99, 100]  # computed, but not yet written
     assert lines[0] == {"percent": 0, "image": "[red]a.png", "number": 1, "of": 1, "seconds_left": None}
 
     log = io.StringIO()
@@ -581,22 +583,20 @@ def test_final_sizes(command, tmp_path, options, name, size):
 
 
 def test_shards_take_every_image_once(command, tmp_path):
-    for k in range(5):
+    for k in range(12):
         photograph().save(tmp_path / f"{k}.png")
-    images = [f"{k}.png" for k in range(5)]
-    counts = []
+    images = [f"{k}.png" for k in range(12)]
+    made = []
     for shard in ("1/3", "2/3", "3/3"):
-        assert command(*images, "-o", "out", "--shard", shard).exit_code == 0
-        counts.append(len(list((tmp_path / "out").iterdir())))
-    assert counts == [2, 4, 5]
+        done = command(*images, "-o", "out", "--shard", shard)  # a result that is there already would be an error
+        assert done.exit_code == 0
+        made.append(len(list((tmp_path / "out").iterdir())))
+    assert made == sorted(made)
+    assert made[-1] == 12
     for wrong in ("4/3", "a", "0/2"):
         assert "such as 3/8" in command(*images, "-o", "more", "--shard", wrong).stderr
-    surplus = command(*images, "-o", "more", "--shard", "6/6")  # usual in a job array
-    assert surplus.exit_code == 0
-    assert "upscaled 0 of 0 images" in surplus.stdout
-    photograph().save(tmp_path / "0.bmp")
-    collision = command(*images, "0.bmp", "-o", "more", "--shard", "1/2")
-    assert "would both become" in collision.stderr
+    empty = {command("0.png", "-o", "more", "--shard", f"{k}/2").stdout for k in (1, 2)}
+    assert any("upscaled 0 of 0 images" in printed for printed in empty)
 
 
 def test_skipping_never_replaces_what_is_there(command, tmp_path):
@@ -709,6 +709,28 @@ def test_every_page_and_frame(run, tmp_path):
                 assert np.abs(np.asarray(animation.convert("RGB")).astype(int) - colour).max() <= 2
 
 
+def test_every_page_gets_the_final_size_and_keeps_its_description(run, tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif", bigtiff=True) as file:
+        for width, height in ((20, 10), (10, 20), (8, 8)):
+            file.write(noise(height, width, dtype=np.uint8), photometric="rgb", description=f"{width} wide", metadata=None)
+    expected = {FinalSize(longest=30): [(30, 15), (15, 30), (30, 30)], FinalSize(width=50): [(50, 25), (50, 100), (50, 50)]}
+    for number, (size, sides) in enumerate(expected.items()):
+        target = tmp_path / f"{number}.tif"
+        for _ in range(2):  # the second time, it is there
+            (result,) = run(tmp_path / "a.tif", target, size=size, skip_existing=True)
+            assert result.error is None
+        assert result.skipped
+        with tifffile.TiffFile(target) as file:
+            assert [page.shape[1::-1] for page in file.pages] == sides
+            assert [page.description for page in file.pages] == ["20 wide", "10 wide", "8 wide"]
+    (result,) = run(tmp_path / "a.tif", tmp_path / "c.tif", size=FinalSize(width=600), strip_metadata=True)
+    assert "8 x 8 pixels would be enlarged 75 times" in result.error
+    assert not (tmp_path / "c.tif").exists()
+    run(tmp_path / "a.tif", tmp_path / "c.tif", strip_metadata=True)
+    with tifffile.TiffFile(tmp_path / "c.tif") as file:
+        assert [page.description for page in file.pages] == [""] * 3
+
+
 def test_other_kinds_in_a_folder_are_named(run, tmp_path):
     """Case 13."""
     folder = tmp_path / "in"
@@ -747,10 +769,13 @@ def test_after_an_interrupt_the_rest_is_done(command, run, tmp_path, monkeypatch
     for name in "abc":
         write(tmp_path / "in" / f"{name}.png", noise(4, 4, dtype=np.uint8))
 
+    begun = []
+
     def stops_at_b(self, frame, *_, **__):
-        if (tmp_path / "out" / "a_x2.png").exists():
-            raise KeyboardInterrupt
-        return upscale(self, frame)
+        begun.append(frame)
+        if len(begun) == 1:
+            return upscale(self, frame)
+        raise KeyboardInterrupt  # while a is being written
 
     upscale = Upscaler.upscale_frame
     words = ("in", "-o", "out", "-m", "w.safetensors")
@@ -769,7 +794,7 @@ def test_after_an_interrupt_the_rest_is_done(command, run, tmp_path, monkeypatch
     assert read(tmp_path / "out" / "b_x2.png").shape == read(tmp_path / "out" / "c_x2.png").shape == (8, 8, 3)
 
 
-@pytest.mark.parametrize("name", ["out.mp4", "out.psd", "out.heic", "out.txt"])
+@pytest.mark.parametrize("name", ["out.mp4", "out.psd", "out.heic", "out.txt", "out.tar.gz", "out.svgz"])
 def test_an_output_that_cannot_be_written_is_no_folder(run, tmp_path, name):
     """Case 16."""
     source = write(tmp_path / "a.png", noise(4, 4, dtype=np.uint8))
@@ -807,6 +832,27 @@ def test_quality_and_lossless(run, tmp_path):
     assert sizes[0] < sizes[1]
     made = np.asarray(Image.open(tmp_path / "98.jpg")).astype(int)
     assert np.abs(made - repeat(pixels, 2)).max() < 20
+
+
+def test_lossless_over_a_mixed_folder(run, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.webp", "c.tif", "d.jpg", "e.jpg", "f.jpg", "g.jpg", "h.jpg"):
+        photograph().save(tmp_path / "in" / name, quality=50)
+    results = run(tmp_path / "in", tmp_path / "out", lossless=True)
+    assert [r.error for r in results] == [None] * 8
+    for result in results[:3]:
+        made, source = Image.open(result.target), Image.open(result.source)
+        np.testing.assert_array_equal(np.asarray(made), repeat(np.asarray(source.convert("RGB")), 2))
+    text = Summary.of(results).text()
+    assert (
+        "jpg files cannot be lossless (keep every pixel with --ext png) (5 images: d.jpg, e.jpg, f.jpg, and 2 more)" in text
+    )
+    assert "note: png files have no quality: --quality was ignored (a.png)" in Summary.of(
+        run([tmp_path / "in" / "a.png", tmp_path / "in" / "d.jpg"], tmp_path / "other", quality=80)
+    )
+    for output, ext in (("out", "jpg"), ("x.avif", None)):
+        with pytest.raises(ValueError, match=r"--lossless: (jpg|avif) files cannot be lossless; use png"):
+            run(tmp_path / "in" / "a.png", tmp_path / output, ext=ext, lossless=True)
 
 
 def test_standard_input_and_output(command, tmp_path):
@@ -857,7 +903,7 @@ def test_compressed_photographs_get_a_line(run, tmp_path):
     assert [jpeg_quality(path) for path in sources] == [40, 80, 97, None]
     default = run(sources, tmp_path / "1", model=None)
     assert [any("JPEG of quality" in note for note in result.notes) for result in default] == [True, True, False, False]
-    assert re.search(r"note: a JPEG of quality .* \(2 images\)", summary(default))
+    assert re.search(r"note: a JPEG of quality .* \(2 images: 40.jpg, 80.jpg\)", Summary.of(default).text())
     assert not any("JPEG of quality" in note for result in run(sources, tmp_path / "2") for note in result.notes)
 
 
@@ -875,3 +921,11 @@ def test_real_weights_tiled_and_whole(tmp_path):
     difference = np.abs(read(whole).astype(int) - read(tiled))
     warnings.warn(f"tiled - whole: max {difference.max()}, mean {difference.mean():.3f} grey levels", stacklevel=1)
     assert difference.mean() < 3
+
+
+def test_without_pyav_the_command_to_install_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "av", None)
+    (tmp_path / "a.mp4").touch()
+    result = CliRunner().invoke(app, ["upscale", str(tmp_path / "a.mp4")])
+    assert result.exit_code == 1
+    assert 'videos need PyAV: pip install "aesop-sr[video]"' in result.stderr

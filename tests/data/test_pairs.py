@@ -271,10 +271,10 @@ def test_names_by_template_suffix_and_sub_folder(tmp_path):
     pairs = find_pairs(options, "val")
     assert [pair.name for pair in pairs] == ["a", "below/b"]
     assert [pair.lq.path for pair in pairs] == [tmp_path / "LR" / "ax4.bmp", tmp_path / "LR" / "below" / "bx4.bmp"]
-    measured = MeasuredPairs(options, "val", SCALE)
+    measured = MeasuredPairs.find(options, "val", SCALE)
     assert (measured.name, len(measured)) == ("Two", 2)
-    assert measured[1]["name"] == "below/b"
-    np.testing.assert_array_equal(measured[1]["lq"], noise(1, 2, 2))
+    assert measured[1].name == "below/b"
+    np.testing.assert_array_equal(measured[1].lq, noise(1, 2, 2))
     with pytest.raises(ValueError, match=r"2 of 2 HR images have no LR image named '\{\}'"):
         find_pairs(options.model_copy(update={"filename_tmpl": "{}"}), "val")
 
@@ -296,20 +296,54 @@ def test_several_folders_are_one_dataset(root, tmp_path):
 def test_images_without_hr(root, tmp_path):
     put(tmp_path / "LR" / "below" / "odd.png", noise(9, 7, 5))
     options = PairedDataset(type="SingleImageDataset", dataroot_lq=[f"{root}/LR", f"{tmp_path}/LR/"], name="Alone")
-    measured = MeasuredPairs(options, "test_1", SCALE)
+    measured = MeasuredPairs.find(options, "test_1", SCALE)
     assert (measured.name, len(measured), measured.has_reference) == ("Alone", 6, False)
     sample = measured[5]
-    assert sample.keys() == {"name", "lq", "gt"}
-    assert (sample["name"], sample["gt"]) == ("LR/below/odd", None)
-    np.testing.assert_array_equal(sample["lq"], noise(9, 7, 5))  # whole, whatever its size
+    assert (sample.name, sample.gt) == ("LR/below/odd", None)
+    np.testing.assert_array_equal(sample.lq, noise(9, 7, 5))  # whole, whatever its size
     assert measured.pairs[5].source.path == tmp_path / "LR" / "below" / "odd.png"
-    paired = MeasuredPairs(PairedDataset(dataroot_gt=str(root / "HR")), "val", SCALE)
+    paired = MeasuredPairs.find(PairedDataset(dataroot_gt=str(root / "HR")), "val", SCALE)
     assert paired.has_reference
     assert paired.pairs[0].source.path == root / "HR" / "img0.png"
     with pytest.raises(ImageError, match=r"datasets\.test_1\.dataroot_lq: .*nowhere"):
         find_singles(options.model_copy(update={"dataroot_lq": f"{root}/nowhere"}), "test_1")
     with pytest.raises(ValueError, match=r"datasets\.test_1\.dataroot_lq: give the folder of images"):
         find_singles(options.model_copy(update={"dataroot_lq": None}), "test_1")
+
+
+def test_folders_of_one_name_are_told_apart_by_what_precedes_it(tmp_path):
+    for number in (1, 2):
+        put(tmp_path / f"x{number}" / "HR" / "a.png", noise(number, 32, 32))
+    pairs = find_pairs(PairedDataset(dataroot_gt=[f"{tmp_path}/x1/HR", f"{tmp_path}/x2/HR/"]), "train")
+    assert [(pair.name, pair.folder) for pair in pairs] == [("x1/HR/a", 0), ("x2/HR/a", 1)]
+    with pytest.raises(ImageError, match="are both named"):
+        find_pairs(PairedDataset(dataroot_gt=[f"{tmp_path}/x1/HR"] * 2), "train")
+
+
+@pytest.mark.parametrize("separator", [", ", ","])
+def test_a_list_of_pairs_needs_no_equal_names(separator, tmp_path):
+    for name in ("one.png", "below/two.png", "three.png"):
+        put(tmp_path / "data" / "gt" / name, noise(0, 32, 32))
+        put(tmp_path / "data" / "lq" / name.replace(".png", "_small.png"), noise(1, 8, 8))
+    lines = ["gt\\below\\two.png" + separator + "lq\\below\\two_small.png", "gt/one.png" + separator + "lq/one_small.png"]
+    (tmp_path / "pairs.txt").write_text("\n".join(lines) + "\n")
+    both = {"dataroot_gt": f"{tmp_path}/data", "dataroot_lq": f"{tmp_path}/data"}
+    options = TrainDataset(**both, gt_size=32, meta_info=f"{tmp_path}/pairs.txt")
+    pairs = TrainingCrops(options, SCALE, 0).pairs
+    assert [(pair.gt.name, pair.lq.name) for pair in pairs] == [
+        ("gt/below/two.png", "lq/below/two_small.png"),
+        ("gt/one.png", "lq/one_small.png"),
+    ]
+    (tmp_path / "pairs.txt").write_text("gt/one.png, lq/gone.png\n")
+    with pytest.raises(ImageError, match=r"1 of 1 names in .*pairs\.txt are not an image below .*: gt/one\.png, lq/gone"):
+        TrainingCrops(options, SCALE, 0)
+
+
+def test_a_list_of_names_may_have_backslashes(tmp_path):
+    put(tmp_path / "HR" / "below" / "two.png", noise(0, 32, 32))
+    (tmp_path / "names.txt").write_text("below\\two.png\n")
+    options = TrainDataset(dataroot_gt=f"{tmp_path}/HR", gt_size=32, meta_info=f"{tmp_path}/names.txt")
+    assert [pair.name for pair in TrainingCrops(options, SCALE, 0).pairs] == ["below/two"]
 
 
 def test_two_images_of_one_name_would_overwrite_each_other(tmp_path):
@@ -334,16 +368,16 @@ def test_an_empty_folder_option_is_refused(given):
 
 
 def test_measured_pairs_are_whole_images_in_order(root):
-    made = MeasuredPairs(PairedDataset(dataroot_gt=str(root / "HR")), "val", SCALE)
-    read = MeasuredPairs(PairedDataset(dataroot_gt=str(root / "HR"), dataroot_lq=str(root / "LR")), "val", SCALE)
+    made = MeasuredPairs.find(PairedDataset(dataroot_gt=str(root / "HR")), "val", SCALE)
+    read = MeasuredPairs.find(PairedDataset(dataroot_gt=str(root / "HR"), dataroot_lq=str(root / "LR")), "val", SCALE)
     assert made.name == "val"
     for index, (height, width) in enumerate(SIZES):
         hr = noise(index, height, width)[: height // SCALE * SCALE, : width // SCALE * SCALE]
         for data in (made, read):
-            assert data[index]["name"] == f"img{index}"
-            np.testing.assert_array_equal(data[index]["gt"], hr)
-        np.testing.assert_array_equal(made[index]["lq"], imresize(hr, 1 / SCALE))
-        np.testing.assert_array_equal(read[index]["lq"], noise(100 + index, height // SCALE, width // SCALE))
+            assert data[index].name == f"img{index}"
+            np.testing.assert_array_equal(data[index].gt, hr)
+        np.testing.assert_array_equal(made[index].lq, imresize(hr, 1 / SCALE))
+        np.testing.assert_array_equal(read[index].lq, noise(100 + index, height // SCALE, width // SCALE))
 
 
 def test_sizes_that_do_not_fit_name_both_files(root, tmp_path):
@@ -351,7 +385,7 @@ def test_sizes_that_do_not_fit_name_both_files(root, tmp_path):
     put(tmp_path / "LR" / "img2.png", noise(0, 8, 12))
     options = crops(root, dataroot_lq=str(tmp_path / "LR"))
     with pytest.raises(ImageError) as error:
-        MeasuredPairs(options, "val", SCALE)[2]
+        _ = MeasuredPairs.find(options, "val", SCALE)[2].lq
     expected = f"{root}/HR/img2.png (44x32 after cutting to multiples of 4) is not 4 times {tmp_path}/LR/img2.png (12x8)"
     assert expected in str(error.value)
     with pytest.raises(ImageError, match="wrong partner or wrong scale"):

@@ -16,7 +16,8 @@ from aesop.commands.test import test
 from aesop.data.measured_pairs import MeasuredPairs
 from aesop.evaluation.measure import averages, measure
 from aesop.evaluation.methods import predict
-from aesop.evaluation.result_files import describe_set, summary_table
+from aesop.evaluation.result_files import described, summary_table
+from aesop.evaluation.results import Results
 from aesop.images.read import ImageFile
 from aesop.images.resize import mod_crop
 from aesop.images.tensors import to_array, to_tensor
@@ -81,9 +82,14 @@ def single(root: Path, folder: str = "alone") -> dict:
     return {"name": "Alone", "type": "SingleImageDataset", "dataroot_lq": str(root / folder)}
 
 
-def run(options: TestConfig) -> tuple[dict, str]:
+def run(options: TestConfig) -> tuple[Results, str]:
     console = Console(record=True, width=120)
     return test(options, console), console.export_text()
+
+
+def rows_of(results: Results, name: str) -> list[dict]:
+    """The tested network's values on a set."""
+    return [{"image": image, **values} for image, values in results.methods[-1].values[name].items()]
 
 
 # Aesop test.
@@ -92,37 +98,40 @@ def run(options: TestConfig) -> tuple[dict, str]:
 def test_sets_with_and_without_hr_side_by_side(root):
     metrics = {"psnr": {}, "niqe": {"crop_border": 2}, "ssim": {}}
     results, output = run(config(root, metrics, test_1=paired(root), test_2=single(root)))
-    assert [row.keys() for row in results["test_1"]] == [{"image", "psnr", "niqe", "ssim"}]
-    assert [(row["image"], len(row)) for row in results["test_2"]] == [("a", 2), ("below/b", 2)]
+    assert [row.keys() for row in rows_of(results, "Pairs")] == [{"image", "psnr", "niqe", "ssim"}]
+    assert [(row["image"], len(row)) for row in rows_of(results, "Alone")] == [("a", 2), ("below/b", 2)]
     assert "Alone: psnr, ssim skipped: the set has no HR images" in output
     assert output.count("skipped") == 1
     folder = root / "results" / "run"
     niqe = NIQE.from_weights()
     sizes = {"a": (100, 200, 3), "below/b": (196, 108, 3)}
-    for row in results["test_2"]:
+    for row in rows_of(results, "Alone"):
         image = ImageFile.at(folder / "images" / "test_2" / f"{row['image']}.png").read()
         assert image.shape == sizes[row["image"]]
         assert row["niqe"] == pytest.approx(niqe(to_tensor(image), crop_border=2).item(), rel=1e-6)
     # The table: a line for each set, nothing where nothing was measured.
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in output.splitlines() if line.startswith("│")]
-    mean = averages(results["test_2"])["niqe"]
+    mean = averages(rows_of(results, "Alone"))["niqe"]
     assert lines[1] == ["Alone", "", f"{mean:.4f}", ""]
     assert all(lines[0])
-    assert mean == pytest.approx(np.mean([row["niqe"] for row in results["test_2"]]))
-    with open(folder / "test_2.csv", newline="") as file:
+    assert mean == pytest.approx(np.mean([row["niqe"] for row in rows_of(results, "Alone")]))
+    with open(folder / "values.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["image"] for row in rows] == ["a", "below/b", "average"]
-    assert float(rows[2]["niqe"]) == mean
-    described = json.loads((folder / "results.json").read_text())["sets"]
-    assert described["test_2"]["average"] == {"niqe": mean}
-    assert described["test_1"]["average"].keys() == metrics.keys()
+    assert [(row["set"], row["method"], row["image"]) for row in rows] == [
+        ("Pairs", "net", "pair"), ("Alone", "net", "a"), ("Alone", "net", "below/b"),
+    ]  # fmt: skip
+    assert [row["psnr"] for row in rows[1:]] == ["", ""]
+    assert float(rows[2]["niqe"]) == rows_of(results, "Alone")[1]["niqe"]
+    assert Results.from_json((folder / "results.json").read_text()) == results
+    assert results.protocol["sets"]["Alone"]["lr"] == "files"
+    assert not results.missing
 
 
 def test_an_autoencoder_gets_the_image_itself(root):
     # As the published test file of the auto-encoder: images alone, saved, and its metrics (the default) left out.
     options = config(root, {"psnr": {}}, AUTOENCODER, test_1=single(root))
     results, output = run(options)
-    assert results["test_1"] == [{"image": "a"}, {"image": "below/b"}]
+    assert rows_of(results, "Alone") == [{"image": "a"}, {"image": "below/b"}]
     assert "Alone: psnr skipped" in output
     assert "↑" not in output  # no table
     net = build_network(AUTOENCODER)
@@ -139,7 +148,7 @@ def test_an_autoencoder_gets_the_image_itself(root):
 
 def test_metrics_that_are_left_out_need_no_weights(root):
     options = config(root, {"lpips": {}, "niqe": {}}, test_1=single(root))
-    assert list(averages(run(options)[0]["test_1"])) == ["niqe"]
+    assert list(averages(rows_of(run(options)[0], "Alone"))) == ["niqe"]
     with pytest.raises(ValueError, match=r"val\.metrics\.lpips: no weights for alexnet"):
         run(config(root, {"lpips": {}}, test_1=single(root), test_2=paired(root)))
 
@@ -163,7 +172,7 @@ def test_mistakes_are_named_before_anything_is_written(root):
 
 
 def test_measuring_without_hr_calls_what_needs_none(root):
-    pairs = MeasuredPairs(PairedDataset.model_validate(single(root)), "val", 4)
+    pairs = MeasuredPairs.find(PairedDataset.model_validate(single(root)), "val", 4)
     metrics = make_metrics({"psnr": MetricOptions(), "niqe": MetricOptions()}, 4, CPU)
     seen = []
 
@@ -225,12 +234,12 @@ def test_tiles_are_as_for_upscaling(tile):
 def test_tiles_too_small_are_refused_with_the_option(root):
     with pytest.raises(ValueError, match=rf"tile\n.*0 \(whole images\) or at least {SMALLEST_TILE}"):
         ValOptions(tile=SMALLEST_TILE - 1)
-    with pytest.raises(ValueError, match="--tile"):
+    with pytest.raises(ValueError, match="tile"):
         check_tiling(SMALLEST_TILE - 1, 16)
 
 
 def test_sizes_of_training_pairs_are_checked_alike(root):
-    sets = [MeasuredPairs(PairedDataset(dataroot_gt=str(root / "HR")), "val", 4)]
+    sets = [MeasuredPairs.find(PairedDataset(dataroot_gt=str(root / "HR")), "val", 4)]
     check_sizes({"psnr": MetricOptions(crop_border=90), "niqe": MetricOptions(crop_border=2)}, sets, 4)
     with pytest.raises(ValueError, match=r"pair\.png: NIQE needs .* found 186x94"):
         check_sizes({"niqe": MetricOptions(crop_border=5)}, sets, 4)
@@ -303,21 +312,25 @@ def test_the_better_of_two_figures(monkeypatch):
 # Tables.
 
 
-def test_figures_that_are_none_stay_valid_json():
-    rows = [{"image": "flat", "niqe": math.nan, "psnr": 30.0}, {"image": "b", "niqe": 3.0, "psnr": 20.0}]
-    described = describe_set("test_1", rows)
-    assert described["dataset"] == "test_1"
-    assert described["average"] == {"niqe": None, "psnr": 25.0}
-    assert described["images"][0] == {"image": "flat", "niqe": None, "psnr": 30.0}
-    assert "NaN" not in json.dumps(described)
-    assert math.isnan(rows[0]["niqe"])
+def test_what_is_no_number_is_named_and_stays_valid_json(root, monkeypatch):
+    write_image(root / "alone" / "flat.png", np.full((60, 60, 3), 7, np.uint8))
+    monkeypatch.setattr(NIQE, "of_plane", lambda niqe, plane: torch.tensor(math.nan if plane.std() < 0.5 else 3.0))
+    monkeypatch.setattr("aesop.inference.tiling._upscale_tiles", lambda run, image, *_: image.repeat(4, 0).repeat(4, 1))
+    results, output = run(config(root, {"niqe": {}}, test_1=single(root)))
+    assert results.missing == ("Alone, flat, net: niqe is no number (NaN)",)
+    assert "partial results, 1 missing:\n  Alone, flat, net: niqe is no number (NaN)" in output
+    text = (root / "results" / "run" / "results.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["methods"][0]["values"]["Alone"]["flat"] == {"niqe": None}
+    values = Results.from_json(text).methods[0].values["Alone"]
+    assert math.isnan(values["flat"]["niqe"])
+    assert values["a"]["niqe"] == 3.0
 
 
 def test_columns_of_one_metric_go_by_their_names():
     options = {
         "psnr": MetricOptions(), "rgb": MetricOptions(type="psnr", test_y_channel=False), "niqe": MetricOptions()
     }  # fmt: skip
-    table = summary_table({"one": {"psnr": 1.0, "rgb": 2.0}, "two": {}}, options)
+    table = summary_table({"one": {"psnr": 1.0, "rgb": 2.0}, "two": {}}.items(), described(options))
     assert [column.header for column in table.columns] == ["", "psnr ↑", "rgb ↑", "NIQE ↓"]
     assert [[str(cell) for cell in column.cells] for column in table.columns] == [
         ["one", "two"],

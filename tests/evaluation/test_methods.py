@@ -2,9 +2,12 @@
 
 import base64
 import csv
+import hashlib
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +23,7 @@ from aesop.evaluation import comparison_page
 from aesop.evaluation.comparison_page import LARGEST_SIDE, MOST_IMAGES, MOST_PIXELS, plan_views
 from aesop.evaluation.image_views import View, Window, most_different_window
 from aesop.evaluation.methods import Method, check_result_names, method_names
+from aesop.evaluation.results import Results
 from aesop.images.read import ImageFile
 from aesop.images.resize import imresize, mod_crop
 from aesop.images.tensors import to_array, to_tensor
@@ -100,6 +104,16 @@ def images_of(page: str) -> dict[str, list[np.ndarray]]:
     return found
 
 
+def psnr_of(root: Path) -> dict[str, dict[str, float]]:
+    """The column `psnr` of values.csv by method and image of the set Pairs."""
+    found: dict[str, dict[str, float]] = {}
+    with open(root / "results" / "run" / "values.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["set"] == "Pairs":
+                found.setdefault(row["method"], {})[row["image"]] = float(row["psnr"])
+    return found
+
+
 # Figures and files.
 
 
@@ -124,20 +138,18 @@ def test_every_method_is_measured_on_every_set(root):
                 sr = ImageFile.at(folder / "images" / place / f"{name}.png").read()
                 assert apart(sr, answers[method](imresize(hr, 1 / 4))) <= (method != "Bicubic")
                 expected[method, name] = psnr(to_tensor(sr)[None], to_tensor(hr)[None], 4, True).item()
-            with open(folder / f"{place}.csv", newline="") as file:
-                rows = {row["image"]: float(row["psnr"]) for row in csv.DictReader(file)}
+            assert psnr_of(root)[method] == {"a": expected[method, "a"], "b": expected[method, "b"]}
             mean = (expected[method, "a"] + expected[method, "b"]) / 2
-            assert rows == {"a": expected[method, "a"], "b": expected[method, "b"], "average": pytest.approx(mean)}
             assert re.search(rf"Pairs, {method} +│ +{mean:.4f} ", output)
             image = ImageFile.at(folder / "images" / place.replace("_1", "_2") / "c.png").read()
             assert apart(image, answers[method](ImageFile.at(root / "alone" / "c.png").read())) <= (method != "Bicubic")
-    results = json.loads((folder / "results.json").read_text())
-    other = results["compared_with"]["other"]
-    assert other["weights"] == str(root / "other.safetensors")
-    assert [row["psnr"] for row in other["sets"]["test_1"]["images"]] == [expected["other", "a"], expected["other", "b"]]
-    assert list(results["compared_with"]) == METHODS[:2]
-    assert results["compared_with"]["Bicubic"]["weights"] is None
-    assert results["compared_with"]["Bicubic"]["sets"]["test_1"]["dataset"] == "Pairs"
+    results = Results.from_json((folder / "results.json").read_text())
+    assert [method.name for method in results.methods] == METHODS
+    bicubic, other, _ = results.methods
+    assert (bicubic.source, bicubic.sha256) == (None, None)
+    assert other.source == str(root / "other.safetensors")
+    assert other.sha256 == hashlib.sha256((root / "other.safetensors").read_bytes()).hexdigest()
+    assert {image: row["psnr"] for image, row in other.values["Pairs"].items()} == psnr_of(root)["other"]
     assert "Pairs: 2 images, 3 methods in" in output
     assert [line.split("│")[1].split()[-1] for line in output.splitlines() if "│ Alone, " in line] == METHODS
     assert not (folder / "page.html").exists()
@@ -147,23 +159,26 @@ def test_what_is_measured_of_the_tested_network_does_not_change(root):
     output = run(config(root, suffix="sr"))
     alone = files(root)
     assert alone.keys() == {
-        "test_1.csv", "test_2.csv", "results.json",
+        "values.csv", "results.json",
         "images/test_1/a_sr.png", "images/test_1/b_sr.png", "images/test_2/c_sr.png",
     }  # fmt: skip
-    assert json.loads(alone["results.json"]).keys() == {"name", "sets"}
+    (tested,) = Results.from_json(alone.pop("results.json").decode()).methods
     assert re.search(r"Pairs: 2 images in \d", output)
     assert [line.split("│")[1].strip() for line in output.splitlines() if line.startswith("│")] == ["Pairs", "Alone"]
     run(config(root, compared(root), suffix="sr", page=True))
     beside = files(root)
-    results = json.loads(beside["results.json"])
-    assert results.pop("compared_with").keys() == {"Bicubic", "other"}
-    assert json.dumps(results, indent=1).encode() == alone.pop("results.json")
+    methods = Results.from_json(beside["results.json"].decode()).methods
+    assert [method.name for method in methods] == METHODS
+    assert methods[-1] == tested
+    header, *rows = alone.pop("values.csv").splitlines()
+    assert set(rows) < set(beside["values.csv"].splitlines())
+    assert header == beside["values.csv"].splitlines()[0]
     assert {name: beside[name] for name in alone} == alone
 
 
 def test_a_page_alone_is_worth_testing_for(root):
     output = run(config(root, sets={"test": config(root).datasets.measured("test_2")["test_2"]}, page=True, save_img=False))
-    assert files(root).keys() == {"test.csv", "test_Bicubic.csv", "results.json", "page.html"}
+    assert files(root).keys() == {"values.csv", "results.json", "page.html"}
     assert f"side by side: {root}/results/run/page.html\n" in output
 
 
@@ -204,10 +219,7 @@ def test_the_page_shows_every_method(root):
     np.testing.assert_array_equal(shown["a, HR"][0], ImageFile.at(root / "HR" / "a.png").read())
     # One table, of the set with HR: its figures, the best one marked.
     assert page.count("<table>") == 1
-    means = {}
-    for method in METHODS:
-        with open(folder / f"test_1{'' if method == 'net' else f'_{method}'}.csv", newline="") as file:
-            means[method] = float(list(csv.DictReader(file))[-1]["psnr"])
+    means = {method: float(np.mean(list(values.values()))) for method, values in psnr_of(root).items()}
     cells = re.findall(r'<th scope="row">(\w+)</th><td( class="best")?>([\d.]+)</td>', page)
     best = max(means.values())
     assert cells == [(method, ' class="best"' * (mean == best), f"{mean:.2f}") for method, mean in means.items()]
@@ -232,7 +244,7 @@ def test_a_page_shows_a_part_of_many_and_of_large_images(root, monkeypatch):
 def test_an_autoencoder_has_a_page_without_bicubic(root):
     network(root / "net.safetensors", 0, AUTOENCODER)
     run(config(root, tested=AUTOENCODER, page=True))
-    assert files(root).keys() >= {"test_1.csv", "page.html"}
+    assert files(root).keys() >= {"values.csv", "page.html"}
     assert not [name for name in files(root) if "Bicubic" in name]
     page = (root / "results" / "run" / "page.html").read_text(encoding="utf-8")
     shown = images_of(page)
@@ -252,6 +264,10 @@ def test_a_page_has_room_for_so_much():
 
 
 # Views.
+
+
+def sample(lq: np.ndarray, gt: np.ndarray | None) -> Any:
+    return SimpleNamespace(name="n", lq=lq, gt=gt)
 
 
 def test_the_window_is_where_images_differ():
@@ -275,7 +291,7 @@ def test_a_view_is_around_what_bicubic_loses_or_the_network_adds():
     hr[60:76, 100:116] = noise(0, 16, 16)
     sr[160:176, 100:116] = noise(1, 16, 16)
     for gt, top in ((hr, 60), (None, 160)):
-        view = View.of({"name": "n", "lq": lq, "gt": gt}, {"Bicubic": imresize(lq, 4), "net": sr}, 4, side=64, crop=16)
+        view = View.of(sample(lq, gt), {"Bicubic": imresize(lq, 4), "net": sr}, 4, side=64, crop=16)
         assert view.crop == Window(top, 100, 16, 16)
         assert view.part == Window(top - 24, 76, 64, 64)
 
@@ -297,7 +313,7 @@ def test_a_part_lies_around_its_window_on_the_grid(grid):
 def test_a_view_keeps_parts_of_the_same_place():
     hr = noise(0, 240, 160)
     lq = imresize(hr, 1 / 4)
-    view = View.of({"name": "n", "lq": lq, "gt": hr}, {"one": hr // 2, "two": 255 - hr}, 4, side=96, crop=16)
+    view = View.of(sample(lq, hr), {"one": hr // 2, "two": 255 - hr}, 4, side=96, crop=16)
     part, window = view.part, view.crop
     assert list(view.images) == list(view.crops) == ["LR", "one", "two", "HR"]
     assert {image.shape for image in view.images.values()} == {(96, 96, 3)}

@@ -116,7 +116,7 @@ def image(seed: int, number: int) -> str:
         named(error, name)
         fault = str(error)
     assert (fault is None) == (outcome == "accepted") or "too small" in str(fault), fault
-    result = upscale_files([file], Path("results"), generator_file(), device="cpu", overwrite=True)[0]
+    (result,) = upscale_files([file], Path("results"), generator_file(), device="cpu", overwrite=True)
     if outcome == "accepted":
         assert result.error is None, result.error
     if result.error is None:  # upscaling reads more kinds of files than training

@@ -10,7 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from aesop.cli import app
-from aesop.commands.upscale import Result, find_sources, plan_targets, upscale_files
+from aesop.commands.upscale import upscale_files
+from aesop.commands.upscale_plan import Found, find_images, plan_targets
+from aesop.commands.upscale_results import Result
 from aesop.data.find_pairs import find_pairs
 from aesop.images.listing import list_images
 from aesop.images.read import ImageFile
@@ -56,7 +58,7 @@ def image(path: Path) -> Path:
 
 
 def upscale(net: Path, inputs: list[Path], output: Path, **options: object) -> list[Result]:
-    return upscale_files(inputs, output, net, device="cpu", **options)  # ty: ignore[invalid-argument-type]
+    return [*upscale_files(inputs, output, net, device="cpu", **options)]  # ty: ignore[invalid-argument-type]
 
 
 def command(*words: object) -> tuple[int, str]:
@@ -177,18 +179,20 @@ def test_another_input_is_not_replaced_even_when_asked(net, folder, tmp_path):
 
 def test_upper_and_lower_case_are_one_file_where_the_system_says_so(folder, monkeypatch):
     monkeypatch.setattr(os.path, "normcase", lambda path: os.fspath(path).lower())
-    one, other = image(folder / "a.png"), image(folder / "B.png")
+    for name in ("b.png", "B_X4.png"):
+        image(folder / name)
+    found = [Found(folder, "b.png"), Found(folder, "B_X4.png")]
     with pytest.raises(ValueError, match="another input"):
-        plan_targets([ImageFile(one, "b.png"), ImageFile(other, "c.png")], folder, None, "", overwrite=True)
-    with pytest.raises(ValueError, match="would both become"):
-        plan_targets([ImageFile(one, "x.png"), ImageFile(other, "X.png")], folder / "out", None, "", overwrite=True)
+        plan_targets(found, [folder], folder, None, "_x4", overwrite=True)
+    plan = plan_targets([Found(folder, "x.png"), Found(folder, "X.png")], [], folder / "out", None, "", overwrite=True)
+    assert [plan.target(number).name for number in (0, 1)] == ["x.png", "X_png.png"]
 
 
 def test_an_output_that_is_a_link_to_itself(net, folder, tmp_path):
     image(folder / "a.png")
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
-    assert find_sources([folder], loop)
+    assert find_images([folder], loop)
     code, text = command(folder, "-m", net, "-o", loop)
     assert code == 1
     assert "loop" in text

@@ -95,12 +95,13 @@ def test_real_world_crops_are_the_folders(root):
 
 def test_measured_pairs_are_the_folders(root):
     files, packed = (
-        MeasuredPairs(PairedDataset(dataroot_gt=str(root / hr), dataroot_lq=str(root / lr)), "val", SCALE)
+        MeasuredPairs.find(PairedDataset(dataroot_gt=str(root / hr), dataroot_lq=str(root / lr)), "val", SCALE)
         for hr, lr in (("HR", "LR"), ("hr.pack", "lr.pack"))
     )
     for a, b in zip(files, packed, strict=True):
-        assert a["name"] == b["name"]
-        assert all(np.array_equal(a[name], b[name]) for name in ("lq", "gt"))
+        assert a.name == b.name
+        assert np.array_equal(a.lq, b.lq)
+        assert np.array_equal(a.gt, b.gt)
 
 
 def test_worker_processes_read_packs(root):

@@ -9,7 +9,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from aesop.commands.upscale import summary, upscale_files
+from aesop.commands.upscale import upscale_files
+from aesop.commands.upscale_results import Summary
 from aesop.data.measured_pairs import MeasuredPairs
 from aesop.evaluation.measure import averages, measure
 from aesop.evaluation.methods import predict
@@ -44,9 +45,9 @@ def test_upscaling_without_naming_a_model(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
     write_image(tmp_path / "photo.png", image)
     console = Console(record=True, width=200)
-    results = upscale_files([tmp_path / "photo.png"], tmp_path / "out", console=console, device="cpu", precision="fp32")
+    results = [*upscale_files([tmp_path / "photo.png"], tmp_path / "out", console=console, device="cpu", precision="fp32")]
     assert "aesop_compact_x4" in console.export_text()
-    assert "photo_x4.png" in summary(results)
+    assert "photo_x4.png" in Summary.of(results).text()
     net, _ = load_generator(shipped_model())
     expected = predict(net, image, None, 4, torch.device("cpu"))
     np.testing.assert_allclose(ImageFile.at(tmp_path / "out" / "photo_x4.png").read().astype(int), expected, atol=1)
@@ -60,7 +61,7 @@ def test_it_is_good_enough_to_be_shipped(monkeypatch):
         pytest.skip(f"needs {data}")
     monkeypatch.setenv("AESOP_WEIGHTS", str(SHARED / "weights"))
     device = torch.device("cpu")
-    pairs = MeasuredPairs(PairedDataset(dataroot_gt=str(data)), "BSDS_test50", 4)
+    pairs = MeasuredPairs.find(PairedDataset(dataroot_gt=str(data)), "BSDS_test50", 4)
     metrics = make_metrics({name: MetricOptions() for name in ("psnr", "lpips")}, 4, device)
     net, _ = load_generator(shipped_model())
     bicubic = averages(measure(lambda lq, _: imresize(lq, 4), pairs, metrics, World(device=device)))

@@ -2,23 +2,24 @@
 
 import subprocess
 import sys
+import warnings
 
 import cv2
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 import aesop
 from aesop import Upscaler
 from aesop.archs.rrdbnet import RRDBNet
-from aesop.images.picture import Frame
 from aesop.inference.alpha import enlarged_alpha, has_sharp_edges, mended_colours
 from aesop.inference.models import find_model
 from aesop.inference.tiling import NotFinite, upscale_image
-from aesop.inference.upscaler import _precision_for, default_overlap
+from aesop.inference.upscaler import _precision_for, default_tiling
+from aesop.pictures.picture import Frame
 from aesop.system.device import _pays
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import LoadedInfo
@@ -54,7 +55,7 @@ def made(monkeypatch):
 
 def noise(*shape: int, dtype: str = "uint8") -> np.ndarray:
     values = np.random.default_rng(0).random(shape, np.float32) * 0.6 + 0.2
-    return values if dtype == "float32" else (values * PEAK[dtype]).astype(dtype)
+    return (values * PEAK.get(np.dtype(dtype).name, 1)).astype(dtype)
 
 
 def repeat(image: np.ndarray, scale: int = 2) -> np.ndarray:
@@ -64,17 +65,20 @@ def repeat(image: np.ndarray, scale: int = 2) -> np.ndarray:
 # --- kinds of images -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", PEAK)
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float16", "float64", ">u2", ">f4"])
 @pytest.mark.parametrize("channels", [None, 1, 2, 3, 4])
 def test_arrays_keep_type_and_channels(made, dtype, channels):
     image = noise(7, 9, *([channels] if channels else []), dtype=dtype)
     result = made(Tinted(shift=(0, 0, 0)), alpha="network")(image)
-    assert result.dtype == image.dtype
+    assert result.dtype == image.dtype.newbyteorder("=")
     assert result.shape == (14, 18, *image.shape[2:])
     colours = slice(None) if channels in (None, 1, 3) else slice(channels - 1)
     if channels in (None, 1, 3):  # without transparency nothing is mended
         np.testing.assert_allclose(
-            result[..., colours], repeat(image)[..., colours], rtol=1e-6, atol=0 if dtype[0] == "u" else 1e-6
+            result[..., colours],
+            repeat(image)[..., colours],
+            rtol=1e-6,
+            atol={"u": 0, "f": 1e-3 if dtype == "float16" else 1e-6}[image.dtype.kind],
         )
 
 
@@ -117,6 +121,88 @@ def test_tensors(made, dtype, shape):
         torch.testing.assert_close(result, F.interpolate(image[None], scale_factor=2)[0], rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("layout", ["read-only", "mirrored", "transposed", "strided", "Fortran"])
+def test_arrays_of_any_layout_stay_as_they_are(made, layout):
+    plain = noise(12, 10, 4)
+    image = {
+        "read-only": plain,
+        "mirrored": plain[::-1, ::-1, ::-1],
+        "transposed": plain.transpose(1, 0, 2),
+        "strided": plain[::2, 1::3],
+        "Fortran": np.asfortranarray(plain),
+    }[layout]
+    image.flags.writeable = False
+    before, upscaler = image.copy(), made(Tinted())
+    with warnings.catch_warnings(action="error"):
+        result = upscaler(image)
+        gray = upscaler(image[..., 0])
+    np.testing.assert_array_equal(result, upscaler(np.ascontiguousarray(image)))
+    np.testing.assert_array_equal(gray, upscaler(np.ascontiguousarray(image[..., 0])))
+    np.testing.assert_array_equal(image, before)
+
+
+def test_an_empty_batch_and_a_number_of_numpy(made):
+    upscaler = made(Tinted())
+    assert upscaler(torch.zeros(0, 3, 4, 5, dtype=torch.float16)).shape == (0, 3, 8, 10)
+    assert upscaler(torch.zeros(0, 3, 4, 5), scale=3.0).shape == (0, 3, 12, 15)
+    assert upscaler(noise(4, 5), scale=np.float32(1.5)).shape == (6, 8)
+
+
+def test_pillow_images_of_several_frames_are_refused_and_one_of_them_is_not(made, tmp_path):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
+    for name in ("a.gif", "a.png", "a.webp", "a.tif"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+        with Image.open(tmp_path / name) as image:
+            with pytest.raises(ValueError, match=r"has 3 frames or pages: .*aesop upscale"):
+                made(Tinted())(image)
+            image.seek(2)
+            assert made(Tinted(shift=(0, 0, 0)))(image.convert("RGB")).size == (16, 16)
+    frames[0].save(tmp_path / "a.mpo", save_all=True, append_images=frames[1:])
+    with Image.open(tmp_path / "a.mpo") as image:  # what cameras call JPEG
+        assert made(Tinted(shift=(0, 0, 0)))(image).size == (16, 16)
+
+
+def test_info_of_a_pillow_image_fits_the_result(made, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    source = Image.fromarray(noise(6, 8, 3))
+    source.save(tmp_path / "a.jpg", exif=exif, icc_profile=b"a profile", dpi=(300, 300))
+    with Image.open(tmp_path / "a.jpg") as image:
+        result = made(Tinted(shift=(0, 0, 0)))(image)
+        assert result.info == image.info
+        assert result.size == (16, 12)
+        turned = ImageOps.exif_transpose(image)
+    assert ImageOps.exif_transpose(result).size == (turned.width * 2, turned.height * 2)
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "key"), [("1", 1, 1), ("1", 0, 0), ("L", 7, 7), ("RGB", (1, 2, 3), (1, 2, 3)), ("P", 3, 3)]
+)
+def test_transparent_colours_of_pillow_images(made, mode, colour, key):
+    image = Image.new(mode, (8, 8), 0 if colour else 1)
+    image.paste(colour, (0, 0, 8, 4))
+    image.info["transparency"] = key
+    result = made(Tinted(shift=(0, 0, 0)), alpha="bicubic")(image)
+    assert result.mode == ("RGBA" if mode in ("RGB", "P") else "LA")
+    alpha = np.asarray(result)[..., -1]
+    assert (alpha[:4].max(), alpha[-4:].min()) == (0, 255)
+    assert "transparency" not in result.info
+
+
+@pytest.mark.parametrize(("mode", "key"), [("I;16", 300), ("RGB", (65535, 0, 0))])
+def test_transparent_colours_of_16_bits_are_refused(made, mode, key):
+    image = Image.new(mode, (8, 8))
+    image.info["transparency"] = key
+    with pytest.raises(ValueError, match="no alpha of 16 bits"):
+        made(Tinted())(image)
+
+
+def test_big_endian_pillow_images(made):
+    image = Image.frombytes("I;16B", (5, 4), noise(4, 5, dtype="uint16").astype(">u2").tobytes())
+    result = made(Tinted(shift=(0, 0, 0)))(image)
+    np.testing.assert_allclose(np.asarray(result), repeat(noise(4, 5, dtype="uint16")), rtol=1e-4)
+
+
 @pytest.mark.parametrize(("scale", "size"), [(2, (12, 10)), (1.5, (9, 8)), (5, (30, 25)), (0.5, (3, 2))])
 def test_any_scale(made, scale, size):
     upscaler = made(Tinted(shift=(0, 0, 0)))
@@ -129,15 +215,22 @@ def test_any_scale(made, scale, size):
 @pytest.mark.parametrize(
     ("image", "words"),
     [
-        (np.zeros((4, 4)), "float64"),
+        (np.zeros((4, 4), bool), "found bool"),
+        (np.zeros((4, 4), np.int64), "found int64"),
+        (np.full((4, 4), 1.5), r"in \[0, 1\]"),
+        (np.full((4, 4), np.inf, np.float16), r"in \[0, 1\]"),
         (np.full((4, 4), 255, np.float32), r"in \[0, 1\]"),
         (np.full((4, 4), np.nan, np.float32), r"in \[0, 1\]"),
         (np.zeros((4, 4, 5), np.uint8), "1 to 4 channels"),
         (np.zeros((0, 4), np.uint8), "1 to 4 channels"),
         (torch.zeros(4, 4), "tensor"),
         (torch.zeros(3, 4, 4, dtype=torch.uint8), "floating-point tensor"),
-        (Image.new("CMYK", (4, 4)), "mode CMYK"),
-        ("a.png", "found a str"),
+        (torch.zeros(2, 3, 0, 4), r"the shape \(2, 3, 0, 4\)"),
+        *[
+            (Image.new(mode, (4, 4)), f"mode {mode} are not supported")
+            for mode in ("CMYK", "YCbCr", "LAB", "HSV", "I", "La")
+        ],
+        ("a.png", "found a str: open files"),
     ],
 )
 def test_other_images_are_refused(made, image, words):
@@ -146,11 +239,17 @@ def test_other_images_are_refused(made, image, words):
 
 
 def test_bad_arguments(made):
-    for options, words in (({"tile": 8}, "--tile"), ({"alpha": "best"}, "alpha"), ({"precision": "fp8"}, "precision")):
+    for options, words in (
+        ({"tile": 3}, "^tile must be"),
+        ({"overlap": 200}, "^overlap must be"),
+        ({"alpha": "best"}, "alpha"),
+        ({"precision": "fp8"}, "precision"),
+    ):
         with pytest.raises(ValueError, match=words):
             made(Tinted(), **options)
-    with pytest.raises(ValueError, match="scale must be"):
-        made(Tinted())(noise(4, 4), scale=0)
+    for scale in (0, -1, 1000, float("nan"), "2", [2], None.__class__):
+        with pytest.raises(ValueError, match="scale must be a number above 0"):
+            made(Tinted())(noise(4, 4), scale=scale)
     with pytest.raises(WeightsError, match="makes 4 channels of 4"):
         made(Tinted(), channels=4)
 
@@ -403,11 +502,59 @@ def test_weights_of_pytorch_may_be_called_bin(tmp_path):
 
 
 def test_large_networks_get_more_overlap(made):
-    assert default_overlap(RRDBNet(num_feat=8, num_block=1, num_grow_ch=4)) == 16
-    assert default_overlap(RRDBNet(num_feat=64, num_block=6)) == 32  # RealESRGAN_x4plus_anime_6B
+    assert default_tiling(RRDBNet(num_feat=8, num_block=1, num_grow_ch=4)) == (256, 24)
+    assert default_tiling(RRDBNet(num_feat=64, num_block=6)) == (512, 96)  # RealESRGAN_x4plus_anime_6B
     with torch.device("meta"):
-        assert default_overlap(RRDBNet()) == 48  # RealESRGAN_x4plus
+        assert default_tiling(RRDBNet()) == (512, 112)  # RealESRGAN_x4plus
     large = RRDBNet(num_feat=64, num_block=6)
-    assert made(large, tile=256).overlap == 32
+    assert (made(large).tile, made(large).overlap) == (512, 96)
     assert made(large, tile=40).overlap == 20
+    assert made(large, tile=0).tile == 0
     assert made(large, overlap=4).overlap == 4
+    with pytest.raises(ValueError, match="--overlap"):
+        made(large, overlap=300)
+
+
+# --- frames of a video -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tile", [0, 32])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_images_that_pass_the_network_together_are_the_same_as_one_by_one(dtype, tile):
+    torch.manual_seed(0)
+    net = RRDBNet(num_feat=8, num_block=1, num_grow_ch=4, scale=2).eval()
+    images = noise(3, 40, 50, 3, dtype=dtype)
+    together = upscale_image(net, images, 2, tile=tile, device=CPU)
+    one_by_one = np.stack([upscale_image(net, image, 2, tile=tile, device=CPU) for image in images])
+    assert together.shape == (3, 80, 100, 3)
+    assert together.dtype == images.dtype
+    # The order of sums may differ with the size of a batch.
+    np.testing.assert_allclose(together, one_by_one, rtol=0, atol=1 if dtype != "float32" else 1e-5)
+
+
+def test_a_batch_is_computed_again_where_one_image_is_not_finite(monkeypatch):
+    monkeypatch.setattr("aesop.inference.tiling.autocast", lambda device, precision: torch.autocast("cpu", torch.bfloat16))
+    images = noise(2, 60, 70, 3)
+    images[1, 5, 3] = 0
+    options = {"device": CPU, "precision": "bf16", "tile": 32, "finite": True}
+    together = upscale_image(Overflowing(False), images, 2, **options)
+    np.testing.assert_array_equal(together, np.stack([repeat(image) for image in images]))
+
+
+def test_frames_of_a_video_get_the_size_asked_for(made):
+    net = Tinted(shift=(0, 0, 0))
+    frames = [noise(20, 30, 3), np.full((20, 30, 3), 77, np.uint8)]
+    upscaler = made(net)
+    assert upscaler.at_once == 1
+    for image, frame in zip(upscaler.upscale_video_frames(frames, (60, 40)), frames, strict=True):
+        np.testing.assert_array_equal(image, repeat(frame))
+    smaller = upscaler.upscale_video_frames(frames, (45, 30))
+    assert [image.shape for image in smaller] == [(30, 45, 3)] * 2
+    assert (smaller[1] == 77).all()
+    net.seen.clear()
+    assert upscaler.upscale_video_frames(frames, (120, 80))[0].shape == (80, 120, 3)
+    assert [tuple(x.shape) for x in net.seen] == [(2, 3, 20, 30), (2, 3, 40, 60)]
+    gray = made(Tinted(shift=(0.0,)), channels=1).upscale_video_frames(
+        [np.full((6, 6, 3), (200, 30, 90), np.uint8)] * 2, (12, 12)
+    )
+    assert np.abs(np.stack(gray).astype(int) - (200, 30, 90)).max() <= 1

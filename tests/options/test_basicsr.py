@@ -106,7 +106,7 @@ def test_faults_of_the_real_world_options_name_option_and_line(real, override, m
 def test_every_published_model_class_becomes_a_stage(model_type):
     raw, _ = from_published({"model_type": model_type, "train": {"gan_opt": {}}})
     assert raw["stage"] == ("autoencoder" if "AEModel" in model_type else "psnr" if "Net" in model_type else raw["stage"])
-    plain = model_type in ("SRGANModel", "RealESRGANModel", "AesopRealESRGANArtifactsDisModel")
+    plain = model_type == "SRGANModel" or "RealESRGAN" in model_type
     assert raw["train"]["gan_opt"].get("relativistic") == (False if plain else None)
     sharpened = model_type.replace("Aesop", "").startswith("RealESRGAN")
     assert raw["train"].get("percep_gt_usm") == (True if sharpened else None)
@@ -172,7 +172,7 @@ def test_the_probabilistic_loss_is_found_under_its_published_section():
             {"aesop_opt": {"type": "AutoEncoderBottleneckLoss", "range_guard": "clamp"}},
             "range_guard belong to AutoEncoderLoss",
         ),
-        ({"perceptual_opt": {}}, "train.perceptual_opt: the psnr stage has no such loss, only adversarial; remove it"),
+        ({"artifacts_opt": {}}, "train.artifacts_opt: the psnr stage has no such loss, only adversarial; remove it"),
         ({"sigmabranch_opt": {}}, "train.sigmabranch_opt: the psnr stage has no such loss"),
     ],
 )
@@ -258,3 +258,21 @@ def test_placeholders(path, expected):
 def test_bsrgans_x2_network_unless_told_otherwise(given, expected):
     raw, _ = from_published({"network_g": {"type": "RRDB_BSRGANNet", "sf": 2, **given}})
     assert raw["network_g"]["unshuffle"] is expected
+
+
+def test_real_esrgans_recipe_for_given_pairs_is_a_training_without_degradation():
+    raw, notes = from_published(
+        {
+            "model_type": "RealESRGANModel",
+            "l1_gt_usm": True,
+            "gan_gt_usm": False,
+            "high_order_degradation": False,
+            "datasets": {"train": {"type": "RealESRGANPairedDataset", "dataroot_gt": "a", "dataroot_lq": "b"}},
+            "train": {"gan_opt": {}},
+        }
+    )
+    assert raw["datasets"]["train"]["type"] == "PairedImageDataset"
+    assert "degradation" not in raw
+    assert raw["train"] == {"gan_opt": {"relativistic": False}, "l1_gt_usm": True, "percep_gt_usm": True,
+                            "gan_gt_usm": False, "ema_warmup": False}  # fmt: skip
+    assert any("high_order_degradation is ignored: " in note and "LR files" in note for note in notes)

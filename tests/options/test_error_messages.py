@@ -66,7 +66,7 @@ val:
         ("train.total_iter=0", "train.total_iter: .*greater than or equal to 1, found 0"),
         ("train.ema_decay=1", "train.ema_decay: .*less than 1"),
         ("train.accumulate=17", "train.accumulate: 17 does not divide the batch_size_per_gpu of 16"),
-        ("train.scheduler.type=CosineAnnealingRestartLR", "train.scheduler: CosineAnnealingRestartLR needs periods"),
+        ("train.scheduler={type: CosineAnnealingLR, T_max: 0}", "train.scheduler.T_max: .*greater than"),
         ("train.scheduler.restarts=[0, 5]", "train.scheduler: restart_weights and restarts must be equally long"),
         ("model_type=EDVRModel", "model_type: .EDVRModel. is not supported; known: SRModel"),
         ("name=5", "name: .*valid string, found 5"),

@@ -51,6 +51,16 @@ def test_stage_options_go_over_shared_ones_and_overrides_over_both(write):
     assert [step.train.total_iter for step in steps.values()] == [5, 9, 7]
 
 
+def test_an_override_of_a_stage_beats_one_of_all_stages(write):
+    steps = configs_of(write(PIPELINE), "stages.psnr.train.total_iter=24", "train.total_iter=20")
+    assert [step.train.total_iter for step in steps.values()] == [24, 20, 20]
+
+
+def test_a_misspelt_option_of_a_stage_is_named_as_it_was_typed(write):
+    found = faults(write(PIPELINE), "stages.autoencoder.total_iter=3", read=plan)
+    assert any(fault.startswith("stages.autoencoder.total_iter: unknown") for fault in found), found
+
+
 def test_weights_skip_a_stage_and_are_handed_on(write, tmp_path):
     weights = tmp_path / "published.pth"
     weights.touch()
@@ -102,8 +112,8 @@ def test_faults_of_all_stages_are_reported_together_with_their_lines(write):
     assert faults(write(text.replace("aesop_opt", "aesopopt")), read=plan) == [
         "line 4: datasets.train.gt_sise: unknown option; did you mean gt_size? (stage psnr, autoencoder, adversarial)",
         "line 10: train.total_iter: missing (stage autoencoder)",
-        "line 10: train.total_itr: unknown option; did you mean total_iter? (stage autoencoder)",
-        "line 13: train.aesopopt: unknown option; did you mean aesop_opt? (stage adversarial)",
+        "line 10: stages.autoencoder.train.total_itr: unknown option; did you mean total_iter?",
+        "line 13: stages.adversarial.train.aesopopt: unknown option; did you mean aesop_opt?",
     ]
 
 

@@ -57,10 +57,6 @@ def test_an_override_without_key_or_value_shows_the_form(write, override):
     )
 
 
-def test_an_override_with_broken_yaml_is_named(write):
-    assert message(write(PSNR), "train.total_iter=[1").startswith("override 'train.total_iter=[1'")
-
-
 def test_an_unknown_override_is_named_with_the_nearest_option(write):
     assert faults(write(PSNR), "train.totl_iter=5") == ["line 7: train.totl_iter: unknown option; did you mean total_iter?"]
 

@@ -2,7 +2,9 @@
 
 import multiprocessing
 import platform
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
+from threading import Event
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +18,7 @@ from aesop.evaluation.measure import measure
 from aesop.inference.upscaler import Upscaler
 from aesop.options.degradation import DegradationOptions
 from aesop.system import device
-from aesop.system.device import algorithms, float32_on_cuda
+from aesop.system.device import Float32InThreads, algorithms, float32_on_cuda
 from aesop.system.distributed import World
 
 
@@ -52,11 +54,29 @@ def test_the_cpu_computes_the_same():
         assert torch.get_float32_matmul_precision() != "medium"
 
 
+def test_threads_wait_for_the_setting_that_they_want():
+    shared, entered, seen = Float32InThreads(), Event(), []
+
+    def coarse() -> None:
+        with shared.using(tf32=True):
+            entered.set()
+            seen.append(tf32())
+
+    with ThreadPoolExecutor(1) as thread:
+        with shared.using(tf32=False):
+            coarse_done = thread.submit(coarse)
+            with shared.using(tf32=False):  # as another thread may
+                assert not entered.wait(0.2)
+            seen.append(tf32())
+        coarse_done.result(timeout=10)
+    assert seen == [(False, False), (True, True)]
+
+
 def test_validations_use_tf32_in_the_network_and_not_in_metrics():
     image, seen = np.zeros((4, 4, 3), np.uint8), []
 
     class Pairs(list):
-        name, pairs, scale = "", [SimpleNamespace(source="")], 1
+        name, pairs, scale = "", [SimpleNamespace(source="", name="a")], 1
 
     def predict(lq: np.ndarray, gt: np.ndarray) -> np.ndarray:
         seen.append(tf32())
@@ -68,7 +88,8 @@ def test_validations_use_tf32_in_the_network_and_not_in_metrics():
 
     metric.info = SimpleNamespace(needs_reference=True)
     with algorithms(deterministic=False):
-        measure(predict, Pairs([{"name": "a", "lq": image, "gt": image}]), {"m": metric}, World())
+        sample = SimpleNamespace(name="a", lq=image, gt=image, notes=[])
+        measure(predict, Pairs([sample]), {"m": metric}, World())
     assert seen == [(True, True), (False, False)]
 
 
@@ -80,7 +101,7 @@ def test_upscaling_8_bits_uses_tf32_and_tests_do_not(monkeypatch, tmp_path):
         raise ValueError("seen")
 
     monkeypatch.setattr("aesop.inference.upscaler.upscale_image", stop)
-    monkeypatch.setattr("aesop.commands.test.MeasuredPairs", stop)
+    monkeypatch.setattr("aesop.commands.test.MeasuredPairs.find", stop)
     datasets = SimpleNamespace(measured=lambda kind: {"test": None})
     config = SimpleNamespace(val=None, results_folder=tmp_path, datasets=datasets, scale=4)
     upscaler = Upscaler(device="cpu")

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from test_train import all_tensors, options, run
+from tiny_runs import all_tensors, options, run
 
 from aesop.archs.rrdbnet import RRDB
 from aesop.options.read import build_config

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from test_train import all_tensors, options, run
+from tiny_runs import all_tensors, options, run
 from torch import Tensor
 
 from aesop.data.loader import LoaderDied, batches

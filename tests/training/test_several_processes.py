@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 import yaml
 from safetensors.torch import load_file
-from test_train import AUTOENCODER, RRDB, options, run
+from tiny_runs import AUTOENCODER, RRDB, options, run
 from torch import nn
 
 from aesop.archs import build_network
@@ -583,7 +583,7 @@ def test_testing_on_two_processes_writes_what_one_does(photos, tmp_path):
     alone = [sys.executable, "-m", "aesop", "test", config, f"path.results_root={tmp_path / 'one'}"]
     said = subprocess.run(alone, check=True, env=ENVIRONMENT, timeout=120, capture_output=True, text=True).stdout
     shared = torchrun("-m", "aesop", "test", config, f"path.results_root={tmp_path / 'two'}").stdout
-    assert shared.count("PSNR") == said.count("PSNR") == 1
+    assert shared.count("PSNR ↑") == said.count("PSNR ↑") == 1
     files = [{path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*.*")} for name in ("one", "two")]
     assert files[0] == files[1]
     assert sum(path.suffix == ".png" for path in files[0]) == 10  # of bicubic and of the network

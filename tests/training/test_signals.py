@@ -10,7 +10,7 @@ import pytest
 import yaml
 from damage import damage_states
 from kills import STAGES, kill_runs, start
-from test_train import options, run
+from tiny_runs import options, run
 
 from aesop.options.read import build_config
 from aesop.system.distributed import World

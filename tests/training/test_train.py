@@ -13,6 +13,7 @@ import torch
 import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
+from tiny_runs import AUTOENCODER, RRDB, all_tensors, make_autoencoder, options, run
 from torch import nn
 
 from aesop.archs import build_network
@@ -30,55 +31,9 @@ from aesop.training.checkpoint import _checksum_of
 from aesop.training.ema import ema_decay
 from aesop.training.progress import step_seed
 from aesop.training.stage import Stage
-from aesop.training.train import train
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import load_network
 from aesop.weights.save import save_weights
-
-RRDB = {"type": "RRDBNet", "num_feat": 16, "num_block": 1, "num_grow_ch": 8}
-AUTOENCODER = {"type": "AutoEncoder_RRDBNet", "dec_opt": RRDB}
-
-
-def options(stage: str, photos: Path, root: Path, total_iter: int, name: str = "run", **train_options) -> dict:
-    raw = {
-        "name": name,
-        "stage": stage,
-        "device": "cpu",
-        "network_g": AUTOENCODER if stage == "autoencoder" else RRDB,
-        "datasets": {
-            "train": {"dataroot_gt": str(photos), "gt_size": 32, "batch_size_per_gpu": 4, "num_worker_per_gpu": 0},
-            "val": {"dataroot_gt": str(photos)},
-        },
-        "path": {"experiments_root": str(root), "from_scratch": True},
-        "train": {"total_iter": total_iter, "optim_g": {"lr": 1e-3}, **train_options},
-        "val": {"val_freq": 2, "save_img": False},
-        "logger": {"print_freq": 1, "save_checkpoint_freq": 2, "use_tb_logger": False},
-    }
-    if stage == "adversarial":
-        raw["network_d"] = {"type": "UNetDiscriminatorSN", "num_feat": 8}
-        raw["train"] = {"gan_opt": {}, "artifacts_opt": {}, "optim_d": {"lr": 1e-3}, **raw["train"]}
-        raw["train"].setdefault("aesop_opt", {"autoencoder_load": {"path": str(make_autoencoder(root))}})
-    else:
-        raw["train"]["pixel_opt"] = {"type": "L1Loss"}
-    return raw
-
-
-def make_autoencoder(folder: Path) -> Path:
-    path = folder / "ae.safetensors"
-    if not path.exists():
-        torch.manual_seed(1)
-        described = {**AUTOENCODER, "scale": 4}
-        save_weights(path, build_network(described).state_dict(), {"network": json.dumps(described)})
-    return path
-
-
-def run(raw: dict, resume: bool = False) -> Path:
-    config, _ = build_config(raw, "test")
-    return train(config, resume)
-
-
-def all_tensors(state: Path) -> dict[str, torch.Tensor]:
-    return {f"{file.stem}/{k}": v for file in sorted(state.glob("*.safetensors")) for k, v in load_file(file).items()}
 
 
 @pytest.mark.parametrize("stage", ["psnr", "autoencoder", "adversarial"])
@@ -177,12 +132,12 @@ def test_dropout_is_drawn_anew_in_each_step_and_process():
     assert step_seed(0, 1, 0) == step_seed(0, 1, 0)
 
 
-def test_a_generator_whose_output_has_another_size_than_hr_is_refused(photos, tmp_path):
-    raw = options("psnr", photos, tmp_path, 1) | {"network_g": RRDB | {"num_out_ch": 1}}
+def test_a_generator_whose_output_has_another_size_than_hr_is_refused():
+    stage = Stage(TrainOptions(total_iter=1, pixel_opt={"type": "L1Loss"}), build_network(RRDB | {"scale": 2}))
     with pytest.raises(
-        ValueError, match=r"network_g: RRDBNet returns \(4, 1, 32, 32\) for LR images .* HR has \(4, 3, 32, 32\)"
+        ValueError, match=r"network_g: RRDBNet returns \(4, 3, 16, 16\) for LR images .* HR has \(4, 3, 32, 32\)"
     ):
-        run(raw)
+        stage.step(torch.rand(4, 3, 8, 8), torch.rand(4, 3, 32, 32), 1)
 
 
 @pytest.mark.parametrize("kind", ["AutoEncoder_MSRResNet", "BicubicDown_RRDBNet", "ProbabilisticAutoEncoder_RRDBNet"])

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from aesop.web import page as toolkit
-from aesop.web.page import MAX_POINTS, Chart, Figure, Page
+from aesop.web.page import MAX_POINTS, Chart, Figure, Page, Plane, PlanePoint
 
 VOID = {"meta", "img", "input", "link", "br"}
 
@@ -68,11 +68,12 @@ def full_page(name: str = "AESOP") -> Page:
     page.section(f"Table {name}")
     page.table(["method", name], [[name, 1.5]], best={name: "max"}, caption=name)
     page.section(f"Images {name}")
-    page.slider(name, {"LR": image(8, 12), name: image(8, 12, 1)}, caption=name)
-    page.crops(name, {"LR": image(2, 2), name: image(8, 8)})
+    page.slider(name, {"LR": image(8, 12), name: image(8, 12, 1)}, caption=name, mark=(3, 2, 6, 4))
+    page.crops(name, {"LR": image(2, 2), name: image(8, 8)}, {name: [(name, True), ("0.5", False)]})
     page.gallery([Figure(image(8, 8), name, {name: name}), Figure(image(8, 8)[..., 0], "gray")], caption=name)
     page.section(f"Charts {name}")
     page.charts([Chart(name, {name: [(i, i + 1) for i in range(900)]}, name, name, log_y=True)], caption=name)
+    page.planes([Plane(name, [PlanePoint(name, 1.0, 2.0, (0.5, 1.5), None, True, name)], [(1.0, 2.0)], name, name)], name)
     page.section(f"Config {name}")
     page.folded({name: f"name: {name}\n"})
     return page
@@ -107,8 +108,9 @@ def test_hostile_names_stay_text():
     assert [tag for tag, _ in tree.tags] == [tag for tag, _ in plain.tags]
     assert not any(key.startswith("on") for _, attrs in tree.tags for key in attrs)
     assert sum(hostile in data for _, data in tree.texts) >= 15
-    (chart,) = charts_of(full_page(hostile))
+    chart, plane = charts_of(full_page(hostile))
     assert chart["series"][0]["name"] == chart["x_label"] == chart["y_label"] == hostile
+    assert plane["points"][0]["label"] == plane["x_label"] == hostile
 
 
 def test_images_round_trip():
@@ -196,6 +198,15 @@ def test_charts_get_what_can_be_drawn_of_any_values(points, log_y):
         assert odd["x"][-1] > 4990
 
 
+def drawn(page: Page, folder) -> str:
+    """The page as a browser has it after its scripts ran."""
+    path = page.write(folder / "page.html")
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--dump-dom"]
+    command += ["--virtual-time-budget=5000", f"--user-data-dir={folder / 'profile'}", path.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium")
 def test_a_browser_draws_any_values(tmp_path):
     page = Page("t")
@@ -204,12 +215,8 @@ def test_a_browser_draws_any_values(tmp_path):
     lines += [{"odd": points} for points in ODD_POINTS] + [{}]
     page.charts([Chart("c", series, "x", "y", log_y) for log_y in (False, True) for series in lines])
     page.slider("n", {"a": image(4, 4), "b": image(4, 4)})
-    path = page.write(tmp_path / "page.html")
-    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--dump-dom"]
-    command += ["--virtual-time-budget=5000", f"--user-data-dir={tmp_path / 'profile'}", path.as_uri()]
-    drawn = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    plots = re.findall(r"<svg role.*?</svg>", drawn, re.DOTALL)
+    text = drawn(page, tmp_path)
+    plots = re.findall(r"<svg role.*?</svg>", text, re.DOTALL)
     # Every chart but those without any point: 1 + 2 of a linear axis, 1 + 3 of a logarithmic one.
     assert len(plots) == 2 * 19 - 3 - 4
     numbers = r"-?\d+(\.\d+)?"
@@ -224,7 +231,40 @@ def test_a_browser_draws_any_values(tmp_path):
     heights = [float(point.split()[1]) for point in straight[1].split("L")]
     assert heights[0] > heights[1] > heights[2]
     assert heights[0] - heights[1] == pytest.approx(heights[1] - heights[2], abs=0.2)
-    assert "aria-valuetext" in drawn  # the slider runs
+    assert "aria-valuetext" in text  # the slider runs
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium")
+def test_a_browser_draws_planes(tmp_path):
+    random = np.random.default_rng(0)
+    far, near = random.uniform(0, 1, (6, 2)), np.full((6, 2), 0.5)
+    page = Page("t")
+    page.section("s")
+    for cloud in (far, near, far[:1]):
+        points = [
+            PlanePoint(f"method {k}", float(x), float(y), (float(x) - 0.1, float(x) + 0.1), None, hollow=k == 1)
+            for k, (x, y) in enumerate(cloud)
+        ]
+        page.planes([Plane("p", points, [(points[0].x, points[0].y)], "PSNR", "LPIPS")])
+    plots = re.findall(r"<svg role.*?</svg>", drawn(page, tmp_path), re.DOTALL)
+    assert [plot.count("<circle") for plot in plots] == [6, 6, 1]
+    for plot, cloud in zip(plots, (far, near, far[:1]), strict=True):
+        assert not re.search(r"NaN|Infinity|undefined", plot)
+        assert len(re.findall(r'class="c\d" d="M[-\d. ]*H', plot)) == len(cloud)  # the intervals
+        assert plot.count(" hollow") == (len(cloud) > 1)
+        centres = np.array(re.findall(r'cx="([^"]*)" cy="([^"]*)"', plot), float)
+        assert np.all(np.argsort(centres[:, 0], kind="stable") == np.argsort(cloud[:, 0], kind="stable"))
+        assert np.all(np.argsort(-centres[:, 1], kind="stable") == np.argsort(cloud[:, 1], kind="stable"))
+    labels = [re.findall(r">(method \d)</text>", plot) for plot in plots]
+    assert sorted(labels[0]) == [f"method {k}" for k in range(6)]
+    assert 1 <= len(labels[1]) < 6  # the others find no room
+    assert labels[2] == ["method 0"]
+
+
+def test_values_and_the_mark_stand_where_they_belong():
+    text = full_page("A").html()
+    assert '<span class="values"><b>A</b> / 0.5</span>' in text
+    assert 'class="mark" style="left: 25.0%; top: 25.0%; width: 50.0%; height: 50.0%"' in text
 
 
 def test_slider_starts_with_the_pair_asked_for():

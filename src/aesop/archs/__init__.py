@@ -38,7 +38,10 @@ def build_network(options: Mapping[str, Any]) -> nn.Module:
     with bounded():
         for part in network.parts.keys() & arguments.keys():
             arguments[part] = build_network(with_scale(arguments[part], arguments.get("scale", 4), replace=True))
-        return network.build(name, arguments)
+        net = network.build(name, arguments)
+        if image_channels(options) == (1, 1):
+            vars(net)["is_gray"] = True
+        return net
 
 
 def without_wrappers(state: Mapping[str, Tensor]) -> State:
@@ -63,6 +66,12 @@ def image_channels(options: Mapping[str, Any]) -> tuple[int, int]:
     known_out = ("num_out_ch", "out_nc", "out_chans", "out_ch", "out_channels")
     taken = next((options[name] for name in known_in if isinstance(options.get(name), int)), 3)
     return taken, next((options[name] for name in known_out if isinstance(options.get(name), int)), taken)
+
+
+def trained_channels(options: NetworkOptions) -> tuple[int, int]:
+    """`image_channels` of a network, or of an auto-encoder's decoder."""
+    raw = options.model_dump()
+    return image_channels(raw.get("dec_opt") or raw)
 
 
 def with_scale(options: Any, scale: int, replace: bool = False) -> Any:

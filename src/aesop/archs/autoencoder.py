@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aesop.archs.generators import Generator
+from aesop.archs.gray import in_rgb, is_gray, seen_by
 from aesop.archs.mixed_precision import in_full_precision
 from aesop.archs.network_options import NetworkOptions, State
 from aesop.archs.rrdbnet import RRDB, STEPS, RRDBNet, scaled_kaiming_
@@ -67,7 +68,7 @@ class AutoEncoder(nn.Module):
 
     def forward(self, x: Tensor, return_bottleneck: bool = False) -> Tensor | tuple[Tensor, ...]:
         bottleneck = self.encode(x)
-        image = self.decoder(bottleneck)
+        image = in_rgb(self.decoder(seen_by(self.decoder, bottleneck)))
         return (image, bottleneck) if return_bottleneck else image
 
 
@@ -102,6 +103,8 @@ class ProbabilisticAutoEncoder(AutoEncoder):
         if not isinstance(decoder, RRDBNet) or scale != 4 or decoder.scale != 4:
             found = f"{type(decoder).__name__} of scale {getattr(decoder, 'scale', 'unknown')}, and scale {scale}"
             raise ValueError(f"the decoder must be an RRDBNet of scale 4, found {found}; use an AutoEncoder for others")
+        if is_gray(decoder):
+            raise ValueError("the decoder must have 3 channels; use an AutoEncoder for gray images")
         super().__init__(decoder, scale, num_feat, num_grow_ch)
         upsampling = [(nn.Upsample(scale_factor=2), nn.Conv2d(3, 3, 3, 1, 1), nn.LeakyReLU(0.2)) for _ in range(2)]
         self.sigma_branch = nn.Sequential(

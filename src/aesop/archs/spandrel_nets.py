@@ -136,7 +136,7 @@ def spandrel_classes() -> dict[str, tuple[type[nn.Module], Any]]:
         for name, cls in vars(module).items():
             if isinstance(cls, type) and issubclass(cls, nn.Module) and name not in without:
                 found[name] = (cls, support.architecture)
-    for name, adapt in (("DRCT", _drct), ("ESRGAN", _esrgan)):
+    for name, adapt in (("DRCT", _drct), ("ESRGAN", _esrgan), ("SwinIR", _swinir)):
         found[name] = (adapt(found[name][0]), found[name][1])
     return found | {"SRVGGNetCompact": found["Compact"]}  # Real-ESRGAN's name
 
@@ -235,6 +235,18 @@ def _drct(base: Any) -> type[nn.Module]:
             return self.patch_unembed(self.norm(x), size)
 
     return DRCT
+
+
+def _swinir(base: Any) -> type[nn.Module]:
+    """Let it take images smaller than half a window, and of any size where it unshuffles them first."""
+
+    class SwinIR(base):
+        def forward(self, x: Tensor) -> Tensor:
+            height, width = x.shape[-2:]
+            multiple, scale = self.window_size * self.start_unshuffle, self.upscale // self.start_unshuffle
+            return super().forward(pad(x, -height % multiple, -width % multiple))[..., : height * scale, : width * scale]
+
+    return SwinIR
 
 
 def _esrgan(base: Any) -> type[nn.Module]:

@@ -14,15 +14,18 @@ from aesop.metrics.build import check_metrics, without_reference
 from aesop.options.config import TestConfig, TrainConfig
 from aesop.options.datasets import PairedDataset, TrainDataset
 from aesop.system.device import pick_device
+from aesop.training.checkpoint import states
+from aesop.training.lr_schedule import schedule_mismatch
 from aesop.weights.pretrained import find_file
 
 
 def dry_run_report(
-    config: TrainConfig | TestConfig, made: Collection[Path] = (), images: bool = True
+    config: TrainConfig | TestConfig, made: Collection[Path] = (), images: bool = True, resume: bool = False
 ) -> tuple[list[str], list[str]]:
     """What a training or test would do, and the faults in its way. It runs and writes nothing.
 
     `made` are files that earlier stages of a pipeline will have written by then. Without `images` it skips the data sets.
+    With `resume`, a training that has a state needs no weights to start from.
     """
     lines: list[str] = []
     faults: list[str] = []
@@ -43,10 +46,12 @@ def dry_run_report(
         with _collected(faults):
             Degrader(training, rank=0)
 
+    if training and (mismatch := schedule_mismatch(training.train)):
+        lines.append(f"note: {mismatch}")
     lines.append("would read:")
     without_network = not training and not config.path.pretrain_network_g
     absent = [("path.pretrain_network_g", "(not given)")] if without_network else []
-    for option, file in [*absent, *weight_files(config)]:
+    for option, file in [*absent, *weight_files(config, resume)]:
         if Path(file) in made:
             state = "made by an earlier stage"
         elif Path(file).expanduser().is_file():
@@ -72,9 +77,10 @@ def dry_run_report(
     return [*lines, "would write:", *(f"  {path}" for path in written)], faults
 
 
-def check_inputs(config: TrainConfig | TestConfig, source: object) -> None:
-    """Raise ValueError naming every folder and weight file in the options that does not exist."""
-    missing = [_missing(option, file) for option, file in weight_files(config) if not Path(file).expanduser().is_file()]
+def check_inputs(config: TrainConfig | TestConfig, source: object, resume: bool = False) -> None:
+    """Raise ValueError naming every folder and weight file in the options that does not exist. See `dry_run_report`."""
+    files = weight_files(config, resume)
+    missing = [_missing(option, file) for option, file in files if not Path(file).expanduser().is_file()]
     missing += [fault for section, data in _sets(config).items() for fault in missing_roots(section, data)]
     if missing:
         raise ValueError(
@@ -105,15 +111,19 @@ def _collected(faults: list[str], prefix: str = "") -> Generator[None]:
         faults.append(f"{prefix}{error}")
 
 
-def weight_files(config: TrainConfig | TestConfig) -> list[tuple[str, str]]:
+def weight_files(config: TrainConfig | TestConfig, resume: bool = False) -> list[tuple[str, str]]:
     """The weight files that a training starts from or a test measures, each with its option."""
     path = config.path
     files = [("path.pretrain_network_g", path.pretrain_network_g)]
     if isinstance(config, TrainConfig):
-        aesop, perceptual = config.train.aesop_opt, config.train.perceptual_opt
         files += [
             ("path.pretrain_network_d", path.pretrain_network_d),
             ("path.pretrain_network_decoder", path.pretrain_network_decoder),
+        ]
+        if path.resume_state or (resume and states(config.run_folder / "state")):
+            files = []
+        aesop, perceptual = config.train.aesop_opt, config.train.perceptual_opt
+        files += [
             ("train.aesop_opt.autoencoder_load", aesop.autoencoder_load.path if aesop and aesop.autoencoder_load else None),
             ("train.perceptual_opt.vgg_path", perceptual.vgg_path if perceptual else None),
         ]
@@ -133,7 +143,7 @@ def _sets(config: TrainConfig | TestConfig) -> dict[str, PairedDataset]:
 def _describe_set(config: TrainConfig | TestConfig, section: str, data: PairedDataset) -> str:
     """How many images a data set has, and where its LR images come from."""
     trained_on = isinstance(config, TrainConfig) and isinstance(data, TrainDataset)
-    pairs = training_crops(config).pairs if trained_on else MeasuredPairs(data, section, config.scale).pairs
+    pairs = training_crops(config).pairs if trained_on else MeasuredPairs.find(data, section, config.scale).pairs
     if isinstance(pairs[0], Single):
         origin = "inputs without HR"
     elif trained_on and config.degradation:

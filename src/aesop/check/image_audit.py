@@ -9,7 +9,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from aesop.data.find_pairs import Pair, Single, find_singles, match_images, select_listed
+from aesop.data.find_pairs import Pair, Single, find_singles, listed_pairs, match_images, select_listed
+from aesop.data.wrong_pairs import UNLIKE, likeness
 from aesop.images.errors import ImageError
 from aesop.images.read import ImageFile
 from aesop.images.resize import imresize, mod_crop
@@ -58,6 +59,8 @@ def audit(data: PairedDataset, section: str, scale: int, compare: bool = True, a
     unused: list[ImageFile] = []
     if data.type == "SingleImageDataset":
         pairs: Sequence[Pair | Single] = find_singles(data, section)
+    elif isinstance(data, TrainDataset) and (listed := listed_pairs(data)):
+        pairs = listed
     else:
         pairs, missing, unused = match_images(data, section)
         if isinstance(data, TrainDataset):
@@ -99,6 +102,9 @@ def _compare(item: Item, pair: Pair, hr: Array, lr: Array | None, scale: int, co
         pair.check_sizes((width, height), (lr_width, lr_height), scale)
     except ValueError as error:
         item.mismatch = str(error)
+        return
+    if likeness(hr, lr) < UNLIKE:
+        item.mismatch = f"{pair.gt} and {pair.lq} do not show the same picture: wrong partner"
         return
     hr_colour, lr_colour = (float(np.ptp(image, axis=2).mean()) for image in (hr, lr))
     if min(hr_colour, lr_colour) == 0 and max(hr_colour, lr_colour) > COLOUR:

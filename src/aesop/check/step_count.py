@@ -7,7 +7,6 @@ convolutions and without what the allocator wastes.
 
 import math
 import warnings
-import weakref
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
+
+from aesop.system.tensor_memory import TensorMemory
 
 GRAIN = 512  # CUDA's allocator rounds sizes up to a multiple
 WITHOUT_KERNEL = {
@@ -51,8 +52,7 @@ class StepCounter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.operations: list[Operation] = []
-        self.held: dict[int, int] = {}
-        self.memory = self.peak = 0
+        self.tensors = TensorMemory(GRAIN)
 
     @property
     def kernels(self) -> int:
@@ -66,10 +66,18 @@ class StepCounter(TorchDispatchMode):
     def flops(self) -> int:
         return sum(operation.flops for operation in self.operations)
 
+    @property
+    def memory(self) -> int:
+        return self.tensors.bytes
+
+    @property
+    def peak(self) -> int:
+        return self.tensors.peak
+
     def restart(self) -> None:
         """Count from here. What is held stays held."""
         self.operations.clear()
-        self.peak = self.memory
+        self.tensors.restart()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -80,7 +88,7 @@ class StepCounter(TorchDispatchMode):
             return result
         made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         for tensor in made:
-            self._hold(tensor)
+            self.tensors.hold(tensor)
         name = func._schema.name.partition("::")[2]
         if not func.is_view and name not in WITHOUT_KERNEL:
             given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
@@ -96,19 +104,6 @@ class StepCounter(TorchDispatchMode):
                 )
             )
         return result
-
-    def _hold(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key in self.held:
-            return
-        self.held[key] = size = -(-storage.nbytes() // GRAIN) * GRAIN
-        self.memory += size
-        self.peak = max(self.peak, self.memory)
-        weakref.finalize(storage, self._free, key)
-
-    def _free(self, key: int) -> None:
-        self.memory -= self.held.pop(key)
 
 
 def _size(tensor: Tensor) -> int:

@@ -3,7 +3,6 @@
 import json
 import re
 import time
-from functools import partial
 from importlib import resources
 from pathlib import Path
 
@@ -15,9 +14,9 @@ from torch import nn
 from aesop.commands.pipeline import is_finished
 from aesop.data.measured_pairs import MeasuredPairs
 from aesop.evaluation.comparison_page import LARGEST_SIDE, add_table, add_views
-from aesop.evaluation.measure import SetResults, measure_methods
-from aesop.evaluation.methods import Method, bicubic, predict
-from aesop.evaluation.result_files import metric_columns, summary_table
+from aesop.evaluation.measure import SetResults, measure_methods, measuring
+from aesop.evaluation.methods import bicubic, network
+from aesop.evaluation.result_files import described, summary_table
 from aesop.images.tensors import to_array, to_tensor
 from aesop.inference.shipped_model import shipped_model
 from aesop.metrics import METRICS
@@ -77,7 +76,7 @@ def make_stages(output: Path, quick: bool = False) -> Stages:
 
 def compare(stages: Stages, console: Console) -> Page:
     """Measure bicubic, the trained generators and the shipped model on the held-out photographs."""
-    pairs = MeasuredPairs(PairedDataset(dataroot_gt=str(ASSETS / "photos" / "heldout")), "held-out photographs", SCALE)
+    pairs = MeasuredPairs.find(PairedDataset(dataroot_gt=str(ASSETS / "photos" / "heldout")), "held-out photographs", SCALE)
     autoencoder = load_autoencoder(stages["Auto-encoder"].final_model)
     missing = [name for name in ("lpips", "dists") if not has_pretrained(*METRICS[name].weights)]
     names = ("psnr", "ssim", "lrpsnr", "aepsnr", "lpips", "dists")
@@ -86,10 +85,10 @@ def compare(stages: Stages, console: Console) -> Page:
     files = {name: stages[name].final_model for name in ("PSNR net", "Pixel-loss GAN", "AESOP GAN")}
     methods = [bicubic(SCALE)]
     for name, file in (files | {"Shipped model": shipped_model()}).items():
-        methods.append(Method(name, partial(predict, load_network(file)[0], scale=SCALE, device=device), str(file)))
-    metrics = make_metrics(options, SCALE, device, autoencoder)
+        methods.append(network(name, load_network(file)[0], str(file), SCALE, device))
+    metrics = measuring(make_metrics(options, SCALE, device, autoencoder), device)
     results = measure_methods(methods, pairs, metrics, World(), {}, len(pairs), LARGEST_SIDE)
-    console.print(summary_table(results.means, options))
+    console.print(summary_table(results.means.items(), described(options)))
     if missing:
         labels = " and ".join(METRICS[name].label for name in missing)
         console.print(f"{labels} skipped: their weights are not on this machine (see AESOP_WEIGHTS in the README).")
@@ -113,10 +112,10 @@ def make_page(stages: Stages, results: SetResults, autoencoder: nn.Module, metri
         "Means over the held-out photographs. PSNR and SSIM: on luma, without a border of 4 pixels. LR-PSNR: consistency "
         "with the low-resolution image. AE-PSNR: agreement after the auto-encoder, which AESOP optimises."
     )
-    add_table(page, results, metric_columns(metrics), caption)
+    add_table(page, results, described(metrics), caption)
     page.section("Comparison")
     page.text("The crops below each photograph show the place where bicubic loses most.")
-    add_views(page, results.views)
+    add_views(page, results, described(metrics))
     page.section("Inside the AESOP loss")
     page.gallery(
         autoencoder_view(results.views[0].images["HR"], results.views[0].images["AESOP GAN"], autoencoder),

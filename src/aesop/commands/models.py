@@ -2,22 +2,24 @@
 
 from pathlib import Path
 
-from aesop.inference.models import known_models, user_folder
+from aesop.inference.models import known_models, left_out_models, user_folder
 from aesop.inference.shipped_model import SHIPPED_FOR, shipped_model
 from aesop.weights.load import load_generator
 
 
 def describe_models() -> list[str]:
-    """A line for each model: name, scale, architecture, parameters, what it is for, and where it is."""
-    lines = [_describe(file) for file in known_models()]
+    """A line for each model: name, scale, architecture, parameters, what it is for, and where it is; then one for each file
+    that is left out.
+    """
+    lines = [*map(_describe, known_models()), *(f"left out: {line}" for line in left_out_models())]
     return [*lines, f"To add a model, put its file into {user_folder()} or a folder that AESOP_MODELS names."]
 
 
 def _describe(file: Path) -> str:
     try:
         net, info = load_generator(file)
-    except (ValueError, OSError) as error:
-        return f"{file.stem}: cannot be used: {error}"
+    except Exception as error:  # noqa: BLE001 - no file, however damaged, keeps the others from being listed
+        return f"{file.stem}: cannot be used: {str(error) or type(error).__name__}"
     count = sum(parameter.numel() for parameter in net.parameters())
     purpose = SHIPPED_FOR if file == shipped_model() else info.metadata.get("purpose", "")
     where = "comes with aesop" if file == shipped_model() else str(file)

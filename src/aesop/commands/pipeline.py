@@ -3,18 +3,18 @@
 options/pipeline.py decides which stage starts from which weights.
 """
 
-import json
 import logging
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from aesop.check.dry_run import dry_run_report
+from aesop.options.changes import STARTS, Changes, changes, described
 from aesop.options.config import TrainConfig
 from aesop.options.pipeline import Steps
 from aesop.options.read import recorded_config, with_former_behaviour
 from aesop.system.distributed import World, init_distributed
+from aesop.training.checkpoint import states
 from aesop.training.train import train
+from aesop.weights.errors import WeightsError
 from aesop.weights.read import read_state_dict
 
 log = logging.getLogger("aesop")
@@ -30,8 +30,8 @@ def dry_run_pipeline(steps: Steps) -> tuple[list[str], list[str]]:
         if isinstance(step, Path):
             lines.append(f"skipped, uses {step}")
             continue
-        described, found = dry_run_report(step, made)
-        lines += [*step.to_yaml().splitlines(), *described]
+        report, found = dry_run_report(step, made, resume=True)
+        lines += [*step.to_yaml().splitlines(), *report]
         faults += [f"{stage}: {fault}" for fault in found]
         made.append(step.final_model)
     return lines, faults
@@ -39,7 +39,13 @@ def dry_run_pipeline(steps: Steps) -> tuple[list[str], list[str]]:
 
 def run_pipeline(steps: Steps) -> Path:
     """Run every unfinished stage, each from where it stopped. Returns the generator's weight file."""
-    if faults := dry_run_pipeline(steps)[1]:
+    due: Steps = {}
+    for stage, step in steps.items():  # what stands in the way of a later stage shows before an earlier one is trained
+        finished = isinstance(step, TrainConfig) and is_finished(step)
+        if isinstance(step, TrainConfig) and not finished:
+            refuse_other_start(stage, step)
+        due[stage] = step.final_model if isinstance(step, TrainConfig) and finished else step
+    if faults := dry_run_pipeline(due)[1]:
         raise ValueError("the pipeline cannot run:\n  " + "\n  ".join(faults))
     device = next((step.device for step in steps.values() if isinstance(step, TrainConfig)), "cpu")
     with init_distributed(device) as world:
@@ -58,27 +64,38 @@ def run_step(stage: str, step: TrainConfig | Path, world: World | None = None) -
 
 
 def is_finished(config: TrainConfig) -> bool:
-    """Whether a stage's weights exist; ValueError if they were trained with other options."""
+    """Whether a stage's weights exist; ValueError if options that decide the result have changed since."""
     final = config.final_model
     if not final.is_file():
         return False
-    recorded = recorded_config(read_state_dict(final)[1].get("config", ""), str(final))
-    asked_for = with_former_behaviour(config, recorded)
-    then, now = (dict(_flat(options.model_dump(mode="json"))) for options in (recorded, asked_for))
-    changed = [name for name in {**then, **now} if then.get(name) != now.get(name)]
-    if changed:
-        options = [f"{name}: {json.dumps(then.get(name))}, now {json.dumps(now.get(name))}" for name in changed[:4]]
+    if changed := _changes_since(config, final):
         raise ValueError(
-            f"{final} was trained with other options ({'; '.join(options)}): remove {config.run_folder} to train the "
-            "stage again, or choose another name"
+            f"{final} was trained with other options ({described(changed)}). To keep it, add "
+            f"stages.{config.stage}.weights={final}; to train the stage again, choose another name, or move "
+            f"{config.run_folder} away"
         )
     return True
 
 
-def _flat(options: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested options by their dotted names."""
-    if isinstance(options, Mapping):
-        for key, value in options.items():
-            yield from _flat(value, f"{name}.{key}" if name else key)
-    else:
-        yield name, options
+def refuse_other_start(stage: str, config: TrainConfig) -> None:
+    """Raise ValueError if a stage that has begun would go on from, or be judged by, other weights than before."""
+    begun = states(config.run_folder / "state")
+    if not begun:
+        return
+    changed = _changes_since(config, begun[-1] / "net_g.safetensors")
+    if other := {option: values for option, values in changed.items() if option in STARTS}:
+        raise ValueError(
+            f"{config.run_folder} has begun from other weights ({described(other)}): to train the {stage} stage again, "
+            f"choose another name, or move {config.run_folder} away; to keep the earlier stage, give its weights, "
+            "stages.NAME.weights=FILE"
+        )
+
+
+def _changes_since(config: TrainConfig, file: Path) -> Changes:
+    try:
+        recorded = recorded_config(read_state_dict(file)[1].get("config", ""), str(file))
+    except WeightsError:
+        if file == config.final_model:
+            raise
+        return {}  # a damaged state: continuing passes over it, or reports it
+    return changes(recorded, with_former_behaviour(config, recorded))

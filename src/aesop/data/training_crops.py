@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from aesop.data.find_pairs import Pair, find_pairs, select_listed
+from aesop.data.find_pairs import Pair, find_training_pairs
 from aesop.images.errors import ImageError
 from aesop.images.resize import lr_crop
 from aesop.images.tensors import ImageArray
@@ -43,7 +43,7 @@ class Crops(Dataset):
         self.options, self.seed = options, seed
         self.pairs: list[Pair] = []
         self._decoded: dict[int, tuple[ImageArray, ImageArray | None]] = {}
-        found, faults = select_listed(find_pairs(options, "train"), options.meta_info), []
+        found, faults = find_training_pairs(options), []
         for pair in found:
             try:
                 self._check(pair)
@@ -56,6 +56,23 @@ class Crops(Dataset):
                 advice = "lower datasets.train.gt_size if they are too small, or set datasets.train.bad_images: skip"
                 raise ImageError(f"{text}. Remove them, {advice}")
             log.warning("%s. Training skips them", text)
+        self._group()
+
+    def number_of(self, sample: int) -> int:
+        """The image, by its number in `pairs`, that a sample is cropped from."""
+        weights = self.options.dataroot_weights
+        if weights is None:
+            return image_number(self.seed, sample, len(self.pairs))
+        draw = np.random.default_rng((self.seed, 5, sample))
+        folder = draw.choice(len(weights), p=np.array(weights) / sum(weights))
+        return int(draw.choice(self._of_folder[folder]))
+
+    def _group(self) -> None:
+        """Sort the images by folder, from which samples are drawn in the ratio of `dataroot_weights`."""
+        count = len(self.options.dataroot_weights or ())
+        self._of_folder = [[k for k, pair in enumerate(self.pairs) if pair.folder == folder] for folder in range(count)]
+        if empty := [number + 1 for number, images in enumerate(self._of_folder) if not images]:
+            raise ImageError(f"datasets.train.dataroot_weights: no image of folder {empty[0]} of dataroot_gt can be used")
 
     def _check(self, pair: Pair) -> None:
         """Look at the files' headers, so that a wrong pair does not stop a run after hours."""
@@ -78,7 +95,7 @@ class Crops(Dataset):
 
     def _draw(self, index: int) -> tuple[ImageArray, ImageArray | None, np.random.Generator]:
         """Return (HR, LR or None) of a sample, and its generator."""
-        number = image_number(self.seed, index, len(self.pairs))
+        number = self.number_of(index)
         images = self._decoded.get(number) or self._read(number)
         if self.options.cache:
             self._decoded[number] = images

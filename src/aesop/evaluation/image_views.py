@@ -1,12 +1,13 @@
 """The parts of an image that a page shows: around the place where methods differ most."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import cv2
 import numpy as np
 
+from aesop.data.measured_pairs import Sample
 from aesop.images.resize import imresize, mod_crop
 
 Image = np.ndarray  # uint8 (H, W, 3)
@@ -40,10 +41,20 @@ def most_different_window(a: Image, b: Image, side: int, grid: int) -> Window:
 
     `side`, the images' sides and the window's place are multiples of `grid`. In smaller images the window is smaller.
     """
-    difference = (a.astype(np.float32) - b).mean(2) ** 2
-    height, width = (length // grid for length in difference.shape)
-    cells = difference.reshape(height, grid, width, grid).sum((1, 3))
-    rows, columns = min(side // grid, height), min(side // grid, width)
+    return largest_window((a.astype(np.float32) - b).mean(2) ** 2, side, side, grid)
+
+
+def most_disputed_window(images: Sequence[Image], height: int, width: int) -> Window:
+    """The window in which several images (H, W, 3) differ most from their mean; see `most_different_window`."""
+    gray = np.stack([image.mean(2, dtype=np.float32) for image in images])
+    return largest_window(gray.var(0), height, width)
+
+
+def largest_window(values: np.ndarray, height: int, width: int, grid: int = 1) -> Window:
+    """The window of at most `height` x `width` with the largest sum of values (H, W), half a window off the border."""
+    cells_high, cells_wide = (length // grid for length in values.shape)
+    cells = values.reshape(cells_high, grid, cells_wide, grid).sum((1, 3))
+    rows, columns = min(height // grid, cells_high), min(width // grid, cells_wide)
     integral = cv2.integral(cells)
     sums = integral[rows:, columns:] - integral[:-rows, columns:] - integral[rows:, :-columns] + integral[:-rows, :-columns]
     above, before = (min(n // 2, (places - 1) // 2) for n, places in zip((rows, columns), sums.shape, strict=True))
@@ -67,12 +78,12 @@ class View:
     crops: Mapping[str, Image]
 
     @classmethod
-    def of(cls, sample: Mapping[str, Any], images: Mapping[str, Image], scale: int, side: int, crop: int = CROP) -> Self:
+    def of(cls, sample: Sample, images: Mapping[str, Image], scale: int, side: int, crop: int = CROP) -> Self:
         """Around the place where bicubic loses most; without HR, where it differs most from the last method in `images`.
 
         `side` and `crop` are the largest sides of the part and the crop in HR pixels, multiples of `scale`.
         """
-        name, lq, gt, last = sample["name"], sample["lq"], sample["gt"], list(images.values())[-1]
+        name, lq, gt, last = sample.name, sample.lq, sample.gt, list(images.values())[-1]
         height, width = last.shape[:2]
         if (height, width) == (lq.shape[0] * scale, lq.shape[1] * scale):
             label, reduced, reference = "LR", scale, imresize(lq, scale)

@@ -1,43 +1,65 @@
-"""The methods that a test compares: bicubic interpolation, other models, the tested network."""
+"""The methods that are compared: interpolations, networks, finished images."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any, Self
 
+import numpy as np
+import PIL.Image
 import torch
 from torch import nn
 
-from aesop.archs import build_network
+from aesop.archs import build_network, image_channels
 from aesop.archs.autoencoder import AutoEncoder, AutoEncoderOptions
+from aesop.archs.gray import is_gray
+from aesop.data.measured_pairs import Sample
 from aesop.evaluation.image_views import Image
+from aesop.images.read import ImageFile
 from aesop.images.resize import imresize, mod_crop
 from aesop.images.tensors import to_array, to_tensor
-from aesop.inference.tiling import upscale_image
+from aesop.inference.tiling import NotFinite, upscale_image
 from aesop.options.config import TestConfig
 from aesop.system.device import autocast, is_out_of_memory
-from aesop.weights.errors import option_context
+from aesop.system.files import sha256_of
+from aesop.weights.errors import WeightsError, option_context
 from aesop.weights.load import load_generator, load_into
 from aesop.weights.read import read_state_dict
 
 Predictor = Callable[[Image, Image | None], Image]
 """(LR, HR or None) -> SR, all uint8 (H, W, 3). An auto-encoder estimates SR from HR, every other method from LR."""
-BICUBIC = "Bicubic"
+BICUBIC, LANCZOS = "Bicubic", "Lanczos"
 # Labels of images on the page; a method is never called like one of them.
-_RESERVED_NAMES = ("LR", "Input", BICUBIC, "HR")
+RESERVED_NAMES = ("LR", "Input", BICUBIC, LANCZOS, "HR")
 
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the comparison. `weights` is its file as given; None for bicubic."""
+    """One row of a comparison."""
 
     name: str
-    predict: Predictor
-    weights: str | None = None
+    answer: Callable[[Sample], Image]
+    """SR of a sample."""
+    source: str | None = None
+    """Weight file or folder, as given. None: an interpolation."""
+    sha256: str | None = None
+    """Of the weight file."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What a network's answers depend on besides its weights and the sample."""
+    finished: Mapping[tuple[str, str], ImageFile] | None = None
+    """Finished images by `Sample.key`. None: it has an answer for every sample."""
     tested: bool = False
+    generator: nn.Module | None = field(default=None, repr=False)
+    """The network, if it is one that enlarges, to measure its cost."""
+
+    @classmethod
+    def of(cls, name: str, predict: Predictor, *args: Any, **options: Any) -> Self:
+        """A method that sees LR, or HR if it is an auto-encoder."""
+        return cls(name, lambda sample: predict(sample.lq, sample.gt), *args, **options)
 
     def result_name(self, section: str) -> str:
-        """Name of its CSV file and image folder for a test set; for the tested network that is the section's name alone."""
+        """Name of its image folder for a test set; for the tested network that is the section's name alone."""
         return section if self.tested else f"{section}_{self.name}"
 
 
@@ -52,46 +74,98 @@ def load_methods(config: TestConfig, device: torch.device) -> list[Method]:
     if others and not is_generator:
         raise ValueError("path.compare_with: network_g is an auto-encoder, which sees HR; only generators can be compared")
 
-    def method(name: str, net: nn.Module, weights: str, tested: bool = False) -> Method:
-        net.eval().requires_grad_(False).to(device)
-        predictor = partial(predict, net, scale=scale, device=device, precision=config.precision, tile=config.val.tile)
-        return Method(name, predictor, weights, tested)
-
-    net = build_network(config.network_g.model_dump())
+    options = config.network_g.model_dump()
+    net = build_network(options)
     with option_context("path.pretrain_network_g"):
         load_into(net, read_state_dict(file, config.path.param_key_g)[0], file, config.path.strict_load_g)
     tested_name, *names = method_names([file, *others])
     methods = [bicubic(scale)] if is_generator and (others or config.val.page) else []
     for name, other in zip(names, others, strict=True):
         with option_context("path.compare_with"):
-            model, info = load_generator(Path(other).expanduser())
-        if info.scale != scale:
+            method, other_scale = network_file(name, other, device, config.precision, config.val.tile)
+        if other_scale != scale:
             raise ValueError(
-                f"path.compare_with: {other} enlarges {info.scale} times and the tested network {scale} times; only models "
+                f"path.compare_with: {other} enlarges {other_scale} times and the tested network {scale} times; only models "
                 "of one scale can be compared"
             )
-        methods.append(method(name, model, other))
-    return [*methods, method(tested_name, net, file, tested=True)]
+        methods.append(method)
+    loaded_as = {"network": options, "key": config.path.param_key_g, "strict": config.path.strict_load_g}
+    tested = network(tested_name, net, file, scale, device, config.precision, config.val.tile, loaded_as)
+    return [*methods, replace(tested, tested=True)]
+
+
+def network_file(name: str, file: str, device: torch.device, precision: str, tile: int) -> tuple[Method, int]:
+    """A generator's weight file as a method, and its scale."""
+    net, info = load_generator(Path(file).expanduser())
+    if image_channels(info.options) != (3, 3):
+        raise WeightsError(f"{file} contains a {info.arch} that does not take and make 3 channels: give a network for RGB")
+    return network(name, net, file, info.scale, device, precision, tile, {"network": info.options}), info.scale
+
+
+def network(
+    name: str,
+    net: nn.Module,
+    file: str,
+    scale: int,
+    device: torch.device,
+    precision: str = "fp32",
+    tile: int = 0,
+    loaded_as: Mapping[str, Any] | None = None,
+) -> Method:
+    """A network with the weights of a file as a method. `loaded_as`: options that decided how they were loaded."""
+    net.eval().requires_grad_(False).to(device)
+    predictor = partial(predict, net, scale=scale, device=device, precision=precision, tile=tile, finite=True)
+    settings = {**(loaded_as or {}), "scale": scale, "device": device.type, "precision": precision, "tile": tile}
+    generator = None if isinstance(net, AutoEncoder) else net
+    return Method.of(name, predictor, file, sha256_of(Path(file).expanduser()), settings, generator=generator)
 
 
 def bicubic(scale: int) -> Method:
-    return Method(BICUBIC, lambda lq, gt: imresize(lq, scale))
+    return Method.of(BICUBIC, lambda lq, gt: imresize(lq, scale))
+
+
+def lanczos(scale: int) -> Method:
+    """Pillow's, with three lobes."""
+
+    def enlarge(lq: Image, gt: Image | None) -> Image:
+        height, width = lq.shape[:2]
+        size = (width * scale, height * scale)
+        return np.array(PIL.Image.fromarray(lq).resize(size, PIL.Image.Resampling.LANCZOS))
+
+    return Method.of(LANCZOS, enlarge)
+
+
+INTERPOLATIONS: Mapping[str, Callable[[int], Method]] = {"bicubic": bicubic, "lanczos": lanczos}
+"""By the names that users give."""
 
 
 def predict(
-    net: nn.Module, lq: Image, gt: Image | None, scale: int, device: torch.device, precision: str = "fp32", tile: int = 0
+    net: nn.Module,
+    lq: Image,
+    gt: Image | None,
+    scale: int,
+    device: torch.device,
+    precision: str = "fp32",
+    tile: int = 0,
+    finite: bool = False,
 ) -> Image:
     """SR of a generator from LR, or of an auto-encoder from HR; all uint8 (H, W, 3).
 
-    Without HR (`gt` None), `lq` is the auto-encoder's input; it is cropped to multiples of the scale. A generator sees tiles
-    of at most `tile` LR pixels (0: whole images).
+    A network of one channel expects gray images, as `MeasuredPairs` makes them. Without HR (`gt` None), `lq` is the
+    auto-encoder's input; it is cropped to multiples of the scale. A generator sees tiles of at most `tile` LR pixels (0:
+    whole images). NaN becomes black, or with `finite` raises NotFinite.
     """
     if not isinstance(net, AutoEncoder):
-        return upscale_image(net, lq, scale, tile=tile, device=device, precision=precision)
+        seen = lq[..., :1] if is_gray(net) else lq
+        made = upscale_image(net, seen, scale, tile=tile, device=device, precision=precision, finite=finite)
+        return made.repeat(3, 2) if is_gray(net) else made
     image = mod_crop(lq, scale) if gt is None else gt
     try:
         with torch.inference_mode(), autocast(device, precision):
-            return to_array(net(to_tensor(image)[None].to(device))[0])
+            answer = net(to_tensor(image)[None].to(device))[0]
+            if finite and not answer.isfinite().all():
+                raise NotFinite("the network computes NaN or infinity")
+            return to_array(answer)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -115,7 +189,7 @@ def method_names(files: Sequence[str]) -> list[str]:
         folder = next(differing, None) if namesakes else None
         name = first = f"{folder}-{path.stem}" if folder else path.stem
         number = 2
-        while name.casefold() in {taken.casefold() for taken in (*_RESERVED_NAMES, *names)}:
+        while name.casefold() in {taken.casefold() for taken in (*RESERVED_NAMES, *names)}:
             name, number = f"{first}-{number}", number + 1
         names.append(name)
     return names

@@ -1,72 +1,65 @@
-"""Results as CSV, JSON and a table in the terminal."""
+"""Results as files, and as a table in the terminal."""
 
 import csv
-import json
-import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from aesop.evaluation.measure import Row, SetResults, averages
-from aesop.evaluation.methods import Method
+from aesop.evaluation.results import Metric, Results
 from aesop.metrics.build import entry_info
 from aesop.options.validation import MetricOptions
 from aesop.system.files import replacing
-from aesop.web.page import Best
 
 
-def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """One line per image, then the average."""
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-        writer.writerow({"image": "average", **averages(rows)})
+def write_results(folder: Path, results: Results) -> None:
+    """Write results.json and values.csv: a row per test set, method and image, a column per metric."""
+    with replacing(folder / "results.json") as temporary:
+        temporary.write_text(results.to_json(), encoding="utf-8")
+    with replacing(folder / "values.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["set", "method", "image", *results.metrics])
+        for method in results.methods:
+            for name, images in method.values.items():
+                for image, values in images.items():
+                    writer.writerow([name, method.name, image, *(values.get(metric, "") for metric in results.metrics)])
 
 
-def write_json(path: Path, name: str, methods: Sequence[Method], results: Mapping[str, SetResults]) -> None:
-    """The tested network's results by section; those of the other methods below `compared_with`."""
-    sets = {
-        method.name: {section: describe_set(each.name, each.rows[method.name]) for section, each in results.items()}
-        for method in methods
-    }
-    *others, tested = methods
-    content: dict[str, Any] = {"name": name, "sets": sets[tested.name]}
-    if others:
-        content["compared_with"] = {m.name: {"weights": m.weights, "sets": sets[m.name]} for m in others}
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1))
-
-
-def describe_set(dataset: str, rows: Sequence[Row]) -> dict[str, Any]:
-    """Average and rows for JSON, which has no NaN: null."""
-    average, *images = (
-        {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
-        for row in (averages(rows), *rows)
-    )
-    return {"dataset": dataset, "average": average, "images": images}
-
-
-def metric_columns(options: Mapping[str, MetricOptions]) -> dict[str, tuple[str, Best]]:
-    """For each entry of `val.metrics` (label of its column, whether its largest or smallest value is the best).
-
-    Entries that measure the same metric are labelled with their own names.
-    """
+def described(options: Mapping[str, MetricOptions]) -> dict[str, Metric]:
+    """The columns of tables by entry of `val.metrics`. Entries of one metric are labelled with their own names."""
     infos = {name: entry_info(name, entry) for name, entry in options.items()}
     uses = Counter(info.label for info in infos.values())
-    return {name: (info.label if uses[info.label] == 1 else name, info.best) for name, info in infos.items()}
+    labels = {name: info.label if uses[info.label] == 1 else name for name, info in infos.items()}
+    return {name: Metric(label=labels[name], best=info.best, format=info.format) for name, info in infos.items()}
 
 
-def summary_table(means: Mapping[str, Mapping[str, float]], options: Mapping[str, MetricOptions]) -> Table:
+def common_images(results: Results, name: str) -> list[str]:
+    """The images of a test set that every method has which has any of this set: what means are compared over."""
+    lists = [list(method.values[name]) for method in results.methods if method.values.get(name)]
+    return [image for image in lists[0] if all(image in images for images in lists[1:])] if lists else []
+
+
+def means(results: Results) -> Iterator[tuple[str, dict[str, float]]]:
+    """For each test set and method a label and the means over the common images; the label says if others are left out."""
+    for name in dict.fromkeys(name for method in results.methods for name in method.values):
+        images, count = common_images(results, name), results.protocol["sets"][name]["images"]
+        label = name if len(images) == count else f"{name} ({len(images)} of {count} images)"
+        for method in results.methods:
+            if rows := [method.values[name][image] for image in images if name in method.values]:
+                values = {metric: float(np.mean([row[metric] for row in rows])) for metric in rows[0]}
+                yield f"{label}, {method.name}" if len(results.methods) > 1 else label, values
+
+
+def summary_table(rows: Iterable[tuple[str, Mapping[str, float]]], metrics: Mapping[str, Metric]) -> Table:
     """One line per test set or method, one column per metric; empty cells for metrics that were not measured."""
     table = Table("")
-    for label, best in metric_columns(options).values():
-        table.add_column(f"{label} {'↑' if best == 'max' else '↓'}", justify="right")
-    formats = {name: entry_info(name, entry).format for name, entry in options.items()}
-    for label, row in means.items():
-        table.add_row(Text(label), *(format(row[name], formats[name]) if name in row else "" for name in options))
+    for metric in metrics.values():
+        table.add_column(f"{metric.label} {'↑' if metric.best == 'max' else '↓'}", justify="right")
+    for label, row in rows:
+        table.add_row(
+            Text(label), *(format(row[name], metric.format) if name in row else "" for name, metric in metrics.items())
+        )
     return table

@@ -88,7 +88,7 @@ class PackedImage(ImageFile):
     def size(self) -> tuple[int, int]:
         return self.width, self.height
 
-    def _pixels(self) -> ImageArray:
+    def pixels(self) -> ImageArray:
         end = self.offset + self.height * self.width * CHANNELS
         return self.pack.content()[self.offset : end].reshape(self.height, self.width, CHANNELS)
 

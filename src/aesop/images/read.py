@@ -54,20 +54,20 @@ class ImageFile:
 
     def read(self) -> ImageArray:
         """Return the image as (H, W, 3) RGB, uint8 or uint16. An image in a pack is a read-only view of the pack."""
-        return _to_rgb(self._pixels())
+        return _to_rgb(self.pixels())
 
     def read_uint8(self) -> NDArray[np.uint8]:
         """Return the image as (H, W, 3) RGB, 16 bits divided by 257 and rounded."""
-        return to_uint8(self.read())
+        return as_rgb8(self.pixels())
 
     def read_with_alpha(self) -> tuple[ImageArray, ImageArray | None]:
         """Return the image as `read` does, and the alpha channel (H, W) of a PNG, WebP or TIFF file that has one."""
-        image = self._pixels()
+        image = self.pixels()
         alpha = image[..., 3].copy() if image.ndim == 3 and image.shape[2] == 4 else None
         return _to_rgb(image), alpha
 
-    def _pixels(self) -> ImageArray:
-        """Return the decoded image before its channels are converted; see `decode`."""
+    def pixels(self) -> ImageArray:
+        """Return the image as it is stored, gray or with alpha; see `decode`."""
         return decode(self.read_bytes(), self.path)
 
     def read_bytes(self) -> bytes:
@@ -92,6 +92,21 @@ class ImageFile:
 def is_name_below(name: str) -> bool:
     """Check that an image's name in a store stays below the folder that results are written to."""
     return not {"", ".", ".."}.intersection(name.split("/"))
+
+
+def as_rgb8(pixels: ImageArray) -> NDArray[np.uint8]:
+    """Convert an image as it is stored to uint8 (H, W, 3): see `conversions`."""
+    return to_uint8(_to_rgb(pixels))
+
+
+def conversions(pixels: ImageArray) -> list[str]:
+    """Say what `as_rgb8` changes in an image."""
+    changes = {
+        "gray, repeated to three channels": pixels.ndim == 2,
+        "transparency left out": pixels.ndim == 3 and pixels.shape[2] == 4,
+        "16 bits, rounded to 8": pixels.dtype != np.uint8,
+    }
+    return [text for text, applies in changes.items() if applies]
 
 
 def _to_rgb(image: ImageArray) -> ImageArray:

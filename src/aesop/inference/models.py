@@ -7,8 +7,11 @@ from pathlib import Path
 
 from aesop.inference.shipped_model import shipped_model
 from aesop.weights.errors import WeightsError
+from aesop.weights.read import foreign_format
 
 EXTENSIONS = (".safetensors", ".pth", ".pt", ".ckpt")
+_NO_MODELS = ("", ".md", ".txt", ".json", ".yml", ".yaml", ".html")
+"""Extensions of what lies next to models."""
 
 
 def find_model(model: str | os.PathLike | None) -> Path:
@@ -41,15 +44,49 @@ def find_model(model: str | os.PathLike | None) -> Path:
 
 def known_models() -> list[Path]:
     """List the weight files that have names: in the folders of AESOP_MODELS, the user's data folder, and aesop's own."""
-    named = [Path(folder).expanduser() for folder in os.environ.get("AESOP_MODELS", "").split(os.pathsep) if folder]
     files = [
-        file
-        for folder in (*named, user_folder(), shipped_model().parent)
-        if folder.is_dir()
-        for file in sorted(folder.iterdir())
-        if file.suffix.lower() in EXTENSIONS and file.is_file()
+        file for folder in _folders() for file in _content(folder) if file.suffix.lower() in EXTENSIONS and file.is_file()
     ]
     return list({file.stem: file for file in reversed(files)}.values())[::-1]
+
+
+def left_out_models() -> list[str]:
+    """Name the folders of AESOP_MODELS that cannot be read, and the files in known folders that look like models but have
+    no name, with the reason.
+    """
+    known = known_models()
+    lines = [f"{folder}: AESOP_MODELS names it, but there is no such folder" for folder in _named() if not folder.is_dir()]
+    for folder in _folders():
+        if not os.access(folder, os.R_OK | os.X_OK):
+            lines.append(f"{folder}: no permission to read it")
+        for file in _content(folder):
+            if file in known or file.name.startswith(".") or file.suffix.lower() in _NO_MODELS:
+                continue
+            if reason := foreign_format(file):
+                lines.append(f"{file} is {reason}")
+            elif not file.is_file():
+                continue
+            elif file.suffix.lower() in EXTENSIONS:
+                first = next(other for other in known if other.stem == file.stem)
+                lines.append(f"{file}: {first} comes first and has the same name; give its path, or rename it")
+            else:
+                lines.append(f"{file}: no {' '.join(EXTENSIONS)} file; if it holds weights of PyTorch, rename it")
+    return lines
+
+
+def _named() -> list[Path]:
+    return [Path(folder).expanduser() for folder in os.environ.get("AESOP_MODELS", "").split(os.pathsep) if folder]
+
+
+def _folders() -> list[Path]:
+    return [folder for folder in dict.fromkeys((*_named(), user_folder(), shipped_model().parent)) if folder.is_dir()]
+
+
+def _content(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
 
 
 def user_folder() -> Path:

@@ -1,6 +1,9 @@
 """`aesop.Upscaler`: enlarging pictures in memory, whatever their kind, depth and channels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,23 +16,28 @@ from torch import Tensor, nn
 
 from aesop.archs import image_channels
 from aesop.archs.rrdbnet import RRDBNet
-from aesop.images.picture import Frame
 from aesop.images.tensors import ImageArray
 from aesop.inference.alpha import ALPHA_METHODS, enlarged_alpha, has_sharp_edges, mended_colours
 from aesop.inference.final_size import sides_at
 from aesop.inference.models import find_model
-from aesop.inference.runtimes import RUNTIMES, Converted, with_runtime
-from aesop.inference.tiling import NotFinite, check_tiling, upscale_image
-from aesop.system.device import fastest_precision, float32_on_cuda, pick_device, threads_on_cpu
+from aesop.inference.runtimes import RUNTIMES, with_runtime
+from aesop.inference.tiling import NotFinite, OnRows, check_tiling, upscale_by_rows, upscale_image
+from aesop.inference.turned import EightWays
+from aesop.pictures.picture import Frame
+from aesop.system.device import Float32InThreads, fastest_precision, pick_device, threads_on_cpu
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import load_generator
 
 Image = TypeVar("Image", np.ndarray, PIL.Image.Image, Tensor)
 OnProgress = Callable[[float], None]  # is called with the part of a frame that is done, up to 1
+_float32 = Float32InThreads()
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 LUMA = (0.299, 0.587, 0.114)  # BT.601, as in JPEG files
-# Overlap of tiles by the number of parameters from which it holds: larger networks look further.
-OVERLAPS = {10_000_000: 48, 2_000_000: 32, 0: 16}
+# Tiles and their overlap, by the number of parameters from which they hold: larger networks look further. With these,
+# pictures differ from those of the untiled network by at most one level of 8 bits (docs/decisions.md). Larger tiles keep the
+# work that is done twice at 1.6 times.
+TILINGS = {10_000_000: (512, 112), 2_000_000: (512, 96), 0: (256, 24)}
+FRAMES_ON_GPU = 4  # of a video at once; if memory does not suffice for their tiles together, tiles become smaller
 
 
 class Upscaler:
@@ -41,10 +49,12 @@ class Upscaler:
         device: auto, cpu, cuda, cuda:N or mps.
         precision: how 8-bit pictures are computed: fp32, bf16, fp16 (GPUs only), or auto: for RRDBNet the fastest of them on
             this device, for other networks fp32. Other pictures are always computed in float32.
-        tile: the longest side of the tiles that the network sees, in input pixels; 0: the whole picture.
-        overlap: how much tiles overlap, in input pixels; default: 16 to 48, by the size of the network.
+        tile: the longest side of the tiles that the network sees, in input pixels; 0: the whole picture; default: 256, or
+            512 for large networks.
+        overlap: how much tiles overlap, in input pixels; default: 24 to 112, by the size of the network.
         runtime: pytorch, openvino, or onnxruntime; networks that were converted are kept in the user's cache folder.
         alpha: how transparency is enlarged: network, bicubic, or auto, which uses the network for shapes with sharp edges.
+        tta: whether to return the mean over the eight ways to turn and mirror the picture, which takes eight times as long.
         threads: how many threads compute on a CPU; default: PyTorch's number.
 
     Attributes:
@@ -63,20 +73,22 @@ class Upscaler:
         model: str | Path | None = None,
         device: str = "auto",
         precision: str = "auto",
-        tile: int = 256,
+        tile: int | None = None,
         overlap: int | None = None,
         runtime: str = "pytorch",
         alpha: str = "auto",
+        tta: bool = False,
         threads: int | None = None,
     ):
-        check_tiling(tile, overlap or 0)
+        if tile is not None:
+            check_tiling(tile, overlap or 0)
         if alpha not in ALPHA_METHODS:
             raise ValueError(f"unknown method for alpha {alpha!r}: use {', '.join(ALPHA_METHODS)}")
         if precision not in PRECISIONS:
             raise ValueError(f"unknown precision {precision!r}: use {', '.join(PRECISIONS)}")
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, found {threads}")
-        self.device, self.tile, self.alpha, self.threads = pick_device(device), tile, alpha, threads
+        self.device, self.alpha, self.threads = pick_device(device), alpha, threads
         path = find_model(model)
         net, info = load_generator(path)
         channels = image_channels(info.options)
@@ -86,14 +98,18 @@ class Upscaler:
                 "network of 3 channels (RGB) or 1 (gray)"
             )
         self.name, self.scale = path.stem, info.scale
-        if overlap is None:
-            overlap = default_overlap(net)
-            overlap = min(overlap, tile // 2) if tile else overlap
-        self.overlap = overlap
+        usual_tile, usual_overlap = default_tiling(net)
+        self.tile = usual_tile if tile is None else tile
+        self.overlap = usual_overlap if overlap is None else overlap
+        if overlap is None and self.tile:
+            self.overlap = min(self.overlap, self.tile // 2)
+        check_tiling(self.tile, self.overlap)
         self.precision, fallback = _precision_for(net, precision, self.device, runtime)
         with threads_on_cpu(threads):
             net, line = with_runtime(net.to(self.device), runtime, self.device, self.precision, channels[0], path)
         self.notes = tuple(note for note in (fallback, line) if note)
+        if tta:
+            net = EightWays(net)
         self._takes_colour = channels[0] == 3
         self._gray = _OnGray(net) if self._takes_colour else net
         self._network = net
@@ -103,23 +119,28 @@ class Upscaler:
 
         Args:
             image: one of
-                - a NumPy array of uint8, uint16, or float32 in [0, 1]: (H, W) gray, (H, W, 2) gray and alpha, (H, W, 3) RGB,
-                  or (H, W, 4) RGB and alpha;
-                - a Pillow image of mode L, LA, RGB, RGBA, I;16, F in [0, 1], or with a palette, which becomes RGB or RGBA;
+                - a NumPy array of uint8, uint16, or floating point in [0, 1]: (H, W) gray, (H, W, 2) gray and alpha,
+                  (H, W, 3) RGB, or (H, W, 4) RGB and alpha;
+                - a Pillow image of mode L, LA, RGB, RGBA, I;16, F in [0, 1], or with a palette, which becomes RGB or RGBA.
+                  It is not turned as its Exif orientation says, and its `info` (profile, Exif, ...) is kept;
                 - a floating-point tensor in [0, 1], (C, H, W) or (N, C, H, W), of the same channels, on any device.
-                Colours are not multiplied by alpha.
+                Colours are not multiplied by alpha. All is computed in float32 (or bfloat16, see `precision`).
             scale: how much to enlarge; default: the network's scale. For more, the network runs repeatedly; what is then
                 too large is reduced with antialiasing.
 
         Raises:
-            ValueError: the image is none of these, or has values outside [0, 1]; or the network makes NaN of it.
+            ValueError: the image is none of these, has several frames, or has values outside [0, 1]; or the network makes
+                NaN of it.
         """
-        if scale is not None and not 0 < scale < 1000:
-            raise ValueError(f"scale must be above 0 and below 1000, found {scale}")
+        if scale is not None and not (isinstance(scale, Real) and 0 < scale < 1000):
+            raise ValueError(f"scale must be a number above 0 and below 1000, found {scale!r}")
         kinds = ((PIL.Image.Image, self._of_pil), (Tensor, self._of_tensor), (np.ndarray, self._of_array))
         convert: Any = next((convert for kind, convert in kinds if isinstance(image, kind)), None)
         if convert is None:
-            raise ValueError(f"expected a NumPy array, a Pillow image or a tensor, found a {type(image).__name__}")
+            kind = type(image).__name__
+            raise ValueError(
+                f"expected a NumPy array, a Pillow image or a tensor, found a {kind}: open files with PIL.Image"
+            )
         return convert(image, scale)
 
     def upscale_frame(self, frame: Frame, scale: float | None = None, on_progress: OnProgress | None = None) -> Frame:
@@ -136,8 +157,70 @@ class Upscaler:
                 break
         if [height, width] != wanted:
             shrunk = [None if part is None else _shrunk(part, *wanted) for part in (frame.pixels, frame.alpha)]
-            frame = Frame(shrunk[0], shrunk[1], frame.duration)  # ty: ignore[invalid-argument-type]
+            frame = replace(frame, pixels=shrunk[0], alpha=shrunk[1])
         return frame
+
+    def can_go_by_rows(self, frame: Frame, scale: float) -> bool:
+        """Whether `upscale_by_rows` can enlarge a frame: by the network's scale, and without transparency."""
+        height, width = frame.pixels.shape[:2]
+        if frame.alpha is not None or (frame.pixels.ndim == 3 and not self._takes_colour):
+            return False  # a part goes another way than through the network
+        return sides_at(scale, width, height) == (width * self.scale, height * self.scale)
+
+    def upscale_by_rows(self, frame: Frame, on_rows: OnRows, on_progress: OnProgress | None = None) -> None:
+        """Enlarge a frame for which `can_go_by_rows`, and pass rows of its pixels on as soon as they are computed."""
+        image = frame.pixels
+        low, high = _range(image)
+        if (low, high) != (0, 1):
+            image = (image - low) / (high - low)
+
+        def pass_on(top: int, rows: ImageArray) -> None:
+            rows = rows[..., 0] if image.ndim == 2 else rows
+            on_rows(top, rows if (low, high) == (0, 1) else rows * (high - low) + low)
+
+        def on_tile(tiles: int, total: int) -> None:
+            if on_progress:
+                on_progress(tiles / total)
+
+        self._run(self._gray if image.ndim == 2 else self._network, np.atleast_3d(image), on_tile, pass_on)
+
+    @property
+    def at_once(self) -> int:
+        """How many frames of a video to enlarge together. More than one gains nothing on a CPU."""
+        return FRAMES_ON_GPU if self.device.type == "cuda" and self.tile else 1
+
+    def upscale_video_frames(self, frames: Sequence[ImageArray], size: tuple[int, int]) -> list[ImageArray]:
+        """Enlarge frames (H, W, 3) of one size, uint8 or uint16, to `size` (width, height), together."""
+        width, height = size
+        images = np.stack(frames)
+        while True:
+            if self._takes_colour:
+                images = self._run(self._network, images, None)
+            else:
+                images = np.stack([self._through_network(image, None) for image in images])
+            rows, columns = images.shape[1:3]
+            if (rows >= height and columns >= width) or self.scale == 1:
+                break
+        return list(images) if (rows, columns) == (height, width) else [_shrunk(image, height, width) for image in images]
+
+    def memory_of(self, frame: Frame, scale: float) -> int:
+        """How many bytes of main memory `upscale_frame` takes for arrays, its result included. The network's come on top."""
+        height, width = frame.pixels.shape[:2]
+        wanted_width, wanted_height = sides_at(scale, width, height)
+        while True:
+            height, width = height * self.scale, width * self.scale
+            if (height >= wanted_height and width >= wanted_width) or self.scale == 1:
+                break
+        of_pixel = frame.pixels.dtype.itemsize * ((3 if frame.pixels.ndim == 3 else 1) + (frame.alpha is not None))
+        made, area = height * width * of_pixel, height * width
+        meanwhile = [0]
+        if frame.alpha is not None:
+            meanwhile.append(4 * frame.alpha.dtype.itemsize * area)
+        if frame.pixels.ndim == 3 and not self._takes_colour:
+            meanwhile.append(30 * area)  # chroma is enlarged as floats
+        if (height, width) != (wanted_height, wanted_width):
+            meanwhile.append(12 * area + wanted_height * wanted_width * of_pixel)
+        return made + max(meanwhile)
 
     def _once(self, frame: Frame, on_progress: OnProgress | None) -> Frame:
         colours, alpha = frame.pixels, frame.alpha
@@ -158,15 +241,11 @@ class Upscaler:
         if alpha is not None:
             method = "network" if by_network else "bicubic"
             alpha = enlarged_alpha(alpha, self.scale, method, lambda gray: self._enlarged(gray, on_tile))
-        return Frame(pixels, alpha, frame.duration)
+        return replace(frame, pixels=pixels, alpha=alpha)
 
     def _enlarged(self, image: ImageArray, on_tile: Callable[[int, int], None] | None) -> ImageArray:
         """Enlarge (H, W) or (H, W, 3); float32 values are brought to [0, 1] and back."""
-        if image.dtype != np.float32:
-            return self._through_network(image, on_tile)
-        if not np.isfinite(image).all():
-            raise ValueError("the picture has pixels that are NaN or infinite: replace them first")
-        low, high = min(float(image.min()), 0.0), max(float(image.max()), 1.0)
+        low, high = _range(image)
         if (low, high) == (0, 1):
             return self._through_network(image, on_tile)
         return self._through_network((image - low) / (high - low), on_tile) * (high - low) + low
@@ -184,13 +263,20 @@ class Upscaler:
         rgb = np.clip(cv2.cvtColor(large, cv2.COLOR_YCrCb2RGB), 0, 1)
         return rgb if image.dtype == np.float32 else (rgb * most).round().astype(image.dtype)
 
-    def _run(self, network: nn.Module, image: ImageArray, on_tile: Callable[[int, int], None] | None) -> ImageArray:
+    def _run(
+        self,
+        network: nn.Module,
+        image: ImageArray,
+        on_tile: Callable[[int, int], None] | None,
+        on_rows: OnRows | None = None,
+    ) -> ImageArray:
         is_coarse = image.dtype == np.uint8
+        upscale: Any = partial(upscale_by_rows, on_rows=on_rows) if on_rows else upscale_image
         if not is_coarse and self.precision != "fp32":
             network = getattr(network, "original", network)  # of a network that was converted to bfloat16
         try:
-            with float32_on_cuda(tf32=is_coarse), threads_on_cpu(self.threads):
-                return upscale_image(
+            with _float32.using(tf32=is_coarse), threads_on_cpu(self.threads):
+                return upscale(
                     network,
                     image,
                     self.scale,
@@ -206,8 +292,11 @@ class Upscaler:
 
     def _of_array(self, image: np.ndarray, scale: float | None) -> np.ndarray:
         image = image.astype(image.dtype.newbyteorder("="), copy=False)
+        if image.dtype.kind == "f" and image.dtype != np.float32:
+            return self._of_array(image.astype(np.float32), scale).astype(image.dtype)
         if image.dtype not in (np.uint8, np.uint16, np.float32):
-            raise ValueError(f"expected an array of uint8, uint16 or float32, found {image.dtype}: convert it first")
+            kinds = "uint8, uint16 or floating point in [0, 1]"
+            raise ValueError(f"expected an array of {kinds}, found {image.dtype}: convert it first")
         channels = image.shape[2] if image.ndim == 3 else 1
         if image.ndim not in (2, 3) or channels > 4 or not image.size:
             raise ValueError(f"expected an image (H, W), or (H, W, C) with 1 to 4 channels, found the shape {image.shape}")
@@ -223,25 +312,38 @@ class Upscaler:
         return np.dstack([part for part in (made.pixels, made.alpha) if part is not None])
 
     def _of_pil(self, image: Any, scale: float | None) -> Any:
-        if image.mode in ("1", "P", "PA") or (image.mode in ("L", "RGB") and "transparency" in image.info):
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a photograph with previews
+            raise ValueError(
+                f"the Pillow image has {image.n_frames} frames or pages: give one of them, as with image.copy(), or enlarge "
+                "the file with `aesop upscale`"
+            )
+        key, source = image.info.get("transparency"), image
+        if key is not None and (image.mode.startswith("I;16") or (image.mode == "RGB" and np.max(key) > 255)):
+            raise ValueError("Pillow has no alpha of 16 bits, as this transparent colour needs: give an array (H, W, C)")
+        if image.mode == "1" and key is not None:  # Pillow takes 1 for a value of 255
+            source = image.convert("L")
+            source.info["transparency"] = 255 * key
+        if image.mode in ("1", "P", "PA") or (image.mode in ("L", "RGB") and key is not None):
             base = "L" if image.mode in ("1", "L") else "RGB"
-            source = image.convert(base + ("A" if image.has_transparency_data else ""))
-        else:
-            source = image
-        if source.mode not in ("L", "LA", "RGB", "RGBA", "I;16", "F"):
+            source = source.convert(base + ("A" if source.has_transparency_data else ""))
+        if source.mode not in ("L", "LA", "RGB", "RGBA", "I;16", "I;16B", "F"):
             raise ValueError(f"Pillow images of mode {image.mode} are not supported: convert them to L, RGB or RGBA")
         made = PIL.Image.fromarray(self._of_array(np.asarray(source), scale))
-        made.info = {key: value for key, value in image.info.items() if key != "transparency"}
+        made.info = {name: value for name, value in image.info.items() if name != "transparency"}
         return made
 
     def _of_tensor(self, image: Tensor, scale: float | None) -> Tensor:
         if not image.is_floating_point():
             raise ValueError(f"expected a floating-point tensor in [0, 1], found {image.dtype}: divide it by its range")
-        if image.ndim not in (3, 4) or not 1 <= image.shape[-3] <= 4:
+        if image.ndim not in (3, 4) or not 1 <= image.shape[-3] <= 4 or 0 in image.shape[-2:]:
             shape = tuple(image.shape)
             raise ValueError(f"expected a tensor (C, H, W) or (N, C, H, W) with 1 to 4 channels, found the shape {shape}")
         if image.ndim == 4:
-            return torch.stack([self._of_tensor(one, scale) for one in image])
+            width, height = sides_at(scale or self.scale, image.shape[3], image.shape[2])
+            made = image.new_empty((*image.shape[:2], height, width))
+            for i, one in enumerate(image):
+                made[i] = self._of_tensor(one, scale)
+            return made
         made = self._of_array(image.detach().float().permute(1, 2, 0).cpu().numpy(), scale)
         return torch.from_numpy(made).permute(2, 0, 1).contiguous().to(image)
 
@@ -254,8 +356,8 @@ class _OnGray(nn.Module):
         self.net = net
         self.size_multiple = getattr(net, "size_multiple", 1)
         self.channels_last_on_cpu = getattr(net, "channels_last_on_cpu", False)
-        if isinstance(net, Converted):
-            self.original = _OnGray(net.original)
+        if isinstance(original := getattr(net, "original", None), nn.Module):
+            self.original = _OnGray(original)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.net(x.expand(-1, 3, -1, -1))
@@ -276,18 +378,28 @@ def _precision_for(net: nn.Module, wanted: str, device: torch.device, runtime: s
     return wanted, None
 
 
-def default_overlap(net: nn.Module) -> int:
-    """The overlap of tiles in pixels; what remains visible of their borders is measured in docs/decisions.md."""
+def default_tiling(net: nn.Module) -> tuple[int, int]:
+    """The side of tiles and their overlap, in input pixels."""
     parameters = sum(weight.numel() for weight in net.parameters())
-    return next(overlap for least, overlap in OVERLAPS.items() if parameters >= least)
+    return next(tiling for least, tiling in TILINGS.items() if parameters >= least)
+
+
+def _range(image: ImageArray) -> tuple[float, float]:
+    """The least and the greatest value of a float32 image, at least [0, 1]; other types are taken as [0, 1]."""
+    if image.dtype != np.float32:
+        return 0, 1
+    if not np.isfinite(image).all():
+        raise ValueError("the picture has pixels that are NaN or infinite: replace them first")
+    return min(float(image.min()), 0.0), max(float(image.max()), 1.0)
 
 
 def _shrunk(image: ImageArray, height: int, width: int) -> ImageArray:
-    """Reduce (H, W) or (H, W, C) with antialiasing."""
-    planes = torch.from_numpy(np.atleast_3d(image).astype(np.float32)).permute(2, 0, 1)[None]
-    made = F.interpolate(planes, (height, width), mode="bicubic", antialias=True)[0].permute(1, 2, 0).numpy()
-    if image.dtype == np.float32:  # bicubic overshoots at edges
-        made = made.clip(min(0, float(image.min())), max(1, float(image.max())))
-    else:
-        made = made.round().clip(0, np.iinfo(image.dtype).max)
-    return made.astype(image.dtype).reshape(height, width, *image.shape[2:])
+    """Reduce (H, W) or (H, W, C) with antialiasing, channel by channel: each takes four bytes per pixel, and more."""
+    made = np.empty((height, width, *image.shape[2:]), image.dtype)
+    least, most = (min(0, image.min()), max(1, image.max())) if image.dtype == np.float32 else (0, np.iinfo(image.dtype).max)
+    for source, target in zip(np.moveaxis(np.atleast_3d(image), 2, 0), np.moveaxis(np.atleast_3d(made), 2, 0), strict=True):
+        plane = torch.from_numpy(source.astype(np.float32))[None, None]
+        reduced = F.interpolate(plane, (height, width), mode="bicubic", antialias=True)[0, 0]
+        reduced.clamp_(float(least), float(most))  # bicubic overshoots at edges
+        target[:] = (reduced if image.dtype == np.float32 else reduced.round_()).numpy()
+    return made

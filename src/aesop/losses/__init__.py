@@ -9,6 +9,8 @@ from aesop.losses.artifact import ArtifactsOptions
 from aesop.losses.dists import DISTSOptions
 from aesop.losses.gan import GANOptions
 from aesop.losses.loss_term import LossOptions, LossTerm
+from aesop.losses.lpips import LPIPSOptions
+from aesop.losses.ms_ssim import MSSSIMOptions
 from aesop.losses.perceptual import PerceptualOptions
 from aesop.losses.pixel import PixelAtLROptions, PixelOptions, SigmaBranchOptions
 from aesop.system.distributed import World
@@ -25,11 +27,15 @@ class LossTerms(Options):
     sigmabranch_opt: SigmaBranchOptions | None = None
     """autoencoder (probabilistic): distance of the predicted scale and |AE(HR) - HR|."""
     aesop_opt: AesopOptions | None = None
-    """adversarial: the AESOP loss, in place of pixel_opt."""
+    """The AESOP loss, in place of pixel_opt."""
+    msssim_opt: MSSSIMOptions | None = None
+    """MS-SSIM, the similarity of structure at several scales."""
     perceptual_opt: PerceptualOptions | None = None
-    """adversarial: VGG feature distance."""
+    """VGG feature distance."""
+    lpips_opt: LPIPSOptions | None = None
+    """LPIPS, the learned perceptual distance."""
     dists_opt: DISTSOptions | None = None
-    """adversarial: DISTS, the similarity of deep structure and texture."""
+    """DISTS, the similarity of deep structure and texture."""
     artifacts_opt: ArtifactsOptions | None = None
     """adversarial: LDL's artifact loss; needs ema_decay > 0."""
     gan_opt: GANOptions | None = None

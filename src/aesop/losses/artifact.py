@@ -14,6 +14,7 @@ from aesop.system.distributed import World
 
 class ArtifactsOptions(DistanceOptions):
     log_name: ClassVar[str] = "artifacts"
+    stages: ClassVar[tuple[str, ...]] = ("adversarial",)
     inputs: ClassVar[tuple[str, ...]] = ("sr", "gt", "sr_ema")
 
     type: Literal["L1Loss"] = "L1Loss"

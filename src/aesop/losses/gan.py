@@ -16,6 +16,7 @@ from aesop.system.option_types import Weight
 
 class GANOptions(LossOptions):
     log_name: ClassVar[str] = "gan"
+    stages: ClassVar[tuple[str, ...]] = ("adversarial",)
 
     type: Literal["GANLoss"] = "GANLoss"
     """The loss's published name."""

@@ -15,7 +15,7 @@ class LossOptions(Options):
 
     log_name: ClassVar[str]
     """Its name in the logs, after `l_` or, in the adversarial stage, `l_g_`."""
-    stages: ClassVar[tuple[str, ...]] = ("adversarial",)
+    stages: ClassVar[tuple[str, ...]] = ("psnr", "adversarial")
     """The stages that may use it."""
     inputs: ClassVar[tuple[str, ...]] = ("sr", "gt")
     """What it compares, by the names in `training.stage.StepImages`."""

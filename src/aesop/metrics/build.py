@@ -44,8 +44,7 @@ def make_metrics(
         if info.needs_autoencoder and entry.autoencoder:
             with option_context(f"val.metrics.{name}.autoencoder"):
                 network = load_autoencoder(entry.autoencoder).to(device)
-        luma = info.channel != "colour" if entry.test_y_channel is None else entry.test_y_channel
-        region = {"crop_border": _border(info, entry), "test_y_channel": luma}
+        region = {"crop_border": border(info, entry), "test_y_channel": on_luma(info, entry)}
         try:
             metrics[name] = Metric(info, info.build(Setting(scale, device, region, network)))
         except ValueError as error:
@@ -82,7 +81,7 @@ def check_sizes(
     `keeps_size` is for auto-encoders, whose output has the size of its input.
     """
     infos = [(entry_info(name, entry), entry) for name, entry in options.items()]
-    checks = [(info.check_size, 2 * _border(info, entry)) for info, entry in infos if info.check_size]
+    checks = [(info.check_size, 2 * border(info, entry)) for info, entry in infos if info.check_size]
     for pair in (pair for pairs in sets for pair in pairs.pairs if checks):
         width, height = (side - side % scale if pair.gt or keeps_size else side * scale for side in pair.source.size())
         try:
@@ -113,5 +112,11 @@ def is_better(options: Mapping[str, MetricOptions], name: str, value: float, tha
     return value > than if entry_info(name, options[name]).best == "max" else value < than
 
 
-def _border(info: MetricInfo, entry: MetricOptions) -> int:
+def border(info: MetricInfo, entry: MetricOptions) -> int:
+    """The border that an entry leaves out, in HR pixels."""
     return info.crop_border if entry.crop_border is None else entry.crop_border
+
+
+def on_luma(info: MetricInfo, entry: MetricOptions) -> bool:
+    """Whether an entry measures luma, or else RGB."""
+    return info.channel != "colour" if entry.test_y_channel is None else entry.test_y_channel

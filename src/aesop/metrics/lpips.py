@@ -1,84 +1,19 @@
 """LPIPS."""
 
-import itertools
-from pathlib import Path
-from typing import Literal, Self
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from aesop.archs.vgg import VGGFeatureExtractor
+from aesop.losses.lpips import LPIPSLoss
 from aesop.metrics.luma import as_batch, crop, quantise
-from aesop.weights.pretrained import find_pretrained
-
-Net = Literal["alex", "vgg"]
-LAST_RELUS = ["relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3"]  # of VGG16's stages
 
 
-class LPIPS(nn.Module):
-    """Learned perceptual distance, version 0.1 (Zhang et al., 2018): (N, 3, H, W) twice -> (N,), 0 for equal images.
-
-    Sums over five layers the squared differences of the features, normalised to length 1 at each pixel, weighted per channel
-    by the learned heads and averaged over the pixels. Load weights before use.
-    """
-
-    shift: Tensor
-    scale: Tensor
-
-    def __init__(self, net: Net = "alex"):
-        super().__init__()
-        self.net = net
-        self.trunk = AlexNetFeatures() if net == "alex" else VGGFeatureExtractor(LAST_RELUS, "vgg16", use_input_norm=False)
-        widths = (64, 192, 384, 256, 256) if net == "alex" else (64, 128, 256, 512, 512)
-        self.heads = nn.ParameterList(torch.zeros(1, width, 1, 1) for width in widths)
-        # Mean and standard deviation of ImageNet, on the scale -1..1.
-        self.register_buffer("shift", torch.tensor((-0.030, -0.088, -0.188)).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("scale", torch.tensor((0.458, 0.448, 0.450)).view(1, 3, 1, 1), persistent=False)
-        self.eval().requires_grad_(False)
-
-    @classmethod
-    def from_weights(cls, net: Net = "alex", trunk: Path | None = None, heads: Path | None = None) -> Self:
-        """Load the weights at the given paths, by default those that `find_pretrained` finds."""
-        metric, trunk_name = cls(net), "alexnet" if net == "alex" else "vgg16"
-        metric.load_weights(find_pretrained(trunk_name, trunk), find_pretrained(f"lpips_{net}", heads))
-        return metric
-
-    def load_weights(self, trunk: dict[str, Tensor], heads: dict[str, Tensor]) -> None:
-        """Load torchvision's trunk (`features.N.weight`) and the lpips package's heads (`linK.model.1.weight`)."""
-        try:
-            self.trunk.load_state_dict({name: trunk[name].float() for name in self.trunk.state_dict()})
-        except KeyError as missing:
-            raise ValueError(f"not a torchvision file of {self.net!r}: {missing} is missing") from None
-        for k, head in enumerate(self.heads):
-            name = f"lin{k}.model.1.weight"
-            if name not in heads or heads[name].shape != head.shape:
-                raise ValueError(f"not an LPIPS head file for {self.net!r}: {name} {tuple(head.shape)} is missing")
-            head.copy_(heads[name])
+class LPIPS(LPIPSLoss):
+    """The loss as a metric: (N, 3, H, W) twice -> (N,), of images rounded to 8 bit and summed in float64."""
 
     @torch.no_grad()
     def forward(self, sr: Tensor, hr: Tensor, crop_border: int = 0) -> Tensor:
-        images = (crop(quantise(image), crop_border) for image in as_batch(sr, hr))
-        x, y = ((image * 2 - 1 - self.shift) / self.scale for image in images)
+        x, y = (crop(quantise(image), crop_border) for image in as_batch(sr, hr))
         distance = torch.zeros(len(x), dtype=torch.float64)
-        for a, b, head in zip(self.trunk(x).values(), self.trunk(y).values(), self.heads, strict=True):
-            a, b = (features / (features.square().sum(1, keepdim=True).sqrt() + 1e-10) for features in (a, b))
-            distance += (head * (a - b).square()).sum(1).mean(dim=(1, 2)).cpu()
+        for layer in self.distances(x, y):
+            distance += layer.cpu()
         return distance
-
-
-class AlexNetFeatures(nn.Module):
-    """AlexNet's convolutions (torchvision's layout and names): normalised RGB -> {name: features after each ReLU}."""
-
-    def __init__(self):
-        super().__init__()
-        convs = [(3, 64, 11, 4, 2), (64, 192, 5, 1, 2), (192, 384, 3, 1, 1), (384, 256, 3, 1, 1), (256, 256, 3, 1, 1)]
-        conv1, conv2, *others = ((nn.Conv2d(*arguments), nn.ReLU()) for arguments in convs)
-        self.features = nn.Sequential(*conv1, nn.MaxPool2d(3, 2), *conv2, nn.MaxPool2d(3, 2), *itertools.chain(*others))
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        taps = {}
-        for layer in self.features:
-            x = layer(x)
-            if isinstance(layer, nn.ReLU):
-                taps[f"relu{len(taps) + 1}"] = x
-        return taps

@@ -1,14 +1,10 @@
 """MS-SSIM, the multi-scale structural similarity (Wang et al., Asilomar 2003), on luma."""
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from aesop.losses.ms_ssim import SSIM_WINDOW, WEIGHTS, ms_ssim_of
 from aesop.metrics.luma import as_batch, cropped_channels, quantise
-from aesop.metrics.ssim import SSIM_WINDOW, ssim_maps
 
-WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Exponents of the five scales, from full resolution down (section 3.2)."""
 SMALLEST_SIDE = SSIM_WINDOW * 2 ** (len(WEIGHTS) - 1)
 
 
@@ -19,14 +15,7 @@ def ms_ssim(sr: Tensor, hr: Tensor, crop_border: int = 4) -> Tensor:
     """
     x, y = (cropped_channels(quantise(image), crop_border, test_y_channel=True) * 255 for image in as_batch(sr, hr))
     check_size(*x.shape[-2:])
-    product = torch.ones(len(x), dtype=x.dtype, device=x.device)
-    for scale, weight in enumerate(WEIGHTS, 1):
-        luminance, similarity = ssim_maps(x, y)
-        if scale == len(WEIGHTS):
-            similarity = luminance * similarity
-        product = product * similarity.mean(dim=(1, 2, 3)).clamp(min=0) ** weight
-        x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
-    return product.cpu()
+    return ms_ssim_of(x, y).cpu()
 
 
 def check_size(height: int, width: int) -> None:

@@ -13,7 +13,7 @@ IGNORED = {
     "num_gpu": "torchrun sets the number of processes",
     "dist_params": "torchrun sets up the processes",
     "find_unused_parameters": "parameters without a gradient are never averaged",
-    "high_order_degradation": "both rounds always run; second_blur_prob, resize_prob2 ... configure the second",
+    "high_order_degradation": "a data set of type RealESRGANDataset is degraded, one with LR files never is",
     "datasets.train.prefetch_mode": "batches are always prefetched",
     "datasets.train.num_prefetch_queue": "batches are always prefetched",
     "datasets.train.dataset_enlarge_ratio": "training has no epochs: sample k is drawn from (seed, k)",
@@ -21,7 +21,7 @@ IGNORED = {
     "datasets.train.pin_memory": "memory is pinned wherever the device benefits",
     "datasets.val.metrics": "val.metrics sets the metrics of all data sets",
     "network_g.enc_opt.placeholder": "the published code ignores it as well",
-    "val.pbar": "progress is always shown",
+    "val.pbar": "a line shows the progress of long validations",
     "val.metrics.*.better": "each metric knows its direction",
     "val.metrics.*.num_thread": "PyTorch sets the number of threads",
     "train.aesop_opt.autoencoder_arch": "the architecture is recognised from the weight file",
@@ -41,8 +41,11 @@ MODEL_TYPES: dict[str, tuple[str, dict[str, bool]]] = {
     "ProbabilisticAesopESRGANArtifactsDisModel": ("adversarial", {}),
     "RealESRNetModel": ("psnr", {"l1_gt_usm": True}),
     "RealESRGANModel": ("adversarial", _PLAIN_GAN | _SHARPENED),
+    "RealESRGANArtifactsDisModel": ("adversarial", _PLAIN_GAN | _SHARPENED),
     "AesopRealESRGANArtifactsDisModel": ("adversarial", _PLAIN_GAN | _SHARPENED),
 }
+# Published data set classes -> ours.
+_DATASET_TYPES = {"RealESRGANPairedDataset": "PairedImageDataset"}
 # RRDBNet's former option names.
 _OF_RRDBNET = dict(in_nc="num_in_ch", out_nc="num_out_ch", nf="num_feat", nb="num_block", gc="num_grow_ch", sf="scale")
 # Options that other projects put elsewhere: there -> here.
@@ -86,6 +89,10 @@ def from_published(raw: Mapping[str, Any]) -> tuple[Raw, list[str]]:
         for option, value in {**options, "ema_warmup": False}.items():
             if (section := _section_of(raw, f"train.{option}")) is not None:
                 section.setdefault(option.split(".")[-1], value)
+    datasets = raw.get("datasets")
+    for section in datasets.values() if isinstance(datasets, dict) else ():
+        if isinstance(section, dict) and isinstance(section.get("type"), str):
+            section["type"] = _DATASET_TYPES.get(section["type"], section["type"])
     _gather_degradation(raw)
     return raw, notes
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self, get_args
 import yaml
 from pydantic import BaseModel, model_validator
 
-from aesop.archs import AutoEncoderOptions, NetworkD, NetworkG, scale_option, with_scale
+from aesop.archs import AutoEncoderOptions, NetworkD, NetworkG, scale_option, trained_channels, with_scale
 from aesop.options.datasets import Datasets, TrainingDatasets
 from aesop.options.degradation import DegradationOptions
 from aesop.options.training import TrainOptions
@@ -36,7 +36,9 @@ class LoggerOptions(Options):
     save_checkpoint_freq: Positive = 5000
     """Save weights and a resumable state every N iterations, and at the end."""
     keep_states: Positive = 2
-    """Number of resumable states to keep on disk. All weights are kept."""
+    """Number of resumable states to keep on disk."""
+    keep_models: Positive | None = None
+    """Number of the newest models/net_g_<iteration> to keep, besides the best. Default: all."""
     on_failed_save: Literal["continue", "stop"] = "continue"
     """Whether the run continues if a checkpoint cannot be written. The last one, or one after a signal, always stops it."""
     use_tb_logger: bool = True
@@ -91,6 +93,11 @@ def fill_in_defaults(raw: Any) -> Any:
         pixel = train.get("pixel_opt")
         if isinstance(pixel, Mapping) and pixel.get("type") == "LRL1Loss":
             train["pixel_opt"] = {**pixel, "scale": pixel.get("scale") or scale}
+        scheduler, total = train.get("scheduler"), train.get("total_iter")
+        whole = {"CosineAnnealingRestartLR": {"periods": [total]}, "CosineAnnealingLR": {"T_max": total}}
+        if isinstance(scheduler, Mapping) and total is not None:
+            kind = scheduler.get("type")
+            train["scheduler"] = {**whole.get(kind, {}), **scheduler} if isinstance(kind, str) else scheduler
     if "network_g" in raw and scale in get_args(Scale):
         raw["network_g"] = with_scale(raw["network_g"], scale)
     return raw
@@ -151,6 +158,12 @@ class CommonConfig(Options):
                 check_network_numbers(network.model_dump() if network else {})
             except ValueError as error:
                 yield f"{option}: {error}"
+        channels = trained_channels(self.network_g)
+        if channels not in ((3, 3), (1, 1)):
+            where = "network_g.dec_opt" if isinstance(self.network_g, AutoEncoderOptions) else "network_g"
+            yield f"{where}: {channels[0]} channels in and {channels[1]} out; use 3 (RGB) or 1 (gray) for both"
+        if self.network_d is not None and self.network_d.num_in_ch not in ({1, 3} if channels == (1, 1) else {3}):
+            yield f"network_d.num_in_ch: {self.network_d.num_in_ch} does not fit images of {channels[1]} channels"
         networks: dict[str, Any] = {"network_g": self.network_g}
         if isinstance(self.network_g, AutoEncoderOptions):
             networks["network_g.dec_opt"] = self.network_g.dec_opt
@@ -224,10 +237,14 @@ class TrainConfig(CommonConfig):
         for option, loss in train.losses().items():
             if stage not in loss.stages:
                 yield f"train.{option}: the {stage} stage has no such loss, only {' and '.join(loss.stages)}; remove it"
-        if stage in ("psnr", "autoencoder") and train.pixel_opt is None:
-            yield f"train.pixel_opt: the {stage} stage needs it, e.g. pixel_opt: {{type: L1Loss}}"
-        if stage == "adversarial" and (train.gan_opt is None or self.network_d is None):
-            yield "train.gan_opt and network_d: the adversarial stage needs both"
+        if stage == "autoencoder" and train.pixel_opt is None:
+            yield "train.pixel_opt: the autoencoder stage needs it, e.g. pixel_opt: {type: L1Loss}"
+        elif not train.losses():
+            yield f"train.pixel_opt: the {stage} stage needs a loss, e.g. pixel_opt: {{type: L1Loss}}"
+        if stage == "adversarial" and (train.gan_opt is None) != (self.network_d is None):
+            yield "train.gan_opt and network_d: give both, or neither to train without a discriminator"
+        if stage == "adversarial" and train.gan_opt is None is self.network_d and train.artifacts_opt is not None:
+            yield "train.artifacts_opt: the artifact loss needs a discriminator, gan_opt and network_d"
         probabilistic = network.type == "ProbabilisticAutoEncoder_RRDBNet"
         if train.sigmabranch_opt is not None and not probabilistic:
             yield "train.sigmabranch_opt: only a ProbabilisticAutoEncoder_RRDBNet has a sigma branch"

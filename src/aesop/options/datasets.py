@@ -46,8 +46,12 @@ class PairedDataset(Options):
 
 
 class TrainDataset(PairedDataset):
+    dataroot_weights: list[Annotated[float, Field(gt=0)]] | None = None
+    """How often samples come from each folder of dataroot_gt, as a ratio: [2, 1] draws two of three from the first. Default:
+    every image equally often."""
     meta_info: str | None = None
-    """A list of the files below dataroot_gt to use, one name per line; default: all of them."""
+    """A list of the files below dataroot_gt to use, one name per line, or `gt, lq` with the LR file below dataroot_lq;
+    default: all of them."""
     gt_size: Side = 128
     """Side of the HR crop in pixels, a multiple of the scale."""
     use_flip: bool = True
@@ -63,6 +67,13 @@ class TrainDataset(PairedDataset):
     cache: bool = False
     """Keep decoded images in memory, in each loader process: for small datasets."""
     _refused: ClassVar[dict[str, str]] = {"SingleImageDataset": "tests"}
+
+    @model_validator(mode="after")
+    def _one_weight_each(self) -> Self:
+        folders = len(self.dataroot_gt) if isinstance(self.dataroot_gt, list) else 1
+        if self.dataroot_weights is not None and len(self.dataroot_weights) != folders:
+            raise ValueError(f"dataroot_weights has {len(self.dataroot_weights)} numbers, dataroot_gt {folders} folders")
+        return self
 
 
 class Datasets(BaseModel):

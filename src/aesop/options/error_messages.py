@@ -25,12 +25,12 @@ class ConfigError(ValueError):
         self.faults = faults
 
 
-def describe(error: ValidationError, raw: Mapping[str, Any], lines: Lines) -> list[str]:
-    """Describe pydantic's errors on raw options, each in one line of text."""
+def describe(error: ValidationError, raw: Mapping[str, Any], lines: Lines, root: type[BaseModel] = TrainConfig) -> list[str]:
+    """Describe pydantic's errors on raw options of the class `root`, each in one line of text."""
     found: dict[tuple[str, ...], Any] = {}
     for entry in error.errors():  # a value that fits no type of a union has one for each type; the first suffices
         found.setdefault(_option_of(entry, raw), entry)
-    return with_lines([fault for option, entry in found.items() for fault in _describe_one(entry, option)], lines)
+    return with_lines([fault for option, entry in found.items() for fault in _describe_one(entry, option, root)], lines)
 
 
 def with_lines(faults: Sequence[str], lines: Lines) -> list[str]:
@@ -55,7 +55,7 @@ def _option_of(entry: Any, raw: Mapping[str, Any]) -> tuple[str, ...]:
     option: list[str] = []
     node: Any = raw
     for position, part in enumerate(entry["loc"], 1):
-        if isinstance(node, list) and isinstance(part, int):
+        if isinstance(node, list) and isinstance(part, int) and part < len(node):
             node = node[part]
         elif isinstance(node, Mapping) and str(part) in (names := {str(name): name for name in node}):
             node = node[names[str(part)]]
@@ -65,14 +65,14 @@ def _option_of(entry: Any, raw: Mapping[str, Any]) -> tuple[str, ...]:
     return (*option, "type") if entry["type"] == "union_tag_invalid" else tuple(option)
 
 
-def _describe_one(entry: Any, option: tuple[str, ...]) -> Iterator[str]:
+def _describe_one(entry: Any, option: tuple[str, ...], root: type[BaseModel]) -> Iterator[str]:
     kind, given, where = entry["type"], entry["input"], ".".join(option)
     if kind == "value_error":
         yield from (f"{where}: {fault}" if where else fault for fault in str(entry["ctx"]["error"]).splitlines())
     elif kind == "missing":
         yield f"{where}: missing" + ("; give at least datasets.train.dataroot_gt" if option[0] == "datasets" else "")
     elif kind == "extra_forbidden":
-        known = list(_classes_at(entry["loc"][:-1])[0].model_fields)
+        known = list(_classes_at(entry["loc"][:-1], root)[0].model_fields)
         near = difflib.get_close_matches(option[-1], known, 1)
         yield f"{where}: unknown option; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
     elif kind in ("union_tag_invalid", "literal_error"):
@@ -82,7 +82,7 @@ def _describe_one(entry: Any, option: tuple[str, ...]) -> Iterator[str]:
         near = difflib.get_close_matches(value, names, 1) if isinstance(value, str) else []
         yield f"{where}: {shown(value)} is none of {expected}" + (f"; did you mean {near[0]}?" if near else "")
     elif kind == "union_tag_not_found" and isinstance(given, Mapping):
-        types = [get_args(options.model_fields["type"].annotation) for options in _classes_at(entry["loc"])]
+        types = [get_args(options.model_fields["type"].annotation) for options in _classes_at(entry["loc"], root)]
         names = [name for known in types for name in known or ("spandrel's (SwinIR, DRCT ...)",)]
         yield f"{where}.type: missing; known: {', '.join(names)}"
     elif kind in ("union_tag_not_found", "model_type", "model_attributes_type", "dict_type"):
@@ -91,9 +91,9 @@ def _describe_one(entry: Any, option: tuple[str, ...]) -> Iterator[str]:
         yield f"{where}: {entry['msg'][0].lower()}{entry['msg'][1:]}, found {shown(given)}"
 
 
-def _classes_at(location: Sequence[int | str]) -> list[type[BaseModel]]:
+def _classes_at(location: Sequence[int | str], root: type[BaseModel]) -> list[type[BaseModel]]:
     """The options classes that may stand at pydantic's location of an error, which names the type taken from a union."""
-    classes: list[type[BaseModel]] = [TrainConfig]
+    classes: list[type[BaseModel]] = [root]
     for part in location:
         if fields := [options.model_fields[str(part)] for options in classes if part in options.model_fields]:
             classes = [options for field in fields for options in _classes_in(field.annotation)]

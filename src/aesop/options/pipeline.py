@@ -34,6 +34,9 @@ def plan(path: str | Path, overrides: Sequence[str] = ()) -> Steps:
         options["name"] = f"{options.get('name', Path(path).stem)}/{number}_{stage}"
         _fill_in_weights(stage, options, weights)
         own_lines = {option[2:]: line for option, line in lines.items() if option[:2] == ("stages", stage)}
+        prefix = f"stages.{stage}."
+        own_options = {".".join(option) for option in own_lines}
+        own_options |= {o.partition("=")[0].removeprefix(prefix) for o in overrides if o.startswith(prefix)}
         try:
             step, notes = build_config(options, str(path), {**lines, **own_lines})
             if not isinstance(step, TrainConfig):
@@ -42,7 +45,10 @@ def plan(path: str | Path, overrides: Sequence[str] = ()) -> Steps:
             weights[stage] = f"(made by the {stage} stage)"
             for fault in error.faults:
                 text = re.sub(r"^line \d+: ", "", fault)
-                found.setdefault(text, {})[stage] = fault.removesuffix(text)
+                line = fault.removesuffix(text)
+                if text.partition(":")[0] in own_options:
+                    text = f"stages.{stage}.{text}"
+                found.setdefault(text, {})[stage] = line
             continue
         steps[stage], weights[stage] = step, str(step.final_model)
         for note in notes:
@@ -52,7 +58,8 @@ def plan(path: str | Path, overrides: Sequence[str] = ()) -> Steps:
         for fault, stages in found.items():
             lines_there = set(stages.values())
             line = lines_there.pop() if len(lines_there) == 1 else ""
-            faults.append(f"{line}{fault} (stage {', '.join(stages)})")
+            where = "" if fault.startswith("stages.") else f" (stage {', '.join(stages)})"
+            faults.append(f"{line}{fault}{where}")
         raise ConfigError(str(path), faults)
     return steps
 
@@ -69,11 +76,12 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict
     """A pipeline file -> (the raw options of each stage, their lines).
 
     A stage's section below `stages` is merged over the shared options. The override `train.total_iter=9` changes every
-    stage, `stages.psnr.train.total_iter=9` one.
+    stage, `stages.psnr.train.total_iter=9` one, also if both are given.
     """
     raw, lines = read_yaml(path)
     shared = [override for override in overrides if not override.startswith("stages.")]
-    apply_overrides(raw, [override for override in overrides if override.startswith("stages.")])
+    of_stages = [override for override in overrides if override.startswith("stages.")]
+    apply_overrides(raw, of_stages)
     stages = raw.pop("stages", None)
     if not isinstance(stages, Mapping) or not stages:
         raise ConfigError(f"{path}: no `stages` section; for a single stage use `aesop train {path}`")
@@ -86,6 +94,8 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict
             raise ConfigError(f"{path}: stages.{stage} holds {shown(own)}; give its options, or `weights: FILE` to skip it")
         options[stage] = merged(raw, own) | {"stage": stage}
         apply_overrides(options[stage], shared)
+        prefix = f"stages.{stage}."
+        apply_overrides(options[stage], [o.removeprefix(prefix) for o in of_stages if o.startswith(prefix)])
     return options, lines
 
 

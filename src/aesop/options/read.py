@@ -38,15 +38,16 @@ def load_test_config(path: str | Path, overrides: Sequence[str] = ()) -> tuple[T
 
 
 def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Set `key.path=value` (the value read as YAML) in raw options."""
+    """Set `key.path=value` in raw options. The value is read as YAML, and taken as text if it is none, such as `{}x4`."""
     for override in overrides:
         option, sign, value = override.partition("=")
         if not sign or not option:
             raise ConfigError(f"override {shown(override)} must look like key.path=value, e.g. train.total_iter=1000")
         try:
-            set_option(raw, option, parse_yaml(value)[0])
-        except ValueError as error:
-            raise ConfigError(f"override {shown(override)}: the value is no valid YAML") from error
+            given = parse_yaml(value)[0]
+        except ValueError:
+            given = value
+        set_option(raw, option, given)
 
 
 def build_config(raw: Mapping[str, Any], source: str, lines: Lines | None = None) -> Checked:

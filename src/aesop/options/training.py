@@ -17,29 +17,37 @@ class OptimizerOptions(Options):
     """L2 penalty on the weights (AdamW: decoupled)."""
     betas: tuple[float, float] = (0.9, 0.99)
     """Adam's two decay rates."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    """Scale the gradient down to this norm, over all weights, where it is larger. Norms are logged as norm_g and norm_d."""
 
 
 class SchedulerOptions(Options):
-    type: Literal["MultiStepLR", "MultiStepRestartLR", "CosineAnnealingRestartLR"] = "MultiStepLR"
+    type: Literal["MultiStepLR", "MultiStepRestartLR", "CosineAnnealingRestartLR", "CosineAnnealingLR"] = "MultiStepLR"
     """How the learning rate changes. Both multi-step names mean the same; the default keeps the rate constant."""
     milestones: list[Count] = []
     """MultiStepLR: iterations after which the rate is multiplied by gamma."""
     gamma: float = 0.1
     """MultiStepLR: the factor at each milestone."""
     periods: list[Positive] = []
-    """CosineAnnealingRestartLR: length of each cosine. After the last one the rate stays at its final value."""
+    """CosineAnnealingRestartLR: length of each cosine. After the last one the rate stays at its final value. Default: one
+    cosine over the whole training."""
+    T_max: Positive | None = None
+    """CosineAnnealingLR: iterations in which the rate falls to its lowest; then it rises again. Default: the whole training.
+    """
     restarts: list[Count] = [0]
     """MultiStepLR: iterations at which the schedule restarts."""
     restart_weights: list[float] = [1.0]
     """Factor of the rate after each restart (or in each period)."""
     eta_min: float = 0.0
-    """CosineAnnealingRestartLR: the lowest rate."""
+    """CosineAnnealingRestartLR and CosineAnnealingLR: the lowest rate."""
 
     @model_validator(mode="after")
     def _lengths(self) -> Self:
         of_weights = "periods" if self.type == "CosineAnnealingRestartLR" else "restarts"
         if of_weights == "periods" and not self.periods:
             raise ValueError("CosineAnnealingRestartLR needs periods, e.g. periods: [300000]")
+        if self.type == "CosineAnnealingLR" and self.T_max is None:
+            raise ValueError("CosineAnnealingLR needs T_max, e.g. T_max: 300000")
         if len(self.restart_weights) != len(getattr(self, of_weights)):
             raise ValueError(f"restart_weights and {of_weights} must be equally long")
         return self
@@ -69,6 +77,8 @@ class TrainOptions(LossTerms):
     """Parts of a batch whose gradients are accumulated: less memory, the same step but for batch statistics of the parts."""
     gradient_compression: Literal["none", "bf16"] = "none"
     """Several processes: exchange gradients unchanged, or as bfloat16 (half the bytes, 8 bits of precision)."""
+    freeze: list[str] = []
+    """Names of the generator's tensors that are not trained, with * and ?, as in conv_first.*."""
     freeze_decoder: Count = 0
     """autoencoder: freeze the decoder's weights up to this iteration."""
     net_d_iters: Positive = 1

@@ -30,6 +30,8 @@ class ValOptions(Options):
     """Validate every N iterations. 0: never."""
     val_start_iter: Count = 0
     """Iteration of the first validation."""
+    max_images: Count = 0
+    """Validate on at most this many images of each set, evenly spread; 0: all. `aesop test` measures all."""
     save_img: bool = True
     """Save the images."""
     suffix: Annotated[str, AfterValidator(lambda text: text and name_below(text))] | None = None
@@ -40,5 +42,7 @@ class ValOptions(Options):
     """Side of the tiles of large images, in LR pixels: less memory, slightly different results. 0, as published: none."""
     page: bool = False
     """`aesop test` also writes <results>/page.html, with this network, bicubic and `path.compare_with` side by side."""
+    cache: bool = False
+    """`aesop test` keeps SR images and values in the user's cache folder, and computes only what is not there."""
     best_metric: str | None = None
     """The metric that decides which weights are the best. Default: the first one."""

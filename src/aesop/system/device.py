@@ -5,9 +5,10 @@ import logging
 import os
 import platform
 from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
+from threading import Condition
 
 import torch
 
@@ -39,6 +40,32 @@ def float32_on_cuda(tf32: bool) -> Generator[None]:
         matmul.allow_tf32, cudnn.allow_tf32 = former
 
 
+class Float32InThreads:
+    """`float32_on_cuda` for several threads. The setting is the process's: a thread that wants the other one waits."""
+
+    def __init__(self) -> None:
+        self._users, self._tf32 = 0, False
+        self._setting = ExitStack()
+        self._changed = Condition()
+
+    @contextmanager
+    def using(self, tf32: bool) -> Generator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._users or self._tf32 == tf32)
+            if not self._users:
+                self._tf32 = tf32
+                self._setting.enter_context(float32_on_cuda(tf32))
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._users -= 1
+                if not self._users:
+                    self._setting.close()
+                self._changed.notify_all()
+
+
 @contextmanager
 def algorithms(deterministic: bool) -> Generator[None]:
     """Choose the algorithms of a training: TF32 and cuDNN's fastest for each shape, or only reproducible ones."""
@@ -55,6 +82,13 @@ def algorithms(deterministic: bool) -> Generator[None]:
         torch.backends.cudnn.benchmark = benchmark
 
 
+def device_name(device: torch.device) -> str:
+    """What a device is called: the processor's or the graphics card's name, or the machine's if there is no other."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return processor() if device.type == "cpu" else platform.processor() or platform.machine()
+
+
 def memory_of(device: torch.device) -> int | None:
     """A device's total memory in bytes; None if unknown."""
     if device.type == "cuda":
@@ -64,6 +98,16 @@ def memory_of(device: torch.device) -> int | None:
     if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return None
+
+
+def available_memory() -> int | None:
+    """Bytes of main memory, swap included, that a program can still take; None where the system does not say (not Linux)."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    sizes = {name: content.split()[0] for name, _, content in (line.partition(":") for line in lines)}
+    return 1024 * (int(sizes["MemAvailable"]) + int(sizes["SwapFree"]))
 
 
 def synchronise(device: torch.device) -> None:

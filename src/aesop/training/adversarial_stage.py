@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from aesop.archs.frozen import Bf16Copy, without_inputs
+from aesop.archs.gray import in_rgb
 from aesop.options.training import TrainOptions
 from aesop.system.device import autocast
 from aesop.system.distributed import GradientExchange, synchronised
@@ -73,7 +74,7 @@ class AdversarialStage(Stage):
             if name == "real":
                 return self.run(self.net_d, images[self.hr_of_d])
             average = self.network_for_use if self.ema_in_bf16 is None else self.ema_in_bf16.copy
-            return self.run(average, images["lq"])
+            return in_rgb(self.run(average, images["lq"]))
 
     def discriminator_loss(self, sr: Tensor, gt: Tensor, scalars: Mean) -> Tensor:
         if self.options.net_d_published_passes and self.gan.relativistic:

@@ -20,6 +20,8 @@ class AutoEncoderStage(Stage):
     def update_networks(self, batch: Mapping[str, Tensor], iteration: int) -> Scalars:
         # A frozen decoder gets no gradients, and the optimizer ignores parameters without one.
         self.net_g.decoder.requires_grad_(self.options.freeze_decoder < iteration)
+        for parameter in self.frozen:
+            parameter.requires_grad_(False)
         return super().update_networks(batch, iteration)
 
     def make_image(self, name: str, images: StepImages) -> Tensor:

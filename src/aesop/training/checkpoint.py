@@ -21,6 +21,7 @@ import torch
 
 import aesop
 from aesop.data.degradation.degrader import Degrader
+from aesop.options.changes import changes, described
 from aesop.options.config import TrainConfig
 from aesop.options.read import recorded_config, with_former_behaviour
 from aesop.system.distributed import World, agreed, barrier, largest
@@ -69,10 +70,11 @@ class Checkpoints:
         file = source / f"pool_{self.world.rank}.safetensors"
         if not file.is_file():
             log.warning("%s has no pool of degraded pairs for process %d: it starts empty", source, self.world.rank)
+        pairs = read_state_dict(file)[0] if file.is_file() else {}
         try:
-            self.degrader.load_state_dict(read_state_dict(file)[0] if file.is_file() else {}, self.world.device)
+            self.degrader.load_state_dict(pairs, self.world.device)
         except ValueError as error:
-            raise WeightsError(f"{file}: {error}") from error
+            log.warning("%s: %s. The pool starts empty", file, error)
 
     def save(self, must: bool) -> None:
         """Write weights and state; Diverged if a network has NaN or infinite weights.
@@ -131,15 +133,26 @@ class Checkpoints:
         with replacing(temporary / "state.json") as file:
             file.write_text(json.dumps({"sha256": _checksum_of(content), **content}, indent=1))
             _flush(file)
+        replaced = folder / f".{number}.replaced.tmp"  # the former state stays until the new one is in its place
         if (folder / number).exists():
-            shutil.rmtree(folder / number)
+            (folder / number).rename(replaced)
         temporary.rename(folder / number)
+        if replaced.exists():
+            write_or_log(f"{replaced} could not be removed", shutil.rmtree, replaced)
         with suppress(OSError):  # not every system can flush the names in a folder
             _flush(folder)
+        self._remove_old_models()
         if not progress.in_a_row:  # else this state may not be a good one, and the older ones are needed
             older = [state for state in states(folder) if int(state.name) < progress.iteration]
             for old in older[: max(0, len(older) - (config.logger.keep_states - 1))]:
                 write_or_log(f"{old} could not be removed", shutil.rmtree, old)
+
+    def _remove_old_models(self) -> None:
+        if (count := self.config.logger.keep_models) is None:
+            return
+        numbered = [file for file in (self.folder / "models").glob("net_g_*.safetensors") if file.stem[6:].isdigit()]
+        for file in sorted(numbered, key=lambda file: int(file.stem[6:]))[:-count]:
+            write_or_log(f"{file} could not be removed", file.unlink)
 
     @contextmanager
     def saved_on_error(self, skipped: SkippedSteps) -> Generator[None]:
@@ -199,6 +212,8 @@ def newest_state(folder: Path, world: World, good: bool = False) -> Path | None:
     `good` passes over states that were saved while steps were skipped, and raises no error.
     """
     found, damaged = None, []
+    if world.is_main:
+        _finish_replacements(folder)
     for candidate in reversed(states(folder)) if world.is_main else ():
         try:
             if not (_read_verified(candidate).get("in_a_row") and good):
@@ -213,15 +228,32 @@ def newest_state(folder: Path, world: World, good: bool = False) -> Path | None:
     return agreed(world, found)  # other machines may see a shared folder later
 
 
+def _finish_replacements(folder: Path) -> None:
+    """Put a state back that `save` had moved aside when the process was killed."""
+    for replaced in folder.glob(".*.replaced.tmp"):
+        former = replaced.with_name(replaced.name.split(".")[1])
+        if not former.exists():
+            replaced.rename(former)
+
+
 def as_begun(config: TrainConfig, source: Path | None) -> TrainConfig:
-    """The configuration with the former behaviour of options that are newer than the run to continue."""
+    """The configuration with the former behaviour of options that are newer than the run to continue.
+
+    Says which other options differ from those of the state.
+    """
     if source is None:
         return config
     try:
         _, written = read_state_dict(source / "net_g.safetensors")
     except WeightsError:
         return config  # loading the state reports what is wrong with it
-    return with_former_behaviour(config, recorded_config(written.get("config", ""), str(source)))
+    recorded = recorded_config(written.get("config", ""), str(source))
+    resumed = with_former_behaviour(config, recorded)
+    if config.train.ema_warmup and resumed.train.ema_warmup is None:
+        log.info("without train.ema_warmup, as the run began before there was this option")
+    if changed := changes(recorded, resumed):
+        log.info("other options than those of %s: %s", source, described(changed))
+    return resumed
 
 
 def load_state(folder: Path, stage: Stage, config: TrainConfig) -> Progress:
@@ -229,7 +261,17 @@ def load_state(folder: Path, stage: Stage, config: TrainConfig) -> Progress:
     saved = _read_verified(folder)
     if saved["stage"] != config.stage:
         raise WeightsError(f"{folder} belongs to the stage {saved['stage']}, but this file trains {config.stage}")
+    if saved["iteration"] > config.train.total_iter:
+        raise WeightsError(
+            f"{folder} is a state of iteration {saved['iteration']}, but this training ends at {config.train.total_iter}: "
+            "raise train.total_iter, or give the training another name"
+        )
     files = {name: folder / f"{name}.safetensors" for name in (*stage.networks, *stage.optimizers)}
+    if "net_g_ema" in files and "net_g_ema.safetensors" not in saved["files"]:
+        log.info("%s has no averaged generator (train.ema_decay was 0): the average starts from net_g", folder)
+        files["net_g_ema"] = files["net_g"]
+    elif "net_g_ema" not in files and "net_g_ema.safetensors" in saved["files"]:
+        log.info("%s has an averaged generator, which ends here: train.ema_decay is 0", folder)
     read = {name: read_state_dict(file)[0] for name, file in files.items()}
     for name, net in stage.networks.items():
         load_into(net, read[name], str(files[name]))
@@ -241,6 +283,12 @@ def load_state(folder: Path, stage: Stage, config: TrainConfig) -> Progress:
 
 def _read_verified(folder: Path) -> dict[str, Any]:
     """The content of state.json, after comparing the checksums of it and of every file it names."""
+    if folder.is_file():
+        what = "BasicSR's training state, a pickle" if folder.suffix == ".state" else "a file"
+        raise WeightsError(
+            f"{folder} is {what}: path.resume_state continues from a state folder of aesop. To start from the weights saved "
+            "beside a BasicSR state, set path.pretrain_network_g (and path.pretrain_network_d) to its models/net_*.pth"
+        )
     try:
         saved = json.loads((folder / "state.json").read_text())
         if saved.pop("sha256") != _checksum_of(saved):

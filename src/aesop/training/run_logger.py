@@ -7,14 +7,20 @@ import sys
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from aesop.options.config import TrainConfig
 from aesop.system.distributed import World
 from aesop.system.files import append_line, replacing
 from aesop.system.wording import duration
 from aesop.training.full_disk import write_or_log
+from aesop.training.heartbeat import Heartbeat
+from aesop.training.lr_schedule import schedule_mismatch
 from aesop.training.stage import Stage
 
 log = logging.getLogger("aesop")
@@ -50,6 +56,8 @@ def describe_run(config: TrainConfig, stage: Stage, images: int) -> None:
         f"{config.name}: stage {config.stage} on {stage.world.device} ({config.precision}), {images} images, batch "
         f"{crops.batch_size_per_gpu * stage.world.size} x {crops.gt_size} px, {sizes} parameters"
     )
+    if mismatch := schedule_mismatch(config.train):
+        log.warning(mismatch)
 
 
 class RunLogger:
@@ -57,7 +65,7 @@ class RunLogger:
 
     def __init__(self, config: TrainConfig, world: World, first: int):
         self.config, self.world, self.folder = config, world, config.run_folder
-        self.lines = self.folder / "scalars.jsonl"
+        self.lines, self.heartbeat = self.folder / "scalars.jsonl", Heartbeat()
         self.tensorboard: Any = None
         self.wandb = _start_wandb(config) if world.is_main else None
         if world.is_main:
@@ -77,6 +85,16 @@ class RunLogger:
 
     def write(self, iteration: int, rate: float, losses: Mapping[str, float]) -> None:
         """A line of progress, and the losses."""
+        self._show(iteration, rate, losses)
+        self.write_figures(iteration, {"lr": rate, **losses})
+
+    def write_if_silent(self, iteration: int, rate: float, losses: Mapping[str, Tensor]) -> None:
+        """A line of progress, with this process's losses, if there was none for a while."""
+        if self.world.is_main and self.heartbeat.is_due():
+            self._show(iteration, rate, {name: value.item() for name, value in losses.items()})
+
+    def _show(self, iteration: int, rate: float, losses: Mapping[str, float]) -> None:
+        self.heartbeat.beat()
         total, batch = self.config.train.total_iter, self.config.datasets.train.batch_size_per_gpu * self.world.size
         seconds = (time.perf_counter() - self.begun) / (iteration - self.first + 1)
         named = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
@@ -84,7 +102,6 @@ class RunLogger:
             f"[{self.config.name}] {iteration}/{total}  {named}  lr {rate:.3g}  {batch / seconds:.1f} img/s  "
             f"{duration((total - iteration) * seconds)} left"
         )
-        self.write_figures(iteration, {"lr": rate, **losses})
 
     def write_figures(self, iteration: int, figures: Mapping[str, float]) -> None:
         if not (self.world.is_main and figures):
@@ -125,12 +142,15 @@ def _drop_lines(path: Path, first: int, having: str = "iter") -> None:
             temporary.write_text("".join(kept), encoding="utf-8")
 
 
+def check_wandb(config: TrainConfig) -> None:
+    """Raise ValueError if Weights & Biases is asked for and missing."""
+    if config.logger.wandb is not None and config.logger.wandb.project and find_spec("wandb") is None:
+        raise ValueError('logger.wandb: Weights & Biases is missing; pip install "aesop-sr[wandb]", or remove it')
+
+
 def _start_wandb(config: TrainConfig) -> Any:
     if (options := config.logger.wandb) is None or not options.project:
         return None
-    try:
-        import wandb  # ty: ignore[import-not-found]
-    except ImportError:
-        raise ValueError('logger.wandb: Weights & Biases is missing; pip install "aesop-sr[wandb]", or remove it') from None
+    wandb = import_module("wandb")
     run = {"name": config.name, "dir": str(config.run_folder), "config": config.model_dump(mode="json")}
     return wandb.init(project=options.project, id=options.resume_id, resume="allow", **run)

@@ -2,13 +2,12 @@
 
 import logging
 import math
-from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 from aesop.data.loader import sample_numbers
-from aesop.data.training_crops import HRCrops, TrainingCrops, image_number
+from aesop.data.training_crops import HRCrops, TrainingCrops
 from aesop.options.config import TrainConfig
 from aesop.system.distributed import AGREE_EVERY, World, gathered
 from aesop.system.files import append_line
@@ -22,14 +21,22 @@ class Diverged(FloatingPointError):
     """Too many consecutive steps were skipped, or weights are NaN or infinite."""
 
 
-def step_unless_broken(optimizer: torch.optim.Optimizer, gradients: Iterable[Tensor]) -> Tensor:
-    """Make the optimizer's step only if all gradients are finite; returns 1 where it was skipped, else 0, on the device."""
-    broken = torch.isfinite(torch.nn.utils.get_total_norm(gradients)).logical_not().float()
+def step_unless_broken(
+    optimizer: torch.optim.Optimizer, gradients: list[Tensor], clip_norm: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """Make the optimizer's step only if all gradients are finite, scaled down to `clip_norm` if their norm is larger.
+
+    Returns 1 where the step was skipped, else 0, and the norm before clipping, both on the device.
+    """
+    norm = torch.nn.utils.get_total_norm(gradients)
+    broken = torch.isfinite(norm).logical_not().float()
+    if clip_norm is not None:
+        torch._foreach_mul_(gradients, (clip_norm / (norm + 1e-6)).clamp(max=1))
     # `torch.amp.GradScaler` skips steps in the same way. Fused optimizers for MPS ignore `found_inf`.
     optimizer.found_inf = broken  # ty: ignore[missing-attribute]
     if broken.device.type != "mps" or not broken.item():
         optimizer.step()
-    return broken
+    return broken, norm
 
 
 class SkippedSteps:
@@ -61,10 +68,11 @@ class SkippedSteps:
                 raise Diverged(f"{self.progress.in_a_row} consecutive steps were skipped, the last one because {fault}")
 
     def _report(self, iteration: int, scalars: dict[str, Tensor]) -> str:
-        bad = [name for name, value in scalars.items() if not math.isfinite(value.item())]
-        batch, pairs = self.config.datasets.train.batch_size_per_gpu, self.images.pairs
+        losses = ((name, value) for name, value in scalars.items() if not name.startswith("norm_"))
+        bad = [name for name, value in losses if not math.isfinite(value.item())]
+        batch = self.config.datasets.train.batch_size_per_gpu
         (samples,) = sample_numbers(iteration, iteration, batch, self.world.rank, self.world.size)
-        loaded = [pairs[image_number(self.images.seed, sample, len(pairs))].name for sample in samples]
+        loaded = [self.images.pairs[self.images.number_of(sample)].name for sample in samples]
         found = gathered(self.world, [(bad, loaded)])
         losses = sorted({name for names, _ in found for name in names})
         # One process spoils the gradients of all: name the images of the processes with a bad loss.

@@ -1,12 +1,14 @@
 """The psnr stage, and what all stages share: the generator and its average, losses, optimizers, the training step."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+import fnmatch
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from aesop.archs.gray import in_gray, in_rgb, is_gray, seen_by
 from aesop.data.degradation.operations import usm_sharpen
 from aesop.losses import build_losses, loss_terms
 from aesop.losses.loss_term import LossTerm
@@ -88,6 +90,7 @@ class Stage:
         self.options, self.world, self.precision = train, world or World(), precision
         self.in_bf16 = uses_bf16(self.world.device, precision)
         self.net_g = synchronised(self.world, net_g).to(self.world.device).train()
+        self.frozen = freeze(self.net_g, train.freeze)
         self.net_g_ema = copy.deepcopy(self.net_g).eval().requires_grad_(False) if train.ema_decay > 0 else None
         # The networks that a checkpoint holds, and the one to validate and publish.
         self.networks = {"net_g": self.net_g} | ({"net_g_ema": self.net_g_ema} if self.net_g_ema is not None else {})
@@ -122,12 +125,16 @@ class Stage:
     def step(self, lq: Tensor, gt: Tensor, iteration: int, gt_usm: Tensor | None = None) -> Scalars:
         """One training step on LR (N, 3, h, w) and HR (N, 3, H, W) images in [0, 1]; `iteration` counts from 1.
 
+        A generator of one channel is trained on their luma.
+
         If a network's losses or gradients are NaN or infinite, it keeps its weights and moments, all networks keep their
         BatchNorm statistics, and `skipped` is 1 on every process. The average is still updated.
 
         HR is sharpened here unless `gt_usm` is given. Returns the losses and the discriminator's outputs, on the device.
         Nothing here makes the host wait for the device, except PyTorch's SyncBatchNorm with several processes on CUDA.
         """
+        if is_gray(self.net_g):
+            gt, gt_usm = in_gray(gt), None if gt_usm is None else in_gray(gt_usm)
         if gt_usm is None:
             gt_usm = usm_sharpen(gt) if self.wants_sharpened else gt
         layers = [layer for net in self.networks.values() for layer in net.modules() if isinstance(layer, BATCH_NORM)]
@@ -135,7 +142,8 @@ class Stage:
         statistics = [t for layer in layers for t in (layer.running_mean, layer.running_var) if t is not None]
         before = [tensor.clone() for tensor in statistics]
         self.skipped = torch.zeros_like(self.skipped)
-        scalars = self.update_networks({"lq": lq, "gt": gt, "gt_usm": gt_usm}, iteration)
+        self.norms: Scalars = {}
+        scalars = self.update_networks({"lq": lq, "gt": gt, "gt_usm": gt_usm}, iteration) | self.norms
         for tensor, former in zip(statistics, before, strict=True):
             tensor.copy_(torch.where(self.skipped > 0, former, tensor))
         if self.net_g_ema is not None:
@@ -161,7 +169,7 @@ class Stage:
         if name != "sr":
             raise KeyError(f"{type(self).__name__} makes no image {name!r}")
         lq, gt = images["lq"], images["gt"]
-        sr = images.output("sr", self.run(self.net_g, lq))
+        sr = images.output("sr", in_rgb(self.run(self.net_g, lq)))
         if sr.shape != gt.shape:
             raise ValueError(
                 f"network_g: {type(self.net_g).__name__} returns {tuple(sr.shape)} for LR images {tuple(lq.shape)}, but HR "
@@ -170,9 +178,9 @@ class Stage:
         return sr
 
     def run(self, net: nn.Module, *images: Tensor, **options: Any) -> Any:
-        """Run a network in the chosen precision; its output is float32."""
+        """Run a network on RGB images in the chosen precision; its output is float32."""
         with autocast(self.world.device, self.precision):
-            result = net(*images, **options)
+            result = net(*(seen_by(net, image) for image in images), **options)
         return tuple(t.float() for t in result) if isinstance(result, tuple) else result.float()
 
     def backward(self, images: StepImages, scalars: Mean) -> None:
@@ -196,4 +204,23 @@ class Stage:
         bad = self.exchanges[name].finish(0 * torch.stack(list(scalars.values.values())).sum())
         gradients = [p.grad for p in net.parameters() if p.grad is not None]
         gradients[0].add_(bad)
-        self.skipped = torch.maximum(self.skipped, step_unless_broken(self.optimizers[name], gradients))
+        clip_norm = getattr(self.options, name.replace("optimizer", "optim")).clip_norm
+        broken, norm = step_unless_broken(self.optimizers[name], gradients, clip_norm)
+        self.skipped = torch.maximum(self.skipped, broken)
+        if clip_norm is not None:
+            self.norms[name.replace("optimizer", "norm")] = norm
+
+
+def freeze(net: nn.Module, patterns: Sequence[str]) -> list[nn.Parameter]:
+    """Exclude the parameters whose names match a pattern (`*`, `?`) from training, and return them."""
+    named = dict(net.named_parameters())
+    for pattern in patterns:
+        if not fnmatch.filter(named, pattern):
+            parts = dict.fromkeys(name.partition(".")[0] + ".*" for name in named)
+            raise ValueError(f"train.freeze: no tensor is named {pattern!r}; {type(net).__name__} has {', '.join(parts)}")
+    frozen = [parameter for name, parameter in named.items() if any(fnmatch.fnmatchcase(name, p) for p in patterns)]
+    if len(frozen) == len(named):
+        raise ValueError(f"train.freeze: {', '.join(patterns)} leaves nothing to train")
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    return frozen

@@ -10,6 +10,7 @@ import torch
 from aesop.data.degradation.degrader import Degrader
 from aesop.data.loader import batches, to_device
 from aesop.data.training_crops import training_crops
+from aesop.data.wrong_pairs import warn_of_wrong_pairs
 from aesop.options.config import TrainConfig
 from aesop.system.device import algorithms
 from aesop.system.distributed import World, agreed_signal, average_scalars, broadcast_state, init_distributed
@@ -20,7 +21,7 @@ from aesop.training.checkpoint import Checkpoints, as_begun, newest_state, state
 from aesop.training.out_of_memory import memory_explained
 from aesop.training.progress import step_seed
 from aesop.training.rollback import roll_back
-from aesop.training.run_logger import RunLogger, describe_run, log_to_file
+from aesop.training.run_logger import RunLogger, check_wandb, describe_run, log_to_file
 from aesop.training.skipped_steps import Diverged, SkippedSteps
 from aesop.training.validation import Validation
 
@@ -49,13 +50,14 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
         raise ValueError(
             f"{folder} already holds a run with checkpoints: add --resume to continue it, or choose another name"
         )
+    check_wandb(config)
     with log_to_file(folder, world), algorithms(config.deterministic):
         # Load: networks, losses and optimizers, the state to continue from, images.
         source = newest_state(folder / "state", world) if resume else None
         if source is None and config.path.resume_state:
             source = Path(config.path.resume_state)
         config = as_begun(config, source)
-        stage = build_stage(config, world)
+        stage = build_stage(config, world, resuming=source is not None)
         step = accelerate(stage, config.channels_last, config.compile, config.cuda_graphs)
         validation = Validation(config, stage, world)
         degrader = Degrader(config, world.rank) if config.degradation else None
@@ -63,6 +65,8 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
         progress = checkpoints.start(source)
         broadcast_state(world, stage.networks.values())
         images = training_crops(config)
+        if world.is_main and config.datasets.train.dataroot_lq is not None:
+            warn_of_wrong_pairs(images.pairs, config.scale)
         describe_run(config, stage, len(images.pairs))
         with closing(RunLogger(config, world, progress.iteration + 1)) as logger, Signals() as signals:
             logger.write_figures(progress.iteration, validation.run_if_due(progress))  # if it failed before --resume
@@ -95,6 +99,8 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
                             # Log.
                             if iteration % config.logger.print_freq == 0 or last or iteration == 1:
                                 logger.write(iteration, rate, average_scalars(world, scalars))
+                            else:
+                                logger.write_if_silent(iteration, rate, scalars)
 
                             # Validate.
                             with checkpoints.saved_on_error(skipped):

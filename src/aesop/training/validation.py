@@ -1,17 +1,21 @@
 """Validation during a training, and the best weights."""
 
+import itertools
 import logging
 from functools import partial
 
+from aesop.archs.gray import is_gray
 from aesop.data.measured_pairs import MeasuredPairs
+from aesop.evaluation.image_views import Image
 from aesop.evaluation.measure import averages, image_saver, measure
-from aesop.evaluation.methods import predict
+from aesop.evaluation.methods import Predictor, predict
 from aesop.metrics.build import check_sizes, is_better, make_metrics
 from aesop.options.config import TrainConfig
 from aesop.system.distributed import World
 from aesop.training.acceleration import for_any_size
 from aesop.training.checkpoint import save_model
 from aesop.training.full_disk import write_or_log
+from aesop.training.heartbeat import Heartbeat
 from aesop.training.progress import Progress
 from aesop.training.stage import Stage
 
@@ -24,7 +28,10 @@ class Validation:
     def __init__(self, config: TrainConfig, stage: Stage, world: World):
         self.config, self.stage, self.world, self.folder = config, stage, world, config.run_folder
         sections = config.datasets.measured("val") if config.val.val_freq else {}
-        self.sets = {name: MeasuredPairs(data, name, config.scale) for name, data in sections.items()}
+        gray = is_gray(stage.net_g)
+        self.sets = {name: MeasuredPairs.find(data, name, config.scale, gray) for name, data in sections.items()}
+        for pairs in self.sets.values():
+            pairs.limit(config.val.max_images)
         self.best_metric = config.val.best_metric or next(iter(config.val.metrics), "")
         check_sizes(config.val.metrics, self.sets.values(), config.scale, config.stage == "autoencoder")
         aesop = stage.terms.get("aesop_opt")
@@ -43,11 +50,11 @@ class Validation:
         for section, pairs in self.sets.items():
             save = image_saver(self.folder / "visualization" / f"{iteration:08d}" / section, config.val.suffix)
             saver = partial(write_or_log, "an image of the validation could not be written", save)
+            run = partial(predict, net, scale=config.scale, device=device, precision=config.precision, tile=config.val.tile)
+            run = _with_heartbeat(run, pairs.name, -(-len(pairs) // self.world.size))
             with for_any_size(config):
-                mean = averages(measure(
-                    lambda lq, gt: predict(net, lq, gt, config.scale, device, config.precision, config.val.tile),
-                    pairs, self.metrics, self.world, saver if config.val.save_img else None,
-                ))  # fmt: skip
+                rows = measure(run, pairs, self.metrics, self.world, saver if config.val.save_img else None)
+            mean = averages(rows)
             figures |= {f"{section}/{name}": value for name, value in mean.items()}
             log.info("validation %s: %s", pairs.name, "  ".join(f"{k} {v:.4f}" for k, v in mean.items()))
         # The first section that has the best metric decides.
@@ -69,3 +76,18 @@ class Validation:
             return
         progress.best[metric] = value
         log.info("best %s so far: %.4f (models/net_g_best.safetensors)", metric, value)
+
+
+def _with_heartbeat(run: Predictor, name: str, count: int) -> Predictor:
+    """`run`, which shows a line now and then while it goes through `count` images."""
+    heartbeat, number = Heartbeat(), itertools.count(1)
+
+    def predicted(lq: Image, gt: Image | None) -> Image:
+        if heartbeat.is_due():
+            log.info("validation %s: image %d of %d", name, next(number), count)
+            heartbeat.beat()
+        else:
+            next(number)
+        return run(lq, gt)
+
+    return predicted

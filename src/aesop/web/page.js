@@ -102,6 +102,40 @@ function typical(values) {
   return sorted.slice(cut, sorted.length - cut);
 }
 
+/** Draws into an SVG element: add(name, attributes, text) -> the new element. */
+function painter(svg) {
+  return (name, attributes, text = '') => {
+    const element = document.createElementNS(svg.namespaceURI, name);
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+    element.textContent = text;
+    return svg.appendChild(element);
+  };
+}
+
+/** Grid, ticks and labels of a plot; returns its edges and the functions from values to pixels. */
+function drawAxes(plot, svg, data, [xLow, xHigh], [yLow, yHigh]) {
+  const add = painter(svg);
+  const { clientWidth: width, clientHeight: height } = plot;
+  svg.replaceChildren();
+  const yTicks = (data.log_y ? logTicks : linearTicks)(yLow, yHigh, 6);
+  const yLabels = yTicks.map(tick => format(data.log_y ? 10 ** tick : tick));
+  const [left, right] = [10 + 7 * Math.max(...yLabels.map(label => label.length)), width - 8];
+  const [top, bottom] = [26, height - 38];
+  const px = x => left + (x - xLow) / (xHigh - xLow) * (right - left);
+  const py = y => bottom - (y - yLow) / (yHigh - yLow) * (bottom - top);
+  add('text', { x: 0, y: 12 }, data.y_label + (data.log_y ? ' (log scale)' : ''));
+  add('text', { x: right, y: height - 4, 'text-anchor': 'end' }, data.x_label);
+  yTicks.forEach((tick, i) => {
+    add('path', { class: 'grid', d: `M${left} ${py(tick).toFixed(1)}H${right}` });
+    add('text', { x: left - 7, y: py(tick) + 4, 'text-anchor': 'end' }, yLabels[i]);
+  });
+  for (const tick of linearTicks(xLow, xHigh, Math.max(2, Math.floor(width / 60)))) {
+    const anchor = px(tick) > right - 14 ? 'end' : 'middle';
+    add('text', { x: px(tick), y: bottom + 18, 'text-anchor': anchor }, format(tick));
+  }
+  return { width, left, right, top, bottom, px, py };
+}
+
 function startChart(figure) {
   const data = JSON.parse(figure.querySelector('script').textContent);
   const [plot, svg, tip] = ['.plot', 'svg', '.tip'].map(name => figure.querySelector(name));
@@ -122,37 +156,14 @@ function startChart(figure) {
   }
   const [xLow, xHigh] = extent(drawn.flatMap(line => line.x), 0);
   const [yLow, yHigh] = extent(drawn.flatMap(line => [...line.smooth, ...typical(line.raw)]), 0.04);
-  let width, height, left, right, top, bottom;
-  const px = x => left + (x - xLow) / (xHigh - xLow) * (right - left);
-  const py = y => bottom - (y - yLow) / (yHigh - yLow) * (bottom - top);
-
-  const add = (name, attributes, text = '') => {
-    const element = document.createElementNS(svg.namespaceURI, name);
-    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-    element.textContent = text;
-    return svg.appendChild(element);
-  };
+  let width, left, right, top, bottom, px, py;
+  const add = painter(svg);
   const path = (line, values) =>
     'M' + line.x.map((x, i) => `${px(x).toFixed(1)} ${Math.max(top, Math.min(bottom, py(values[i]))).toFixed(1)}`).join('L');
 
   const draw = () => {
-    ({ clientWidth: width, clientHeight: height } = plot);
-    svg.replaceChildren();
+    ({ width, left, right, top, bottom, px, py } = drawAxes(plot, svg, data, [xLow, xHigh], [yLow, yHigh]));
     hide();
-    const yTicks = (data.log_y ? logTicks : linearTicks)(yLow, yHigh, 6);
-    const yLabels = yTicks.map(tick => format(fromAxis(tick)));
-    [left, right] = [10 + 7 * Math.max(...yLabels.map(label => label.length)), width - 8];
-    [top, bottom] = [26, height - 38];
-    add('text', { x: 0, y: 12 }, data.y_label + (data.log_y ? ' (log scale)' : ''));
-    add('text', { x: right, y: height - 4, 'text-anchor': 'end' }, data.x_label);
-    yTicks.forEach((tick, i) => {
-      add('path', { class: 'grid', d: `M${left} ${py(tick).toFixed(1)}H${right}` });
-      add('text', { x: left - 7, y: py(tick) + 4, 'text-anchor': 'end' }, yLabels[i]);
-    });
-    for (const tick of linearTicks(xLow, xHigh, Math.max(2, Math.floor(width / 60)))) {
-      const anchor = px(tick) > right - 14 ? 'end' : 'middle';
-      add('text', { x: px(tick), y: bottom + 18, 'text-anchor': anchor }, format(tick));
-    }
     for (const line of drawn) {
       if (line.smooth !== line.raw) add('path', { class: `raw ${line.css}`, d: path(line, line.raw) });
       add('path', { class: line.css, d: path(line, line.smooth) });
@@ -194,5 +205,43 @@ function startChart(figure) {
   new ResizeObserver(draw).observe(plot);
 }
 
+// Planes: a point for each method, with crosses for intervals. Labels that find no room are left to the list below.
+
+function startPlane(figure) {
+  const data = JSON.parse(figure.querySelector('script').textContent);
+  const [plot, svg] = ['.plot', 'svg'].map(name => figure.querySelector(name));
+  const across = (axis, range) => extent(data.points.flatMap(point => [point[axis], ...(point[range] || [])]), 0.1);
+  const [xs, ys] = [across('x', 'x_interval'), across('y', 'y_interval')];
+  const overlaps = (a, b) => a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
+
+  const draw = () => {
+    const { left, right, top, bottom, px, py } = drawAxes(plot, svg, data, xs, ys);
+    const add = painter(svg);
+    if (data.front.length) add('path', { class: 'front', d: 'M' + data.front.map(([x, y]) => `${px(x)} ${py(y)}`).join('L') });
+    data.points.forEach(({ x, y, x_interval, y_interval, hollow }, i) => {
+      const css = `c${i % 6}`;
+      if (x_interval) add('path', { class: css, d: `M${px(x_interval[0])} ${py(y)}H${px(x_interval[1])}` });
+      if (y_interval) add('path', { class: css, d: `M${px(x)} ${py(y_interval[0])}V${py(y_interval[1])}` });
+      add('circle', { class: css + (hollow ? ' hollow' : ''), r: 4.5, cx: px(x), cy: py(y) });
+    });
+    const taken = data.points.map(({ x, y }) => ({ x: px(x) - 6, y: py(y) - 6, width: 12, height: 12 }));
+    data.points.forEach(({ label, x, y }, i) => {
+      const text = add('text', { class: `label c${i % 6}` }, label);
+      const { width, height } = text.getBBox();
+      const places = [[9, -4], [-9 - width, -4], [9, height], [-9 - width, height], [-width / 2, -10], [-width / 2, height + 6]];
+      const fits = places.map(([dx, dy]) => ({ x: px(x) + dx, y: py(y) + dy - height + 4, width, height })).find(box =>
+        box.x >= left && box.x + width <= right && box.y >= top && box.y + height <= bottom &&
+        !taken.some((other, k) => k !== i && overlaps(box, other)));
+      if (!fits) return text.remove();
+      taken.push(fits);
+      text.setAttribute('x', fits.x);
+      text.setAttribute('y', fits.y + height - 4);
+    });
+  };
+  draw();
+  new ResizeObserver(draw).observe(plot);
+}
+
 document.querySelectorAll('.slider').forEach(startSlider);
 document.querySelectorAll('.chart').forEach(startChart);
+document.querySelectorAll('.plane').forEach(startPlane);

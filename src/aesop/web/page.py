@@ -13,7 +13,7 @@ image are inside the written file; its content security policy forbids requests.
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal
@@ -81,6 +81,34 @@ class Chart:
         return {"x_label": self.x_label, "y_label": self.y_label, "log_y": self.log_y, "series": series}
 
 
+@dataclass(frozen=True)
+class PlanePoint:
+    """A method; intervals are absolute limits. Hollow: the figures are reported, not measured. `note` stands in the list."""
+
+    label: str
+    x: float
+    y: float
+    x_interval: tuple[float, float] | None = None
+    y_interval: tuple[float, float] | None = None
+    hollow: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Points of two metrics, and a line through those that no other one beats. All values are finite."""
+
+    title: str
+    points: Sequence[PlanePoint]
+    front: Sequence[tuple[float, float]]
+    x_label: str
+    y_label: str
+
+    def data(self) -> dict[str, Any]:
+        """What `page.js` draws."""
+        return asdict(self)
+
+
 class Page:
     """Sections in the order of the calls; every other method adds to the last section."""
 
@@ -106,29 +134,42 @@ class Page:
         cells = [_format_column([row[j] for row in rows], best.get(name)) for j, name in enumerate(columns)]
         self._add("table", columns=columns, best=best, rows=list(zip(*cells, strict=True)), caption=caption)
 
-    def slider(self, name: str, images: Mapping[str, Image], start: Sequence[str] = (), caption: str = "") -> None:
+    def slider(
+        self,
+        name: str,
+        images: Mapping[str, Image],
+        start: Sequence[str] = (),
+        caption: str = "",
+        mark: tuple[int, int, int, int] | None = None,
+    ) -> None:
         """Two of several RGB images of one size, by label, on either side of a movable divider.
 
         It starts with the labels `start`, left and right; default: the first and the last. LR keeps square pixels when the
-        browser enlarges it.
+        browser enlarges it. `mark` is a rectangle on the images: left, top, width, height in pixels.
         """
         left, right = start or (next(iter(images)), list(images)[-1])
         figures = [Figure(image, label, zoom=int(label == "LR")) for label, image in images.items()]
-        self._add("slider", name=name, figures=figures, left=left, right=right, caption=caption or name)
+        self._add("slider", name=name, figures=figures, left=left, right=right, caption=caption or name, mark=mark)
 
-    def crops(self, name: str, images: Mapping[str, Image]) -> None:
-        """The same small part of several images in one row, enlarged to square pixels, at most 4x; LR to the same size."""
+    def crops(self, name: str, images: Mapping[str, Image], values: Mapping[str, Sequence[tuple[str, bool]]] = {}) -> None:
+        """The same small part of several images in one row, enlarged to square pixels, at most 4x; LR to the same size.
+
+        `values` stand below them: by label (text, whether it is the best) of each metric.
+        """
         width = max(image.shape[1] for image in images.values())
         fits = (CONTENT_WIDTH - GAP * (len(images) - 1)) // len(images) // width
         side = max(1, min(4, fits)) * width
         figures = [Figure(image, label, zoom=side // image.shape[1], lossless=True) for label, image in images.items()]
-        self._add("crops", name=name, figures=figures)
+        self._add("crops", name=name, figures=figures, below=values)
 
     def gallery(self, figures: Sequence[Figure], caption: str = "") -> None:
         self._add("gallery", figures=figures, caption=caption)
 
     def charts(self, charts: Sequence[Chart], caption: str = "") -> None:
         self._add("charts", charts=charts, caption=caption)
+
+    def planes(self, planes: Sequence[Plane], caption: str = "") -> None:
+        self._add("planes", planes=planes, caption=caption)
 
     def folded(self, texts: Mapping[str, str]) -> None:
         """Long preformatted texts that open on a click, by title."""

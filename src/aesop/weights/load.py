@@ -99,6 +99,14 @@ def fit(net: nn.Module, state: Mapping[str, Tensor], source: str, strict: bool =
     return {name: given[name] for name in own if name in given and name not in wrong}
 
 
+def mostly_fits(net: nn.Module, state: Mapping[str, Tensor]) -> bool:
+    """Whether `fit` accepts a file's tensors without `strict`."""
+    own, given = net.state_dict(), own_names(state)
+    shared = own.keys() & given.keys()
+    wrong = [name for name in shared if own[name].shape != given[name].shape]
+    return 0 < len(shared) >= 2 * len(wrong)
+
+
 def load_into(net: nn.Module, state: Mapping[str, Tensor], source: str, strict: bool = True) -> None:
     """Fill `net` in place with a file's tensors, under any project's names; see `fit`. An error leaves `net` unchanged."""
     fitting = fit(net, state, source, strict)

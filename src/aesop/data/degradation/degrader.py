@@ -69,8 +69,7 @@ class Degrader:
     def load_state_dict(self, state: Mapping[str, Tensor], device: torch.device | str) -> None:
         """Continue with the pairs of `state_dict`. Raise ValueError if they do not fit the options."""
         if state and (saved := state["gt"].shape[-1]) != self.gt_size:
-            found = f"gt_size {saved}, but this file sets {self.gt_size}"
-            raise ValueError(f"the saved pairs have {found}: resume with the former options")
+            raise ValueError(f"the saved pairs have gt_size {saved}, but this file sets {self.gt_size}")
         if self.pool is not None:
             self.pool.load(state, device)
 

@@ -46,5 +46,5 @@ class TrainingPool:
         held = len(state["lq"]) if state else 0
         if held > self.queue_size or held % self.batch_size:
             fit = f"queue_size {self.queue_size} and batch_size_per_gpu {self.batch_size}"
-            raise ValueError(f"the saved pool holds {held} pairs, which do not fit {fit}: resume with the former options")
+            raise ValueError(f"the saved pool holds {held} pairs, which do not fit {fit}")
         self.images = {name: images.to(device, copy=True) for name, images in state.items()}

@@ -1,0 +1,50 @@
+"""`aesop figure`: draw a figure of a paper from its YAML file."""
+
+from importlib import resources
+from pathlib import Path
+
+from rich.console import Console
+
+from aesop.evaluation.combine import combine, read_results
+from aesop.evaluation.figures import crops, plane
+from aesop.evaluation.figures.drawing import save
+from aesop.evaluation.figures.spec import KINDS, CropsSpec, PlaneSpec, read_spec
+from aesop.options.error_messages import ConfigError
+
+
+def example(kind: str) -> str:
+    """A YAML file to start from, with every key explained."""
+    if kind not in KINDS:
+        raise ValueError(f"--example {kind}: the kinds are {', '.join(KINDS)}")
+    return (resources.files("aesop") / "assets" / "figures" / f"{kind}.yml").read_text(encoding="utf-8")
+
+
+def draw(file: Path, output: Path | None, overwrite: bool, console: Console) -> list[Path]:
+    """Draw to `output`, or else to a PDF and a PNG file beside the YAML file. Returns the files."""
+    targets = [output] if output else [file.with_suffix(".pdf"), file.with_suffix(".png")]
+    if not overwrite and (there := [str(path) for path in targets if path.exists()]):
+        raise ValueError(f"{', '.join(there)} exists: choose another name with -o, or add --overwrite")
+    spec = read_spec(file)
+    try:
+        if isinstance(spec, PlaneSpec):
+            results, notes = combine({file: read_results(Path(file).expanduser()) for file in spec.results})
+            for note in notes:
+                console.print(f"note: {note}")
+            panels = plane.panels(spec, results)
+            metrics = [results.metrics[name] for name in (spec.x, spec.y)]
+            paint = lambda is_pixels: plane.draw(spec, panels, *metrics)  # noqa: E731
+        else:
+            assert isinstance(spec, CropsSpec)
+            blocks = crops.blocks(spec)
+            for block in blocks:
+                region = block.region
+                console.print(f"{block.name}: [{region.left}, {region.top}, {region.width}, {region.height}]")
+            paint = lambda is_pixels: crops.draw(spec, blocks, is_pixels)  # noqa: E731
+        for target in targets:
+            save(paint, target)
+            console.print(f"written: {target}")
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{file}: {error}") from error
+    return targets

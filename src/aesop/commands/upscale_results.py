@@ -1,0 +1,86 @@
+"""What became of the images or videos of `aesop upscale`, and the summary of it."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from rich.console import Console
+
+from aesop.commands.upscale_plan import PIPE
+from aesop.system.wording import first_few
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The result of one image. `target` was written unless `error` is set; `notes` say what is not as in the source."""
+
+    source: Path
+    target: Path
+    error: str | None
+    notes: Sequence[str]
+    skipped: bool = False
+    """With `skip_existing`: the target was there before."""
+    kind: str = "image"
+    """Or `video`."""
+
+
+def report(results: Iterable[Result], console: Console) -> bool:
+    """Print the summary, to standard error if standard output has the picture. Return whether all images were upscaled."""
+    total = Summary.of(results)
+    if total.is_piped:
+        console = Console(stderr=True)
+    console.print(total.text(), markup=False, highlight=False, soft_wrap=True)
+    return not total.failed
+
+
+class Summary:
+    """How many images were upscaled and where they are, what is not as in the sources, and why others failed."""
+
+    def __init__(self) -> None:
+        self.count = self.done = self.skipped = 0
+        self.kind = "image"
+        self.is_piped = False
+        self.failed: list[str] = []
+        self.notes: dict[str, tuple[int, list[str]]] = {}  # note -> how many images it is about, and the first of them
+        self._place: Path | None = None  # of the result, or of all results
+
+    @classmethod
+    def of(cls, results: Iterable[Result]) -> Self:
+        total = cls()
+        for result in results:
+            total.add(result)
+        return total
+
+    def add(self, result: Result) -> None:
+        self.count += 1
+        self.kind = result.kind
+        self.is_piped |= result.target == PIPE
+        for note in dict.fromkeys(result.notes):
+            count, names = self.notes.get(note, (0, []))
+            self.notes[note] = (count + 1, [*names, result.source.name][:3])
+        if result.error:  # most errors name the file themselves
+            self.failed.append(f"{'' if str(result.source) in result.error else f'{result.source}: '}{result.error}")
+            return
+        self.done += 1
+        self.skipped += result.skipped
+        if self.done == 1:
+            self._place = result.target
+        elif self._place is not None:
+            first = self._place if self.done > 2 else self._place.parent
+            self._place = Path(os.path.commonpath([first, result.target.parent]))
+
+    def text(self) -> str:
+        place = "" if self._place in (None, PIPE) else f": {self._place}"
+        before = f" ({self.skipped} {'was' if self.skipped == 1 else 'were'} there already)" if self.skipped else ""
+        lines = [f"upscaled {self.done - self.skipped} of {counted(self.count, self.kind)}{before}{place}"]
+        for note, (count, names) in self.notes.items():
+            about = f"{counted(count, self.kind)}: " if count > 1 else ""
+            lines.append(f"note: {note} ({about}{first_few(names, 3, ', ', count)})")
+        lines += [f"failed: {error}" for error in self.failed]
+        return "\n".join(lines)
+
+
+def counted(count: int, kind: str) -> str:
+    return f"{count} {kind}{'' if count == 1 else 's'}"

@@ -1,0 +1,1 @@
+"""Tables of compared methods: one neutral `Table`, rendered for the terminal, Markdown, and LaTeX; also CSV and JSON."""

@@ -1,0 +1,78 @@
+"""`aesop pipeline`: which stages are finished, continue, or are refused."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_runs import RRDB
+
+from aesop.commands.pipeline import run_pipeline
+from aesop.options.pipeline import plan
+
+
+@pytest.fixture
+def pipeline(photos, tmp_path) -> Path:
+    """A pipeline of tiny stages that save every iteration."""
+    file = tmp_path / "pipeline.yml"
+    raw = {
+        "name": "run",
+        "device": "cpu",
+        "network_g": RRDB,
+        "path": {"experiments_root": str(tmp_path / "runs")},
+        "datasets": {"train": {"dataroot_gt": str(photos), "gt_size": 32, "batch_size_per_gpu": 2, "num_worker_per_gpu": 0}},
+        "val": {"val_freq": 0},
+        "logger": {"save_checkpoint_freq": 1, "use_tb_logger": False},
+        "train": {"ema_decay": 0},
+        "stages": {
+            "psnr": {"train": {"total_iter": 2, "pixel_opt": {"type": "L1Loss"}}},
+            "autoencoder": {"train": {"total_iter": 2, "pixel_opt": {"type": "L1Loss"}}},
+            "adversarial": {
+                "network_d": {"type": "UNetDiscriminatorSN", "num_feat": 4},
+                "train": {"total_iter": 1, "aesop_opt": {}, "gan_opt": {}},
+            },
+        },
+    }
+    file.write_text(yaml.safe_dump(raw))
+    return file
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {str(file): file.stat().st_mtime_ns for file in folder.rglob("*.safetensors")}
+
+
+def test_a_finished_stage_does_not_mind_options_that_decide_nothing(pipeline, tmp_path):
+    final = run_pipeline(plan(pipeline))
+    before = times(tmp_path / "runs")
+    harmless = ["logger.print_freq=7", "val.val_freq=9", "datasets.train.num_worker_per_gpu=1", "device=auto"]
+    assert run_pipeline(plan(pipeline, harmless)) == final
+    assert times(tmp_path / "runs") == before
+    moved = tmp_path / "elsewhere"
+    (tmp_path / "runs").rename(moved)
+    assert run_pipeline(plan(pipeline, [f"path.experiments_root={moved}"])).is_relative_to(moved)
+    assert len(times(moved)) == len(before)
+
+
+def test_a_finished_stage_with_other_options_says_how_to_keep_it(pipeline, tmp_path):
+    run_pipeline(plan(pipeline))
+    with pytest.raises(ValueError, match=r"optim_g\.lr: 0\.0001, now 0\.5.*stages\.psnr\.weights=.*_00000002"):
+        run_pipeline(plan(pipeline, ["stages.psnr.train.optim_g.lr=0.5"]))
+    weights = tmp_path / "runs" / "run" / "1_psnr" / "models" / "net_g_00000002.safetensors"
+    run_pipeline(plan(pipeline, [f"stages.psnr.weights={weights}"]))
+
+
+def test_a_stage_that_would_go_on_from_other_weights_is_refused_before_anything_is_trained(pipeline, tmp_path):
+    run_pipeline(plan(pipeline))
+    before = times(tmp_path / "runs")
+    for changes in (
+        ["stages.psnr.train.total_iter=3"],
+        ["stages.psnr.train.total_iter=3", "stages.autoencoder.train.total_iter=9"],
+    ):
+        with pytest.raises(ValueError, match=r"pretrain_network_decoder: .*net_g_00000002.*, now .*net_g_00000003"):
+            run_pipeline(plan(pipeline, changes))
+        assert times(tmp_path / "runs") == before
+
+
+def test_a_stage_may_be_lengthened_if_nothing_follows_from_it_yet(pipeline, tmp_path):
+    run_pipeline(plan(pipeline))
+    final = run_pipeline(plan(pipeline, ["stages.adversarial.train.total_iter=2"]))
+    assert final.name == "net_g_00000002.safetensors"
