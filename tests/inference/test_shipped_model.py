@@ -9,7 +9,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from aesop.commands.upscale import summary, upscale_files
+from aesop.commands.upscale import upscale_files
+from aesop.commands.upscale_results import summary
 from aesop.data.measured_pairs import MeasuredPairs
 from aesop.evaluation.measure import averages, measure
 from aesop.evaluation.methods import predict
