@@ -1,13 +1,16 @@
 """Finding images in folders and among the words of a command line."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aesop.images import pack
 from aesop.images.errors import ImageError
-from aesop.images.listing import by_name, collect_images, list_images
+from aesop.images.listing import by_name, collect_images, list_images, natural_order, walk_files
 from aesop.images.read import ImageFile
 
 RNG = np.random.default_rng(7)
@@ -15,6 +18,7 @@ RGB = RNG.integers(0, 256, (24, 37, 3), dtype=np.uint8)
 
 
 def put(path: Path, data: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     return path
 
@@ -68,3 +72,27 @@ def test_two_images_of_one_name_are_both_named(tmp_path):
     images = [ImageFile(tmp_path / folder / "a.png", "a.png") for folder in ("one", "two")]
     with pytest.raises(ImageError, match=r"one/a\.png and .*two/a\.png are both named 'a': rename one, or its folder"):
         by_name((image.stem, image) for image in images)
+
+
+def parts_of(name: str) -> tuple[list[tuple[int, str]], str]:
+    """The natural order, part by part."""
+    return [(int(digits or -1), text) for digits, text in re.findall(r"(\d+)|(\D+)", name.casefold())], name
+
+
+@given(st.lists(st.text(st.sampled_from("ab/._0129٣ Zß-"), max_size=8)))
+def test_natural_order(names):
+    assert sorted(names, key=natural_order) == sorted(names, key=parts_of)
+
+
+def test_walking_leaves_out_what_is_hidden_or_linked(tmp_path):
+    for name in ("a.png", "sub/b.txt", "sub/deep/c", ".hidden", ".git/d", "sub/.e", "out/f", "out2/g", "sub/out/h"):
+        put(tmp_path / name, b"")
+    (tmp_path / "to a file").symlink_to(tmp_path / "sub" / "b.txt")
+    (tmp_path / "to a folder").symlink_to(tmp_path / "sub")
+    (tmp_path / "to nothing").symlink_to(tmp_path / "gone")
+    found = dict(walk_files(tmp_path, leave_out="out"))
+    links = {"to a file"}
+    assert found == {
+        name: name in links for name in ("a.png", "sub/b.txt", "sub/deep/c", "out2/g", "sub/out/h", "to a file")
+    }
+    assert "out/f" in dict(walk_files(tmp_path))

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from aesop.images.errors import ImageError
@@ -27,21 +28,44 @@ def list_images(folder: str | os.PathLike, extensions: Sequence[str] = IMAGE_EXT
     if not folder.is_dir():
         raise ImageError(f"{folder} is a file: give the folder that holds the images")
     if folder.suffix == ".lmdb":
-        return sorted(list_lmdb(folder), key=_natural_order)
-    found = [
-        ImageFile(path, path.relative_to(folder).as_posix())
-        for path in folder.rglob("*")
-        if path.suffix.lower() in extensions and "/." not in f"/{path.relative_to(folder).as_posix()}" and path.is_file()
-    ]
-    if not found:
+        return sorted(list_lmdb(folder), key=lambda image: natural_order(image.name))
+    names = [name for name, _ in walk_files(folder) if os.path.splitext(name)[1].lower() in extensions]
+    if not names:
         raise ImageError(f"no image in {folder}: it and its sub-folders hold no {' '.join(extensions)} file")
-    return sorted(found, key=_natural_order)
+    return [ImageFile(folder / name, name) for name in sorted(names, key=natural_order)]
 
 
-def _natural_order(image: ImageFile) -> tuple[list[tuple[int, str]], str]:
-    """Compare digits as numbers; the name itself decides between `img1` and `img01`."""
-    parts = re.findall(r"(\d+)|(\D+)", image.name.casefold())
-    return [(int(digits or -1), text) for digits, text in parts], image.name
+def walk_files(folder: Path, leave_out: str = "") -> Iterator[tuple[str, bool]]:
+    """Yield the files below a folder, in no order: the name below it (`sub/img.png`), and whether it is a link.
+
+    Hidden files and folders are left out, as are linked folders, those that cannot be read, and the one named `leave_out`.
+    Folders of millions take no memory.
+    """
+    pending = [""]
+    while pending:
+        below = pending.pop()
+        with suppress(PermissionError, FileNotFoundError), os.scandir(folder / below) as entries:
+            for entry in entries:
+                name = below + entry.name
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    if name != leave_out:
+                        pending.append(f"{name}/")
+                elif entry.is_file():
+                    yield name, entry.is_symlink()
+
+
+def natural_order(name: str) -> tuple[str, str]:
+    """Sorting by this takes digits as numbers and ignores case; the name itself decides between `img1` and `img01`."""
+    folded = name.casefold()
+    begins = "1" if re.match(r"\d", folded) else "0"
+    return begins + re.sub(r"\d+", lambda digits: _sortable(int(digits[0])), folded), name
+
+
+def _sortable(number: int) -> str:
+    digits = str(number)
+    return f"\0{chr(len(digits))}{digits}"  # before any text, as the shorter of two texts is
 
 
 def collect_images(inputs: Iterable[str | os.PathLike], extensions: Sequence[str] = IMAGE_EXTENSIONS) -> list[ImageFile]:

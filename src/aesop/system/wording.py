@@ -14,9 +14,8 @@ def duration(seconds: float) -> str:
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
 
 
-def first_few(items: Sequence[object], most: int = 3, separator: str = "; ") -> str:
-    """Join the first items and count the others: `a; b; c; and 2 more`."""
+def first_few(items: Sequence[object], most: int = 3, separator: str = "; ", count: int | None = None) -> str:
+    """Join the first of `count` items, by default all that are given, and count the others: `a; b; c; and 2 more`."""
     shown = [str(item) for item in items[:most]]
-    if len(items) > most:
-        shown.append(f"and {len(items) - most} more")
-    return separator.join(shown)
+    more = (len(items) if count is None else count) - most
+    return separator.join([*shown, f"and {more} more"] if more > 0 else shown)
