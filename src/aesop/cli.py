@@ -218,9 +218,9 @@ def upscale(
         Path | None, Option("--output", "-o", help="Folder; for one image a file or - (stdout); default: upscaled.")
     ] = None,
     model: Annotated[str | None, Option("--model", "-m", help="Weight file or name; default: the bundled x4 model.")] = None,
-    tile: Annotated[int, Option(help="Tile size in input pixels; 0: the whole image at once.")] = 256,
+    tile: Annotated[int | None, Option(help="Tile size in input pixels; 0: all at once; default: by the network.")] = None,
     overlap: Annotated[int | None, Option(help="Overlap of the tiles in input pixels; default: by the network.")] = None,
-    device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps; with commas: images in turn.")] = "auto",
     precision: Annotated[str, Option(help="fp32 or bf16.")] = "fp32",
     runtime: Annotated[str, Option(help="pytorch, or openvino: converts slowly, then is faster on a CPU.")] = "pytorch",
     ext: Annotated[
@@ -239,7 +239,8 @@ def upscale(
     height: Annotated[int | None, Option(help="Final height in pixels.")] = None,
     longest: Annotated[int | None, Option(help="Final length of the longer side in pixels.")] = None,
     megapixels: Annotated[float | None, Option(help="Final number of pixels in millions.")] = None,
-    shard: Annotated[str | None, Option(metavar="K/N", help="Take every Nth image, for the Kth of N jobs.")] = None,
+    shard: Annotated[str | None, Option(metavar="K/N", help="Of N equal parts of the images, upscale the Kth.")] = None,
+    tta: Annotated[bool, Option("--tta", help="Mean over eight turned and mirrored passes: 8 times slower.")] = False,
 ) -> None:
     """Upscale images and folders of images, with a weight file of any scale and architecture."""
     from aesop.commands.upscale import report, upscale_files
@@ -265,6 +266,7 @@ def upscale(
         progress,
         FinalSize(scale, width, height, longest, megapixels),
         shard,
+        tta,
     )
     if not report(results, console):
         raise typer.Exit(1)

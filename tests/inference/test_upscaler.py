@@ -18,7 +18,7 @@ from aesop.images.picture import Frame
 from aesop.inference.alpha import enlarged_alpha, has_sharp_edges, mended_colours
 from aesop.inference.models import find_model
 from aesop.inference.tiling import NotFinite, upscale_image
-from aesop.inference.upscaler import default_overlap
+from aesop.inference.upscaler import default_tiling
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import LoadedInfo
 
@@ -374,11 +374,14 @@ def test_weights_of_pytorch_may_be_called_bin(tmp_path):
 
 
 def test_large_networks_get_more_overlap(made):
-    assert default_overlap(RRDBNet(num_feat=8, num_block=1, num_grow_ch=4)) == 16
-    assert default_overlap(RRDBNet(num_feat=64, num_block=6)) == 32  # RealESRGAN_x4plus_anime_6B
+    assert default_tiling(RRDBNet(num_feat=8, num_block=1, num_grow_ch=4)) == (256, 24)
+    assert default_tiling(RRDBNet(num_feat=64, num_block=6)) == (512, 96)  # RealESRGAN_x4plus_anime_6B
     with torch.device("meta"):
-        assert default_overlap(RRDBNet()) == 48  # RealESRGAN_x4plus
+        assert default_tiling(RRDBNet()) == (512, 112)  # RealESRGAN_x4plus
     large = RRDBNet(num_feat=64, num_block=6)
-    assert made(large, tile=256).overlap == 32
+    assert (made(large).tile, made(large).overlap) == (512, 96)
     assert made(large, tile=40).overlap == 20
+    assert made(large, tile=0).tile == 0
     assert made(large, overlap=4).overlap == 4
+    with pytest.raises(ValueError, match="--overlap"):
+        made(large, overlap=300)

@@ -1,5 +1,7 @@
 """Devices: which precision float32 has on CUDA, which needs no GPU to be set."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +14,7 @@ from aesop.data.degradation.random_degradation import batch_generator, degrade
 from aesop.evaluation.measure import measure
 from aesop.inference.upscaler import Upscaler
 from aesop.options.degradation import DegradationOptions
-from aesop.system.device import algorithms, float32_on_cuda
+from aesop.system.device import Float32InThreads, algorithms, float32_on_cuda
 from aesop.system.distributed import World
 
 
@@ -46,6 +48,24 @@ def test_the_cpu_computes_the_same():
     with float32_on_cuda(tf32=True):
         assert torch.equal(a @ b, before)
         assert torch.get_float32_matmul_precision() != "medium"
+
+
+def test_threads_wait_for_the_setting_that_they_want():
+    shared, entered, seen = Float32InThreads(), Event(), []
+
+    def coarse() -> None:
+        with shared.using(tf32=True):
+            entered.set()
+            seen.append(tf32())
+
+    with ThreadPoolExecutor(1) as thread:
+        with shared.using(tf32=False):
+            coarse_done = thread.submit(coarse)
+            with shared.using(tf32=False):  # as another thread may
+                assert not entered.wait(0.2)
+            seen.append(tf32())
+        coarse_done.result(timeout=10)
+    assert seen == [(False, False), (True, True)]
 
 
 def test_validations_use_tf32_in_the_network_and_not_in_metrics():

@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Sequence
+from threading import Lock
 from types import TracebackType
 from typing import Self
 
@@ -11,22 +13,33 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from aesop.system.wording import duration
 
 STYLES = ("bar", "plain", "json")
+COMPUTED = 0.99  # of an image, when it is computed but not yet written
 
 
 class UpscaleProgress:
     """Progress over all images, in the style `bar`, `plain` or `json`; default: a bar on a terminal, else plain lines.
 
     Lines are printed when the whole percent changes. A plain one is `37% photo.png (2 of 10, 0:01:20 left)`; one of JSON has
-    the keys percent, image, number, of, and seconds_left, which is null at first.
+    the keys percent, image, number, of, and seconds_left, which is null at first. Images count by their `sizes` in pixels if
+    they are given; one whose size is not known counts as much as the average. Several threads may report.
     """
 
-    def __init__(self, console: Console, images: int, style: str | None = None):
+    def __init__(self, console: Console, images: int, style: str | None = None, sizes: Sequence[int | None] = ()):
         if style not in (None, *STYLES):
             raise ValueError(f"--progress {style}: use {', '.join(STYLES)}")
         self.console, self.images = console, images
         self.style = style or ("bar" if console.is_terminal else "plain")
-        self._done, self._name, self._shown = 0, "", ("", -1)
+        self.succeeded = 0
+        """Images that are done, or were."""
+        known = [size for size in sizes if size]
+        self._average = sum(known) / len(known) if known else 1
+        self._sizes = sizes
+        self._total = sum(map(self._size, range(images))) or 1
+        self._finished = self._idle = 0.0  # of the total; idle: done without work
+        self._parts: dict[int, float] = {}  # of the images that are computed
+        self._name, self._number, self._shown = "", 0, ("", -1)
         self._begun = time.perf_counter()
+        self._lock = Lock()
 
     def __enter__(self) -> Self:
         columns = (
@@ -45,24 +58,40 @@ class UpscaleProgress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.stop()
 
-    def begin(self, name: str) -> None:
-        """The next image begins."""
-        self._name = name
-        self._show(0)
+    def say(self, line: str) -> None:
+        """Print a line beside the progress."""
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def update(self, part: float) -> None:
-        """Of the current image, `part` is done, from 0 to 1."""
-        self._show(part)
+    def begin(self, number: int, name: str) -> None:
+        """An image begins, `number` from 0."""
+        with self._lock:
+            self._name, self._number = name, number
+            self._parts[number] = 0
+            self._show()
 
-    def finish(self) -> None:
-        """The current image is done, or failed."""
-        self._show(1)
-        self._done += 1
+    def update(self, number: int, part: float) -> None:
+        """Of an image that has begun, `part` is computed, from 0 to 1."""
+        with self._lock:
+            self._parts[number] = max(self._parts[number], part * COMPUTED)  # it may start again with smaller tiles
+            self._show()
 
-    def _show(self, part: float) -> None:
-        done = (self._done + part) / self.images
+    def finish(self, number: int, succeeded: bool = True, worked: bool = True) -> None:
+        """An image that has begun is done or failed, with or without work."""
+        with self._lock:
+            del self._parts[number]
+            self.succeeded += succeeded
+            self._finished += self._size(number)
+            self._idle += 0 if worked else self._size(number)
+            self._show()
+
+    def _size(self, number: int) -> float:
+        return (self._sizes[number] if self._sizes else None) or self._average
+
+    def _show(self) -> None:
+        done = (self._finished + sum(part * self._size(number) for number, part in self._parts.items())) / self._total
+        worked = done - self._idle / self._total
         if self.style == "bar":
-            name = self._name if self.images == 1 else f"{self._name} ({self._done + 1} of {self.images})"
+            name = self._name if self.images == 1 else f"{self._name} ({self._number + 1} of {self.images})"
             # Until something is done, the bar only moves: an image of a single tile would stay at 0 % to its end.
             self._bar.update(self._task, description=name, completed=done, total=1 if done else None)
             return
@@ -70,8 +99,8 @@ class UpscaleProgress:
         if (self._name, percent) == self._shown:
             return
         self._shown = (self._name, percent)
-        left = (time.perf_counter() - self._begun) * (1 - done) / done if done else None
-        number = self._done + 1
+        left = (time.perf_counter() - self._begun) * (1 - done) / worked if worked > 0 else None
+        number = self._number + 1
         if self.style == "json":
             line = {"percent": percent, "image": self._name, "number": number, "of": self.images}
             text = json.dumps(line | {"seconds_left": None if left is None else round(left, 1)})

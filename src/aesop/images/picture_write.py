@@ -81,6 +81,10 @@ class _Format:
     """The widest type."""
     largest: float = float("inf")
     """Pixels."""
+    takes_rows: bool = False
+    """Whether it reads each row of a frame once, from the top."""
+    memory: float = 0
+    """Bytes per pixel that it takes beyond the frame (benchmarks/upscaling_memory.py)."""
 
 
 def write_picture(path: Path, frames: Iterable[Frame], like: Picture, metadata: Metadata, options: SaveOptions) -> list[str]:
@@ -120,6 +124,16 @@ def write_picture(path: Path, frames: Iterable[Frame], like: Picture, metadata: 
         form.write(_Job(temporary, chain([first], frames), kind, like, metadata, profile, options, notes))
         next(frames, None)  # one too many is an error, too
     return list(dict.fromkeys(notes))
+
+
+def takes_rows(path: Path) -> bool:
+    """Whether the format writes frames whose pixels are ComputedRows."""
+    return _FORMATS[path.suffix.lower()].takes_rows
+
+
+def memory_to_write(path: Path, width: int, height: int) -> int:
+    """How many bytes of memory writing a frame of this size takes at most, beyond the frame itself."""
+    return round(_FORMATS[path.suffix.lower()].memory * width * height)
 
 
 def check_writable(path: Path, width: int, height: int, like: Picture, options: SaveOptions) -> None:
@@ -423,12 +437,14 @@ _DESCRIBED = frozenset({"profile", "Exif data", "XMP", "resolution"})
 _GRAY = frozenset({"gray", "gray with alpha", "gray animation"})
 # Pillow before 12.3 makes RGB of it.
 _GRAY_AVIF = frozenset({"gray"} if tuple(map(int, PIL.__version__.split(".")[:2])) >= (12, 3) else ())
-_PNG = _Format(_write_png, 2**31 - 1, _DESCRIBED | _GRAY | {"texts", "alpha", "animation", "every pixel"}, _UINT16)
+_PNG = _Format(
+    _write_png, 2**31 - 1, _DESCRIBED | _GRAY | {"texts", "alpha", "animation", "every pixel"}, _UINT16, takes_rows=True
+)
 _JPEG = _Format(_write_jpeg, 65_500, _DESCRIBED | {"gray", "comment"})
 _WEBP = _Format(_write_webp, 16_383, _DESCRIBED | {"alpha", "animation", "every pixel"})
 # libavif, as browsers and Pillow set it, refuses to read larger ones.
 _AVIF = _Format(_write_avif, 32_768, _DESCRIBED | {"alpha", "animation"} | _GRAY_AVIF, largest=2**28)
-_TIFF = _Format(_write_tiff, 2**32 - 1, _DESCRIBED | _GRAY | {"alpha", "pages", "every pixel"}, _FLOAT32)
+_TIFF = _Format(_write_tiff, 2**32 - 1, _DESCRIBED | _GRAY | {"alpha", "pages", "every pixel"}, _FLOAT32, takes_rows=True)
 _GIF = _Format(_write_gif, 65_535, frozenset({"alpha", "animation", "comment"}))
 _BMP = _Format(_write_bmp, 2**31 - 1, frozenset({"resolution", "gray", "every pixel"}), largest=2**30)
 _FORMATS = {

@@ -8,14 +8,15 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aesop.images.tensors import to_array, to_tensor
 from aesop.system.device import autocast, is_out_of_memory
 
 OnTile = Callable[[int, int], None]  # is called with (tiles done, total number of tiles) after each tile
+OnRows = Callable[[int, np.ndarray], None]  # is called with (number of the first row, rows), from the top
 SMALLEST_TILE = 32  # in smaller tiles, most of the work is overlap
+FADE = 8  # input pixels in which one tile replaces the next, at most
 GRAIN = 4  # sides of tiles and overlaps are multiples of the largest input unshuffling
 
 
@@ -48,11 +49,11 @@ class Axis:
     def weights(self, scale: int) -> Tensor:
         """The weights (number of tiles, length*scale). At each output pixel, the weights of all tiles sum to one.
 
-        Neighbouring tiles cross-fade in the middle half of `overlap`. In the outer quarters, where the borders of tiles show
-        most, the weight is 0 or 1.
+        Neighbouring tiles cross-fade in the middle of `overlap`, in at most half of it and FADE pixels. Further out, where
+        the borders of tiles show most, the weight is 0 or 1.
         """
         pixels = torch.arange(self.length * scale) + 0.5
-        width = max(self.overlap * scale / 2, 1)  # 1: a hard cut between two pixels
+        width = max(min(self.overlap / 2, FADE) * scale, 1)  # 1: a hard cut between two pixels
         seams = [(a + self.length + b) / 2 for a, b in pairwise(self.starts)]
 
         def risen(start: int, seam: float) -> Tensor:
@@ -77,13 +78,50 @@ def upscale_image(
 ) -> np.ndarray:
     """Upscale an image (H, W, C) of uint8, uint16, or float32 in [0, 1], to (H*scale, W*scale, C) of the same type.
 
+    See `upscale_by_rows`.
+    """
+    out = np.empty((image.shape[0] * scale, image.shape[1] * scale, *image.shape[2:]), image.dtype)
+
+    def keep(top: int, rows: np.ndarray) -> None:
+        out[top : top + len(rows)] = rows
+
+    upscale_by_rows(
+        model,
+        image,
+        scale,
+        keep,
+        tile=tile,
+        overlap=overlap,
+        device=device,
+        precision=precision,
+        on_tile=on_tile,
+        finite=finite,
+    )
+    return out
+
+
+def upscale_by_rows(
+    model: nn.Module,
+    image: np.ndarray,
+    scale: int,
+    on_rows: OnRows,
+    *,
+    tile: int = 256,
+    overlap: int = 16,
+    device: torch.device,
+    precision: str = "fp32",
+    on_tile: OnTile | None = None,
+    finite: bool = False,
+) -> None:
+    """Upscale an image as `upscale_image` does, and pass rows of the result on as soon as they are computed.
+
     The model takes and returns C channels. With `finite`, a tile that becomes NaN or infinite is computed again in float32,
     and NotFinite is raised if that does not help; without, NaN becomes black.
 
     The model, on `device` and in eval mode, sees tiles of at most `tile` x `tile` LR pixels that overlap by at least
     `overlap`. Only one strip of tiles (tile*scale x W*scale) is kept as floats, on the device. If that does not fit into
-    memory, the image starts again with tiles of half the size, down to 32. `tile=0` runs the network on the whole image.
-    What is done for CUDA alone was checked without a GPU.
+    memory, the image starts again from its top with tiles of half the size, down to 32. `tile=0` runs the network on the
+    whole image. What is done for CUDA alone was checked without a GPU.
     """
     if image.ndim != 3 or image.dtype not in (np.uint8, np.uint16, np.float32) or not image.size:
         found = f"{image.shape} of {image.dtype}"
@@ -114,7 +152,8 @@ def upscale_image(
         rows, columns = (Axis.cut(side, tile, overlap, multiple) for side in (height, width))
         try:
             with _casting_once(model, device, precision):
-                return _upscale_tiles(run, image, scale, rows, columns, device, on_tile, run_exactly if finite else None)
+                _upscale_tiles(run, image, scale, rows, columns, device, on_rows, on_tile, run_exactly if finite else None)
+            return
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -165,9 +204,10 @@ def _upscale_tiles(
     rows: Axis,
     columns: Axis,
     device: torch.device,
+    on_rows: OnRows,
     on_tile: OnTile | None,
     run_exactly: Callable[[np.ndarray], Tensor] | None,
-) -> np.ndarray:
+) -> None:
     """Blend the tiles of `rows` x `columns` on the device, and cut off what exceeds the image.
 
     A tile that is not finite counts as zero until its strip is complete; then `run_exactly` computes it. So a GPU is asked
@@ -176,7 +216,6 @@ def _upscale_tiles(
     height, width = (side * scale for side in image.shape[:2])
     tile_h, tile_w = rows.length * scale, columns.length * scale
     channels = image.shape[2]
-    out = np.empty((height, width, channels), image.dtype)
     strip = torch.zeros(channels, tile_h, columns.starts[-1] * scale + tile_w, device=device)
     row_weights, column_weights = (axis.weights(scale).to(device) for axis in (rows, columns))
     rounded = tile_w if device.type == "cpu" else width  # columns at once: rounding makes copies, and fetching waits
@@ -215,11 +254,14 @@ def _upscale_tiles(
                 add(result, i, j)
         # Rows above the start of the next strip are final. The rows below are carried over.
         top, bottom = y * scale, rows.starts[i + 1] * scale if i + 1 < len(rows.starts) else height
+        made = np.empty((bottom - top, width, channels), image.dtype)
         for left in range(0, width, rounded):
             right = min(left + rounded, width)
-            out[top:bottom, left:right] = to_array(strip[:, : bottom - top, left:right], image.dtype)
-        strip = F.pad(strip[:, bottom - top :], (0, 0, 0, bottom - top))
-    return out
+            made[:, left:right] = to_array(strip[:, : bottom - top, left:right], image.dtype)
+        on_rows(top, made)
+        if bottom < height:
+            carried = strip[:, bottom - top :].clone()  # less than a second strip
+            strip.zero_()[:, : carried.shape[1]] = carried
 
 
 def _round_up(value: int, multiple: int) -> int:

@@ -1,6 +1,7 @@
 """`aesop.Upscaler`: enlarging pictures in memory, whatever their kind, depth and channels."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,17 +18,21 @@ from aesop.images.tensors import ImageArray
 from aesop.inference.alpha import ALPHA_METHODS, enlarged_alpha, has_sharp_edges, mended_colours
 from aesop.inference.final_size import sides_at
 from aesop.inference.models import find_model
-from aesop.inference.openvino_runtime import Converted, with_runtime
-from aesop.inference.tiling import NotFinite, check_tiling, upscale_image
-from aesop.system.device import autocast, float32_on_cuda, pick_device
+from aesop.inference.openvino_runtime import with_runtime
+from aesop.inference.tiling import NotFinite, OnRows, check_tiling, upscale_by_rows, upscale_image
+from aesop.inference.turned import EightWays
+from aesop.system.device import Float32InThreads, autocast, pick_device
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import load_generator
 
 Image = TypeVar("Image", np.ndarray, PIL.Image.Image, Tensor)
 OnProgress = Callable[[float], None]  # is called with the part of a frame that is done, up to 1
+_float32 = Float32InThreads()
 LUMA = (0.299, 0.587, 0.114)  # BT.601, as in JPEG files
-# Overlap of tiles by the number of parameters from which it holds: larger networks look further.
-OVERLAPS = {10_000_000: 48, 2_000_000: 32, 0: 16}
+# Tiles and their overlap, by the number of parameters from which they hold: larger networks look further. With these,
+# pictures differ from those of the untiled network by at most one level of 8 bits (docs/decisions.md). Larger tiles keep the
+# work that is done twice at 1.6 times.
+TILINGS = {10_000_000: (512, 112), 2_000_000: (512, 96), 0: (256, 24)}
 
 
 class Upscaler:
@@ -38,10 +43,12 @@ class Upscaler:
             data folder; default: the x4 model that comes with aesop.
         device: auto, cpu, cuda, cuda:N or mps.
         precision: fp32, or bf16 for 8-bit pictures; others are always computed in float32.
-        tile: the longest side of the tiles that the network sees, in input pixels; 0: the whole picture.
-        overlap: how much tiles overlap, in input pixels; default: 16 to 48, by the size of the network.
+        tile: the longest side of the tiles that the network sees, in input pixels; 0: the whole picture; default: 256, or
+            512 for large networks.
+        overlap: how much tiles overlap, in input pixels; default: 24 to 112, by the size of the network.
         runtime: pytorch or openvino.
         alpha: how transparency is enlarged: network, bicubic, or auto, which uses the network for shapes with sharp edges.
+        tta: whether to return the mean over the eight ways to turn and mirror the picture, which takes eight times as long.
 
     Attributes:
         name: what the model is called.
@@ -58,15 +65,17 @@ class Upscaler:
         model: str | Path | None = None,
         device: str = "auto",
         precision: str = "fp32",
-        tile: int = 256,
+        tile: int | None = None,
         overlap: int | None = None,
         runtime: str = "pytorch",
         alpha: str = "auto",
+        tta: bool = False,
     ):
-        check_tiling(tile, overlap or 0)
+        if tile is not None:
+            check_tiling(tile, overlap or 0)
         if alpha not in ALPHA_METHODS:
             raise ValueError(f"unknown method for alpha {alpha!r}: use {', '.join(ALPHA_METHODS)}")
-        self.device, self.precision, self.tile, self.alpha = pick_device(device), precision, tile, alpha
+        self.device, self.precision, self.alpha = pick_device(device), precision, alpha
         autocast(self.device, precision)  # refuses an unknown precision before the weights are read
         path = find_model(model)
         net, info = load_generator(path)
@@ -77,12 +86,16 @@ class Upscaler:
                 "network of 3 channels (RGB) or 1 (gray)"
             )
         self.name, self.scale = path.stem, info.scale
-        if overlap is None:
-            overlap = default_overlap(net)
-            overlap = min(overlap, tile // 2) if tile else overlap
-        self.overlap = overlap
+        usual_tile, usual_overlap = default_tiling(net)
+        self.tile = usual_tile if tile is None else tile
+        self.overlap = usual_overlap if overlap is None else overlap
+        if overlap is None and self.tile:
+            self.overlap = min(self.overlap, self.tile // 2)
+        check_tiling(self.tile, self.overlap)
         net, line = with_runtime(net.to(self.device), runtime, self.device, precision, channels[0])
         self.notes: tuple[str, ...] = (line,) if line else ()
+        if tta:
+            net = EightWays(net)
         self._takes_colour = channels[0] == 3
         self._gray = _OnGray(net) if self._takes_colour else net
         self._network = net
@@ -128,6 +141,49 @@ class Upscaler:
             frame = Frame(shrunk[0], shrunk[1], frame.duration)  # ty: ignore[invalid-argument-type]
         return frame
 
+    def can_go_by_rows(self, frame: Frame, scale: float) -> bool:
+        """Whether `upscale_by_rows` can enlarge a frame: by the network's scale, and without transparency."""
+        height, width = frame.pixels.shape[:2]
+        if frame.alpha is not None or (frame.pixels.ndim == 3 and not self._takes_colour):
+            return False  # a part goes another way than through the network
+        return sides_at(scale, width, height) == (width * self.scale, height * self.scale)
+
+    def upscale_by_rows(self, frame: Frame, on_rows: OnRows, on_progress: OnProgress | None = None) -> None:
+        """Enlarge a frame for which `can_go_by_rows`, and pass rows of its pixels on as soon as they are computed."""
+        image = frame.pixels
+        low, high = _range(image)
+        if (low, high) != (0, 1):
+            image = (image - low) / (high - low)
+
+        def pass_on(top: int, rows: ImageArray) -> None:
+            rows = rows[..., 0] if image.ndim == 2 else rows
+            on_rows(top, rows if (low, high) == (0, 1) else rows * (high - low) + low)
+
+        def on_tile(tiles: int, total: int) -> None:
+            if on_progress:
+                on_progress(tiles / total)
+
+        self._run(self._gray if image.ndim == 2 else self._network, np.atleast_3d(image), on_tile, pass_on)
+
+    def memory_of(self, frame: Frame, scale: float) -> int:
+        """How many bytes of main memory `upscale_frame` takes for arrays, its result included. The network's come on top."""
+        height, width = frame.pixels.shape[:2]
+        wanted_width, wanted_height = sides_at(scale, width, height)
+        while True:
+            height, width = height * self.scale, width * self.scale
+            if (height >= wanted_height and width >= wanted_width) or self.scale == 1:
+                break
+        of_pixel = frame.pixels.dtype.itemsize * ((3 if frame.pixels.ndim == 3 else 1) + (frame.alpha is not None))
+        made, area = height * width * of_pixel, height * width
+        meanwhile = [0]
+        if frame.alpha is not None:
+            meanwhile.append(4 * frame.alpha.dtype.itemsize * area)
+        if frame.pixels.ndim == 3 and not self._takes_colour:
+            meanwhile.append(30 * area)  # chroma is enlarged as floats
+        if (height, width) != (wanted_height, wanted_width):
+            meanwhile.append(12 * area + wanted_height * wanted_width * of_pixel)
+        return made + max(meanwhile)
+
     def _once(self, frame: Frame, on_progress: OnProgress | None) -> Frame:
         colours, alpha = frame.pixels, frame.alpha
         by_network = alpha is not None and (
@@ -151,11 +207,7 @@ class Upscaler:
 
     def _enlarged(self, image: ImageArray, on_tile: Callable[[int, int], None] | None) -> ImageArray:
         """Enlarge (H, W) or (H, W, 3); float32 values are brought to [0, 1] and back."""
-        if image.dtype != np.float32:
-            return self._through_network(image, on_tile)
-        if not np.isfinite(image).all():
-            raise ValueError("the picture has pixels that are NaN or infinite: replace them first")
-        low, high = min(float(image.min()), 0.0), max(float(image.max()), 1.0)
+        low, high = _range(image)
         if (low, high) == (0, 1):
             return self._through_network(image, on_tile)
         return self._through_network((image - low) / (high - low), on_tile) * (high - low) + low
@@ -173,11 +225,18 @@ class Upscaler:
         rgb = np.clip(cv2.cvtColor(large, cv2.COLOR_YCrCb2RGB), 0, 1)
         return rgb if image.dtype == np.float32 else (rgb * most).round().astype(image.dtype)
 
-    def _run(self, network: nn.Module, image: ImageArray, on_tile: Callable[[int, int], None] | None) -> ImageArray:
+    def _run(
+        self,
+        network: nn.Module,
+        image: ImageArray,
+        on_tile: Callable[[int, int], None] | None,
+        on_rows: OnRows | None = None,
+    ) -> ImageArray:
         is_coarse = image.dtype == np.uint8
+        upscale: Any = partial(upscale_by_rows, on_rows=on_rows) if on_rows else upscale_image
         try:
-            with float32_on_cuda(tf32=is_coarse):
-                return upscale_image(
+            with _float32.using(tf32=is_coarse):
+                return upscale(
                     network,
                     image,
                     self.scale,
@@ -241,8 +300,8 @@ class _OnGray(nn.Module):
         self.net = net
         self.size_multiple = getattr(net, "size_multiple", 1)
         self.channels_last_on_cpu = getattr(net, "channels_last_on_cpu", False)
-        if isinstance(net, Converted):
-            self.original = _OnGray(net.original)
+        if isinstance(original := getattr(net, "original", None), nn.Module):
+            self.original = _OnGray(original)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.net(x.expand(-1, 3, -1, -1))
@@ -251,18 +310,28 @@ class _OnGray(nn.Module):
         return (y.float() * torch.tensor(LUMA, device=y.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
-def default_overlap(net: nn.Module) -> int:
-    """The overlap of tiles in pixels; what remains visible of their borders is measured in docs/decisions.md."""
+def default_tiling(net: nn.Module) -> tuple[int, int]:
+    """The side of tiles and their overlap, in input pixels."""
     parameters = sum(weight.numel() for weight in net.parameters())
-    return next(overlap for least, overlap in OVERLAPS.items() if parameters >= least)
+    return next(tiling for least, tiling in TILINGS.items() if parameters >= least)
+
+
+def _range(image: ImageArray) -> tuple[float, float]:
+    """The least and the greatest value of a float32 image, at least [0, 1]; other types are taken as [0, 1]."""
+    if image.dtype != np.float32:
+        return 0, 1
+    if not np.isfinite(image).all():
+        raise ValueError("the picture has pixels that are NaN or infinite: replace them first")
+    return min(float(image.min()), 0.0), max(float(image.max()), 1.0)
 
 
 def _shrunk(image: ImageArray, height: int, width: int) -> ImageArray:
-    """Reduce (H, W) or (H, W, C) with antialiasing."""
-    planes = torch.from_numpy(np.atleast_3d(image).astype(np.float32)).permute(2, 0, 1)[None]
-    made = F.interpolate(planes, (height, width), mode="bicubic", antialias=True)[0].permute(1, 2, 0).numpy()
-    if image.dtype == np.float32:  # bicubic overshoots at edges
-        made = made.clip(min(0, float(image.min())), max(1, float(image.max())))
-    else:
-        made = made.round().clip(0, np.iinfo(image.dtype).max)
-    return made.astype(image.dtype).reshape(height, width, *image.shape[2:])
+    """Reduce (H, W) or (H, W, C) with antialiasing, channel by channel: each takes four bytes per pixel, and more."""
+    made = np.empty((height, width, *image.shape[2:]), image.dtype)
+    least, most = (min(0, image.min()), max(1, image.max())) if image.dtype == np.float32 else (0, np.iinfo(image.dtype).max)
+    for source, target in zip(np.moveaxis(np.atleast_3d(image), 2, 0), np.moveaxis(np.atleast_3d(made), 2, 0), strict=True):
+        plane = torch.from_numpy(source.astype(np.float32))[None, None]
+        reduced = F.interpolate(plane, (height, width), mode="bicubic", antialias=True)[0, 0]
+        reduced.clamp_(float(least), float(most))  # bicubic overshoots at edges
+        target[:] = (reduced if image.dtype == np.float32 else reduced.round_()).numpy()
+    return made

@@ -4,8 +4,10 @@ import logging
 import os
 import platform
 from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cache
+from pathlib import Path
+from threading import Condition
 
 import torch
 
@@ -37,6 +39,32 @@ def float32_on_cuda(tf32: bool) -> Generator[None]:
         matmul.allow_tf32, cudnn.allow_tf32 = former
 
 
+class Float32InThreads:
+    """`float32_on_cuda` for several threads. The setting is the process's: a thread that wants the other one waits."""
+
+    def __init__(self) -> None:
+        self._users, self._tf32 = 0, False
+        self._setting = ExitStack()
+        self._changed = Condition()
+
+    @contextmanager
+    def using(self, tf32: bool) -> Generator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._users or self._tf32 == tf32)
+            if not self._users:
+                self._tf32 = tf32
+                self._setting.enter_context(float32_on_cuda(tf32))
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._users -= 1
+                if not self._users:
+                    self._setting.close()
+                self._changed.notify_all()
+
+
 @contextmanager
 def algorithms(deterministic: bool) -> Generator[None]:
     """Choose the algorithms of a training: TF32 and cuDNN's fastest for each shape, or only reproducible ones."""
@@ -62,6 +90,16 @@ def memory_of(device: torch.device) -> int | None:
     if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return None
+
+
+def available_memory() -> int | None:
+    """Bytes of main memory, swap included, that a program can still take; None where the system does not say (not Linux)."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    sizes = {name: content.split()[0] for name, _, content in (line.partition(":") for line in lines)}
+    return 1024 * (int(sizes["MemAvailable"]) + int(sizes["SwapFree"]))
 
 
 def synchronise(device: torch.device) -> None:

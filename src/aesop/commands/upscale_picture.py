@@ -1,0 +1,232 @@
+"""The way of one picture through `aesop upscale`: it is read, computed, and written, by different threads."""
+
+import os
+import sys
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Event
+
+from aesop.commands.upscale_plan import PIPE, PipedImage
+from aesop.commands.upscale_progress import UpscaleProgress
+from aesop.images.computed_rows import Abandoned, ComputedRows
+from aesop.images.jpeg_quality import jpeg_quality
+from aesop.images.picture import Frame, Metadata, Picture
+from aesop.images.picture_kinds import kind_of
+from aesop.images.picture_read import open_picture
+from aesop.images.picture_write import SaveOptions, check_writable, memory_to_write, takes_rows, write_picture
+from aesop.images.read import ImageFile
+from aesop.inference.final_size import FinalSize, sides_at
+from aesop.inference.upscaler import Upscaler
+from aesop.system.device import available_memory
+from aesop.system.wording import readable
+
+LARGE = 64_000_000  # pixels; larger results are alone in memory, and their rows are written as they are computed
+VISIBLE_BLOCKS = 85  # JPEG quality at which they begin to show when enlarged
+_BLOCKS = (
+    f"a JPEG of quality {VISIBLE_BLOCKS} or below: the default model is for clean pictures and may draw its blocks as "
+    "lines; a model for compressed photographs (-m) suits it better"
+)
+
+
+class Stopped(Exception):
+    """Raised in the thread of a device, to end what it computes."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What holds for all pictures."""
+
+    size: FinalSize
+    network_scale: int
+    options: SaveOptions
+    overwrite: bool
+    skip_existing: bool
+    strip_metadata: bool
+    is_default_model: bool
+
+
+class PictureWork:
+    """A picture to upscale into `target`, which may be PIPE; `ext` is the format there."""
+
+    def __init__(self, number: int, source: ImageFile, target: Path, ext: str, choices: Choices, shown: UpscaleProgress):
+        self.number, self.source, self.target, self.ext = number, source, target, ext
+        self.choices, self.shown = choices, shown
+        self.alone = False
+        """Whether no other picture may be in memory: it is large, or has several frames. Known after `read`."""
+        self.skipped = False
+        self.error: str | None = None
+        self.notes: list[str] = []
+        self._picture: Picture | None = None  # until it is written, or there is an error
+        self._frame: Frame | None = None  # that was decoded, then that which was computed
+
+    @contextmanager
+    def _own_errors(self) -> Generator[None]:
+        try:
+            yield
+        except (ValueError, OSError, MemoryError) as error:
+            self.error = str(error) or type(error).__name__
+            self._picture = self._frame = None
+
+    def read(self) -> None:
+        """Open the picture, check all that can be checked before it is computed, and decode it unless it is `alone`."""
+        with self._own_errors():
+            picture = _open(self.source)
+            self.scale = self.choices.size.scale_of(*picture.size, self.choices.network_scale)
+            self.skipped = self._is_done(picture)
+            if self.skipped:
+                return
+            width, height = sides_at(self.scale, *picture.size)
+            check_writable(self._file(), width, height, picture, self.choices.options)
+            by_network = picture.size[0] * picture.size[1] * self.choices.network_scale**2
+            self.alone = picture.count > 1 or max(width * height, by_network) > LARGE
+            if self.choices.is_default_model and (_quality_of(self.source) or 100) <= VISIBLE_BLOCKS:
+                self.notes.append(_BLOCKS)
+            if not self.alone:
+                (self._frame,) = picture.frames()
+            self._picture = picture
+
+    def compute(self, upscaler: Upscaler, stop: Event) -> None:
+        """Compute what was read, and write it if it is `alone`. Raises Stopped soon after `stop` is set."""
+        self.shown.begin(self.number, Path(self.source.name).name)
+        if self._picture is None:
+            return
+        with self._own_errors():
+            if self._frame:
+                self._frame = self._upscaled(upscaler, self._frame, stop)
+            elif self._picture.count == 1:
+                self._compute_large(upscaler, self._picture, stop)
+            else:
+                frames = enumerate(self._picture.frames())
+                self._save(self._upscaled(upscaler, frame, stop, index) for index, frame in frames)
+
+    def write(self) -> None:
+        """Write what was computed."""
+        with self._own_errors():
+            if self._frame:
+                self._save(iter([self._frame]))
+        self.shown.finish(self.number, self.error is None, not self.skipped)
+
+    def _file(self) -> Path:
+        return Path(f"picture{self.ext}") if self.target == PIPE else self.target
+
+    def _upscaled(self, upscaler: Upscaler, frame: Frame, stop: Event, index: int = 0) -> Frame:
+        return upscaler.upscale_frame(frame, self.scale, partial(self._on_progress, stop, index))
+
+    def _on_progress(self, stop: Event, index: int, part: float) -> None:
+        if stop.is_set():
+            raise Stopped
+        count = self._picture.count if self._picture else 1
+        self.shown.update(self.number, min((index + part) / count, 1))
+
+    def _compute_large(self, upscaler: Upscaler, picture: Picture, stop: Event) -> None:
+        """Write rows while they are computed, if the format takes them so; otherwise compute all first."""
+        (frame,) = picture.frames()
+        if not (takes_rows(self._file()) and upscaler.can_go_by_rows(frame, self.scale)):
+            self._state_memory(upscaler, frame)
+            made = self._upscaled(upscaler, frame, stop)
+            del frame
+            self._save(iter([made]))
+            return
+        width, height = sides_at(self.scale, *picture.size)
+        rows = ComputedRows((height, width, *frame.pixels.shape[2:]), frame.pixels.dtype)
+        with ThreadPoolExecutor(1) as writer:
+            writing = writer.submit(self._save_rows, rows)
+            try:
+                upscaler.upscale_by_rows(frame, rows.put, partial(self._on_progress, stop, 0))
+            except Abandoned:
+                pass  # what ended the writing is raised below
+            except BaseException as error:
+                rows.fail(error)
+                raise
+            writing.result()
+
+    def _state_memory(self, upscaler: Upscaler, frame: Frame) -> None:
+        """Say how much memory the picture needs. ValueError if that is not free: the system would end the program."""
+        width, height = sides_at(self.scale, frame.pixels.shape[1], frame.pixels.shape[0])
+        made = width * height * (frame.pixels.itemsize * (3 if frame.pixels.ndim == 3 else 1) + (frame.alpha is not None))
+        writing = made + memory_to_write(self._file(), width, height)
+        need, available = max(upscaler.memory_of(frame, self.scale), writing), available_memory()
+        what = f"{self.source}: {width} x {height} pixels need about {readable(need)} of memory as {self.ext[1:]}"
+        if available is not None and need > available:
+            by_rows = "" if frame.alpha is not None else "; --ext png and --ext tif need little at the network's own scale"
+            raise ValueError(f"{what}, and {readable(available)} are free: close programs, or upscale parts of it{by_rows}")
+        self.shown.say(what)
+
+    def _save_rows(self, rows: ComputedRows) -> None:
+        try:
+            self._save(iter([Frame(rows)]))  # ty: ignore[invalid-argument-type]
+        finally:
+            rows.abandon()
+
+    def _save(self, frames: Iterator[Frame]) -> None:
+        """Write frames into the target, with all else that the picture has, and note what could not be kept."""
+        picture, self._frame = self._picture, None
+        assert picture is not None
+        metadata = picture.metadata.without_private() if self.choices.strip_metadata else picture.metadata
+        metadata = metadata.resized(*sides_at(self.scale, *picture.size))
+        save = partial(write_picture, frames=frames, like=picture, metadata=metadata, options=self.choices.options)
+        if self.target == PIPE:
+            with TemporaryDirectory() as folder:
+                file = Path(folder) / self._file()
+                notes = save(file)
+                sys.stdout.buffer.write(file.read_bytes())
+                sys.stdout.buffer.flush()
+        else:
+            notes = save(self.target)
+        self.notes = [*picture.notes, *notes, *self.notes]
+        self._picture = None
+
+    def _is_done(self, picture: Picture) -> bool:
+        """Whether the target is there and may stay. ValueError if it must not be replaced."""
+        if self.target == PIPE or not os.path.exists(self.target):
+            return False
+        if not self.choices.skip_existing:
+            if not self.choices.overwrite:
+                raise ValueError(f"{self.target} exists: another program has made it meanwhile")
+            return False
+        there = _what_is_there(self.target, picture, self.scale)
+        if there == "something else" and not self.choices.overwrite:
+            raise ValueError(
+                f"{self.target} exists, but is no picture, of another size, or has other frames: to replace it, "
+                "add --overwrite"
+            )
+        return there == "the result"
+
+
+def _open(source: ImageFile) -> Picture:
+    if isinstance(source, PipedImage):
+        return open_picture(source.path, source.data)
+    if type(source) is ImageFile:
+        return open_picture(source.path)
+    # A pack or LMDB store has pixels only.
+    frames = partial(_stored_frame, source)
+    return Picture("png", source.size(), 1, False, None, True, Metadata(), (), frames)
+
+
+def _stored_frame(image: ImageFile) -> Iterator[Frame]:
+    yield Frame(*image.read_with_alpha())
+
+
+def _quality_of(source: ImageFile) -> int | None:
+    if isinstance(source, PipedImage):
+        return jpeg_quality(source.data)
+    return jpeg_quality(source.path) if type(source) is ImageFile else None
+
+
+def _what_is_there(target: Path, source: Picture, scale: float) -> str:
+    """Say whether a file that exists is `the result` of this source, `a damaged picture`, or `something else`."""
+    try:
+        picture = open_picture(target)
+        for _ in picture.frames():
+            pass
+    except (ValueError, OSError):
+        data = target.read_bytes()
+        return "a damaged picture" if not data or kind_of(data) else "something else"
+    merged = picture.format == "webp" and picture.count > 1  # its encoder joins equal frames
+    fits = picture.size == sides_at(scale, *source.size) and (merged or picture.count == source.count)
+    return "the result" if fits else "something else"
