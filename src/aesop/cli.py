@@ -243,7 +243,8 @@ def upscale(
     tta: Annotated[bool, Option("--tta", help="Mean over eight turned and mirrored passes: 8 times slower.")] = False,
 ) -> None:
     """Upscale images and folders of images, with a weight file of any scale and architecture."""
-    from aesop.commands.upscale import report, upscale_files
+    from aesop.commands.upscale import upscale_files
+    from aesop.commands.upscale_results import report
     from aesop.inference.final_size import FinalSize
 
     results = upscale_files(

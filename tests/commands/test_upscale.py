@@ -28,7 +28,8 @@ from typer.testing import CliRunner
 from aesop.archs import build_network
 from aesop.archs.rrdbnet import RRDBNet
 from aesop.cli import app
-from aesop.commands.upscale import Result, Summary, upscale_files
+from aesop.commands.upscale import upscale_files
+from aesop.commands.upscale_results import summary
 from aesop.images.jpeg_quality import jpeg_quality
 from aesop.inference import tiling
 from aesop.inference.tiling import Axis, upscale_image
@@ -82,13 +83,6 @@ def noise(height: int, width: int, channels: int = 3, dtype: type = np.uint16) -
 
 def repeat(image: np.ndarray, scale: int) -> np.ndarray:
     return image.repeat(scale, 0).repeat(scale, 1)
-
-
-def summary(results: list[Result]) -> str:
-    total = Summary()
-    for result in results:
-        total.add(result)
-    return total.text()
 
 
 def write(path: Path, image: np.ndarray) -> Path:
@@ -432,8 +426,8 @@ def test_gray_alpha_and_depth(run, tmp_path):
     assert read(out / "clear_x2.jpg").shape == (12, 10, 3)
     assert "upscaled 3 of 3 images" in text
     assert text.count("transparency") == 1
-    assert re.search(r"note: .*transparency.*\(1 image\)", text)
-    assert len(re.findall(r"note: .*8 bits.*\(1 image\)", text)) == 1
+    assert re.search(r"note: .*transparency.*\(clear\.png\)", text)
+    assert len(re.findall(r"note: .*8 bits.*\(deep\.png\)", text)) == 1
 
 
 def test_deep_images_with_alpha_in_tiff(run, tmp_path):
@@ -865,7 +859,7 @@ def test_compressed_photographs_get_a_line(run, tmp_path):
     assert [jpeg_quality(path) for path in sources] == [40, 80, 97, None]
     default = run(sources, tmp_path / "1", model=None)
     assert [any("JPEG of quality" in note for note in result.notes) for result in default] == [True, True, False, False]
-    assert re.search(r"note: a JPEG of quality .* \(2 images\)", summary(default))
+    assert re.search(r"note: a JPEG of quality .* \(2 images: 40.jpg, 80.jpg\)", summary(default))
     assert not any("JPEG of quality" in note for result in run(sources, tmp_path / "2") for note in result.notes)
 
 

@@ -1,6 +1,9 @@
 """Devices: which precision float32 has on CUDA, which needs no GPU to be set."""
 
+import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
 
@@ -14,7 +17,7 @@ from aesop.data.degradation.random_degradation import batch_generator, degrade
 from aesop.evaluation.measure import measure
 from aesop.inference.upscaler import Upscaler
 from aesop.options.degradation import DegradationOptions
-from aesop.system.device import Float32InThreads, algorithms, float32_on_cuda
+from aesop.system.device import Float32InThreads, algorithms, available_memory, float32_on_cuda
 from aesop.system.distributed import World
 
 
@@ -66,6 +69,13 @@ def test_threads_wait_for_the_setting_that_they_want():
             seen.append(tf32())
         coarse_done.result(timeout=10)
     assert seen == [(False, False), (True, True)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says")
+def test_available_memory():
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    swap = next(int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines() if "SwapTotal" in line)
+    assert 0 < (available_memory() or 0) <= total + 1024 * swap
 
 
 def test_validations_use_tf32_in_the_network_and_not_in_metrics():

@@ -1,10 +1,7 @@
 """`aesop upscale`: upscaling image files and folders of images."""
 
-import os
 import sys
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +11,7 @@ from aesop.commands.upscale_picture import Choices, PictureWork
 from aesop.commands.upscale_pipeline import in_turn
 from aesop.commands.upscale_plan import PIPE, Plan, Shard, check_output, find_images, plan_targets
 from aesop.commands.upscale_progress import UpscaleProgress
+from aesop.commands.upscale_results import Result, counted
 from aesop.images.errors import ImageError
 from aesop.images.picture_write import SaveOptions
 from aesop.images.read import ImageFile
@@ -21,18 +19,6 @@ from aesop.inference.final_size import FinalSize
 from aesop.inference.upscaler import Upscaler
 
 MOST_HEADERS = 1000  # read before the work, for the progress
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The result of one image. `target` was written unless `error` is set; `notes` say what is not as in the source."""
-
-    source: Path
-    target: Path
-    error: str | None
-    notes: Sequence[str]
-    skipped: bool = False
-    """With `skip_existing`: the target was there before."""
 
 
 def upscale_files(
@@ -109,7 +95,7 @@ def _upscale(plan: Plan, upscalers: Sequence[Upscaler], choices: Choices, shown:
                 yield Result(work.source.path, work.target, work.error, work.notes, work.skipped)
     except KeyboardInterrupt:
         go_on = "; to go on, repeat the command with --skip-existing" if len(plan) > 1 else ", and nothing was written"
-        of = f"{shown.succeeded} of {_images(len(plan))} {'is' if shown.succeeded == 1 else 'are'} done"
+        of = f"{shown.succeeded} of {counted(len(plan), 'image')} {'is' if shown.succeeded == 1 else 'are'} done"
         raise KeyboardInterrupt(f"interrupted: {of}{go_on}") from None
 
 
@@ -124,52 +110,3 @@ def _sizes(plan: Plan) -> list[int | None]:
         return width * height
 
     return [size(found.image) for found in plan.found] if 1 < len(plan) <= MOST_HEADERS else []
-
-
-def report(results: Iterable[Result], console: Console) -> bool:
-    """Print the summary, to standard error if standard output has the picture. Return whether all images were upscaled."""
-    total = Summary()
-    for result in results:
-        total.add(result)
-    if total.is_piped:
-        console = Console(stderr=True)
-    console.print(total.text(), markup=False, highlight=False, soft_wrap=True)
-    return not total.failed
-
-
-class Summary:
-    """How many images were upscaled and where they are, what is not as in the sources, and why others failed."""
-
-    def __init__(self) -> None:
-        self.count = self.done = self.skipped = 0
-        self.is_piped = False
-        self.failed: list[str] = []
-        self.notes: Counter[str] = Counter()
-        self._place: Path | None = None  # of the result, or of all results
-
-    def add(self, result: Result) -> None:
-        self.count += 1
-        self.is_piped |= result.target == PIPE
-        self.notes.update(list(dict.fromkeys(result.notes)))
-        if result.error:  # most errors name the file themselves
-            self.failed.append(f"{'' if str(result.source) in result.error else f'{result.source}: '}{result.error}")
-            return
-        self.done += 1
-        self.skipped += result.skipped
-        if self.done == 1:
-            self._place = result.target
-        elif self._place is not None:
-            first = self._place if self.done > 2 else self._place.parent
-            self._place = Path(os.path.commonpath([first, result.target.parent]))
-
-    def text(self) -> str:
-        place = "" if self._place in (None, PIPE) else f": {self._place}"
-        before = f" ({self.skipped} {'was' if self.skipped == 1 else 'were'} there already)" if self.skipped else ""
-        lines = [f"upscaled {self.done - self.skipped} of {_images(self.count)}{before}{place}"]
-        lines += [f"note: {note} ({_images(count)})" for note, count in self.notes.items()]
-        lines += [f"failed: {error}" for error in self.failed]
-        return "\n".join(lines)
-
-
-def _images(count: int) -> str:
-    return f"{count} image{'' if count == 1 else 's'}"

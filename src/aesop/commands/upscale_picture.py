@@ -148,7 +148,8 @@ class PictureWork:
     def _state_memory(self, upscaler: Upscaler, frame: Frame) -> None:
         """Say how much memory the picture needs. ValueError if that is not free: the system would end the program."""
         width, height = sides_at(self.scale, frame.pixels.shape[1], frame.pixels.shape[0])
-        made = width * height * (frame.pixels.itemsize * (3 if frame.pixels.ndim == 3 else 1) + (frame.alpha is not None))
+        channels = (3 if frame.pixels.ndim == 3 else 1) + (frame.alpha is not None)
+        made = width * height * channels * frame.pixels.itemsize
         writing = made + memory_to_write(self._file(), width, height)
         need, available = max(upscaler.memory_of(frame, self.scale), writing), available_memory()
         what = f"{self.source}: {width} x {height} pixels need about {readable(need)} of memory as {self.ext[1:]}"
