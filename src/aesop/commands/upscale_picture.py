@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from threading import Event
 
 from aesop.commands.upscale_plan import PIPE, PipedImage
@@ -112,7 +112,7 @@ class PictureWork:
         self.shown.finish(self.number, self.error is None, not self.skipped)
 
     def _file(self) -> Path:
-        return Path(f"picture{self.ext}") if self.target == PIPE else self.target
+        return Path(gettempdir(), f"picture{self.ext}") if self.target == PIPE else self.target
 
     def _upscaled(self, upscaler: Upscaler, frame: Frame, stop: Event, index: int = 0) -> Frame:
         return upscaler.upscale_frame(frame, self.scale, partial(self._on_progress, stop, index))
@@ -173,7 +173,7 @@ class PictureWork:
         save = partial(write_picture, frames=frames, like=picture, metadata=metadata, options=self.choices.options)
         if self.target == PIPE:
             with TemporaryDirectory() as folder:
-                file = Path(folder) / self._file()
+                file = Path(folder) / self._file().name
                 notes = save(file)
                 sys.stdout.buffer.write(file.read_bytes())
                 sys.stdout.buffer.flush()
@@ -188,7 +188,7 @@ class PictureWork:
             return False
         if not self.choices.skip_existing:
             if not self.choices.overwrite:
-                raise ValueError(f"{self.target} exists: another program has made it meanwhile")
+                raise ValueError(f"{self.target} exists, perhaps since a moment: to replace it, add --overwrite")
             return False
         there = _what_is_there(self.target, picture, self.scale)
         if there == "something else" and not self.choices.overwrite:
