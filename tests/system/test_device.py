@@ -1,9 +1,12 @@
 """Devices: float32 on CUDA, which needs no GPU to be set; which precision is fastest; threads and memory on a CPU."""
 
 import multiprocessing
+import os
 import platform
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
+from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
 
@@ -18,7 +21,7 @@ from aesop.evaluation.measure import measure
 from aesop.inference.upscaler import Upscaler
 from aesop.options.degradation import DegradationOptions
 from aesop.system import device
-from aesop.system.device import Float32InThreads, algorithms, float32_on_cuda
+from aesop.system.device import Float32InThreads, algorithms, available_memory, float32_on_cuda
 from aesop.system.distributed import World
 
 
@@ -70,6 +73,13 @@ def test_threads_wait_for_the_setting_that_they_want():
             seen.append(tf32())
         coarse_done.result(timeout=10)
     assert seen == [(False, False), (True, True)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says")
+def test_available_memory():
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    swap = next(int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines() if "SwapTotal" in line)
+    assert 0 < (available_memory() or 0) <= total + 1024 * swap
 
 
 def test_validations_use_tf32_in_the_network_and_not_in_metrics():
