@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 
 from aesop.cli import app
 from aesop.commands import upscale_picture
-from aesop.commands.upscale import Result, upscale_files
+from aesop.commands.upscale import upscale_files
 from aesop.commands.upscale_progress import UpscaleProgress
+from aesop.commands.upscale_results import Result
 from aesop.inference.upscaler import Upscaler
 from aesop.weights.load import LoadedInfo
 
@@ -201,6 +202,21 @@ def test_large_pictures_of_other_kinds_are_computed_first(by_rows):
     (result,) = run("a.png", "out", ext="bmp")
     np.testing.assert_array_equal(stored(result.target), doubled(picture(40)))
     assert by_rows == []
+
+
+def test_the_need_of_memory_is_said_before_the_work(by_rows, monkeypatch):
+    Image.fromarray(picture(40)).save("a.png")
+    log = io.StringIO()
+    (result,) = run("a.png", "out", ext="bmp", console=Console(file=log, width=200))
+    assert result.error is None
+    assert "a.png: 86 x 80 pixels need about" in log.getvalue()
+
+    monkeypatch.setattr(upscale_picture, "available_memory", lambda: 20_000)
+    monkeypatch.setattr(Upscaler, "upscale_frame", lambda *_: pytest.fail("computed"))
+    (result,) = run("a.png", "out", ext="jpg")
+    assert "a.png: 86 x 80 pixels need about 0 MB of memory as jpg, and 0 MB are free" in (result.error or "")
+    assert "--ext png" in (result.error or "")
+    assert run("a.png", "out", ext="tif")[0].error is None
 
 
 @pytest.mark.parametrize("device", ["cpu", "cpu,cpu"])

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tracemalloc
 import warnings
 
 import cv2
@@ -511,7 +512,7 @@ def test_large_networks_get_more_overlap(made):
     assert made(large, tile=40).overlap == 20
     assert made(large, tile=0).tile == 0
     assert made(large, overlap=4).overlap == 4
-    with pytest.raises(ValueError, match="--overlap"):
+    with pytest.raises(ValueError, match="overlap must be between"):
         made(large, overlap=300)
 
 
@@ -558,3 +559,24 @@ def test_frames_of_a_video_get_the_size_asked_for(made):
         [np.full((6, 6, 3), (200, 30, 90), np.uint8)] * 2, (12, 12)
     )
     assert np.abs(np.stack(gray).astype(int) - (200, 30, 90)).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["colour", "gray", "sharp alpha", "deep", "reduced"])
+def test_no_more_memory_is_taken_than_is_said(made, kind):
+    pixels = noise(300, 310, 3, dtype="uint16" if kind == "deep" else "uint8")
+    alpha = None
+    if kind == "gray":
+        pixels = pixels[..., 0].copy()
+    if kind == "sharp alpha":
+        alpha = np.zeros((300, 310), np.uint8)
+        alpha[100:200] = 255
+    frame, scale = Frame(pixels, alpha), 1.3 if kind == "reduced" else 2
+    upscaler = made(nn.Upsample(scale_factor=2), tile=64)
+    tracemalloc.start()  # knows the arrays of NumPy, not those of PyTorch
+    result = upscaler.upscale_frame(frame, scale)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    said = upscaler.memory_of(frame, scale)
+    own = result.pixels.nbytes + (0 if result.alpha is None else result.alpha.nbytes)
+    assert own <= said
+    assert peak <= said + 1_000_000  # a strip of tiles

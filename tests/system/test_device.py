@@ -1,9 +1,12 @@
 """Devices: float32 on CUDA, which needs no GPU to be set; which precision is fastest; threads and memory on a CPU."""
 
 import multiprocessing
+import os
 import platform
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
+from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
 
@@ -18,7 +21,7 @@ from aesop.evaluation.measure import measure
 from aesop.inference.upscaler import Upscaler
 from aesop.options.degradation import DegradationOptions
 from aesop.system import device
-from aesop.system.device import Float32InThreads, algorithms, float32_on_cuda
+from aesop.system.device import Float32InThreads, algorithms, available_memory, float32_on_cuda
 from aesop.system.distributed import World
 
 
@@ -72,6 +75,13 @@ def test_threads_wait_for_the_setting_that_they_want():
     assert seen == [(False, False), (True, True)]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says")
+def test_available_memory():
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    swap = next(int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines() if "SwapTotal" in line)
+    assert 0 < (available_memory() or 0) <= total + 1024 * swap
+
+
 def test_validations_use_tf32_in_the_network_and_not_in_metrics():
     image, seen = np.zeros((4, 4, 3), np.uint8), []
 
@@ -103,7 +113,8 @@ def test_upscaling_8_bits_uses_tf32_and_tests_do_not(monkeypatch, tmp_path):
     monkeypatch.setattr("aesop.inference.upscaler.upscale_image", stop)
     monkeypatch.setattr("aesop.commands.test.MeasuredPairs.find", stop)
     datasets = SimpleNamespace(measured=lambda kind: {"test": None})
-    config = SimpleNamespace(val=None, results_folder=tmp_path, datasets=datasets, scale=4)
+    network = SimpleNamespace(model_dump=dict)
+    config = SimpleNamespace(val=None, results_folder=tmp_path, datasets=datasets, scale=4, network_g=network)
     upscaler = Upscaler(device="cpu")
     eight, sixteen = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3), np.uint16)
     for call in (lambda: upscaler(eight), lambda: upscaler(sixteen), lambda: aesop_test(config, None, World())):

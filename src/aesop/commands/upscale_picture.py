@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from threading import Event
 
 from aesop.commands.upscale_plan import PIPE, PipedImage
@@ -113,7 +113,7 @@ class PictureWork:
         self.shown.finish(self.number, self.error is None, not self.skipped)
 
     def _file(self) -> Path:
-        return Path(f"picture{self.ext}") if self.target == PIPE else self.target
+        return Path(gettempdir(), f"picture{self.ext}") if self.target == PIPE else self.target
 
     def _upscaled(self, upscaler: Upscaler, frame: Frame, stop: Event, index: int = 0) -> Frame:
         height, width = frame.pixels.shape[:2]
@@ -160,7 +160,8 @@ class PictureWork:
         """Say how much memory the picture needs. ValueError if that is not free: the system would end the program."""
         scale = self._scale_of(frame.pixels.shape[1], frame.pixels.shape[0])
         width, height = self.final[0]
-        made = width * height * (frame.pixels.itemsize * (3 if frame.pixels.ndim == 3 else 1) + (frame.alpha is not None))
+        channels = (3 if frame.pixels.ndim == 3 else 1) + (frame.alpha is not None)
+        made = width * height * channels * frame.pixels.itemsize
         writing = made + memory_to_write(self._file(), width, height)
         need, available = max(upscaler.memory_of(frame, scale), writing), available_memory()
         what = f"{self.source}: {width} x {height} pixels need about {readable(need)} of memory as {self.ext[1:]}"
@@ -183,7 +184,7 @@ class PictureWork:
         save = partial(write_picture, frames=frames, like=picture, metadata=metadata, options=self.choices.options)
         if self.target == PIPE:
             with TemporaryDirectory() as folder:
-                file = Path(folder) / self._file()
+                file = Path(folder) / self._file().name
                 notes = save(file)
                 sys.stdout.buffer.write(file.read_bytes())
                 sys.stdout.buffer.flush()
@@ -198,7 +199,7 @@ class PictureWork:
             return False
         if not self.choices.skip_existing:
             if not self.choices.overwrite:
-                raise ValueError(f"{self.target} exists: another program has made it meanwhile")
+                raise ValueError(f"{self.target} exists, perhaps since a moment: to replace it, add --overwrite")
             return False
         there = _what_is_there(self.target, self.final)
         if there == "something else" and not self.choices.overwrite:

@@ -89,6 +89,7 @@ class Upscaler:
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, found {threads}")
         self.device, self.alpha, self.threads = pick_device(device), alpha, threads
+        self.runtime, self.tta = runtime, tta
         path = find_model(model)
         net, info = load_generator(path)
         channels = image_channels(info.options)
@@ -208,6 +209,7 @@ class Upscaler:
         height, width = frame.pixels.shape[:2]
         wanted_width, wanted_height = sides_at(scale, width, height)
         while True:
+            mending = 60 * height * width if frame.alpha is not None else 0  # as floats, before the result is there
             height, width = height * self.scale, width * self.scale
             if (height >= wanted_height and width >= wanted_width) or self.scale == 1:
                 break
@@ -220,7 +222,7 @@ class Upscaler:
             meanwhile.append(30 * area)  # chroma is enlarged as floats
         if (height, width) != (wanted_height, wanted_width):
             meanwhile.append(12 * area + wanted_height * wanted_width * of_pixel)
-        return made + max(meanwhile)
+        return max(mending, made + max(meanwhile))
 
     def _once(self, frame: Frame, on_progress: OnProgress | None) -> Frame:
         colours, alpha = frame.pixels, frame.alpha
