@@ -77,7 +77,7 @@ def happened(*names: str) -> list[tuple[str, str]]:
     return [(event["run"], event["event"]) for event in lanes.events() if not names or event["event"] in names]
 
 
-def wait_for(condition, seconds: float = 20) -> None:
+def wait_for(condition, seconds: float = 120) -> None:
     assert lanes._wait_for(condition, seconds), lanes.events()
 
 

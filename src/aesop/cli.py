@@ -358,7 +358,9 @@ def bench(
 
 @app.command()
 def upscale(
-    inputs: Annotated[list[Path], Argument(metavar="INPUT...", help="Images and folders of images; -: standard input.")],
+    inputs: Annotated[
+        list[Path], Argument(metavar="INPUT...", help="Images, folders of images, or videos; -: standard input.")
+    ],
     output: Annotated[
         Path | None, Option("--output", "-o", help="Folder; for one image a file or - (stdout); default: upscaled.")
     ] = None,
@@ -370,14 +372,15 @@ def upscale(
     runtime: Annotated[str, Option(help="pytorch; for CPUs also openvino or onnxruntime, which convert once.")] = "pytorch",
     threads: Annotated[int | None, Option(min=1, help="Threads on a CPU; default: PyTorch's number.")] = None,
     ext: Annotated[
-        str | None, Option("--ext", "--format", help="png, jpg, webp, tif, avif, gif or bmp; default: the input's.")
+        str | None,
+        Option("--ext", "--format", help="png, jpg, webp, tif, avif, gif, bmp; mp4, mkv, webm, mov; default: the input's."),
     ] = None,
     suffix: Annotated[str | None, Option(help="Suffix of output names; default: _x4 for an x4 network.")] = None,
     overwrite: Overwrite = False,
     skip_existing: Annotated[bool, Option("--skip-existing", help="Leave results that are there and whole.")] = False,
     alpha: Annotated[str, Option(help="Transparency: network, bicubic, or auto: network for sharp edges.")] = "auto",
     strip_metadata: Annotated[bool, Option("--strip-metadata", help="Keep only the colour profile.")] = False,
-    quality: Annotated[int | None, Option(min=1, max=100, help="Of JPEG, WebP and AVIF files.")] = None,
+    quality: Annotated[int | None, Option(min=1, max=100, help="Of JPEG, WebP, AVIF and video files.")] = None,
     lossless: Annotated[
         bool | None, Option(help="Of WebP files; default: as the input is. PNG, TIFF and BMP always are.")
     ] = None,
@@ -390,7 +393,7 @@ def upscale(
     shard: Annotated[str | None, Option(metavar="K/N", help="Of N equal parts of the images, upscale the Kth.")] = None,
     tta: Annotated[bool, Option("--tta", help="Mean over eight turned and mirrored passes: 8 times slower.")] = False,
 ) -> None:
-    """Upscale images and folders of images, with a weight file of any scale and architecture."""
+    """Upscale images, folders of images, and videos, with a weight file of any scale and architecture."""
     from aesop.commands.upscale import upscale_files
     from aesop.commands.upscale_results import report
     from aesop.inference.final_size import FinalSize

@@ -279,7 +279,9 @@ def test_the_border_may_have_been_continued_otherwise(sets):
 
 def test_lr_that_a_degradation_made_is_not_compared(sets):
     other_downscaling(sets)
-    write(sets / "val/LR/img4.png", photograph(8, 12, 14))
+    noise = np.random.default_rng(8).integers(-20, 20, (12, 14, 3))
+    lr = imresize(read(sets / "val/HR/img4.png"), 1 / 4)
+    write(sets / "val/LR/img4.png", (lr + noise).clip(0, 255).astype(np.uint8))
     path = options(
         sets,
         degradation={"crop_pad_size": 400},

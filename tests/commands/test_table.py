@@ -106,8 +106,9 @@ def test_options_choose_what_is_shown(file):
 
 def test_warnings_reach_the_table_and_stderr(tmp_path):
     protocol = {"metrics": {"psnr": PROTOCOL["metrics"]["psnr"] | {"crop_border": 0}}}
+    no_paper = {"metrics": PROTOCOL["metrics"] | {"lpips": PROTOCOL["metrics"]["lpips"] | {"crop_border": 4}}}
     for name, content in {
-        "x": results(method("a"), missing=("c: no file",)),
+        "x": results(method("a"), missing=("c: no file",), protocol=PROTOCOL | no_paper),
         "y": results(without(method("b"), "Set14", "img_002"), protocol=protocol),
     }.items():
         (tmp_path / f"{name}.json").write_text(content.to_json())

@@ -847,8 +847,9 @@ def test_lossless_over_a_mixed_folder(run, tmp_path):
     assert (
         "jpg files cannot be lossless (keep every pixel with --ext png) (5 images: d.jpg, e.jpg, f.jpg, and 2 more)" in text
     )
-    assert "note: png files have no quality: --quality was ignored (a.png)" in Summary.of(
-        run([tmp_path / "in" / "a.png", tmp_path / "in" / "d.jpg"], tmp_path / "other", quality=80)
+    assert (
+        "note: png files have no quality: --quality was ignored (a.png)"
+        in Summary.of(run([tmp_path / "in" / "a.png", tmp_path / "in" / "d.jpg"], tmp_path / "other", quality=80)).text()
     )
     for output, ext in (("out", "jpg"), ("x.avif", None)):
         with pytest.raises(ValueError, match=r"--lossless: (jpg|avif) files cannot be lossless; use png"):
@@ -873,7 +874,7 @@ def test_standard_input_and_output(command, tmp_path):
     command("-", "-o", "out", "-m", "w.safetensors", given=given)
     assert (tmp_path / "out" / "stdin_x2.png").exists()
     assert "standard input is empty" in command("-", given=b"").stderr
-    assert "standard input is not a supported image" in command("-", given=b"nothing").stderr
+    assert "standard input is no picture, but text" in command("-", given=b"nothing").stderr
     assert "no other input" in command("-", "a.png", given=given).stderr
 
 

@@ -5,7 +5,9 @@ import json
 import re
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch.nn.functional as F
@@ -17,9 +19,11 @@ from typer.testing import CliRunner
 
 from aesop.cli import app
 from aesop.commands.upscale import upscale_files
+from aesop.commands.upscale_progress import COMPUTED, UpscaleProgress
 from aesop.commands.upscale_results import Summary
 from aesop.inference.final_size import FinalSize
 from aesop.inference.upscaler import Upscaler
+from aesop.video import encoding
 from aesop.weights.load import LoadedInfo
 
 VARYING = [0, 512, 1024, 1500, 4000, 4020, 4500, 9000, 9512]  # with B-frames between pauses
@@ -124,17 +128,25 @@ def test_a_turned_clip_comes_out_upright(run, tmp_path, degrees):
 @pytest.mark.parametrize(
     ("matrix", "colour_range", "tags"), [(1, MPEG, (1, 1)), (6, JPEG, (6, 6)), (5, MPEG, (5, 6)), (9, MPEG, (9, 14))]
 )
-def test_matrix_range_primaries_and_transfer_are_kept(run, tmp_path, extension, matrix, colour_range, tags):
+def test_matrix_range_primaries_transfer_and_aspect_are_kept(run, tmp_path, extension, matrix, colour_range, tags):
+    def wide(_, stream):
+        stream.sample_aspect_ratio = Fraction(3, 2)
+
     draw = lambda index: moving(index, 64, 64)  # noqa: E731
-    clip = make_clip(tmp_path / "a.mkv", draw, matrix=matrix, colour_range=colour_range, tags=tags, times=[0, 512])
+    clip = make_clip(
+        tmp_path / "a.mkv", draw, matrix=matrix, colour_range=colour_range, tags=tags, times=[0, 512], setup=wide
+    )
     target = run(clip, tmp_path / f"b.{extension}").target
     with av.open(str(target)) as container:
+        assert container.streams.video[0].sample_aspect_ratio == (1 if extension == "webm" else Fraction(3, 2))
+        assert container.streams.video[0].width == (192 if extension == "webm" else 128)
         context = container.streams.video[0].codec_context
         found = (context.colorspace, context.color_range, (context.color_primaries, context.color_trc))
         frame = next(container.decode(video=0))
         in_frame = (frame.colorspace, frame.color_range, (frame.color_primaries, frame.color_trc))
     assert found == in_frame == (matrix, colour_range, tags)
-    assert np.abs(shown(target)[0][::2, ::2].astype(int) - shown(clip)[0]).mean() < 2.5
+    made = cv2.resize(shown(target)[0], (64, 64), interpolation=cv2.INTER_AREA)
+    assert np.abs(made.astype(int) - shown(clip)[0]).mean() < 2.5
 
 
 def test_a_guessed_matrix_is_stated_in_the_result(run, tmp_path):
@@ -312,6 +324,27 @@ def test_subtitles_fonts_and_cover_art_of_matroska_are_copied(run, tmp_path):
     assert lost[0].startswith("subtitles (stream 1, srt), attachment (stream 2, letters.ttf) left out: .mp4 files")
 
 
+def test_time_stamps_of_copied_streams_that_do_not_increase_are_moved(run, tmp_path):
+    """As recordings have them. Matroska takes them, MP4 does not."""
+    streams = []
+
+    def setup(container, stream):
+        streams.append(container.add_stream("pcm_s16le", rate=48000))
+
+    def fill(container):
+        for start in (0, 20, 20, 40):
+            packet = av.Packet(bytes(range(192)) * 10)
+            packet.stream, packet.time_base = streams[0], Fraction(1, 1000)
+            packet.pts = packet.dts = start
+            container.mux(packet)
+
+    clip = make_clip(tmp_path / "a.mkv", setup=setup, fill=fill)
+    result = run(clip, tmp_path / "b.mov")
+    assert result.notes == ["packets of audio (stream 1, pcm_s16le) whose time stamps did not increase, moved: 1"]
+    sound = [b"".join(data for data, _, _ in packets(path, "audio")) for path in (clip, result.target)]
+    assert sound[0] == sound[1]
+
+
 def test_a_second_video_stream_is_copied_with_a_note(run, tmp_path):
     def setup(container, stream):
         other = container.add_stream("libx264", rate=25)
@@ -359,12 +392,14 @@ def test_strip_metadata_keeps_languages_alone(run, tmp_path):
         fills.append(add_sound(container))
         container.metadata["title"] = "private"
         stream.metadata["title"] = "private"
+        container.add_attachment("letters.ttf", "font/ttf", b"not really a font")
 
     clip = make_clip(tmp_path / "a.mkv", setup=setup, fill=lambda container: fills[0](container))
     target = run(clip, tmp_path / "b.mkv", strip_metadata=True).target
     assert b"private" not in target.read_bytes()
     with av.open(str(target)) as container:
         assert container.streams.audio[0].language == "deu"
+        assert container.streams[2].name == "letters.ttf"
 
 
 def test_odd_sides_lose_a_pixel_where_chroma_is_subsampled(run, tmp_path):
@@ -390,13 +425,11 @@ def test_avi_becomes_matroska(run, tmp_path):
     assert np.diff(seconds(result.target)).tolist() == [Fraction(1, 25)] * 7
 
 
-def test_quality_is_the_crf_of_the_encoder(run, tmp_path):
+def test_quality_decides_the_size_of_the_file(run, tmp_path):
     clip = make_clip(tmp_path / "a.mp4", lambda index: np.random.default_rng(index).integers(0, 256, (24, 32, 3), np.uint8))
-    low, default, high = (
-        run(clip, tmp_path / f"{quality}.mp4", quality=quality).target.stat().st_size for quality in (30, None, 95)
-    )
-    assert low < default < high
-    assert run(clip, tmp_path / "67.mp4", quality=67).target.stat().st_size == default
+    sizes = [run(clip, tmp_path / f"{quality}.mp4", quality=quality).target.stat().st_size for quality in (30, None, 95)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[1] < sizes[2]
 
 
 def test_equal_frames_are_computed_once(run, network, tmp_path):
@@ -407,13 +440,13 @@ def test_equal_frames_are_computed_once(run, network, tmp_path):
 
 
 def test_batches_of_frames_make_the_same_clip(run, network, tmp_path, monkeypatch):
-    clip = make_clip(tmp_path / "a.mkv", lambda index: moving(index // 2), times=range(0, 10 * 512, 512))
-    run(clip, tmp_path / "b.mkv")
+    clip = make_clip(tmp_path / "a.mkv", lambda index: moving(index // 2, 64, 64), times=range(0, 10 * 512, 512))
+    run(clip, tmp_path / "b.webm")
     network.batches.clear()
     monkeypatch.setattr(Upscaler, "at_once", 3)
-    run(clip, tmp_path / "c.mkv")
+    run(clip, tmp_path / "c.webm")
     assert network.batches == [3, 2]
-    assert packets(tmp_path / "c.mkv", "video") == packets(tmp_path / "b.mkv", "video")
+    assert packets(tmp_path / "c.webm", "video") == packets(tmp_path / "b.webm", "video")
 
 
 @pytest.fixture
@@ -423,7 +456,11 @@ def short_parts(monkeypatch):
 
 @pytest.mark.parametrize("extension", ["mp4", "webm"])
 @pytest.mark.usefixtures("short_parts")
-def test_an_interrupted_clip_goes_on_and_ends_bit_for_bit_like_an_undisturbed_one(run, network, tmp_path, extension):
+def test_an_interrupted_clip_goes_on_and_ends_bit_for_bit_like_an_undisturbed_one(
+    run, network, tmp_path, monkeypatch, extension
+):
+    # x264's mbtree makes one of several results, uninterrupted too (docs/decisions.md).
+    monkeypatch.setitem(encoding.ENCODERS, ".mp4", encoding.Encoder("libx264", 51, (("mbtree", "0"),)))
     fills = []
 
     def setup(container, stream):
@@ -491,8 +528,6 @@ def test_what_cannot_be_encoded_is_an_error_before_anything_is_computed(run, net
 
 
 def test_an_encoder_that_is_missing_is_named(run, tmp_path, monkeypatch):
-    from aesop.video import encoding
-
     monkeypatch.setitem(encoding.ENCODERS, ".mp4", encoding.Encoder("libnothing", 51))
     failed = run(make_clip(tmp_path / "a.mp4"), tmp_path / "b.mp4", fails=True)
     assert re.search(r"\.mp4 files need the encoder libnothing", failed.error)
@@ -537,8 +572,21 @@ def test_progress_of_a_clip(run, tmp_path):
     said = io.StringIO()
     run(make_clip(tmp_path / "a.mp4"), tmp_path, progress="json", console=Console(file=said, width=1000))
     lines = [json.loads(line) for line in said.getvalue().splitlines()]
-    assert [line["percent"] for line in lines] == [0, 16, 33, 50, 66, 83, 100]
+    assert [line["percent"] for line in lines] == [0, 16, 33, 49, 66, 82, 99, 100]  # 1 % is for writing
     assert {line["image"] for line in lines} == {"a.mp4"}
+
+
+def test_the_time_left_is_that_of_what_is_left(monkeypatch):
+    clock = SimpleNamespace(perf_counter=iter([0.0, 10.0]).__next__)
+    monkeypatch.setattr("aesop.commands.upscale_progress.time", clock)
+    said = io.StringIO()
+    with UpscaleProgress(Console(file=said, width=1000), 1, "json") as shown_progress:
+        shown_progress.begin(0, "a.mp4")
+        shown_progress.resume(0, 0.5)
+        shown_progress.update(0, 0.75)
+    done = 0.75 * COMPUTED  # of a clip, a quarter of it in these ten seconds
+    left = json.loads(said.getvalue().splitlines()[-1])["seconds_left"]
+    assert left == pytest.approx(10 * (1 - done) / (done - 0.5), abs=0.06)
 
 
 def test_errors_of_the_command_line(tmp_path, monkeypatch):

@@ -299,7 +299,7 @@ def test_images_without_hr(root, tmp_path):
     measured = MeasuredPairs.find(options, "test_1", SCALE)
     assert (measured.name, len(measured), measured.has_reference) == ("Alone", 6, False)
     sample = measured[5]
-    assert (sample.name, sample.gt) == ("LR/below/odd", None)
+    assert (sample.name, sample.gt) == (f"{tmp_path.name}/LR/below/odd", None)
     np.testing.assert_array_equal(sample.lq, noise(9, 7, 5))  # whole, whatever its size
     assert measured.pairs[5].source.path == tmp_path / "LR" / "below" / "odd.png"
     paired = MeasuredPairs.find(PairedDataset(dataroot_gt=str(root / "HR")), "val", SCALE)

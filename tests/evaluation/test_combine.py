@@ -86,7 +86,7 @@ def test_selection_keeps_the_order_asked_for():
     chosen = select(results(method("a"), *seeds, method("b")), ["b", "ours"], ["Set14", "Set5"], ["lpips"])
     assert [each.name for each in chosen.methods] == ["b", "run0", "run1"]
     assert [list(each.values) for each in chosen.methods] == [["Set14", "Set5"]] * 3
-    assert list(chosen.metrics) == ["lpips"]
+    assert list(chosen.metrics) == list(chosen.protocol["metrics"]) == ["lpips"]
     assert set(chosen.methods[0].values["Set5"]["img_000"]) == {"lpips"}
 
 
@@ -114,5 +114,9 @@ def test_results_are_read_as_they_were_written(tmp_path):
 
 
 def test_the_caption_names_channels_and_border():
-    assert caption(PROTOCOL) == "PSNR on luma without a border of 4 pixels; LPIPS on RGB."
+    assert (
+        caption(PROTOCOL)
+        .removeprefix("Scale 4. ")
+        .startswith("PSNR on luma (Y of BT.601) without a border of 4 pixels; LPIPS on RGB; images rounded to 8 bits")
+    )
     assert caption({}) == ""

@@ -315,7 +315,9 @@ def test_the_better_of_two_figures(monkeypatch):
 def test_what_is_no_number_is_named_and_stays_valid_json(root, monkeypatch):
     write_image(root / "alone" / "flat.png", np.full((60, 60, 3), 7, np.uint8))
     monkeypatch.setattr(NIQE, "of_plane", lambda niqe, plane: torch.tensor(math.nan if plane.std() < 0.5 else 3.0))
-    monkeypatch.setattr("aesop.inference.tiling._upscale_tiles", lambda run, image, *_: image.repeat(4, 0).repeat(4, 1))
+    monkeypatch.setattr(
+        "aesop.evaluation.methods.upscale_image", lambda net, image, *_, **__: image.repeat(4, 0).repeat(4, 1)
+    )
     results, output = run(config(root, {"niqe": {}}, test_1=single(root)))
     assert results.missing == ("Alone, flat, net: niqe is no number (NaN)",)
     assert "partial results, 1 missing:\n  Alone, flat, net: niqe is no number (NaN)" in output

@@ -11,7 +11,8 @@ from aesop.data.measured_pairs import MeasuredPairs
 from aesop.evaluation import protocol
 from aesop.evaluation.measure import measure_methods
 from aesop.evaluation.methods import bicubic
-from aesop.evaluation.protocol import build, caption, differences, metric_record
+from aesop.evaluation.protocol import build, metric_record
+from aesop.evaluation.protocol_text import caption, differences
 from aesop.images.write import write_image
 from aesop.options.datasets import PairedDataset
 from aesop.options.validation import MetricOptions
@@ -49,10 +50,10 @@ def test_equal_protocols_do_not_differ(made):
 @pytest.mark.parametrize(
     ("a", "b", "expected"),
     [
-        ({"border": 4}, {"border": 2}, ["metrics, psnr, crop_border: 4 and 2"]),
+        ({"border": 4}, {"border": 2}, ["metrics.psnr.crop_border: 4 and 2"]),
         ({"scale": 2}, {"scale": 4}, ["scale: 2 and 4", "images: .*multiples of 2.* and .*multiples of 4"]),
-        ({}, {"lr": 5}, ["sets, Set, lr: MATLAB's bicubic and files"]),
-        ({"lr": 5}, {"lr": 6}, ["sets, Set, lr_sha256: [0-9a-f]{12} and [0-9a-f]{12}"]),
+        ({}, {"lr": 5}, ["sets.Set.lr: MATLAB's bicubic and files"]),
+        ({"lr": 5}, {"lr": 6}, ["sets.Set.lr_sha256: [0-9a-f]{12} and [0-9a-f]{12}"]),
     ],
 )
 def test_what_decides_figures_is_compared(made, a, b, expected):
@@ -63,8 +64,8 @@ def test_what_decides_figures_is_compared(made, a, b, expected):
 
 
 def test_images_and_their_number_are_compared(made):
-    assert [line.partition(":")[0] for line in differences(made(0), made(1))] == ["sets, Set, hr_sha256"]
-    assert differences(made(0), made(0, 1))[0] == "sets, Set, images: 1 and 2"
+    assert [line.partition(":")[0] for line in differences(made(0), made(1))] == ["sets.Set.hr_sha256"]
+    assert differences(made(0), made(0, 1))[0] == "sets.Set.images: 1 and 2"
 
 
 def test_what_does_not_decide_figures_is_not_compared(made):
@@ -76,7 +77,7 @@ def test_what_does_not_decide_figures_is_not_compared(made):
     b["sets"]["Set"] = b["sets"]["Set"] | {"lr": protocol.LR_UNUSED}
     assert differences(a, b) == differences(b, a) == []
     a["networks"] = {"precision": "bf16", "tile": 0, "device": "cpu"}
-    assert differences(a, b) == ["networks, tile: 0 and 32"]
+    assert differences(a, b) == ["networks.tile: 0 and 32"]
 
 
 def test_weights_of_metrics_are_on_record(tmp_path, monkeypatch):
@@ -93,7 +94,7 @@ def test_weights_of_metrics_are_on_record(tmp_path, monkeypatch):
     (tmp_path / "lpips_lin_alex.safetensors").write_bytes(b"others")
     after = metric_record("lpips", MetricOptions())
     found = differences({"metrics": {"lpips": record}}, {"metrics": {"lpips": after}})
-    assert [line.partition(":")[0] for line in found] == ["metrics, lpips, weights, lpips_alex"]
+    assert [line.partition(":")[0] for line in found] == ["metrics.lpips.weights.lpips_alex"]
     assert metric_record("p", MetricOptions(type="calculate_psnr", test_y_channel=False))["channels"] == "RGB"
 
 

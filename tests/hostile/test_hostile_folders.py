@@ -152,7 +152,7 @@ def test_an_input_is_not_replaced_unasked(net, folder, tmp_path, monkeypatch, fo
     elif form == "relative":
         monkeypatch.chdir(folder)
         target = Path("a.png")
-    with pytest.raises(ValueError, match=r"is the input itself(.|\n)*--overwrite"):
+    with pytest.raises(ValueError, match=r"(is the input itself|link\.png exists)(.|\n)*--overwrite"):
         upscale(net, [source], target)
     assert source.read_bytes() == PIXELS
     assert upscale(net, [source], target, overwrite=True)[0].error is None
@@ -202,6 +202,8 @@ def test_an_output_that_is_a_link_to_itself(net, folder, tmp_path):
 def test_a_dangling_link_as_target_makes_nothing_elsewhere(net, folder, tmp_path):
     source, outside = image(folder / "a.png"), tmp_path / "outside.png"
     (tmp_path / "out.png").symlink_to(outside)
-    assert upscale(net, [source], tmp_path / "out.png")[0].error is None
+    with pytest.raises(ValueError, match=r"out\.png exists"):
+        upscale(net, [source], tmp_path / "out.png")
+    assert upscale(net, [source], tmp_path / "out.png", overwrite=True)[0].error is None
     assert not outside.exists()
     np.testing.assert_array_equal(ImageFile.at(tmp_path / "out.png").read().shape, (148, 96, 3))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aesop.inference import runtime_cache
-from aesop.inference.runtime_cache import cache_folder, key_of, read, write
+from aesop.inference.runtime_cache import key_of, read, write
 
 PARTS = {"weights": "a", "precision": "fp32", "runtime": "openvino 1", "exporter": "torch 1", "processor": "x"}
 
@@ -20,7 +20,6 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 
 def test_what_is_written_is_read(folder):
-    assert cache_folder() == folder
     assert read("a") is None
     write("a", b"first")
     write("b", b"")
@@ -55,14 +54,14 @@ def test_damaged_entries_are_none_and_made_again(folder, damage):
 
 
 def test_the_entries_that_were_not_used_for_longest_are_removed(folder, monkeypatch):
-    monkeypatch.setattr(runtime_cache, "LIMIT", 3 * (32 + 100))
-    for age, key in enumerate("dcba"):
+    for age, key in enumerate("cba"):
         write(key, bytes(100))
         os.utime(folder / f"{key}.onnx", (1000 + age, 1000 + age))
-    assert {key for key in "abcd" if (folder / f"{key}.onnx").exists()} == {"a", "b", "c"}
     assert read("c")  # which makes it the latest
-    write("e", bytes(100))
-    assert {key for key in "abcde" if (folder / f"{key}.onnx").exists()} == {"a", "c", "e"}
+    monkeypatch.setattr(runtime_cache, "MOST_BYTES", 4 * (32 + 100) - 1)
+    write("d", bytes(100))
+    assert (read("a"), read("b")) == (bytes(100), None)
+    assert (read("c"), read("d")) == (bytes(100), bytes(100))
 
 
 def _write_often(number: int) -> None:

@@ -20,8 +20,7 @@ from aesop.archs import build_network
 from aesop.archs.rrdbnet import ResidualDenseBlock
 from aesop.commands.upscale import upscale_files
 from aesop.conversion.onnx_format import to_onnx
-from aesop.inference import runtimes
-from aesop.inference.runtime_cache import cache_folder
+from aesop.inference import runtime_cache, runtimes
 from aesop.inference.runtimes import RUNTIMES, Converted, Runtime, with_runtime
 from aesop.inference.tiling import upscale_image
 from aesop.inference.upscaler import Upscaler
@@ -235,7 +234,7 @@ def weights(tmp_path) -> Path:
 @pytest.fixture
 def own_cache(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return cache_folder()
+    return runtime_cache.folder()
 
 
 def test_a_network_is_exported_once(weights, own_cache, stand_in, monkeypatch):
@@ -322,9 +321,8 @@ def test_files_with_the_runtime_missing_unknown_or_failing(tmp_path, weights, ow
     out, log = tmp_path / "out", io.StringIO()
 
     def run(name: str):
-        return upscale_files(
-            [source], out, weights, device="cpu", overwrite=True, runtime=name, progress="bar", console=Console(file=log)
-        )
+        how = {"runtime": name, "progress": "bar", "console": Console(file=log)}
+        return [*upscale_files([source], out, weights, device="cpu", overwrite=True, **how)]
 
     run("pytorch")
     assert log.getvalue() == ""

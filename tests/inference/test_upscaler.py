@@ -512,7 +512,7 @@ def test_large_networks_get_more_overlap(made):
     assert made(large, tile=40).overlap == 20
     assert made(large, tile=0).tile == 0
     assert made(large, overlap=4).overlap == 4
-    with pytest.raises(ValueError, match="--overlap"):
+    with pytest.raises(ValueError, match="overlap must be between"):
         made(large, overlap=300)
 
 

@@ -677,6 +677,26 @@ def test_profile_exif_xmp_and_resolution_are_kept(kind):
     assert picture.notes == ()
 
 
+@pytest.mark.parametrize("entry", [(0x112, 8, 1, 6), (0x112, 12, 1, 6), (0x112, 3, 2, 6)])
+def test_an_orientation_of_another_type_is_left_out(entry):
+    exif = (
+        struct.pack("<4sIH", b"II*\0", 8, 2)
+        + struct.pack("<HHII", 0x100, 4, 1, 64)
+        + struct.pack("<HHII", *entry)
+        + bytes(4)
+    )
+    picture = opened(encoded(Image.fromarray(SMOOTH), "PNG", exif=exif))
+    assert 0x112 not in parsed(picture.metadata.exif)
+    assert picture.notes == ("1 damaged Exif entries were left out",)
+    assert picture.size == SMOOTH.shape[1::-1]
+
+
+def test_an_orientation_that_is_stated_twice_is_reset_twice():
+    entries = struct.pack("<HHIHH", 0x112, 3, 1, 6, 0) * 2
+    data = encoded(Image.fromarray(SMOOTH), "PNG", exif=struct.pack("<4sIH", b"II*\0", 8, 2) + entries + bytes(4))
+    assert opened(data).metadata.exif[10:34] == struct.pack("<HHIHH", 0x112, 3, 1, 1, 0) * 2
+
+
 @pytest.mark.parametrize("orientation", [3, 6])
 def test_resolutions_change_places_where_a_picture_lies_on_its_side(orientation):
     exif = Image.Exif()

@@ -471,12 +471,12 @@ def test_pages_have_their_own_metadata(tmp_path):
     assert write(tmp_path / "a.tif", frames, own[0], animated=False) == []
     with tifffile.TiffFile(tmp_path / "a.tif") as opened:
         first, second, third = opened.pages
-    assert [first.tags[34675].value, second.tags[34675].value] == [SRGB, gray_profile()]
-    assert [first.tags[271].value, second.tags[271].value] == ["Camera", "Other"]
-    assert [first.tags[700].value, 700 in second.tags] == [XMP, False]
-    assert second.tags[283].value == (1_500_000, 10_000)
-    assert third.tags[282].value == (3_000_000, 10_000)
-    assert 271 not in third.tags
+        assert [first.tags[34675].value, second.tags[34675].value] == [SRGB, gray_profile()]
+        assert [first.tags[271].value, second.tags[271].value] == ["Camera", "Other"]
+        assert [first.tags[700].value, 700 in second.tags] == [XMP, False]
+        assert second.tags[283].value == (1_500_000, 10_000)
+        assert third.tags[282].value == (3_000_000, 10_000)
+        assert 271 not in third.tags
     broken = Metadata(exif=b"II*\0\x08\0\0\0\xff\xff")
     notes = write(tmp_path / "b.tif", [Frame(SMOOTH), Frame(SMOOTH, metadata=broken)], animated=False)
     assert notes == ["the Exif data are damaged: they were dropped"]

@@ -113,7 +113,8 @@ def test_upscaling_8_bits_uses_tf32_and_tests_do_not(monkeypatch, tmp_path):
     monkeypatch.setattr("aesop.inference.upscaler.upscale_image", stop)
     monkeypatch.setattr("aesop.commands.test.MeasuredPairs.find", stop)
     datasets = SimpleNamespace(measured=lambda kind: {"test": None})
-    config = SimpleNamespace(val=None, results_folder=tmp_path, datasets=datasets, scale=4)
+    network = SimpleNamespace(model_dump=dict)
+    config = SimpleNamespace(val=None, results_folder=tmp_path, datasets=datasets, scale=4, network_g=network)
     upscaler = Upscaler(device="cpu")
     eight, sixteen = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3), np.uint16)
     for call in (lambda: upscaler(eight), lambda: upscaler(sixteen), lambda: aesop_test(config, None, World())):

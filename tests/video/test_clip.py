@@ -9,7 +9,7 @@ import pytest
 from clips import HEIGHT, JPEG, MPEG, WIDTH, av, make_clip, moving, packets, quadrants
 from PIL import Image
 
-from aesop.video.clip import Clip
+from aesop.video.clip import Clip, Samples
 from aesop.video.colour import Colour
 from aesop.video.errors import VideoError
 
@@ -138,6 +138,19 @@ def test_time_stamps_without_an_order_are_filled_in(tmp_path):
     times = [frame.pts * clip.time_base for frame in clip.frames()]
     assert len(times) == 12
     assert {b - a for a, b in pairwise(times)} == {Fraction(1, 25)}
+
+
+def test_frames_at_the_same_time_are_moved_by_a_tick(tmp_path):
+    path = make_clip(tmp_path / "a.mkv", codec="ffv1", times=[0, 100, 200, 200, 300, 400], time_base=Fraction(1, 1000))
+    clip = Clip(path)
+    assert [frame.pts for frame in clip.frames()] == [0, 100, 200, 201, 300, 400]
+    assert clip.notes == ["time stamps that were missing or did not increase, and were filled in: 1"]
+
+
+@pytest.mark.parametrize("layout", ["xyz12le", "bayer_rggb8", "grayf32le"])
+def test_samples_that_are_no_yuv_or_rgb_integers_are_refused(layout):
+    with pytest.raises(VideoError, match=f"{layout} are not supported"):
+        Samples.of(av.VideoFormat(layout, 64, 64))
 
 
 def test_frames_from_a_number_on(tmp_path):

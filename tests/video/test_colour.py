@@ -84,3 +84,11 @@ def test_gray_has_three_equal_channels():
     luma = np.array([[16, 126], [235, 255]], np.uint8)
     rgb = to_rgb([luma], 8, Colour(BT601, False))
     np.testing.assert_array_equal(rgb, np.array([[0, 128], [255, 255]], np.uint8)[..., None].repeat(3, 2))
+
+
+@pytest.mark.parametrize(("size", "chroma"), [((7, 5), (4, 3)), ((6, 4), (2, 4)), ((5, 3), (2, 1)), ((3, 1), (2, 1))])
+def test_odd_sides(size, chroma):
+    luma = np.full(size[::-1], 126, np.uint8)
+    rgb = to_rgb([luma, np.full(chroma[::-1], 128, np.uint8), np.full(chroma[::-1], 128, np.uint8)], 8, Colour(BT601, False))
+    assert (rgb == 128).all()
+    assert rgb.shape == (size[1], size[0], 3)

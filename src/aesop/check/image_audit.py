@@ -36,6 +36,7 @@ class Item:
     pair: Pair | Single
     unreadable: list[str] = field(default_factory=list)  # a sentence for each image that cannot be decoded
     mismatch: str | None = None  # why HR and LR do not match each other, or the scale
+    unlike: str | None = None  # the two files, if they do not show the same picture
     size: tuple[int, int] | None = None  # (width, height) of HR; of a Single, of LR
     ratio: float | None = None  # HR's width in widths of LR, if the heights have the same ratio
     difference: float | None = None  # from LR made by our bicubic, in grey levels; None if it was not compared
@@ -104,8 +105,7 @@ def _compare(item: Item, pair: Pair, hr: Array, lr: Array | None, scale: int, co
         item.mismatch = str(error)
         return
     if likeness(hr, lr) < UNLIKE:
-        item.mismatch = f"{pair.gt} and {pair.lq} do not show the same picture: wrong partner"
-        return
+        item.unlike = f"{pair.gt} and {pair.lq}"
     hr_colour, lr_colour = (float(np.ptp(image, axis=2).mean()) for image in (hr, lr))
     if min(hr_colour, lr_colour) == 0 and max(hr_colour, lr_colour) > COLOUR:
         gray, colour = (pair.lq, pair.gt) if lr_colour == 0 else (pair.gt, pair.lq)

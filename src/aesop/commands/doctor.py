@@ -257,6 +257,7 @@ def images(part: str, config: TrainConfig | TestConfig, options: PairedDataset, 
     problems: list[tuple[Mark, str, str, Sequence[object]]] = [
         ("fault", "unreadable", f"of {sample} cannot be read", ["; ".join(i.unreadable) for i in items if i.unreadable]),
         ("fault", "size", f"of {sample} do not match{hint}", [item.mismatch for item in items if item.mismatch]),
+        ("fault", "pictures", f"of {sample} show other pictures in LR and HR", [i.unlike for i in items if i.unlike]),
         ("fault", "too small", f"of {sample} are smaller than the crop of {least} pixels", small),
         ("fault", "without LR", f"HR without an LR image named {options.filename_tmpl!r}", looked.missing),
         ("advice", "without HR", "LR without an HR image, which nothing reads", looked.unused),

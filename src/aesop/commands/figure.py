@@ -43,8 +43,6 @@ def draw(file: Path, output: Path | None, overwrite: bool, console: Console) -> 
         for target in targets:
             save(paint, target)
             console.print(f"written: {target}")
-    except ConfigError:
-        raise
     except ValueError as error:
         raise ConfigError(f"{file}: {error}") from error
     return targets

@@ -12,12 +12,13 @@ from rich.console import Console
 from aesop.data.find_pairs import Pair
 from aesop.data.measured_pairs import MeasuredPairs
 from aesop.evaluation.cache import Cache
-from aesop.evaluation.cost import cost_table, measure_costs
+from aesop.evaluation.cost import measure_costs
 from aesop.evaluation.evaluate import Evaluation, report
 from aesop.evaluation.finished_images import check_files, finished_images
 from aesop.evaluation.methods import INTERPOLATIONS, RESERVED_NAMES, Method, method_names, network_file
 from aesop.evaluation.pairing import Found, HRNames, add, match_folder
 from aesop.evaluation.results import Results
+from aesop.evaluation.tables.cost import cost_table
 from aesop.images.errors import ImageError
 from aesop.images.listing import list_images
 from aesop.images.pack import is_pack

@@ -71,6 +71,11 @@ class UpscaleProgress:
             self._parts[number] = max(self._parts[number], part * COMPUTED)  # it may start again with smaller tiles
             self._show()
 
+    def resume(self, number: int, part: float) -> None:
+        """Of an image that has begun, `part` was done before, and says nothing about the time that the rest takes."""
+        with self._lock:
+            self._idle += part * self._size(number)
+
     def finish(self, number: int, succeeded: bool = True, worked: bool = True) -> None:
         """An image that has begun is done or failed, with or without work."""
         with self._lock:

@@ -75,7 +75,7 @@ def upscale_videos(
             shown.begin(number, source.name)
             notes, reason = [], None
             try:
-                notes = _upscale(upscaler, weights, source, target, options, partial(shown.update, number), shown.say)
+                notes = _upscale(upscaler, weights, source, target, options, shown, number)
             except (ValueError, OSError, MemoryError) as error:
                 reason = str(error) or type(error).__name__
             except KeyboardInterrupt as stop:
@@ -92,8 +92,8 @@ def _upscale(
     source: Path,
     target: Path,
     options: VideoOptions,
-    on_progress: Callable[[float], None],
-    say: Callable[[str], None],
+    shown: UpscaleProgress,
+    number: int,
 ) -> list[str] | None:
     """Upscale a clip. Return notes on what is not as in the clip; None if the result was there before."""
     clip = Clip(source)
@@ -111,10 +111,11 @@ def _upscale(
     job = {
         "source": sha256_of(source),
         "model": weights,
-        "size": size,
         "tile": upscaler.tile,
         "overlap": upscaler.overlap,
         "precision": upscaler.precision,
+        "runtime": upscaler.runtime,
+        "tta": upscaler.tta,
         "encoding": encoding.describe(),
         "headers": encoding.headers(),
         "frames": PART_FRAMES,
@@ -123,21 +124,22 @@ def _upscale(
     done = parts.begin(options.overwrite)
 
     def enlarge(images: list[Plane]) -> list[Plane]:
-        large = upscaler.upscale_video_frames(images, size)
+        large = upscaler.upscale_video_frames(images, encoding.enlarged)
         return [image[: encoding.height, : encoding.width] for image in large]
 
     try:
         if done:
-            say(f"{source.name}: going on after {done * PART_FRAMES} frames, which are in {parts.folder}")
+            shown.say(f"{source.name}: going on after {done * PART_FRAMES} frames, which are in {parts.folder}")
+            shown.resume(number, min(done * PART_FRAMES / clip.count, 1) if clip.count else 0)
         frames = clip.frames(done * PART_FRAMES)
-        for number in count(done):
+        for part_number in count(done):
             first = next(frames, None)
             if first is None:
                 break
-            begun = number * PART_FRAMES
+            begun = part_number * PART_FRAMES
             part = enlarged(chain([first], islice(frames, PART_FRAMES - 1)), enlarge, upscaler.at_once)
-            parts.save(number, encoding.encode(_watched(part, begun, clip.count, on_progress)))
-            done = number + 1
+            parts.save(part_number, encoding.encode(_watched(part, begun, clip.count, partial(shown.update, number))))
+            done = part_number + 1
         notes += left_out + clip.notes
         notes += join(clip, encoding, copied, parts.times(done), parts.packets(done), target, options.keep_tags)
     except KeyboardInterrupt:

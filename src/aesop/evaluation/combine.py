@@ -81,10 +81,13 @@ def select(results: Results, methods: Sequence[str], sets: Sequence[str], metric
         }
 
     kept = [method for name in methods for method in groups[name]]
+    parts = {part: results.protocol[part] for part in ("metrics", "sets") if part in results.protocol}
+    chosen = {part: {key: record for key, record in parts[part].items() if key in {*metrics, *sets}} for part in parts}
     return results.model_copy(
         update={
             "metrics": {key: results.metrics[key] for key in metrics},
             "methods": tuple(method.model_copy(update={"values": selected(method.values)}) for method in kept),
+            "protocol": {**results.protocol, **chosen},
         }
     )
 

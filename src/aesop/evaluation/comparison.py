@@ -90,7 +90,7 @@ class Comparison(_Record):
 
 
 Series = Mapping[str, Mapping[str, np.ndarray]]
-"""Method -> metric -> values (trainings, images); NaN where an image has no finite one. What was not measured is absent."""
+"""Method -> metric -> values (trainings, images), NaN where there is no finite one. What was not measured is absent."""
 
 
 def compare(

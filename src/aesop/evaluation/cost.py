@@ -7,15 +7,13 @@ from itertools import chain
 from typing import Any
 
 import torch
-from rich.table import Table
-from rich.text import Text
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from aesop.evaluation.image_views import Image
-from aesop.evaluation.results import Cost, Results
+from aesop.evaluation.results import Cost
 from aesop.inference.tiling import upscale_image
 from aesop.system.device import synchronise
 from aesop.system.tensor_memory import TensorMemory
@@ -82,27 +80,6 @@ def _count(
     with OperationCounter(net) as counter:
         enlarge(net, image)
     return counter.flops, torch.cuda.max_memory_allocated(device) - held if is_cuda else counter.peak
-
-
-def cost_columns(cost: Cost) -> dict[str, str]:
-    """Label -> text of each column of a table."""
-    return {
-        "parameters (M)": f"{cost.parameters / 1e6:.2f}",
-        "GFLOPs/MP": f"{cost.gflops:.0f}",
-        "s/MP": f"{cost.seconds:.2f}",
-        "MiB": f"{cost.peak_mib:.0f}",
-    }
-
-
-def cost_table(results: Results) -> Table:
-    """One line for each method that has a cost."""
-    costs = {method.name: cost_columns(method.cost) for method in results.methods if method.cost}
-    table = Table("", caption="MP: megapixels of output. MiB: memory beyond the weights, of the largest image.")
-    for label in next(iter(costs.values())):
-        table.add_column(label, justify="right")
-    for name, texts in costs.items():
-        table.add_row(Text(name), *texts.values())
-    return table
 
 
 class OperationCounter(TorchDispatchMode):

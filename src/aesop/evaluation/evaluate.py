@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from aesop.data.measured_pairs import MeasuredPairs
-from aesop.evaluation import protocol
+from aesop.evaluation import protocol, protocol_text
 from aesop.evaluation.cache import Cache
 from aesop.evaluation.measure import SaveImage, SetResults, measure_methods, measuring
 from aesop.evaluation.methods import Method
@@ -127,7 +127,7 @@ def report(results: Results, console: Console, folder: Path | None) -> None:
     """Print a table and what is missing, and write the results below a folder."""
     if results.metrics:
         console.print(summary_table(means(results), results.metrics))
-        console.print(protocol.caption(results.protocol))
+        console.print(protocol_text.caption(results.protocol))
     if results.missing:
         console.print(f"partial results, {len(results.missing)} missing:\n  " + "\n  ".join(results.missing))
     if folder:

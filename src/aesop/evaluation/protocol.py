@@ -6,7 +6,7 @@ A protocol is JSON: {scale, images, metrics: {name: record}, sets: {name: record
 import functools
 import hashlib
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import aesop
 from aesop.data.measured_pairs import MeasuredPairs
 from aesop.evaluation.measure import SetResults
 from aesop.evaluation.methods import Method
+from aesop.evaluation.protocol_text import LR_FILES, LR_MADE, LR_UNUSED
 from aesop.metrics import METRIC_TYPES
 from aesop.metrics.build import border, entry_info, on_luma
 from aesop.metrics.pyiqa_metrics import PYIQA
@@ -28,10 +29,7 @@ from aesop.system.files import sha256_of
 from aesop.weights.pretrained import find_file
 
 Protocol = Mapping[str, Any]
-LR_FILES, LR_MADE, LR_UNUSED = "files", "MATLAB's bicubic", "not used"
 IMAGES = "8 bits per channel (16 are rounded), gray repeated to RGB, transparency left out, upright, profiles ignored"
-# What decides figures; what else a protocol has may differ without a warning.
-_DECISIVE = ("scale", "images", "metrics", "sets", "networks")
 # The packages of aesop that networks, images and metrics are computed with.
 _COMPUTING = ("archs", "images", "inference", "losses", "metrics", "weights")
 
@@ -87,44 +85,6 @@ def _set_record(pairs: MeasuredPairs, results: SetResults, sees_lr: bool) -> dic
     return record
 
 
-def caption(protocol: Protocol) -> str:
-    """The protocol in two sentences, for the caption of a table."""
-    regions: dict[str, list[str]] = {}
-    for record in protocol["metrics"].values():
-        edge = f" without a border of {record['crop_border']} pixels" if record["crop_border"] else ""
-        where = "on luma (Y of BT.601)" if record["channels"] == "luma" else "on RGB"
-        regions.setdefault(where + edge, []).append(record["label"])
-    made: dict[str, list[str]] = {}
-    for name, record in protocol["sets"].items():
-        made.setdefault(record["lr"], []).append(name)
-    parts = [f"{_and(labels)} {where}" for where, labels in regions.items()]
-    parts.append("images rounded to 8 bits, HR cut to multiples of the scale")
-    for how, names in made.items():
-        if how != LR_UNUSED:
-            of = f" ({_and(names)})" if len(made) > 1 else ""
-            parts.append(f"LR from files{of}" if how == LR_FILES else f"LR by {how}{of}")
-    return f"Scale {protocol['scale']}. {'; '.join(parts)}."
-
-
-def differences(a: Protocol, b: Protocol) -> list[str]:
-    """What differs between two protocols and decides figures, a line each, such as `metrics, psnr, crop_border: 4 and 0`.
-
-    Metrics and test sets that only one of them has are left out, and so are LR images if one of them used none. Versions and
-    machines are on record but not compared: they change the last digits at most.
-    """
-    first, second = ({name: protocol[name] for name in _DECISIVE if name in protocol} for protocol in (a, b))
-    return list(_differences(first, second))
-
-
-def _differences(a: Any, b: Any, *path: str) -> Iterator[str]:
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
-        for key in [key for key in a if key in b]:
-            yield from _differences(a[key], b[key], *path, key)
-    elif a != b and LR_UNUSED not in (a, b) and path[-1] != "device":
-        shown = [value[:12] if path[-1].endswith("sha256") or "weights" in path else value for value in (a, b)]
-        yield f"{', '.join(path)}: {shown[0]} and {shown[1]}"
-
-
 def versions() -> dict[str, str]:
     """The releases that figures depend on."""
     modules = {"aesop": aesop, "torch": torch, "numpy": np, "opencv": cv2, "pillow": PIL}
@@ -149,8 +109,3 @@ def _sha256_of(path: Path) -> str:
 @functools.lru_cache
 def _sha256_at(path: Path, size: int, modified: int) -> str:
     return sha256_of(path)
-
-
-def _and(words: Sequence[str]) -> str:
-    """`a, b and c`."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)

@@ -52,8 +52,15 @@ def walk_files(folder: Path, leave_out: str = "") -> Iterator[tuple[str, bool]]:
                 if entry.is_dir(follow_symlinks=False):
                     if name != leave_out:
                         pending.append(f"{name}/")
-                elif entry.is_file():
+                elif _is_file(entry):
                     yield name, entry.is_symlink()
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself
+        return False
 
 
 def natural_order(name: str) -> tuple[str, str]:

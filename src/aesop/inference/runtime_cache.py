@@ -3,27 +3,18 @@
 import hashlib
 import json
 import os
-import sys
 from contextlib import suppress
 from pathlib import Path
 
 from aesop.system.files import replacing
+from aesop.system.user_cache import cache_folder, trim
 
-LIMIT = 2**30  # bytes of all entries together
+MOST_BYTES = 2**30
 _DIGEST = hashlib.sha256().digest_size
 
 
-def cache_folder() -> Path:
-    """Where the entries are: below XDG_CACHE_HOME, or else by the custom of the system."""
-    if named := os.environ.get("XDG_CACHE_HOME"):
-        base = Path(named)
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path.home() / ".cache"
-    return base / "aesop" / "networks"
+def folder() -> Path:
+    return cache_folder("networks")
 
 
 def key_of(**parts: str) -> str:
@@ -34,7 +25,7 @@ def key_of(**parts: str) -> str:
 def read(key: str) -> bytes | None:
     """Return what was written under a key. None if nothing was, or if it is damaged or cannot be read."""
     try:
-        file = _file(key)
+        file = folder() / f"{key}.onnx"
         entry = file.read_bytes()
     except (OSError, RuntimeError):
         return None
@@ -47,22 +38,7 @@ def read(key: str) -> bytes | None:
 
 
 def write(key: str, content: bytes) -> None:
-    """Write an entry with its checksum, and remove the oldest beyond LIMIT. Raises OSError or RuntimeError if it cannot."""
-    with replacing(_file(key)) as temporary:
+    """Write an entry with its checksum, and remove the oldest beyond MOST_BYTES. OSError, RuntimeError: it cannot."""
+    with replacing(folder() / f"{key}.onnx") as temporary:
         temporary.write_bytes(hashlib.sha256(content).digest() + content)
-    total = 0
-    for file in sorted(_file(key).parent.glob("*.onnx"), key=_last_use, reverse=True):
-        with suppress(OSError):  # another process removed it
-            total += file.stat().st_size
-            if total > LIMIT:
-                file.unlink()
-
-
-def _file(key: str) -> Path:
-    return cache_folder() / f"{key}.onnx"
-
-
-def _last_use(file: Path) -> float:
-    with suppress(OSError):
-        return file.stat().st_mtime
-    return 0.0
+    trim(folder(), MOST_BYTES)

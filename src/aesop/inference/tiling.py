@@ -80,6 +80,7 @@ def upscale_image(
 
     Several images (N, H, W, C) pass the network together, tile by tile. See `upscale_by_rows`.
     """
+    _check_image(image)
     *several, height, width, channels = image.shape
     out = np.empty((*several, height * scale, width * scale, channels), image.dtype)
 
@@ -124,9 +125,7 @@ def upscale_by_rows(
     memory, the image starts again from its top with tiles of half the size, down to 32. `tile=0` runs the network on the
     whole image. What is done for CUDA alone was checked without a GPU.
     """
-    if image.ndim not in (3, 4) or image.dtype not in (np.uint8, np.uint16, np.float32) or not image.size:
-        found = f"{image.shape} of {image.dtype}"
-        raise ValueError(f"expected an image (H, W, C) of uint8, uint16 or float32, found {found}")
+    _check_image(image)
     check_tiling(tile, overlap)
     multiple = getattr(model, "size_multiple", 1)
     height, width = (_round_up(side, multiple) for side in image.shape[-3:-1])
@@ -166,6 +165,12 @@ def upscale_by_rows(
                 raise ValueError(f"out of memory on {device} for {part} or use another device") from error
         torch.cuda.empty_cache()  # the error and the tensors of its frames are freed only after the except clause
         tile = max(SMALLEST_TILE, tile // 2 // GRAIN * GRAIN)
+
+
+def _check_image(image: np.ndarray) -> None:
+    if image.ndim not in (3, 4) or image.dtype not in (np.uint8, np.uint16, np.float32) or not image.size:
+        found = f"{image.shape} of {image.dtype}"
+        raise ValueError(f"expected an image (H, W, C) of uint8, uint16 or float32, found {found}")
 
 
 def check_tiling(tile: int, overlap: int) -> None:

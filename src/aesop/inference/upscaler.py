@@ -89,6 +89,7 @@ class Upscaler:
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, found {threads}")
         self.device, self.alpha, self.threads = pick_device(device), alpha, threads
+        self.runtime, self.tta = runtime, tta
         path = find_model(model)
         net, info = load_generator(path)
         channels = image_channels(info.options)

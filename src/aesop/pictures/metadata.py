@@ -114,6 +114,8 @@ class Exif:
         (at,) = self._unpack("I", place + 8)
         if kind not in _TYPE_SIZES or (size > 4 and at + size > len(self._data)):
             return False
+        if (table, tag) == (0, _ORIENTATION) and (kind not in (_SHORT, _LONG) or count != 1):
+            return False
         if tag in {0: (_EXIF_IFD, _GPS_IFD), _EXIF_IFD: (_INTEROP_IFD,)}.get(table, ()):
             try:
                 self._check(at, tag)
@@ -144,8 +146,9 @@ class Exif:
 
     def _set(self, table: int, tag: int, value: int) -> None:
         """Set an entry, if it is there."""
-        match self._find(table, tag):
-            case (place, kind, 1) if kind in (_SHORT, _LONG):
+        at = self._tables.get(table)
+        for place, found, kind, count in () if at is None else [*self._entries(at)]:
+            if (found, count) == (tag, 1) and kind in (_SHORT, _LONG):
                 struct.pack_into(self._order + "HII", self._data, place + 2, _LONG, 1, value)
                 if value < 1 << 16 and kind == _SHORT:
                     struct.pack_into(self._order + "HIHH", self._data, place + 2, _SHORT, 1, value, 0)

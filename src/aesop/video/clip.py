@@ -1,5 +1,6 @@
 """Reading a clip: its frames as RGB, upright, with their exact time stamps."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,11 +45,15 @@ class Samples:
 
     @classmethod
     def of(cls, layout: Any) -> "Samples":
-        """The samples of an `av.VideoFormat`."""
+        """The samples of an `av.VideoFormat`; VideoError if they are of a kind that is not converted here."""
         colours = [part for part in layout.components if not part.is_alpha]
         bits = max(8, max(part.bits for part in colours))
         depth = "" if bits == 8 else f"{bits}le"
         has_alpha = len(colours) < len(layout.components)
+        if layout.is_bayer or layout.name.startswith("xyz") or bits > 16:  # floats have 32
+            raise VideoError(
+                f"samples of the kind {layout.name} are not supported: convert them, ffmpeg -pix_fmt yuv444p10le"
+            )
         if layout.is_rgb or layout.has_palette:
             return cls(f"gbrp{depth}", bits, (1, 1), True, has_alpha)
         if len(colours) == 1:
@@ -152,7 +157,7 @@ class Clip:
                 pts = frame.pts if frame.pts is not None else frame.dts
                 if pts is None or (before is not None and pts <= before):
                     self._faults["time stamps that were missing or did not increase, and were filled in"] += 1
-                    pts = 0 if before is None else before + step
+                    pts = 0 if before is None else before + (1 if pts == before else step)
                 before = pts
                 if index >= start:
                     yield ClipFrame(self._turn(self._rgb(frame, repack)), pts, frame.duration)
@@ -230,5 +235,5 @@ def _length_of(stream: Any) -> float:
     """Seconds of a video stream; 0 if the file does not say. Matroska has a tag for it."""
     if stream.duration:
         return float(stream.duration * stream.time_base)
-    hours, minutes, seconds = stream.metadata.get("DURATION", "0:0:0").split(":")
-    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    tag = re.match(r"(\d+):(\d+):(\d+\.\d+)", stream.metadata.get("DURATION", ""))
+    return sum(float(part) * unit for part, unit in zip(tag.groups(), (3600, 60, 1), strict=True)) if tag else 0.0

@@ -3,6 +3,7 @@
 swscale is exact for 8 bits only: what it makes of 10 bits is up to one level of 255 too dark.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -113,10 +114,15 @@ def _enlarged(plane: Plane, width: int, height: int, centred: bool) -> Plane:
     rows, columns = plane.shape
     if (columns, rows) == (width, height):
         return plane.astype(np.float32)
-    across, down = -(-width // columns), -(-height // rows)
+    across, down = _power_of_two(width / columns), _power_of_two(height / rows)
     place = np.array([[1 / across, 0, (1 / across - 1) / 2 * centred], [0, 1 / down, (1 / down - 1) / 2]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(plane.astype(np.float32), place, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _power_of_two(ratio: float) -> int:
+    """The next one that is not smaller: at odd sides, the last sample of chroma stands for fewer of luma."""
+    return 1 << math.ceil(math.log2(ratio))
 
 
 def _reduced(rgb: Plane, across: int, down: int) -> Plane:

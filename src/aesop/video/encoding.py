@@ -24,10 +24,12 @@ class Encoder:
     worst: int
     """The highest CRF, which quality 0 would be."""
     options: tuple[tuple[str, str], ...] = ()
+    states_aspect: bool = True
+    """Whether its packets say which aspect ratio pixels have. PyAV cannot tell Matroska and WebM."""
 
 
 H264 = Encoder("libx264", 51)
-AV1 = Encoder("libsvtav1", 63, (("preset", "6"),))
+AV1 = Encoder("libsvtav1", 63, (("preset", "6"),), states_aspect=False)
 ENCODERS = {".mp4": H264, ".m4v": H264, ".mov": H264, ".mkv": H264, ".webm": AV1}
 """By the extension of what is written."""
 
@@ -48,13 +50,18 @@ class Encoding:
 
     encoder: str
     options: tuple[tuple[str, str], ...]
+    enlarged: tuple[int, int]
+    """Width and height to which frames are enlarged."""
     width: int
+    """What is encoded of it, from the left."""
     height: int
+    """What is encoded of it, from the top."""
     bits: int
     step: tuple[int, int]
     time_base: Fraction
     rate: Fraction
     aspect: Fraction | None
+    """Width of a pixel by its height."""
     colour: Colour
 
     @property
@@ -84,9 +91,12 @@ class Encoding:
     def encode(self, frames: Iterable[ClipFrame]) -> Iterator[Packet]:
         """Encode frames of the encoding's size, of which the first becomes a key frame; packets are in decoding order."""
         context = self._open()
-        for frame in frames:
-            yield from map(_packet, context.encode(self._picture(frame)))
-        yield from map(_packet, context.encode(None))
+        try:
+            for frame in frames:
+                yield from map(_packet, context.encode(self._picture(frame)))
+            yield from map(_packet, context.encode(None))
+        except library().FFmpegError as error:
+            raise VideoError(f"{self.encoder} failed ({error.strerror}): choose another --ext, or a smaller size") from error
 
     def _open(self) -> Any:
         av = library()
@@ -117,7 +127,8 @@ def choose_encoding(clip: Clip, size: tuple[int, int], extension: str, quality: 
     """Choose how a clip enlarged to `size` (width, height) is encoded; also notes on what is not as in the clip.
 
     Depth and subsampling of chroma stay, if the encoder has them, otherwise they become 10 or 8 bits, and 4:2:0. With
-    subsampled chroma, sides must be even: an odd one loses its last pixel. `quality` is 1 to 100.
+    subsampled chroma, sides must be even: an odd one loses its last pixel. Pixels become square if nothing could state their
+    aspect ratio. `quality` is 1 to 100.
     """
     encoder = ENCODERS[extension]
     av = library()
@@ -135,6 +146,10 @@ def choose_encoding(clip: Clip, size: tuple[int, int], extension: str, quality: 
     bits = next(bits for bits in (min(clip.bits, 10), 8) if _layout(step, bits) in layouts)
     if bits < clip.bits:
         notes.append(f"{clip.bits} bits became {bits}: {encoder.name} has no more")
+    aspect = clip.aspect
+    if aspect not in (None, 1) and not encoder.states_aspect:
+        size, aspect = (round(size[0] * aspect), size[1]), None
+        notes.append(f"pixels became square: {extension} files do not state the aspect ratio of others here")
     width, height = (side - side % each for side, each in zip(size, step, strict=True))
     if (width, height) != size:
         notes.append(f"{size[0]}x{size[1]} pixels became {width}x{height}: with chroma of half the size, sides are even")
@@ -143,7 +158,7 @@ def choose_encoding(clip: Clip, size: tuple[int, int], extension: str, quality: 
     crf = max(1, round(encoder.worst * (100 - (QUALITY if quality is None else quality)) / 100))
     options = (("crf", str(crf)), *encoder.options)
     encoding = Encoding(
-        encoder.name, options, width, height, bits, step, clip.time_base, clip.rate, clip.aspect, clip.colour
+        encoder.name, options, size, width, height, bits, step, clip.time_base, clip.rate, aspect, clip.colour
     )
     return encoding, notes
 

@@ -1,6 +1,7 @@
 """Writing a clip: the enlarged frames, and all else as the source has it."""
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from io import BytesIO
@@ -48,7 +49,7 @@ def join(
 ) -> list[str]:
     """Write `target` from packets of enlarged frames, with the streams `copied`, chapters and tags of the clip.
 
-    `packets` are in decoding order, and `times` are all their pts. Tags are left out unless `keep_tags`, except languages.
+    `packets` are in decoding order, and `times` are all their pts. Unless `keep_tags`, tags are left out, but for languages.
     Returns notes on what could not be kept.
     """
     av = library()
@@ -59,7 +60,9 @@ def join(
                 tags, chapters = dict(out.metadata), len(source.chapters())
             return coarse + _lost(file, tags, chapters)
     except av.FFmpegError as error:
-        raise VideoError(f"{target} cannot be written ({error.strerror}): choose another --ext, such as mkv") from error
+        raise VideoError(
+            f"{target} cannot be written ({error.strerror}); its frames are kept: free space, or choose another --ext"
+        ) from error
 
 
 def decoding_times(times: Sequence[int]) -> list[int]:
@@ -97,20 +100,20 @@ def _write(
         out.metadata.update({key: value for key, value in source.metadata.items() if key.lower() not in _OF_FILE})
     else:
         for stream in out.streams:
-            for key in [key for key in stream.metadata if key != "language"]:
+            for key in stream.metadata.keys() - {"language", "filename", "mimetype"}:
                 del stream.metadata[key]
     out.set_chapters(source.chapters())
     out.start_encoding()
     filled = {index: copy for index, copy in copies.items() if copy is not None}
-    for _, packet in heapq.merge(
-        _timed(_video_packets(packets, times, video, encoding)),
-        _timed(_copied_packets(source, filled)),
-        key=lambda item: item[0],
-    ):
+    moved: Counter[str] = Counter()
+    enlarged = _timed(_video_packets(packets, times, video, encoding))
+    others = _timed(_increasing(_copied_packets(source, filled), moved))
+    for _, packet in heapq.merge(enlarged, others, key=lambda item: item[0]):
         out.mux_one(packet)
+    notes = [f"packets of {name} whose time stamps did not increase, moved: {count}" for name, count in moved.items()]
     if (encoding.time_base / video.time_base).denominator > 1:
-        return [f"time stamps are rounded to 1/{video.time_base.denominator} seconds, the finest of this container"]
-    return []
+        notes.append(f"time stamps are rounded to 1/{video.time_base.denominator} seconds, the finest of this container")
+    return notes
 
 
 def _created(file: Path | BytesIO, extension: str, encoding: Encoding, tags: dict[str, str]) -> Any:
@@ -178,13 +181,25 @@ def _copied_packets(source: Any, copies: dict[int, Any]) -> Iterator[Any]:
                 yield packet
 
 
+def _increasing(packets: Iterable[Any], moved: Counter[str]) -> Iterator[Any]:
+    """Make the times of each stream's packets increase, as muxers demand; count in `moved` those that did not."""
+    due: dict[int, int] = {}
+    for packet in packets:
+        index = packet.stream_index
+        if packet.dts is None:
+            packet.dts = due.get(index, 0) if packet.pts is None else packet.pts
+        if packet.dts < due.get(index, packet.dts):
+            packet.dts = due[index]
+            moved[_named(packet.stream)] += 1
+        packet.pts = packet.dts if packet.pts is None else max(packet.pts, packet.dts)
+        due[index] = packet.dts + 1
+        yield packet
+
+
 def _timed(packets: Iterable[Any]) -> Iterator[tuple[float, Any]]:
     """Give packets the seconds by which they are ordered in the file."""
-    seconds = 0.0
     for packet in packets:
-        time = packet.dts if packet.dts is not None else packet.pts
-        seconds = seconds if time is None else float(time * packet.time_base)
-        yield seconds, packet
+        yield float(packet.dts * packet.time_base), packet
 
 
 def _fits(stream: Any, packets: Sequence[Any], encoding: Encoding, extension: str) -> bool:
@@ -197,7 +212,7 @@ def _fits(stream: Any, packets: Sequence[Any], encoding: Encoding, extension: st
         _add_video(out, encoding)
         copy = _add_copy(out, stream, Path(stream.container.name.removeprefix("file:")))
         out.start_encoding()
-        for packet in packets if copy is not None else ():
+        for packet in _increasing(packets, Counter()) if copy is not None else ():
             packet.stream = copy
             out.mux_one(packet)
         out.close()

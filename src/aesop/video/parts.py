@@ -1,7 +1,7 @@
 """The finished parts of a clip that is being written, in a folder next to it: `clip.mp4.parts`.
 
-A part holds the packets of PART_FRAMES frames, of which the first is a key frame. So parts do not depend on each other: what
-was interrupted and continued is the same, bit by bit, as what was not.
+A part holds the packets of PART_FRAMES frames, of which the first is a key frame. Parts do not depend on each other, so an
+interrupted clip that goes on becomes what it would have been, bit by bit if the encoder repeats itself.
 """
 
 import json
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save
 
 from aesop.system.files import replacing
 from aesop.video.encoding import Packet
@@ -63,11 +63,15 @@ class Parts:
                 "duration": np.array([packet.duration for packet in kept]),
                 "key": np.array([packet.is_key for packet in kept], np.uint8),
             }
-            save_file(arrays, file)
+            file.write_bytes(save(arrays))
 
     def times(self, count: int) -> list[int]:
         """The pts of the packets of the first `count` parts."""
-        return [pts for number in range(count) for pts in load_file(self._file(number))["pts"].tolist()]
+        times: list[int] = []
+        for number in range(count):
+            with safe_open(self._file(number), "np") as part:
+                times += part.get_tensor("pts").tolist()
+        return times
 
     def packets(self, count: int) -> Iterator[Packet]:
         """Read the packets of the first `count` parts."""
@@ -99,9 +103,11 @@ class Parts:
         return self.folder / f"{number:06d}.safetensors"
 
     def _is_whole(self, number: int) -> bool:
-        with suppress(OSError, SafetensorError):
-            return bool(load_file(self._file(number)))
-        return False
+        try:
+            with safe_open(self._file(number), "np"):  # compares the file's length with its head
+                return True
+        except (OSError, SafetensorError):
+            return False
 
     def _differences(self) -> list[str]:
         """Name what is not the same as in the job of the parts that are there."""

@@ -101,7 +101,8 @@ def test_reported_figures_are_marked():
         ({"methods": ["a", "c"]}, "methods: the results hold no c, but a, b"),
         ({"sets": ["BSD100"]}, "sets: the results hold no BSD100, but Set5, Set14, Urban100"),
         ({"reported": ["AESOP"]}, "no figures of 'AESOP' are published"),
-        ({"reported": ["Real-ESRGAN"]}, "reported: no figures of Real-ESRGAN were measured like these results"),
+        ({"reported": ["Real-ESRGAN"]}, "reported: no psnr and lpips of Real-ESRGAN were measured like these results"),
+        ({"reported": ["DRCT"]}, "reported: no psnr and lpips of DRCT were measured"),
     ],
 )
 def test_what_the_results_do_not_hold(options, message):
@@ -144,6 +145,12 @@ def test_figure_shows_the_points_intervals_and_front():
     assert {text.get_text() for text in axes.texts} == {"a", "b", "c", "d"}
     without = drawn([Panel("Set14", shown)], front=False, dpi=72).axes[0].lines
     assert len(without) == len(axes.lines) - 1
+
+
+def test_a_method_has_one_colour_in_all_panels():
+    a, b, c = (Point(label, 1.0 + k, 2.0) for k, label in enumerate("abc"))
+    first, second = drawn([Panel("one", [a, b, c]), Panel("two", [a, c])], front=False).axes
+    assert first.lines[2].get_color() == second.lines[1].get_color() != first.lines[1].get_color()
 
 
 @settings(max_examples=5, deadline=None)

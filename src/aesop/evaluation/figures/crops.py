@@ -4,8 +4,8 @@ Lengths are in pixels of the PNG file, so that crops lie on its grid. Their pixe
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,13 +17,14 @@ from aesop.evaluation.combine import read_results
 from aesop.evaluation.figures.drawing import CM, FONT_SIZE, module, new_figure
 from aesop.evaluation.figures.spec import CropsSpec
 from aesop.evaluation.image_views import Image, Window, most_disputed_window
+from aesop.evaluation.measure import measuring
 from aesop.evaluation.pairing import HRNames
+from aesop.evaluation.result_files import described
 from aesop.evaluation.results import Metric, Results
 from aesop.evaluation.shown_values import shown_values
 from aesop.images.errors import ImageError
 from aesop.images.listing import IMAGE_EXTENSIONS, list_images
 from aesop.images.read import ImageFile
-from aesop.images.tensors import to_tensor
 from aesop.metrics.build import make_metrics
 from aesop.options.validation import MetricOptions
 
@@ -53,21 +54,20 @@ class Block:
     heading: str = ""
 
 
-@dataclass(frozen=True)
-class _Figures:
-    """The values below the crops: metric -> how it is shown, and method -> metric -> value."""
-
-    metrics: Mapping[str, Metric] = field(default_factory=dict)
-    values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+Values = Mapping[str, Mapping[str, float]]
+"""Method -> metric -> value, of one image."""
+ValuesOf = Callable[[str, Image, Mapping[str, Image]], Values]
+"""Receives an image's name, HR, and the images of methods."""
 
 
 def blocks(spec: CropsSpec) -> list[Block]:
     """Read, choose, and measure what the figure shows. Errors name the key of the YAML file."""
     results = read_results(Path(spec.results).expanduser()) if spec.results else None
-    return [_block(spec, _stem(name), region, results) for name, region in spec.images.items()]
+    metrics, values_of = _recorded(spec, results) if results else _measured(spec)
+    return [_block(spec, _stem(name), region, metrics, values_of) for name, region in spec.images.items()]
 
 
-def _block(spec: CropsSpec, name: str, region: Window | None, results: Results | None) -> Block:
+def _block(spec: CropsSpec, name: str, region: Window | None, metrics: Mapping[str, Metric], values_of: ValuesOf) -> Block:
     hr = _read(spec.hr, name, "hr")
     given = {method: _read(place, name, f"methods.{method}") for method, place in spec.methods.items()}
     hr = _cut(hr, given.values())
@@ -81,11 +81,10 @@ def _block(spec: CropsSpec, name: str, region: Window | None, results: Results |
     if region.left + region.width > width or region.top + region.height > height:
         given_as = f"[{region.left}, {region.top}, {region.width}, {region.height}]"
         raise ValueError(f"images.{name}: {given_as} reaches beyond the image, which has {width}x{height} pixels")
-    figures = _figures(spec, name, hr, finished, results)
-    values = shown_values(figures.metrics, figures.values)
+    values = shown_values(metrics, values_of(name, hr, finished))
     crops = [Crop(HR, region.of(hr))]
     crops += [Crop(spec.label(method), region.of(image), values.get(method, ())) for method, image in images.items()]
-    heading = " / ".join(f"{metric.label} {'↑' if metric.best == 'max' else '↓'}" for metric in figures.metrics.values())
+    heading = " / ".join(f"{metric.label} {'↑' if metric.best == 'max' else '↓'}" for metric in metrics.values())
     return Block(spec.label(name), hr, region, crops, heading)
 
 
@@ -130,35 +129,29 @@ def _reduction(image: Image, hr: Image, key: str) -> int:
     return factor
 
 
-def _figures(spec: CropsSpec, name: str, hr: Image, images: Mapping[str, Image], results: Results | None) -> _Figures:
-    if not spec.metrics:
-        return _Figures()
-    if results:
-        return _recorded(spec, name, list(images), results)
+def _measured(spec: CropsSpec) -> tuple[Mapping[str, Metric], ValuesOf]:
+    """The metrics that stand below the crops, and a function that measures them by the usual protocol."""
     if unable := [metric for metric in spec.metrics if metric in ("lrpsnr", "aepsnr")]:
         raise ValueError(f"metrics: {unable[0]} needs LR or an auto-encoder; take it from results")
     options = {metric: MetricOptions() for metric in spec.metrics}
     try:
-        metrics = make_metrics(options, scale=4, device=torch.device("cpu"))  # none of them depends on the scale
+        # None of them depends on the scale.
+        measure = measuring(make_metrics(options, scale=4, device=torch.device("cpu")), torch.device("cpu"))
     except ValueError as error:
         raise ValueError(str(error).replace("val.metrics", "metrics")) from error
-    values = {}
-    for method, image in images.items():
-        pair = [to_tensor(each)[None] for each in (image, hr)]
-        with torch.inference_mode():
-            values[method] = {metric: float(measure(*pair)) for metric, measure in metrics.items()}
-    shown = {
-        key: Metric(label=each.info.label, best=each.info.best, format=each.info.format) for key, each in metrics.items()
-    }
-    return _Figures(shown, values)
+
+    def values_of(name: str, hr: Image, images: Mapping[str, Image]) -> Values:
+        return {method: measure(image, hr) for method, image in images.items()}
+
+    return described(options), values_of
 
 
-def _recorded(spec: CropsSpec, name: str, methods: Sequence[str], results: Results) -> _Figures:
-    """The values of a results.json."""
+def _recorded(spec: CropsSpec, results: Results) -> tuple[Mapping[str, Metric], ValuesOf]:
+    """The metrics that stand below the crops, and a function that takes their values from the results."""
     if unknown := [metric for metric in spec.metrics if metric not in results.metrics]:
         raise ValueError(f"metrics: {spec.results} holds no {unknown[0]}, but {', '.join(results.metrics)}")
-    values = {}
-    for method in methods:
+
+    def of_method(name: str, method: str) -> Mapping[str, float]:
         record = next((each.values for each in results.methods if each.name == method), None)
         if record is None:
             known = ", ".join(each.name for each in results.methods)
@@ -169,8 +162,12 @@ def _recorded(spec: CropsSpec, name: str, methods: Sequence[str], results: Resul
         if len(sets) != 1:
             found = f"several sets have an image {name} ({', '.join(sets)}): choose one" if sets else f"no values of {name}"
             raise ValueError(f"set: {spec.results}, {method}: {found}")
-        values[method] = record[sets[0]][name]
-    return _Figures({metric: results.metrics[metric] for metric in spec.metrics}, values)
+        return record[sets[0]][name]
+
+    def values_of(name: str, hr: Image, images: Mapping[str, Image]) -> Values:
+        return {method: of_method(name, method) for method in images} if spec.metrics else {}
+
+    return {metric: results.metrics[metric] for metric in spec.metrics}, values_of
 
 
 @dataclass(frozen=True)

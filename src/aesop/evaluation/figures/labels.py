@@ -42,7 +42,7 @@ def place_labels(figure: Any, axes: Any, labels: Sequence[Label], segments: Sequ
         text = axes.annotate(label.text, label.at, **writing)
         extent = text.get_window_extent(figure.canvas.get_renderer())
         text.remove()
-        half = (extent.width / 2, extent.height / 2)
+        half = (extent.width / 2 + pixel, extent.height / 2)  # labels side by side have a gap
 
         def cost(place: tuple[float, float, float], half: Place = half, own: int = index) -> float:
             x, y, distance = place

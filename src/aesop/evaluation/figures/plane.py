@@ -53,9 +53,11 @@ def panels(spec: PlaneSpec, results: Results) -> list[Panel]:
         if unknown := [name for name in names if name not in known]:
             raise ValueError(f"{key}: the results hold no {unknown[0]}, but {', '.join(known)}")
     chosen = select(results, spec.methods or [], spec.sets or [], [spec.x, spec.y])
-    reported = published_for(results, spec.reported) if spec.reported else []
-    if missing := [name for name in spec.reported if name not in {method.name for method, _ in reported}]:
-        raise ValueError(f"reported: no figures of {missing[0]} were measured like these results, on one of their sets")
+    reported = published_for(chosen, spec.reported) if spec.reported else []
+    shown = {method.name for method, figures in reported for row in figures.values() if {spec.x, spec.y} <= row.keys()}
+    if missing := [name for name in spec.reported if name not in shown]:
+        metrics = f"{spec.x} and {spec.y}"
+        raise ValueError(f"reported: no {metrics} of {missing[0]} were measured like these results, on one of their sets")
     found = []
     for each in compare(chosen).sets:
         points = [_point(spec, name, each.estimates.get(name, {}), each.name) for name in spec.methods or methods]
@@ -109,11 +111,12 @@ def draw(spec: PlaneSpec, panels: Sequence[Panel], x: Metric, y: Metric) -> Any:
     note = 0.45 if sources else 0.0
     figure = new_figure(spec.width, rows * spec.height + note, spec.dpi)
     grid = figure.subplots(rows, columns, squeeze=False)
+    order = list(dict.fromkeys(point.label for panel in panels for point in panel.points))  # colours are those of all panels
     for axes, panel in itertools.zip_longest(grid.flat, panels):
         if panel is None:
             axes.remove()
         else:
-            _draw_points(axes, panel.points, _front_line(spec, panel, (x.best, y.best)))
+            _draw_points(axes, panel.points, _front_line(spec, panel, (x.best, y.best)), order)
             axes.set_xlabel(_axis_label(x))
             axes.set_ylabel(_axis_label(y))
             axes.set_title(panel.test_set)
@@ -123,7 +126,7 @@ def draw(spec: PlaneSpec, panels: Sequence[Panel], x: Metric, y: Metric) -> Any:
         text = f"Hollow: as reported by {', '.join(sources)}, not measured here."
         figure.text(0.5, 0.12 / whole, text, ha="center", va="bottom", fontsize=FONT_SIZE - 1, color=GRAY)
     for axes, panel in zip(grid.flat, panels, strict=False):  # the layout is final now
-        labels = [Label(each.label, (each.x, each.y), _colour(index)) for index, each in enumerate(panel.points)]
+        labels = [Label(each.label, (each.x, each.y), _colour(order.index(each.label))) for each in panel.points]
         segments = [*itertools.pairwise(_front_line(spec, panel, (x.best, y.best)))]
         segments += [cross for point in panel.points for cross in _crosses(point)]
         place_labels(figure, axes, labels, segments)
@@ -143,10 +146,11 @@ def _axis_label(metric: Metric) -> str:
     return f"{metric.label} {'↑' if metric.best == 'max' else '↓'}"
 
 
-def _draw_points(axes: Any, points: Sequence[Point], line: Sequence[tuple[float, float]]) -> None:
+def _draw_points(axes: Any, points: Sequence[Point], line: Sequence[tuple[float, float]], order: Sequence[str]) -> None:
     if line:
         axes.plot(*zip(*line, strict=True), color="#b8b8b8", linewidth=0.9, dashes=(4, 2), zorder=1)
-    for index, point in enumerate(points):
+    for point in points:
+        index = order.index(point.label)
         colour = _colour(index)
         for ends in _crosses(point):
             axes.plot(*zip(*ends, strict=True), color=colour, linewidth=0.7, alpha=0.7, zorder=2)

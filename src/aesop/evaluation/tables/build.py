@@ -52,7 +52,9 @@ def means_table(
         caption.append(
             "Methods with several seeds: mean of the trainings; sd: standard deviation of the mean over trainings."
         )
-    if mark in MARKS and len(comparison.methods) > 1:
+    if mark == "significant" and all(len(each.images) < statistics.FEWEST_FOR_TEST for each in comparison.sets):
+        caption.append(f"Not tested: fewer than {statistics.FEWEST_FOR_TEST} images.")
+    elif mark in MARKS and len(comparison.methods) > 1:
         caption.append(MARKS[mark].format(untested=_untested(comparison)))
     return Table(
         f"{_slug(comparison.name)}-means",

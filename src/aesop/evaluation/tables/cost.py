@@ -2,8 +2,11 @@
 
 from dataclasses import replace
 
+import rich.table
+from rich.text import Text
+
 from aesop.evaluation.comparison import Comparison
-from aesop.evaluation.cost import cost_columns
+from aesop.evaluation.results import Cost, Results
 from aesop.evaluation.tables.table import NONE, Cell, Column, Group, Row, Table
 
 
@@ -29,3 +32,24 @@ def with_costs(table: Table, comparison: Comparison) -> Table:
         groups=[*table.groups, group],
         rows=[replace(row, cells=[*row.cells, *cells(row)]) for row in table.rows],
     )
+
+
+def cost_columns(cost: Cost) -> dict[str, str]:
+    """Label -> text of each column of a table."""
+    return {
+        "parameters (M)": f"{cost.parameters / 1e6:.2f}",
+        "GFLOPs/MP": f"{cost.gflops:.0f}",
+        "s/MP": f"{cost.seconds:.2f}",
+        "MiB": f"{cost.peak_mib:.0f}",
+    }
+
+
+def cost_table(results: Results) -> rich.table.Table:
+    """One line for each method that has a cost."""
+    costs = {method.name: cost_columns(method.cost) for method in results.methods if method.cost}
+    table = rich.table.Table("", caption="MP: megapixels of output. MiB: memory beyond the weights, of the largest image.")
+    for label in next(iter(costs.values())):
+        table.add_column(label, justify="right")
+    for name, texts in costs.items():
+        table.add_row(Text(name), *texts.values())
+    return table
