@@ -28,6 +28,7 @@ from aesop.archs import build_network
 from aesop.commands.upscale import upscale_files
 from aesop.pictures.picture import Frame, Metadata, Picture
 from aesop.pictures.write import SaveOptions, write_picture
+from aesop.system.device import keep_freed_memory
 from record import described, write
 
 SCALE = 4
@@ -68,6 +69,7 @@ def encode(target: Path, side: int, with_alpha: bool) -> dict[str, Any]:
 
 
 def upscale(folder: Path, target: Path, side: int) -> dict[str, Any]:
+    keep_freed_memory()  # as the command line does
     torch.manual_seed(0)
     net = build_network({"type": "SRVGGNetCompact", "num_feat": 8, "num_conv": 1, "upscale": SCALE})
     weights, source = folder / "weights.pth", folder / f"{side}.jpg"

@@ -76,8 +76,8 @@ def test_one_picture_ahead_and_one_behind_are_in_memory():
     held = []
 
     def during(record: Record, kind: str, number: int, *_: Any) -> None:
-        if kind == "compute" and number > 0:
-            record.wait(lambda: ("write", number - 1) in record.begun)
+        if kind == "write" and number < 6:  # it takes long
+            record.wait(lambda: ("read", number + 2) in record.ended)
         held.append(count(record.begun, "read") - count(record.ended, "write"))
 
     record = Record(during)
