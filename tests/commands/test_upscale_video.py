@@ -345,6 +345,21 @@ def test_time_stamps_of_copied_streams_that_do_not_increase_are_moved(run, tmp_p
     assert sound[0] == sound[1]
 
 
+def test_a_stream_of_a_kind_that_ffmpeg_does_not_know_is_left_out_with_a_note(run, tmp_path):
+    fills = []
+    clip = make_clip(
+        tmp_path / "a.mkv",
+        setup=lambda container, _: fills.append(add_sound(container)),
+        fill=lambda container: fills[0](container),
+    )
+    data = clip.read_bytes()
+    assert data.count(b"A_AAC") == 1
+    clip.write_bytes(data.replace(b"A_AAC", b"A_XYZ"))
+    result = run(clip, tmp_path / "b.mkv")
+    assert result.notes[0].startswith("audio (stream 1, of an unknown kind) left out")
+    assert seconds(result.target) == seconds(clip)
+
+
 def test_a_second_video_stream_is_copied_with_a_note(run, tmp_path):
     def setup(container, stream):
         other = container.add_stream("libx264", rate=25)

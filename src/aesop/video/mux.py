@@ -251,7 +251,8 @@ def _is_shown(stream: Any) -> bool:
 def _named(stream: Any) -> str:
     kind = {"subtitle": "subtitles"}.get(stream.type, stream.type)
     what = "cover art" if _is_cover(stream) else kind
-    return f"{what} (stream {stream.index}, {stream.name or 'unknown'})"
+    name = getattr(stream, "name", None)  # a stream without a decoder has none
+    return f"{what} (stream {stream.index}, {name or 'of an unknown kind'})"
 
 
 def _describes_content(key: str) -> bool:
