@@ -81,8 +81,8 @@ def colour_gain(images: Tensor, reproduced: Tensor) -> Tensor:
 def lr_fit(found: Tensor, lr: Tensor) -> dict[str, Tensor]:
     """How an LR image that was found relates to the one given: by a filter, or not at all.
 
-    `psnr` of both, `fit_psnr` after the 5x5 filter that maps `lr` to `found` best (one for all colours, and an offset), and
-    the filter's `shift` (how far its centre lies from the middle, in LR pixels).
+    `psnr` of both, `fit_psnr` after the 5x5 filter that maps `lr` to `found` best (one for all colours, and an offset), if
+    `found` had the contrast of `lr`, and the filter's `shift` (how far its centre lies from the middle, in LR pixels).
     """
     plain, nothing = psnr(found, lr), found.new_full((), torch.nan)
     patches = F.unfold(lr.flatten(0, 1)[:, None], FILTER).movedim(1, -1).flatten(0, 1)  # (pixels, 25)
@@ -97,7 +97,8 @@ def lr_fit(found: Tensor, lr: Tensor) -> dict[str, Tensor]:
     prior[FILTER**2 // 2] = 1
     ridge = 1e-5 * len(patches) * torch.eye(len(square), dtype=square.dtype, device=square.device)
     weights = torch.linalg.solve(square + ridge, patches.T @ target + ridge @ prior)
-    rest = mean_square(patches @ weights - target).clamp_min(1e-10)
+    contrast = lr.var().cpu() / target.var().clamp_min(1e-8)
+    rest = (mean_square(patches @ weights - target) * contrast).clamp_min(1e-10)
     kernel = weights[:-1].unflatten(0, (FILTER, FILTER))
     place = torch.arange(FILTER, dtype=kernel.dtype, device=kernel.device) - edge
     mass = kernel.sum().clamp_min(0.1)

@@ -250,8 +250,9 @@ def _left_alone(stage: Stage) -> Generator[None]:
 
 @torch.no_grad()
 def _sample(net: nn.Module) -> Sample:
-    """Evenly spread weights of each parameter."""
-    return [p.flatten()[:: -(-p.numel() // SAMPLED)].clone() for p in net.parameters()]
+    """Evenly spread weights of each parameter, enlarged to the norm of all of them."""
+    spread = [p.flatten()[:: -(-p.numel() // SAMPLED)] for p in net.parameters()]
+    return [some * (p.numel() / some.numel()) ** 0.5 for some, p in zip(spread, net.parameters(), strict=True)]
 
 
 def _relative_distance(now: Sample, then: Sample) -> Tensor:

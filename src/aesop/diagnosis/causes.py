@@ -1,0 +1,372 @@
+"""What can be wrong with a training: one function for each cause, with its threshold, evidence, and what to change.
+
+A cause is measured as an excess: how many times past its threshold a run is; from 1 on it is found. Causes further up explain
+those further down: wrong pairs make everything else look wrong as well. `CAUSES` lists them in this order.
+
+Thresholds are ratios to what the reading would be without the fault, or known limits of the field; each one says which. They
+were looked at with the calibration runs of benchmarks/diagnosis_plants.py, and judged on others (docs/evidence/diagnosis.md).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aesop.diagnosis.run_record import RunRecord
+
+# Losses that compare SR and HR pixel by pixel, and so ask for the mean of what is plausible, a blurred image.
+DISTANCES = ("pix", "aesop")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A cause that was found in a run."""
+
+    cause: str
+    title: str
+    excess: float
+    """How many times past its threshold the run is."""
+    evidence: str
+    change: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a cause's function returns: its excess, and what to say where it is at least 1."""
+
+    excess: float
+    evidence: str
+    change: str
+
+
+@dataclass(frozen=True)
+class Cause:
+    name: str
+    title: str
+    rank: int
+    """Causes of a lower rank explain those of a higher one."""
+    readings: int
+    """After so many readings, besides the first, it can be told."""
+    measure: Callable[[RunRecord], Measured | None]
+    """None: it does not apply, or there is nothing to tell it by."""
+
+    def find(self, run: RunRecord) -> Finding | None:
+        measured = self.measure(run)
+        if measured is None or not measured.excess >= 1:
+            return None
+        return Finding(self.name, self.title, measured.excess, measured.evidence, measured.change)
+
+
+def ratio(a: float, b: float) -> float:
+    """a / b for values that are not negative; infinite where b is 0."""
+    return a / b if b > 0 else math.inf if a > 0 else 0.0
+
+
+# Images and auto-encoders: what the training is given.
+
+# A random crop of a right pair falls below a correlation of 0.5 in about 1 of 100 cases.
+WRONG_PAIRS = 0.08
+
+
+def swapped_pairs(run: RunRecord) -> Measured | None:
+    _, shares = run["wrong_pairs"]
+    if not len(shares):
+        return None
+    share = float(shares.mean())
+    return Measured(
+        share / WRONG_PAIRS,
+        f"{share:.0%} of the LR images that were read do not show the picture of their HR image.",
+        "Check all pairs with `aesop doctor CONFIG.yml`; pair files by name (datasets.train.filename_tmpl), or leave "
+        "datasets.train.dataroot_lq out, so that LR is made from HR.",
+    )
+
+
+def _autoencoder(run: RunRecord, reading: str) -> float:
+    """A reading of the auto-encoder: of the AESOP loss over the whole run, of one in training when it has settled."""
+    return run.late(reading) if run.config.stage == "autoencoder" else run.typical(reading)
+
+
+def _retrain(run: RunRecord, how: str) -> str:
+    if run.config.stage == "autoencoder":
+        return how
+    return f"Train another auto-encoder ({how}) and name it in train.aesop_opt.autoencoder_load.path."
+
+
+# An auto-encoder that was trained to reproduce HR keeps more than nine tenths of every colour; half is lost for good.
+COLOUR_KEPT = 0.5
+
+
+def autoencoder_loses_colour(run: RunRecord) -> Measured | None:
+    kept = _autoencoder(run, "ae/colour")
+    if math.isnan(kept):
+        return None
+    return Measured(
+        ratio(COLOUR_KEPT, kept) if kept < COLOUR_KEPT else 0.0,
+        f"Of one colour, the auto-encoder keeps {kept:.0%} (100 % in a good one): the loss does not see that colour.",
+        _retrain(run, "network_g.enc_opt.num_feat: at least 48 at scale 4, so that its encoder has 3 channels or more"),
+    )
+
+
+# In dB. An auto-encoder whose bottleneck is trained towards LR (pixel_at_LR_opt) comes above 30; an unrelated image has
+# about 10, and a filter cannot make more of it.
+IS_LR, LIKE_LR, BETTER_FILTERED = 26.0, 20.0, 5.0
+
+
+def _bottleneck(run: RunRecord) -> tuple[float, float] | None:
+    plain, fitted = _autoencoder(run, "ae/lr_psnr"), _autoencoder(run, "ae/lr_fit_psnr")
+    if math.isnan(plain):
+        return None
+    return plain, plain if math.isnan(fitted) else fitted
+
+
+def bottleneck_is_no_lr_image(run: RunRecord) -> Measured | None:
+    if (found := _bottleneck(run)) is None:
+        return None
+    plain, fitted = found
+    if plain >= IS_LR:
+        return None
+    return Measured(
+        10 ** ((LIKE_LR - fitted) / 20),
+        f"The auto-encoder's bottleneck of HR differs from the LR image (PSNR {plain:.1f} dB), and no filter maps one to "
+        f"the other ({fitted:.1f} dB with the best one).",
+        _retrain(run, "with train.pixel_at_LR_opt, from a decoder that is a trained PSNR net"),
+    )
+
+
+def autoencoder_of_another_kernel(run: RunRecord) -> Measured | None:
+    if (found := _bottleneck(run)) is None:
+        return None
+    plain, fitted = found
+    if plain >= IS_LR or fitted < LIKE_LR:
+        return None
+    shift = _autoencoder(run, "ae/lr_shift")
+    how = f"shifted by {shift:.2f} LR pixels" if shift > 0.15 else "sharper or more blurred"
+    return Measured(
+        10 ** ((fitted - plain - BETTER_FILTERED) / 20),
+        f"The auto-encoder's bottleneck is an LR image, but {how}: PSNR {plain:.1f} dB to this training's LR, "
+        f"{fitted:.1f} dB after the filter that maps one to the other.",
+        _retrain(run, "on LR images made in the same way as this training's: the same datasets.train.dataroot_lq, or none"),
+    )
+
+
+# How fast weights move.
+
+# A step that moves weights by 1e-3 of their size is usual; 1e-2 is fast, and needs 3 times as much to be dangerous.
+FAST, SLOW = 3e-2, 3e-5
+# In dB below the best readings before.
+FELL_BACK = 3.0
+
+
+def learning_rate_too_high(run: RunRecord) -> Measured | None:
+    moved = run.typical("update/g")
+    lr = run.config.train.optim_g.lr
+    change = f"Divide train.optim_g.lr (now {lr:g}) by 3 to 10, or set train.warmup_iter or train.optim_g.clip_norm."
+    if run.skipped > max(3, run.iteration / 100) or run.rollbacks:
+        said = f"{run.skipped} steps were skipped because of NaN or infinity, and the run rolled back {run.rollbacks} times."
+        return Measured(max(1.5, 1.0 + run.rollbacks), said, change)
+    if math.isnan(moved):
+        return None
+    at, values = run["psnr"]
+    lost = 0.0
+    if len(values) >= 4:
+        best = max(values[k : k + 2].mean() for k in range(len(values) - 1))
+        lost = float(best) - run.late("psnr")
+    fell = FELL_BACK if run.config.stage != "adversarial" else 2 * FELL_BACK
+    said = f"A step moves the generator's weights by {moved:.1%} of their size (0.1 % is usual)"
+    said += f", and PSNR is {lost:.1f} dB below its best." if lost > 1 else "."
+    return Measured(max(moved / FAST, min(lost / fell, moved / SLOW / 100)), said, change)
+
+
+def learning_rate_too_low(run: RunRecord) -> Measured | None:
+    values = run["update/g"][1]
+    values = values[values > 0]
+    if not len(values):
+        return None
+    moved = float(max(values[: max(1, len(values) // 2)].max(), values[len(values) // 2 :].max()))
+    lr = run.config.train.optim_g.lr
+    return Measured(
+        ratio(SLOW, moved),
+        f"A step moves the generator's weights by at most {moved:.1e} of their size (1e-3 is usual).",
+        f"Raise train.optim_g.lr (now {lr:g}); 1e-4 is published, and 1e-3 suits small networks from scratch.",
+    )
+
+
+# Part of the initial weights that is left in the average at the end.
+INITIAL_LEFT = 0.1
+# In dB, and as a ratio of detail: how far the average's images may lie behind.
+BEHIND, OTHER_DETAIL = 1.0, 1.25
+
+
+def average_too_slow(run: RunRecord) -> Measured | None:
+    train = run.config.train
+    if train.ema_decay == 0 or not len(run["ema/psnr"][0]):
+        return None
+    behind = run.late("psnr") - run.late("ema/psnr")
+    detail, of_average = run.late("detail"), run.late("ema/detail")
+    other = max(ratio(detail, of_average), ratio(of_average, detail)) if of_average > 0 else 1.0
+    left = 0.0 if train.ema_warmup else train.ema_decay**train.total_iter
+    still = 0.0 if train.ema_warmup else train.ema_decay ** max(run.iteration, 1)
+    visible = max(behind / BEHIND, math.log(other) / math.log(OTHER_DETAIL))
+    # Early in a long training an average that lags is as it should be.
+    lasting = max(left / INITIAL_LEFT, 1.0 if train.ema_warmup else min(1.0, 0.5 / max(still, 1e-9)) * (behind > BEHIND))
+    if left < INITIAL_LEFT and behind < 2 * BEHIND:
+        return None
+    window = 1 / (1 - train.ema_decay)
+    return Measured(
+        min(visible, lasting) if left >= INITIAL_LEFT else behind / (2 * BEHIND),
+        f"The averaged generator, which is the one saved, lies behind: PSNR {behind:+.1f} dB, detail {of_average:.2f} "
+        f"instead of {detail:.2f}. It averages over {window:.0f} iterations of {train.total_iter}"
+        + (f", and {left:.0%} of it will still be the initial weights at the end." if left > 0.01 else "."),
+        f"Lower train.ema_decay to {max(0.9, 1 - 20 / train.total_iter):.4g}, or set train.ema_warmup: true.",
+    )
+
+
+# The discriminator. Its loss is read relative to that of one that cannot tell the images apart.
+WON_LOSS, WON_ACCURACY = 0.03, 0.98
+BLIND_LOSS, BLIND_ACCURACY = 0.97, 0.6
+
+
+def discriminator_wins(run: RunRecord) -> Measured | None:
+    loss, accuracy = run.late("d/loss"), run.late("d/accuracy")
+    if math.isnan(loss) or accuracy < WON_ACCURACY:
+        return None
+    return Measured(
+        ratio(WON_LOSS, max(loss, 1e-6)),
+        f"The discriminator tells {accuracy:.0%} of real and generated apart, with {loss:.2%} of the loss of guessing "
+        f"(gap of the logits {run.late('d/gap'):.1f}): it has nothing left to learn, and says the same of every image.",
+        f"Lower train.optim_d.lr (now {run.config.train.optim_d.lr:g}), set train.net_d_iters: 1, or take a smaller "
+        "network_d.num_feat or UNetDiscriminatorSN.",
+    )
+
+
+def discriminator_blind(run: RunRecord) -> Measured | None:
+    loss, accuracy = run.late("d/loss"), run.late("d/accuracy")
+    if math.isnan(loss):
+        return None
+    moved = run.typical("update/d")
+    lr = run.config.train.optim_d.lr
+    slow = f" A step moves its weights by {moved:.1e} of their size (1e-3 is usual)." if moved < 1e-4 else ""
+    return Measured(
+        min(loss / BLIND_LOSS, 2.0) if accuracy < BLIND_ACCURACY or moved < SLOW else 0.0,
+        f"The discriminator tells {accuracy:.0%} of real and generated apart (50 % is guessing), and its loss is {loss:.0%} "
+        f"of that of guessing.{slow}",
+        f"Raise train.optim_d.lr (now {lr:g}), to that of the generator, or network_d.num_feat; check that the generator's "
+        "images differ from HR at all.",
+    )
+
+
+# Balance of losses: shares of the sum of the gradients' norms in the generator's weights.
+DROWNED, DROWNING = 3e-3, 0.9
+OPPOSED, HAS_A_SAY = -0.5, 0.15
+
+
+def gan_drowned(run: RunRecord) -> Measured | None:
+    share = run.shares().get("gan")
+    if share is None:
+        return None
+    weight = run.weight_of("gan")
+    return Measured(
+        ratio(DROWNED, share),
+        f"The GAN term has {share:.2%} of the gradient in the generator's weights: it decides nothing.",
+        f"Raise train.gan_opt.loss_weight (now {weight:g}; published: 5e-3, real-world 0.1); "
+        "`aesop diagnose RUN --weights` computes one.",
+    )
+
+
+def gan_drowns_the_others(run: RunRecord) -> Measured | None:
+    shares = run.shares()
+    if "gan" not in shares or len(shares) < 2:
+        return None
+    others = 1 - shares["gan"]
+    return Measured(
+        ratio(1 - DROWNING, others),
+        f"The GAN term has {shares['gan']:.1%} of the gradient in the generator's weights: the other losses decide nothing.",
+        f"Lower train.gan_opt.loss_weight (now {run.weight_of('gan'):g}; published: 5e-3, real-world 0.1); "
+        "`aesop diagnose RUN --weights` computes one.",
+    )
+
+
+def losses_against_each_other(run: RunRecord) -> Measured | None:
+    shares, worst = run.shares(), None
+    for pair in [name for name in run.values if name.startswith("read/weights_cos/")]:
+        a, _, b = pair.removeprefix("read/weights_cos/").partition("+")
+        if min(shares.get(a, 0), shares.get(b, 0)) >= HAS_A_SAY:
+            cosine = run.late(pair.removeprefix("read/"))
+            worst = min(worst or (math.inf, "", ""), (cosine, a, b))
+    if worst is None:
+        return None
+    cosine, a, b = worst
+    return Measured(
+        max(0.0, cosine / OPPOSED),
+        f"The gradients of {a} ({shares[a]:.0%} of the sum of norms) and {b} ({shares[b]:.0%}) in the generator's weights "
+        f"have a cosine of {cosine:.2f}: what one asks for, the other takes back.",
+        f"Let one of them decide: lower {run.option_of(a)} (now {run.weight_of(a):g}) or {run.option_of(b)} (now "
+        f"{run.weight_of(b):g}), and check that both compare with the same HR (the *_gt_usm options).",
+    )
+
+
+# What is seen in the images.
+
+# Five of 255 levels: the LR image gives the mean colour of a crop to less than one.
+DRIFT = 5 / 255
+CHECKERED = 0.3
+BLURRED = 0.4
+
+
+def colour_drift(run: RunRecord) -> Measured | None:
+    means = {name: run.late_mean(f"colour/{letter}") for name, letter in (("red", "r"), ("green", "g"), ("blue", "b"))}
+    if any(math.isnan(mean) for mean in means.values()):
+        return None
+    return Measured(
+        max(map(abs, means.values())) / DRIFT,
+        "SR differs from HR in its mean colour: " + ", ".join(f"{k} {255 * v:+.1f}" for k, v in means.items()) + " of 255.",
+        "Keep a loss that sees colour: raise train.pixel_opt.loss_weight or train.aesop_opt.loss_weight against the GAN and "
+        "MS-SSIM terms, lower train.optim_g.lr, and check the colours of datasets.train.dataroot_lq.",
+    )
+
+
+def checkerboard(run: RunRecord) -> Measured | None:
+    share = run.late("checkerboard")
+    if math.isnan(share):
+        return None
+    return Measured(
+        share / CHECKERED,
+        f"{share:.0%} of SR's error repeats in every cell of {run.config.scale}x{run.config.scale} pixels: a checkerboard.",
+        "Use a network that enlarges by nearest neighbour and convolutions (RRDBNet; SwinIR with upsampler: nearest+conv), "
+        "train longer, or lower train.optim_g.lr and the GAN term.",
+    )
+
+
+def collapse_to_blur(run: RunRecord) -> Measured | None:
+    if run.config.stage != "adversarial":
+        return None
+    detail, shares = run.late("detail"), run.shares()
+    blurring = {name: share for name, share in shares.items() if name in DISTANCES}
+    if math.isnan(detail) or not blurring:
+        return None
+    largest = max(blurring, key=lambda name: blurring[name])
+    return Measured(
+        ratio(BLURRED, detail) if sum(blurring.values()) > 0.9 else 0.0,
+        f"SR has {detail:.0%} of HR's fine detail, and {largest} has {blurring[largest]:.1%} of the gradient: a distance of "
+        "pixels alone is smallest for a blurred image.",
+        f"Lower {run.option_of(largest)} (now {run.weight_of(largest):g}; published: pixel_opt 1e-2 beside the GAN, aesop_opt "
+        "1); `aesop diagnose RUN --weights` computes it.",
+    )
+
+
+CAUSES = (
+    Cause("swapped_pairs", "LR and HR files are swapped", 0, 1, swapped_pairs),
+    Cause("autoencoder_colour", "The auto-encoder loses a colour", 0, 1, autoencoder_loses_colour),
+    Cause("autoencoder_bottleneck", "The auto-encoder's bottleneck is not the LR image", 1, 1, bottleneck_is_no_lr_image),
+    Cause("autoencoder_kernel", "The auto-encoder is of another LR kernel", 1, 1, autoencoder_of_another_kernel),
+    Cause("learning_rate_high", "The learning rate is too high", 2, 2, learning_rate_too_high),
+    Cause("learning_rate_low", "The learning rate is too low", 2, 2, learning_rate_too_low),
+    Cause("average_too_slow", "The average (EMA) is too slow", 3, 2, average_too_slow),
+    Cause("discriminator_blind", "The discriminator is blind", 3, 2, discriminator_blind),
+    Cause("gan_drowned", "The GAN term is drowned", 3, 2, gan_drowned),
+    Cause("gan_drowning", "The GAN term drowns the others", 3, 2, gan_drowns_the_others),
+    Cause("discriminator_wins", "The discriminator wins", 3, 2, discriminator_wins),
+    Cause("losses_opposed", "Losses are against each other", 4, 2, losses_against_each_other),
+    Cause("colour_drift", "Colours drift", 4, 2, colour_drift),
+    Cause("checkerboard", "Checkerboard", 4, 2, checkerboard),
+    Cause("blur", "Collapse to blur", 4, 2, collapse_to_blur),
+)
