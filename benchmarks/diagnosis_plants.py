@@ -78,7 +78,11 @@ class Bench:
     def encoded(self, name: str, **train: Any) -> Raw:
         given = {"ema_decay": 0.98, "optim_g": {"lr": 2e-3}, "pixel_opt": {}, "pixel_at_LR_opt": {}}
         raw = self.options(name, "autoencoder", 2 * self.length, **given | train)
-        raw["network_g"] = {"type": "AutoEncoder_RRDBNet", "enc_opt": {"num_feat": 48, "num_grow_ch": 8}, "dec_opt": self.generator}
+        raw["network_g"] = {
+            "type": "AutoEncoder_RRDBNet",
+            "enc_opt": {"num_feat": 48, "num_grow_ch": 8},
+            "dec_opt": self.generator,
+        }
         raw["path"]["pretrain_network_decoder"] = self.psnr
         return raw
 
@@ -209,8 +213,11 @@ def main() -> None:
     ]  # fmt: skip
     benches = [bench for bench in benches if arguments.only in (None, bench.split)]
     with ProcessPoolExecutor(arguments.processes, get_context("spawn"), max_tasks_per_child=1) as processes:
-        for make in (lambda b: list(starts(b))[:1], lambda b: list(starts(b))[1:] + list(faulty_autoencoders(b).values()),
-                     lambda b: [*plants(b).values(), *healthy(b).values()]):
+        for make in (
+            lambda b: list(starts(b))[:1],
+            lambda b: list(starts(b))[1:] + list(faulty_autoencoders(b).values()),
+            lambda b: [*plants(b).values(), *healthy(b).values()],
+        ):
             jobs = {processes.submit(make_run, raw): raw["name"] for bench in benches for raw in make(bench)}
             for job in as_completed(jobs):
                 print(jobs[job], job.exception() or job.result(), flush=True)

@@ -1,10 +1,10 @@
 """What can be wrong with a training: one function for each cause, with its threshold, evidence, and what to change.
 
-A cause is measured as an excess: how many times past its threshold a run is; from 1 on it is found. Causes further up explain
-those further down: wrong pairs make everything else look wrong as well. `CAUSES` lists them in this order.
+A cause is measured as an excess: how many times past its threshold a run is; from 1 on it is found. Causes of a lower rank
+explain those of a higher one: wrong pairs make everything else look wrong as well.
 
-Thresholds are ratios to what the reading would be without the fault, or known limits of the field; each one says which. They
-were looked at with the calibration runs of benchmarks/diagnosis_plants.py, and judged on others (docs/evidence/diagnosis.md).
+Thresholds are ratios to what the reading would be without the fault, or known limits of the field; each one says which.
+They were set on the calibration runs of benchmarks/diagnosis_plants.py and judged on others (docs/evidence/diagnosis.md).
 """
 
 import math
@@ -165,15 +165,15 @@ def learning_rate_too_high(run: RunRecord) -> Measured | None:
         return Measured(max(1.5, 1.0 + run.rollbacks), said, change)
     if math.isnan(moved):
         return None
-    at, values = run["psnr"]
+    _, gains = run["gain"]
     lost = 0.0
-    if len(values) >= 4:
-        best = max(values[k : k + 2].mean() for k in range(len(values) - 1))
-        lost = float(best) - run.late("psnr")
+    if len(gains) >= 4:  # means of two readings, so that one lucky crop is no best
+        lost = float(max(gains[k : k + 2].mean() for k in range(len(gains) - 1))) - run.late("gain")
+    # A GAN gives up a few dB by its nature.
     fell = FELL_BACK if run.config.stage != "adversarial" else 2 * FELL_BACK
     said = f"A step moves the generator's weights by {moved:.1%} of their size (0.1 % is usual)"
-    said += f", and PSNR is {lost:.1f} dB below its best." if lost > 1 else "."
-    return Measured(max(moved / FAST, min(lost / fell, moved / SLOW / 100)), said, change)
+    said += f", and its images are {lost:.1f} dB worse than its best." if lost > 1 else "."
+    return Measured(max(moved / FAST, min(lost / fell, 10 * moved / FAST)), said, change)
 
 
 def learning_rate_too_low(run: RunRecord) -> Measured | None:
@@ -313,11 +313,12 @@ BLURRED = 0.4
 
 
 def colour_drift(run: RunRecord) -> Measured | None:
-    means = {name: run.late_mean(f"colour/{letter}") for name, letter in (("red", "r"), ("green", "g"), ("blue", "b"))}
-    if any(math.isnan(mean) for mean in means.values()):
+    drifts = {name: run.late_mean(f"colour/{name[0]}") for name in ("red", "green", "blue")}
+    if any(math.isnan(mean) for mean, _ in drifts.values()):
         return None
+    means = {name: mean for name, (mean, _) in drifts.items()}
     return Measured(
-        max(map(abs, means.values())) / DRIFT,
+        max(abs(mean) - 2 * error for mean, error in drifts.values()) / DRIFT,
         "SR differs from HR in its mean colour: " + ", ".join(f"{k} {255 * v:+.1f}" for k, v in means.items()) + " of 255.",
         "Keep a loss that sees colour: raise train.pixel_opt.loss_weight or train.aesop_opt.loss_weight against the GAN and "
         "MS-SSIM terms, lower train.optim_g.lr, and check the colours of datasets.train.dataroot_lq.",
@@ -348,8 +349,8 @@ def collapse_to_blur(run: RunRecord) -> Measured | None:
         ratio(BLURRED, detail) if sum(blurring.values()) > 0.9 else 0.0,
         f"SR has {detail:.0%} of HR's fine detail, and {largest} has {blurring[largest]:.1%} of the gradient: a distance of "
         "pixels alone is smallest for a blurred image.",
-        f"Lower {run.option_of(largest)} (now {run.weight_of(largest):g}; published: pixel_opt 1e-2 beside the GAN, aesop_opt "
-        "1); `aesop diagnose RUN --weights` computes it.",
+        f"Lower {run.option_of(largest)} (now {run.weight_of(largest):g}; published: aesop_opt 1, or pixel_opt 1e-2 beside a "
+        "GAN); `aesop diagnose RUN --weights` computes it.",
     )
 
 

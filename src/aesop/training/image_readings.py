@@ -44,8 +44,8 @@ def detail(sr: Tensor, hr: Tensor) -> Tensor:
 def checkerboard(sr: Tensor, hr: Tensor, scale: int) -> Tensor:
     """Share of a pattern that repeats in every cell of scale x scale pixels in the error SR - HR within cells, from 0 to 1.
 
-    Amplitudes, not energies. Errors at edges and in texture differ from cell to cell, and cancel in the mean over cells. What
-    chance leaves of them, 1 / sqrt(cells), is subtracted.
+    Amplitudes, not energies. Errors at edges and in texture differ from cell to cell, and cancel in the mean over cells.
+    What chance leaves of them, 1 / sqrt(cells), is subtracted.
     """
     if scale == 1:
         return sr.new_full((), torch.nan)

@@ -16,6 +16,7 @@ from aesop.archs.autoencoder import AutoEncoder
 from aesop.archs.gray import in_gray, in_rgb, is_gray
 from aesop.data.degradation.operations import usm_sharpen
 from aesop.data.wrong_pairs import UNLIKE
+from aesop.images.resize import imresize
 from aesop.losses.aesop import FrozenAutoEncoderLoss, load_for_scale
 from aesop.losses.gan import GANLoss
 from aesop.losses.loss_term import LossTerm
@@ -25,8 +26,15 @@ from aesop.system.distributed import World, unsynchronised
 from aesop.training.acceleration import for_any_size
 from aesop.training.adversarial_stage import AdversarialStage
 from aesop.training.image_readings import (
-    checkerboard, colour_gain, detail, likeness, lr_fit, psnr, reduced, split_of_the_error,
-)  # fmt: skip
+    checkerboard,
+    colour_gain,
+    detail,
+    likeness,
+    lr_fit,
+    psnr,
+    reduced,
+    split_of_the_error,
+)
 from aesop.training.stage import Scalars, Stage, StepImages
 from aesop.weights.errors import option_context
 
@@ -177,6 +185,8 @@ class Readings:
         lq, hr, sr = images["lq"], images["gt"], images["sr"].detach()
         values = {f"colour/{name}": (sr - hr)[:, channel].mean() for channel, name in enumerate("rgb")}
         values |= {"psnr": psnr(sr, hr), "detail": detail(sr, hr), "checkerboard": checkerboard(sr, hr, scale)}
+        if scale > 1:
+            values["gain"] = values["psnr"] - psnr(imresize(lq, scale), hr)
         if self.config.degradation is None:
             values["wrong_pairs"] = (likeness(lq, hr, scale) < UNLIKE).float().mean()
         if stage.net_g_ema is not None:

@@ -22,7 +22,7 @@ from aesop.training.out_of_memory import memory_explained
 from aesop.training.progress import step_seed
 from aesop.training.readings import Readings
 from aesop.training.rollback import roll_back
-from aesop.training.run_logger import RunLogger, check_wandb, describe_run, log_to_file
+from aesop.training.run_logger import RunLogger, check_wandb, describe_run, log_to_file, log_verdict
 from aesop.training.skipped_steps import Diverged, SkippedSteps
 from aesop.training.validation import Validation
 
@@ -129,4 +129,6 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
                 except Diverged as fault:
                     roll_back(fault, checkpoints, logger, rollbacks)
         log.info("finished %s: %s", config.name, config.final_model)
+        if readings.every:
+            log_verdict(config.run_folder)
     return config.final_model
