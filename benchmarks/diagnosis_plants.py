@@ -11,7 +11,7 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -27,10 +27,17 @@ from aesop.images.listing import list_images
 from aesop.images.resize import imresize
 from aesop.options.read import build_config
 from aesop.training.train import train
+from aesop.weights.read import read_state_dict
+from aesop.weights.save import save_weights
 
 ASSETS = Path(aesop.__file__).parent / "assets" / "photos"
 Raw = dict[str, Any]
 HEALTHY = "healthy"
+
+
+BASES = "bases"
+SMALL: Raw = {"type": "RRDBNet", "num_feat": 16, "num_block": 1, "num_grow_ch": 8}
+ENCODED: Raw = {"type": "AutoEncoder_RRDBNet", "enc_opt": {"num_feat": 48, "num_grow_ch": 8}, "dec_opt": SMALL}
 
 
 @dataclass(frozen=True)
@@ -38,64 +45,56 @@ class Bench:
     """Where the runs of one split lie, and what they have in common."""
 
     split: str
-    folder: Path
+    root: Path
     photos: Path
     seed: int
-    generator: Raw
-    length: int
+    gan_length: int = 100
+    pixel_length: int = 120
 
     @property
-    def psnr(self) -> str:
-        return str(self.folder / "psnr" / "models" / f"net_g_{3 * self.length:08d}.safetensors")
+    def folder(self) -> Path:
+        return self.root / self.split
 
-    def autoencoder(self, name: str = "autoencoder") -> str:
-        return str(self.folder / name / "models" / f"net_g_{2 * self.length:08d}.safetensors")
+    def base(self, name: str) -> str:
+        """The final weights of a run in `bases`, or weights that `alter_autoencoder` made."""
+        return str(next((self.root / BASES).glob(f"{name}*/models/net_g_00*.safetensors")))
 
     def options(self, name: str, stage: str, iterations: int, **train: Any) -> Raw:
-        """Options of a run that starts from scratch, or in the adversarial stage from the PSNR net."""
-        raw: Raw = {
-            "name": name, "stage": stage, "device": "cpu", "scale": 4, "manual_seed": self.seed,
-            "network_g": self.generator,
+        return {
+            "name": name, "stage": stage, "device": "cpu", "scale": 4, "manual_seed": self.seed, "network_g": SMALL,
             "datasets": {
                 "train": {
-                    "dataroot_gt": str(self.photos), "gt_size": 64, "batch_size_per_gpu": 4, "num_worker_per_gpu": 0,
+                    "dataroot_gt": str(self.photos), "gt_size": 48, "batch_size_per_gpu": 4, "num_worker_per_gpu": 0,
                     "cache": True,
                 }
             },
             "path": {"experiments_root": str(self.folder), "from_scratch": True},
-            "train": {"total_iter": iterations, **train},
+            "train": {"total_iter": iterations, **{option: value for option, value in train.items() if value is not None}},
             "val": {"val_freq": 0},
-            "logger": {
-                "print_freq": 10, "readings_freq": 10, "save_checkpoint_freq": 100_000, "use_tb_logger": False,
-            },
+            "logger": {"print_freq": 10, "readings_freq": 10, "save_checkpoint_freq": 100_000, "use_tb_logger": False},
         }  # fmt: skip
-        return raw
 
-    def pixels(self, name: str, times: int = 1, **train: Any) -> Raw:
+    def pixels(self, name: str, length: int = 0, **train: Any) -> Raw:
+        """A PSNR net from scratch."""
         given = {"ema_decay": 0.98, "optim_g": {"lr": 2e-3}, "pixel_opt": {"type": "L1Loss"}}
-        return self.options(name, "psnr", times * self.length, **given | train)
+        return self.options(name, "psnr", length or self.pixel_length, **given | train)
 
-    def encoded(self, name: str, **train: Any) -> Raw:
-        given = {"ema_decay": 0.98, "optim_g": {"lr": 2e-3}, "pixel_opt": {}, "pixel_at_LR_opt": {}}
-        raw = self.options(name, "autoencoder", 2 * self.length, **given | train)
-        raw["network_g"] = {
-            "type": "AutoEncoder_RRDBNet",
-            "enc_opt": {"num_feat": 48, "num_grow_ch": 8},
-            "dec_opt": self.generator,
-        }
-        raw["path"]["pretrain_network_decoder"] = self.psnr
+    def encoded(self, name: str, length: int, **train: Any) -> Raw:
+        """An auto-encoder, whose decoder is the PSNR net."""
+        given = {"ema_decay": 0.98, "optim_g": {"lr": 3e-3}, "pixel_opt": {}, "pixel_at_LR_opt": {}}
+        raw = self.options(name, "autoencoder", length, **given | train) | {"network_g": ENCODED}
         return raw
 
     def gan(self, name: str, **train: Any) -> Raw:
+        """A GAN with the AESOP loss from the PSNR net, with published weights of the losses."""
         given = {
-            "ema_decay": 0.98, "optim_g": {"lr": 2e-4}, "optim_d": {"lr": 2e-4},
-            "aesop_opt": {"autoencoder_load": {"path": self.autoencoder()}}, "artifacts_opt": {}, "gan_opt": {},
+            "ema_decay": 0.95, "optim_g": {"lr": 2e-4}, "optim_d": {"lr": 2e-4},
+            "aesop_opt": {"autoencoder_load": {"path": self.base("autoencoder_0")}}, "artifacts_opt": {}, "gan_opt": {},
         }  # fmt: skip
-        kept = {option: value for option, value in (given | train).items() if value is not None}
-        raw = self.options(name, "adversarial", self.length, **kept)
+        raw = self.options(name, "adversarial", self.gan_length, **given | train)
         raw["network_d"] = {"type": "UNetDiscriminatorSN", "num_feat": 8}
-        raw["datasets"]["train"]["batch_size_per_gpu"] = 2
-        raw["path"]["pretrain_network_g"] = self.psnr
+        raw["datasets"]["train"]["batch_size_per_gpu"] = 3
+        raw["path"]["pretrain_network_g"] = self.base("psnr")
         return raw
 
 
@@ -133,21 +132,36 @@ def blurred(image: np.ndarray) -> np.ndarray:
     return imresize(cv2.GaussianBlur(image, (0, 0), 5), 1 / 4)
 
 
-def starts(bench: Bench) -> Iterator[Raw]:
-    """What other runs start from. The first two are healthy runs themselves."""
-    yield bench.pixels("psnr", 3)
-    yield bench.encoded("autoencoder")
+def bases(bench: Bench) -> list[list[Raw]]:
+    """What other runs start from, in an order in which each can be trained. Three auto-encoders have a fault."""
+    cosine = {"type": "CosineAnnealingRestartLR", "eta_min": 1e-5}
+    psnr = bench.pixels("psnr", 600, optim_g={"lr": 3e-3}, scheduler=cosine)
+    good = bench.encoded("autoencoder_0", 600, scheduler=cosine)
+    free = bench.encoded("autoencoder_free", 150, pixel_at_LR_opt=None)
+    if not list(bench.folder.glob("psnr/models/*")):
+        return [[psnr, free]]
+    good["path"]["pretrain_network_decoder"] = bench.base("psnr")
+    if not list(bench.folder.glob("autoencoder_0/models/*")):
+        return [[psnr, free], [good]]
+    others = []
+    for kernel in (nearest, blurred):
+        raw = with_lr(bench.encoded(f"autoencoder_{kernel.__name__}", 150), bench, kernel.__name__, kernel)
+        raw["path"]["pretrain_network_g"] = bench.base("autoencoder_0")
+        others.append(raw)
+    return [[psnr, free], [good], others]
 
 
-def faulty_autoencoders(bench: Bench) -> dict[str, Raw]:
-    colour = bench.encoded("autoencoder_colour")
-    colour["network_g"]["enc_opt"]["num_feat"] = 32 if bench.split == "calibration" else 16
-    free = bench.encoded("autoencoder_free", pixel_at_LR_opt=None)
-    free["path"].pop("pretrain_network_decoder")
-    free["train"].pop("pixel_at_LR_opt")
-    kernel = nearest if bench.split == "calibration" else blurred
-    other = with_lr(bench.encoded("autoencoder_kernel"), bench, kernel.__name__, kernel)
-    return {"autoencoder_colour": colour, "autoencoder_bottleneck": free, "autoencoder_kernel": other}
+def alter_autoencoder(bench: Bench, lost: tuple[float, float, float]) -> str:
+    """The good auto-encoder, blind for the colour `lost` (red, green, blue): its first convolution gets none of it."""
+    path = bench.folder / "altered" / f"{'_'.join(f'{part:g}' for part in lost)}.safetensors"
+    if not path.exists():
+        state, metadata = read_state_dict(bench.base("autoencoder_0"))
+        direction = torch.tensor(lost) / torch.tensor(lost).norm()
+        projection = torch.eye(3) - torch.outer(direction, direction)
+        state["encoder.0.0.weight"] = torch.einsum("oihw,ij->ojhw", state["encoder.0.0.weight"], projection)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_weights(path, state, metadata)
+    return str(path)
 
 
 def plants(bench: Bench) -> dict[str, Raw]:
@@ -172,8 +186,13 @@ def plants(bench: Bench) -> dict[str, Raw]:
         "learning_rate_low": bench.pixels("", optim_g={"lr": 1e-8 if first else 1e-7}),
         "swapped_pairs": with_lr(bench.pixels(""), bench, "swapped", bicubic, swap=True),
     }  # fmt: skip
-    for cause, raw in faulty_autoencoders(bench).items():
-        made[cause] = bench.gan("", aesop_opt={"autoencoder_load": {"path": bench.autoencoder(raw["name"])}})
+    lost = (1.0, 0.0, -1.0) if first else (1.0, -2.0, 1.0)
+    for cause, path in (
+        ("autoencoder_colour", alter_autoencoder(bench, lost)),
+        ("autoencoder_bottleneck", bench.base("autoencoder_free")),
+        ("autoencoder_kernel", bench.base("autoencoder_nearest" if first else "autoencoder_blurred")),
+    ):
+        made[cause] = bench.gan("", aesop_opt={"autoencoder_load": {"path": path}})
     for cause, raw in made.items():
         raw["name"] = cause
     return made
@@ -192,7 +211,7 @@ def make_run(raw: Raw) -> str:
     config, _ = build_config(raw, raw["name"])
     if not config.final_model.exists():
         shutil.rmtree(config.run_folder, ignore_errors=True)
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for the rest of this task)
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (of this worker process)
         train(config)
     return str(config.run_folder)
 
@@ -205,22 +224,23 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--record", action="store_true")
     arguments = parser.parse_args()
-    benches = [
-        Bench("calibration", arguments.output / "calibration", ASSETS / "train", 1,
-              {"type": "RRDBNet", "num_feat": 16, "num_block": 1, "num_grow_ch": 8}, 120),
-        Bench("judging", arguments.output / "judging", arguments.photos, 2,
-              {"type": "RRDBNet", "num_feat": 20, "num_block": 1, "num_grow_ch": 10}, 150),
-    ]  # fmt: skip
-    benches = [bench for bench in benches if arguments.only in (None, bench.split)]
-    with ProcessPoolExecutor(arguments.processes, get_context("spawn"), max_tasks_per_child=1) as processes:
-        for make in (
-            lambda b: list(starts(b))[:1],
-            lambda b: list(starts(b))[1:] + list(faulty_autoencoders(b).values()),
-            lambda b: [*plants(b).values(), *healthy(b).values()],
-        ):
-            jobs = {processes.submit(make_run, raw): raw["name"] for bench in benches for raw in make(bench)}
+    start = Bench(BASES, arguments.output, ASSETS / "train", 0)
+    splits = [
+        Bench("calibration", arguments.output, ASSETS / "train", 1),
+        Bench("judging", arguments.output, arguments.photos, 2, 130, 150),
+    ]
+    splits = [bench for bench in splits if arguments.only in (None, bench.split)]
+    with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as processes:
+
+        def make(runs: Iterable[Raw]) -> None:
+            jobs = {processes.submit(make_run, raw): raw["name"] for raw in runs}
             for job in as_completed(jobs):
                 print(jobs[job], job.exception() or job.result(), flush=True)
+
+        for step in range(3):
+            make(bases(start)[step])
+        for bench in splits:
+            make([*plants(bench).values(), *healthy(bench).values()])
 
 
 if __name__ == "__main__":

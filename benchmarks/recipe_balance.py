@@ -70,7 +70,8 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=120)
     parser.add_argument("--record", action="store_true")
     arguments = parser.parse_args()
-    measured_on = f"compact networks after {arguments.iterations // 2} to {arguments.iterations} iterations, with VGG16 in VGG19's place"
+    span = f"iterations {arguments.iterations // 2} to {arguments.iterations}"
+    measured_on = f"compact networks in {span}, with VGG16 in VGG19's place"
     found = {}
     for recipe in RECIPES:
         with TemporaryDirectory() as root:

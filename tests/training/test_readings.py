@@ -15,7 +15,8 @@ from aesop.check.step_count import StepCounter
 from aesop.images.resize import imresize
 from aesop.training.image_readings import (
     checkerboard,
-    colour_gain,
+    colour_kept,
+    colour_probe,
     detail,
     likeness,
     lr_fit,
@@ -218,12 +219,14 @@ def test_a_pattern_of_the_grid_is_found_and_other_errors_are_not():
 
 
 def test_lost_colours_are_found():
-    _, hr = smooth_images(2, 64)
-    assert float(colour_gain(hr, hr)) == pytest.approx(1, abs=0.1)
-    gray = hr.mean(1, keepdim=True).expand_as(hr)
-    assert float(colour_gain(hr, gray)) < 0.01
-    weak = hr * torch.tensor([1, 1, 0.3])[:, None, None]
-    assert float(colour_gain(hr, weak)) == pytest.approx(0.3, abs=0.05)
+    probe = colour_probe(4)
+    assert probe.shape == (1, 3, 96, 96)
+    assert float(colour_kept(probe, probe)) == pytest.approx(1, abs=1e-5)
+    gray = probe.mean(1, keepdim=True).expand_as(probe)
+    assert float(colour_kept(probe, gray)) < 1e-5
+    assert float(colour_kept(probe, probe * torch.tensor([1, 1, 0.3])[:, None, None])) == pytest.approx(0.3, abs=1e-5)
+    # A mixture of colours that can be undone loses none.
+    assert float(colour_kept(probe, probe[:, [2, 0, 1]])) == pytest.approx(1, abs=1e-5)
 
 
 def test_an_lr_image_of_another_kernel_is_told_from_no_lr_image():

@@ -349,8 +349,8 @@ def collapse_to_blur(run: RunRecord) -> Measured | None:
         ratio(BLURRED, detail) if sum(blurring.values()) > 0.9 else 0.0,
         f"SR has {detail:.0%} of HR's fine detail, and {largest} has {blurring[largest]:.1%} of the gradient: a distance of "
         "pixels alone is smallest for a blurred image.",
-        f"Lower {run.option_of(largest)} (now {run.weight_of(largest):g}; published: aesop_opt 1, or pixel_opt 1e-2 beside a "
-        "GAN); `aesop diagnose RUN --weights` computes it.",
+        f"Lower {run.option_of(largest)} (now {run.weight_of(largest):g}; published: aesop_opt 1, or pixel_opt 1e-2 beside "
+        "a GAN); `aesop diagnose RUN --weights` computes it.",
     )
 
 

@@ -4,6 +4,8 @@ All functions take float images (N, 3, H, W) in [0, 1] and return scalars. Witho
 is NaN.
 """
 
+from itertools import product
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -65,17 +67,28 @@ def likeness(lq: Tensor, hr: Tensor, scale: int) -> Tensor:
     return torch.where(torch.minimum(*deviations) < FLAT, torch.ones_like(correlation), correlation)
 
 
-def colour_gain(images: Tensor, reproduced: Tensor) -> Tensor:
+def colour_probe(scale: int) -> Tensor:
+    """(1, 3, 24 * scale, 24 * scale): nine flat cells, of the corners of the cube of colours from 1/4 to 3/4 and gray.
+
+    Crops of photographs have too little colour to tell from them.
+    """
+    corners = torch.tensor(list(product((0.25, 0.75), repeat=3)))
+    colours = torch.cat([corners[:4], torch.full((1, 3), 0.5), corners[4:]])
+    return colours.T.reshape(1, 3, 3, 3).repeat_interleave(8 * scale, 2).repeat_interleave(8 * scale, 3)
+
+
+def colour_kept(probe: Tensor, reproduced: Tensor) -> Tensor:
     """How much of the colour that is reproduced worst arrives: 1 all, 0 nothing.
 
-    It is the smallest singular value of the 3x3 matrix that maps the colours of cells of 4x4 pixels to the reproduced ones,
-    by least squares.
+    It is the smallest singular value of the 3x3 matrix that maps the colours of the probe's cells to the reproduced ones, by
+    least squares.
     """
-    before, after = (F.avg_pool2d(x, 4).movedim(1, -1).flatten(0, 2).cpu().double() for x in (images, reproduced))
-    before, after = before - before.mean(0), after - after.mean(0)
-    square = before.T @ before
-    ridge = 1e-3 * square.diagonal().mean().clamp_min(1e-9) * torch.eye(3, dtype=square.dtype, device=square.device)
-    return torch.linalg.svdvals(torch.linalg.solve(square + ridge, before.T @ after))[-1].float()
+    side = probe.shape[-1] // 3
+    middle = slice(side // 4, side - side // 4)
+    cells = [x.unflatten(3, (3, side)).unflatten(2, (3, side)) for x in (probe, reproduced)]
+    means = [x[..., middle, :, middle].mean((3, 5))[0].flatten(1).T.cpu().double() for x in cells]
+    before, after = (x - x.mean(0) for x in means)
+    return torch.linalg.svdvals(torch.linalg.lstsq(before, after).solution)[-1].float()
 
 
 def lr_fit(found: Tensor, lr: Tensor) -> dict[str, Tensor]:

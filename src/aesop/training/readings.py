@@ -27,7 +27,8 @@ from aesop.training.acceleration import for_any_size
 from aesop.training.adversarial_stage import AdversarialStage
 from aesop.training.image_readings import (
     checkerboard,
-    colour_gain,
+    colour_kept,
+    colour_probe,
     detail,
     likeness,
     lr_fit,
@@ -60,6 +61,7 @@ class Readings:
         self.names = {name: term.name.removeprefix(stage.log_prefix) for name, term in self.terms.items()}
         self.autoencoder = self._autoencoder() if self.every else None
         self.weights: dict[str, Sample] = {}
+        self.frozen: Scalars = {}  # of the auto-encoder alone
 
     def _autoencoder(self) -> nn.Module | None:
         """The AESOP loss's auto-encoder, or the one that is given for reading."""
@@ -192,26 +194,30 @@ class Readings:
         if stage.net_g_ema is not None:
             average = self._run(stage.net_g_ema, images)
             values |= {"ema/psnr": psnr(average, hr), "ema/detail": detail(average, hr)}
+        if isinstance(stage.net_g, AutoEncoder):
+            values |= self._fit(hr, sr, images["bottleneck"].detach(), lq) | self._colour(stage.net_g)
         if self.autoencoder is not None:
-            values |= self._split(sr, hr, lq, self.autoencoder)
-        elif isinstance(stage.net_g, AutoEncoder):
-            values |= self._fit(hr, sr, images["bottleneck"].detach(), lq)
+            ae_hr, bottleneck = self.autoencoder(hr, return_bottleneck=True)
+            values |= split_of_the_error(sr, hr, self.autoencoder(sr), ae_hr)
+            if not isinstance(stage.net_g, AutoEncoder):
+                self.frozen = self.frozen or self._colour(self.autoencoder)  # once: its weights do not change
+                values |= self._fit(hr, ae_hr, bottleneck, lq) | self.frozen
         return values
 
     def _run(self, net: nn.Module, images: StepImages) -> Tensor:
         return in_rgb(self.stage.run(net, images["gt" if isinstance(net, AutoEncoder) else "lq"]))
 
-    def _split(self, sr: Tensor, hr: Tensor, lq: Tensor, autoencoder: nn.Module) -> Scalars:
-        """The paper's split of the error, and whether the auto-encoder fits."""
-        ae_sr = autoencoder(sr)
-        ae_hr, bottleneck = autoencoder(hr, return_bottleneck=True)
-        values = split_of_the_error(sr, hr, ae_sr, ae_hr)
-        return values if isinstance(self.stage.net_g, AutoEncoder) else values | self._fit(hr, ae_hr, bottleneck, lq)
+    def _colour(self, autoencoder: nn.Module) -> Scalars:
+        """How much an auto-encoder keeps of each colour."""
+        if is_gray(autoencoder):
+            return {}
+        probe = colour_probe(self.scale).to(self.stage.world.device)
+        return {"ae/colour": colour_kept(probe, autoencoder(probe))}
 
     def _fit(self, hr: Tensor, ae_hr: Tensor, bottleneck: Tensor, lq: Tensor) -> Scalars:
-        """Whether an auto-encoder keeps all colours, and whether its bottleneck is the training's LR image."""
+        """How well an auto-encoder reproduces HR, and whether its bottleneck is the training's LR image."""
         lr = lq if self.config.degradation is None else reduced(hr, self.scale)
-        values = {"psnr": psnr(ae_hr, hr), "colour": colour_gain(hr, ae_hr)}
+        values = {"psnr": psnr(ae_hr, hr)}
         if bottleneck.shape == lr.shape:
             values |= {f"lr_{name}": value for name, value in lr_fit(bottleneck, lr).items()}
         return {f"ae/{name}": value for name, value in values.items()}
