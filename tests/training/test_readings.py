@@ -204,7 +204,7 @@ def test_blur_loses_detail():
     _, hr = smooth_images(2, 64)
     blurred = torch.nn.functional.avg_pool2d(hr, 5, 1, 2, count_include_pad=False)
     assert float(detail(hr, hr)) == 1
-    assert float(detail(blurred, hr)) < 0.1
+    assert float(detail(blurred, hr)) < 0.3
 
 
 def test_a_pattern_of_the_grid_is_found_and_other_errors_are_not():

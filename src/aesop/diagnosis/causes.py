@@ -8,7 +8,7 @@ They were set on the calibration runs of benchmarks/diagnosis_plants.py and judg
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from aesop.diagnosis.run_record import RunRecord
@@ -173,6 +173,7 @@ def learning_rate_too_high(run: RunRecord) -> Measured | None:
     fell = FELL_BACK if run.config.stage != "adversarial" else 2 * FELL_BACK
     said = f"A step moves the generator's weights by {moved:.1%} of their size (0.1 % is usual)"
     said += f", and its images are {lost:.1f} dB worse than its best." if lost > 1 else "."
+    # Both in the same run: fast weights alone may be a small network's, and lost quality may have other reasons.
     return Measured(max(moved / FAST, min(lost / fell, 10 * moved / FAST)), said, change)
 
 
@@ -190,8 +191,8 @@ def learning_rate_too_low(run: RunRecord) -> Measured | None:
     )
 
 
-# Part of the initial weights that is left in the average at the end.
-INITIAL_LEFT = 0.1
+# Part of the initial weights that is left in the average at the end: enough to see, and nearly all.
+INITIAL_LEFT, NOTHING_BUT_INITIAL = 0.1, 0.9
 # In dB, and as a ratio of detail: how far the average's images may lie behind.
 BEHIND, OTHER_DETAIL = 1.0, 1.25
 
@@ -204,15 +205,14 @@ def average_too_slow(run: RunRecord) -> Measured | None:
     detail, of_average = run.late("detail"), run.late("ema/detail")
     other = max(ratio(detail, of_average), ratio(of_average, detail)) if of_average > 0 else 1.0
     left = 0.0 if train.ema_warmup else train.ema_decay**train.total_iter
-    still = 0.0 if train.ema_warmup else train.ema_decay ** max(run.iteration, 1)
     visible = max(behind / BEHIND, math.log(other) / math.log(OTHER_DETAIL))
-    # Early in a long training an average that lags is as it should be.
-    lasting = max(left / INITIAL_LEFT, 1.0 if train.ema_warmup else min(1.0, 0.5 / max(still, 1e-9)) * (behind > BEHIND))
-    if left < INITIAL_LEFT and behind < 2 * BEHIND:
-        return None
+    if left >= INITIAL_LEFT:
+        excess = max(visible, left / NOTHING_BUT_INITIAL)
+    else:  # an average that lags early in a long training is as it should be
+        excess = behind / (2 * BEHIND) if run.iteration >= train.total_iter / 2 else 0.0
     window = 1 / (1 - train.ema_decay)
     return Measured(
-        min(visible, lasting) if left >= INITIAL_LEFT else behind / (2 * BEHIND),
+        excess,
         f"The averaged generator, which is the one saved, lies behind: PSNR {behind:+.1f} dB, detail {of_average:.2f} "
         f"instead of {detail:.2f}. It averages over {window:.0f} iterations of {train.total_iter}"
         + (f", and {left:.0%} of it will still be the initial weights at the end." if left > 0.01 else "."),
@@ -223,6 +223,8 @@ def average_too_slow(run: RunRecord) -> Measured | None:
 # The discriminator. Its loss is read relative to that of one that cannot tell the images apart.
 WON_LOSS, WON_ACCURACY = 0.03, 0.98
 BLIND_LOSS, BLIND_ACCURACY = 0.97, 0.6
+# Iterations after which a discriminator that moves at a usual rate would see something; before, it is only young.
+HAD_ITS_TIME = 500
 
 
 def discriminator_wins(run: RunRecord) -> Measured | None:
@@ -244,9 +246,13 @@ def discriminator_blind(run: RunRecord) -> Measured | None:
         return None
     moved = run.typical("update/d")
     lr = run.config.train.optim_d.lr
-    slow = f" A step moves its weights by {moved:.1e} of their size (1e-3 is usual)." if moved < 1e-4 else ""
+    stands_still = moved < SLOW
+    slow = f" A step moves its weights by {moved:.1e} of their size (1e-3 is usual)." if stands_still else ""
+    told_apart = accuracy >= BLIND_ACCURACY or loss < BLIND_LOSS
+    if (told_apart or run.iteration < HAD_ITS_TIME) and not (stands_still and loss > 0.5):
+        return None
     return Measured(
-        min(loss / BLIND_LOSS, 2.0) if accuracy < BLIND_ACCURACY or moved < SLOW else 0.0,
+        max(loss / BLIND_LOSS, SLOW / moved if stands_still else 0.0),
         f"The discriminator tells {accuracy:.0%} of real and generated apart (50 % is guessing), and its loss is {loss:.0%} "
         f"of that of guessing.{slow}",
         f"Raise train.optim_d.lr (now {lr:g}), to that of the generator, or network_d.num_feat; check that the generator's "
@@ -257,11 +263,20 @@ def discriminator_blind(run: RunRecord) -> Measured | None:
 # Balance of losses: shares of the sum of the gradients' norms in the generator's weights.
 DROWNED, DROWNING = 3e-3, 0.9
 OPPOSED, HAS_A_SAY = -0.5, 0.15
+# Collapse to blur: the share of pixel distances from which on they decide alone, and detail relative to HR's.
+ONLY_DISTANCES, BLURRED = 0.99, 0.8
+
+
+def _weight_is_usual(run: RunRecord) -> bool:
+    """Whether the GAN's weight is at least a fifth of the published one, so that another term must be too heavy."""
+    gan = run.config.train.gan_opt
+    return gan is not None and gan.loss_weight >= (5e-3 if gan.relativistic else 1e-2) / 5
 
 
 def gan_drowned(run: RunRecord) -> Measured | None:
-    share = run.shares().get("gan")
-    if share is None:
+    shares = run.shares()
+    share = shares.get("gan")
+    if share is None or (_weight_is_usual(run) and _distances(shares) > ONLY_DISTANCES):
         return None
     weight = run.weight_of("gan")
     return Measured(
@@ -270,6 +285,11 @@ def gan_drowned(run: RunRecord) -> Measured | None:
         f"Raise train.gan_opt.loss_weight (now {weight:g}; published: 5e-3, real-world 0.1); "
         "`aesop diagnose RUN --weights` computes one.",
     )
+
+
+def _distances(shares: Mapping[str, float]) -> float:
+    """The share of the losses that compare pixels."""
+    return sum(share for name, share in shares.items() if name in DISTANCES)
 
 
 def gan_drowns_the_others(run: RunRecord) -> Measured | None:
@@ -309,7 +329,6 @@ def losses_against_each_other(run: RunRecord) -> Measured | None:
 # Five of 255 levels: the LR image gives the mean colour of a crop to less than one.
 DRIFT = 5 / 255
 CHECKERED = 0.3
-BLURRED = 0.4
 
 
 def colour_drift(run: RunRecord) -> Measured | None:
@@ -338,17 +357,17 @@ def checkerboard(run: RunRecord) -> Measured | None:
 
 
 def collapse_to_blur(run: RunRecord) -> Measured | None:
-    if run.config.stage != "adversarial":
+    shares, detail = run.shares(), run.late("detail")
+    if "gan" not in shares or len(shares) < 2 or not _weight_is_usual(run) or not detail < BLURRED:
         return None
-    detail, shares = run.late("detail"), run.shares()
     blurring = {name: share for name, share in shares.items() if name in DISTANCES}
-    if math.isnan(detail) or not blurring:
+    if not blurring:
         return None
     largest = max(blurring, key=lambda name: blurring[name])
     return Measured(
-        ratio(BLURRED, detail) if sum(blurring.values()) > 0.9 else 0.0,
-        f"SR has {detail:.0%} of HR's fine detail, and {largest} has {blurring[largest]:.1%} of the gradient: a distance of "
-        "pixels alone is smallest for a blurred image.",
+        ratio(1 - ONLY_DISTANCES, 1 - _distances(shares)),
+        f"SR has {detail:.0%} of HR's fine detail, and {largest} has {blurring[largest]:.2%} of the gradient in the "
+        "generator's weights: a distance of pixels alone is smallest for a blurred image.",
         f"Lower {run.option_of(largest)} (now {run.weight_of(largest):g}; published: aesop_opt 1, or pixel_opt 1e-2 beside "
         "a GAN); `aesop diagnose RUN --weights` computes it.",
     )
@@ -356,18 +375,18 @@ def collapse_to_blur(run: RunRecord) -> Measured | None:
 
 CAUSES = (
     Cause("swapped_pairs", "LR and HR files are swapped", 0, 1, swapped_pairs),
-    Cause("autoencoder_colour", "The auto-encoder loses a colour", 0, 1, autoencoder_loses_colour),
+    Cause("learning_rate_high", "The learning rate is too high", 0, 2, learning_rate_too_high),
+    Cause("learning_rate_low", "The learning rate is too low", 0, 2, learning_rate_too_low),
+    Cause("autoencoder_colour", "The auto-encoder loses a colour", 1, 1, autoencoder_loses_colour),
     Cause("autoencoder_bottleneck", "The auto-encoder's bottleneck is not the LR image", 1, 1, bottleneck_is_no_lr_image),
     Cause("autoencoder_kernel", "The auto-encoder is of another LR kernel", 1, 1, autoencoder_of_another_kernel),
-    Cause("learning_rate_high", "The learning rate is too high", 2, 2, learning_rate_too_high),
-    Cause("learning_rate_low", "The learning rate is too low", 2, 2, learning_rate_too_low),
-    Cause("average_too_slow", "The average (EMA) is too slow", 3, 2, average_too_slow),
-    Cause("discriminator_blind", "The discriminator is blind", 3, 2, discriminator_blind),
-    Cause("gan_drowned", "The GAN term is drowned", 3, 2, gan_drowned),
-    Cause("gan_drowning", "The GAN term drowns the others", 3, 2, gan_drowns_the_others),
-    Cause("discriminator_wins", "The discriminator wins", 3, 2, discriminator_wins),
-    Cause("losses_opposed", "Losses are against each other", 4, 2, losses_against_each_other),
-    Cause("colour_drift", "Colours drift", 4, 2, colour_drift),
-    Cause("checkerboard", "Checkerboard", 4, 2, checkerboard),
-    Cause("blur", "Collapse to blur", 4, 2, collapse_to_blur),
+    Cause("average_too_slow", "The average (EMA) is too slow", 1, 2, average_too_slow),
+    Cause("discriminator_blind", "The discriminator is blind", 1, 2, discriminator_blind),
+    Cause("discriminator_wins", "The discriminator wins", 1, 2, discriminator_wins),
+    Cause("gan_drowned", "The GAN term is drowned", 1, 2, gan_drowned),
+    Cause("gan_drowning", "The GAN term drowns the others", 1, 2, gan_drowns_the_others),
+    Cause("blur", "Collapse to blur", 1, 2, collapse_to_blur),
+    Cause("losses_opposed", "Losses are against each other", 2, 2, losses_against_each_other),
+    Cause("colour_drift", "Colours drift", 2, 2, colour_drift),
+    Cause("checkerboard", "Checkerboard", 2, 2, checkerboard),
 )
