@@ -241,7 +241,7 @@ def test_an_lr_image_of_another_kernel_is_told_from_no_lr_image():
     other = lr_fit(torch.rand(lq.shape, generator=torch.Generator().manual_seed(1)), lq)
     assert float(other["fit"]) < 0.2
     flat = lr_fit(torch.full_like(lq, 0.4), lq)
-    assert float(flat["fit"]) < 0.2
+    assert float(flat["fit"]) < 0.5
     assert torch.isnan(lr_fit(lq[..., :6, :6], lq[..., :6, :6])["fit"])  # too few pixels
 
 
