@@ -57,6 +57,7 @@ def test_other_versions_and_other_sets_are_no_difference():
     )
     assert warnings == []
     assert set(combined.protocol["sets"]) == {"Set5", "Set14"}
+    assert combined.protocol["versions"] == {"aesop": "0.1.0, 0.2.0"}
 
 
 def test_other_scales_and_directions_are_refused():

@@ -49,6 +49,7 @@ def combine(files: Mapping[str, Results]) -> tuple[Results, list[str]]:
         for method in results.methods:
             earlier = methods.get(method.name)
             methods[method.name] = method if earlier is None else _same_method(earlier, method, name)
+    protocol = {**protocol, **_all_computed_by([results.protocol for results in files.values()])}
     missing = {f"{name}: {line}" if others else line: None for name, results in files.items() for line in results.missing}
     return Results(
         name=", ".join(dict.fromkeys(results.name for results in files.values())),
@@ -97,6 +98,21 @@ def _united(a: Any, b: Any) -> Any:
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         return {key: _united(a[key], b[key]) if key in a and key in b else {**b, **a}[key] for key in {**a, **b}}
     return a
+
+
+def _all_computed_by(protocols: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """`versions` and `machine` of all protocols; where they differ, each with commas between them."""
+
+    def joined(records: Iterable[Mapping[str, str]]) -> dict[str, str]:
+        values: dict[str, dict[str, None]] = {}
+        for record in records:
+            for key, value in record.items():
+                values.setdefault(key, {})[value] = None
+        return {key: ", ".join(each) for key, each in values.items()}
+
+    versions = joined(protocol.get("versions", {}) for protocol in protocols)
+    machine = joined({"machine": protocol["machine"]} for protocol in protocols if "machine" in protocol)
+    return ({"versions": versions} if versions else {}) | machine
 
 
 def _check_names(file: str, results: Results) -> None:
