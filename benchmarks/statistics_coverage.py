@@ -15,7 +15,7 @@ Each experiment draws a new test set. The populations of means and differences a
 
 With --record, writes results/statistics_coverage_<date>_cpu.json, and the coverage of means to the package
 (assets/interval_coverage.json), which `aesop table` prints beside intervals. `--photographs results.json` makes
-photograph_values.json from `aesop measure bicubic aesop_compact_x4 --metrics psnr,ssim,lpips --hr ...`, and does nothing else.
+photograph_values.json from `aesop measure bicubic aesop_compact_x4 --metrics psnr,ssim,lpips`, and does nothing else.
 """
 
 import argparse
@@ -49,7 +49,6 @@ FAMILIES = {
 AT_ONCE = 50
 """Experiments that share the images drawn by the bootstrap."""
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
-
 
 
 def photographs(name: str, *, difference: bool = False) -> tuple[Draw, float]:

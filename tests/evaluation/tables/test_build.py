@@ -103,7 +103,7 @@ def caption(*methods, **options) -> str:
 def test_the_caption_states_statistics_and_protocol():
     text = caption(method("a"), method("b"))
     assert text.startswith(
-        "Mean over images, ×4, with 95 % intervals over images (expanded BCa bootstrap, 10000 resamples; below 50"
+        "Mean over images, with 95 % intervals over images (expanded BCa bootstrap, 10000 resamples; below 50"
     )
     assert "p < 0.05; not below 8 images" in text
     assert "PSNR on luma (Y of BT.601) without a border of 4 pixels; LPIPS on RGB; images rounded to 8 bits" in text

@@ -136,7 +136,7 @@ def _groups(comparison: Comparison, intervals: bool) -> list[Group]:
 
 
 def _caption(comparison: Comparison, what: str, intervals: bool) -> list[str]:
-    first = f"{what}, ×{comparison.scale}"
+    first = what
     if intervals:
         small = any(len(each.images) < FULL_COVERAGE_FROM for each in comparison.sets)
         coverage = f"; below {FULL_COVERAGE_FROM} images with the coverage given for each set" if small else ""
@@ -158,7 +158,7 @@ def _untested(comparison: Comparison) -> str:
 
 def _protocol(comparison: Comparison) -> list[str]:
     text = protocol_text.caption(comparison.protocol)
-    return [text] if text else []
+    return [text or f"Scale {comparison.scale}."]
 
 
 def _places(each: SetComparison, key: str, metric: Metric, mark: Mark) -> dict[str, Place]:
