@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from aesop.images.listing import list_images
 from record import described, write
 
 NET = "aesop_compact_x4"
@@ -65,7 +66,7 @@ def main() -> None:
             rounds.append(times)
     record: dict[str, Any] = described(torch.device("cpu")) | {
         "rounds": arguments.rounds,
-        "set": arguments.hr,
+        "images": len(list_images(Path(arguments.hr))),
         "cache": size,
     }
     print("| | processor time, s | wall time, s | share of no cache |\n| --- | --- | --- | --- |")

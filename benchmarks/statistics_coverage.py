@@ -8,8 +8,8 @@
 
 Each experiment draws a new test set. The populations of means and differences are
 
-* photographs: PSNR, SSIM, and LPIPS of the bundled model, and their differences to bicubic, on 250 photographs of BSDS
-  (photograph_values.json), from which images are drawn with replacement,
+* photographs: PSNR, SSIM, and LPIPS of the bundled model, and their differences to bicubic, on 100 photographs of BSDS (50
+  for testing, every fourth of the 200 for training; photograph_values.json), drawn with replacement,
 * distributions of similar shape: `normal`, `beta` (skewness 0.8), `skewed` (1.2),
 * and two that are worse than any metric measured here: `log-normal` (1.75), `heavy tails` (t with 3 degrees of freedom).
 

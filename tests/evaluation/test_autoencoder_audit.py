@@ -18,6 +18,7 @@ from aesop.images.errors import ImageError
 from aesop.images.resize import imresize
 from aesop.images.write import write_image
 from aesop.weights.errors import WeightsError
+from aesop.weights.load import load_autoencoder
 
 REPO = Path(__file__).parents[2]
 WEB = REPO / "reproduction" / "weights" / "web_autoencoder.safetensors"
@@ -148,13 +149,31 @@ def test_a_small_shift_is_measured(photos):
         lambda x: bicubic(x) - bicubic(torch.roll(x, 4, -1)) + 0.5,  # edges
         lambda x: bicubic(x[:, [2, 0, 1]]).flip(-1),  # the image, mirrored
         lambda x: (8 * bicubic(x)).sin(),
+        lambda x: 1 - bicubic(x),
     ],
-    ids=["edges", "mirrored", "folded"],
+    ids=["edges", "mirrored", "folded", "negative"],
 )
 def test_a_bottleneck_that_is_no_image_is_found(photos, encode):
     finding = found(Made(encode), photos)["bottleneck"]
     assert finding.mark == "fault"
     assert finding.text.startswith("the bottleneck is no LR image: ")
+
+
+def test_exchanged_channels_are_found(photos):
+    """The decoder exchanges them back, so AE(HR) has no fault."""
+    findings = found(Made(lambda x: bicubic(x[:, [1, 2, 0]]), lambda x: x[:, [2, 0, 1]]), photos)
+    assert [finding.about for finding in findings.values() if finding.mark == "fault"] == ["bottleneck"]
+    assert "channels are exchanged or mixed" in findings["bottleneck"].text
+
+
+def test_a_trained_encoder_that_looks_two_pixels_away(photos):
+    net = load_autoencoder(WEB)
+    straight = net.encode
+    net.encode = lambda x: straight(moved(x, 2))
+    finding = found(net, photos[:2])["kernel"]
+    assert finding.mark == "fault"
+    assert "moved half an LR pixel down and right" in finding.text
+    assert finding.evidence["shift"] == pytest.approx((-2, -2), abs=0.4)
 
 
 def test_an_untrained_encoder_makes_no_image(photos):

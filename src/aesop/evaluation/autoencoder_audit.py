@@ -46,6 +46,8 @@ LEAST_LIKENESS = 0.9
 """Share of the bottleneck's variance that some reduction of HR explains, apart from gain and offset."""
 MOST_OFFSET, GAIN_RANGE = 0.05, (0.8, 1.25)
 """Of the bottleneck's channels, against the LR image's."""
+LEAST_COLOUR, GRAY = 0.5, 2 / 255
+"""The same for colour, of images in which it has at least the deviation GRAY."""
 CLEARLY = 1.0
 """dB by which another reduction must explain the bottleneck better than bicubic."""
 MOST_SHIFT = 0.25
@@ -219,18 +221,20 @@ def _bottleneck(scale: int, hr: Sequence[np.ndarray], bottlenecks: Sequence[np.n
     best = max(fits, key=lambda name: fits[name].likeness)
     bicubic, found = fits["bicubic"], fits[best]
     kernel, expected = (estimate_kernel(small, hr, scale) for small in (bottlenecks, reduced["bicubic"]))
-    evidence = {
+    evidence: dict[str, Any] = {
         "psnr": bicubic.psnr,
         "likeness": {name: round(fit.likeness, 4) for name, fit in fits.items()},
         "gain": bicubic.gain,
         "offset": bicubic.offset,
         "kernel_explains": kernel.explained,
     }
-    if found.likeness < LEAST_LIKENESS:
+    colour, mixed = _colour_likeness(bottlenecks, reduced["bicubic"], bicubic)
+    evidence |= {"colour_likeness": colour, "mixed_likeness": mixed}
+    if max(found.likeness, mixed) < LEAST_LIKENESS:
         text = (
             f"the bottleneck is no LR image: the reduction that explains it best, {best}, explains {found.likeness:.0%} of "
             "it. An SR network does not see what the decoder sees: train it with pixel loss between bottleneck and LR "
-            "(l1_bottleneck_opt), or start from a decoder that is a PSNR network"
+            "(pixel_at_LR_opt), or start from a decoder that is a PSNR network"
         )
         return [AuditFinding("fault", "bottleneck", text, evidence)]
     image = (
@@ -239,9 +243,18 @@ def _bottleneck(scale: int, hr: Sequence[np.ndarray], bottlenecks: Sequence[np.n
     image += f"offset {_each(bicubic.offset, '+.3f')} for red, green, blue"
     off = max(map(abs, bicubic.offset)) > MOST_OFFSET
     off = off or not all(GAIN_RANGE[0] < gain < GAIN_RANGE[1] for gain in bicubic.gain)
-    remedy = ": its brightness or contrast is another, which the decoder undoes; a pixel loss on the bottleneck prevents it"
-    findings = [AuditFinding("advice" if off else "ok", "bottleneck", image + remedy * off, evidence)]
-    return [*findings, _reduction(fits, kernel, expected)]
+    if colour < LEAST_COLOUR:
+        share = f"but LR explains {max(colour, 0):.0%} of its colours"
+        remedy = f": {share}: channels are exchanged or mixed, which the decoder undoes"
+        finding = AuditFinding("fault", "bottleneck", image + remedy, evidence)
+    elif off:
+        remedy = (
+            ": its brightness or contrast is another, which the decoder undoes; a pixel loss on the bottleneck prevents it"
+        )
+        finding = AuditFinding("advice", "bottleneck", image + remedy, evidence)
+    else:
+        finding = AuditFinding("ok", "bottleneck", image, evidence)
+    return [finding, _reduction(fits, kernel, expected)]
 
 
 def _reduction(fits: Mapping[str, "_Fit"], kernel: Kernel, expected: Kernel) -> AuditFinding:
@@ -282,13 +295,13 @@ class _Fit:
     gain: tuple[float, ...]
     offset: tuple[float, ...]
     likeness: float
-    """Share of the variance that the lines explain, at most 1."""
+    """Share of the variance that the lines explain, at most 1. Lines that fall explain nothing: no image is a negative."""
 
 
 def _fit(bottlenecks: Sequence[np.ndarray], reduced: Sequence[np.ndarray]) -> _Fit:
-    # Encoders and reductions treat what is beyond the image differently.
-    made, given = (np.concatenate([image[2:-2, 2:-2].reshape(-1, 3) for image in each]) for each in (bottlenecks, reduced))
+    made, given = (_pixels(images) for images in (bottlenecks, reduced))
     lines = [np.polyfit(given[:, k], made[:, k], 1) for k in range(3)]
+    lines = [line if line[0] > 0 else np.array([0, made[:, k].mean()]) for k, line in enumerate(lines)]
     rest = sum(float(np.mean((made[:, k] - np.polyval(lines[k], given[:, k])) ** 2)) for k in range(3))
     error = float(np.mean((made - given) ** 2))
     return _Fit(
@@ -297,6 +310,30 @@ def _fit(bottlenecks: Sequence[np.ndarray], reduced: Sequence[np.ndarray]) -> _F
         tuple(float(line[1]) for line in lines),
         1 - max(rest / max(float(made.var(0).sum()), 1e-12), 1e-6),
     )
+
+
+def _pixels(images: Sequence[np.ndarray]) -> np.ndarray:
+    """All pixels (n, 3) but those at borders, which encoders and reductions treat differently."""
+    return np.concatenate([image[2:-2, 2:-2].reshape(-1, 3) for image in images])
+
+
+def _colour_likeness(bottlenecks: Sequence[np.ndarray], lr: Sequence[np.ndarray], fit: _Fit) -> tuple[float, float]:
+    """What LR explains of bottlenecks if channels may be mixed.
+
+    Returns:
+        Share of the variance of colour (channels minus their mean) that LR explains with the fit's gains, 1 if the images
+        are gray, and below 0 if there is another colour; share of all variance that LR times any 3x3 matrix explains.
+    """
+    made, given = (_pixels(images) for images in (bottlenecks, lr))
+    made, given = (values - values.mean(0) for values in (made, given))
+    matrix = np.linalg.lstsq(given, made, rcond=None)[0]
+    mixed = 1 - float(np.sum((made - given @ matrix) ** 2) / max(float(np.sum(made**2)), 1e-12))
+    if matrix.sum(0).min() <= 0:  # brighter gray makes a channel darker
+        mixed = 0.0
+    made, given = (values - values.mean(1, keepdims=True) for values in (made, given * fit.gain))
+    if given.std() < GRAY:
+        return 1.0, mixed
+    return 1 - float(np.sum((made - given) ** 2) / max(float(np.sum(given**2)), 1e-12)), mixed
 
 
 def reductions(scale: int) -> dict[str, Reduction]:

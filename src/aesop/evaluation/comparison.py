@@ -167,8 +167,8 @@ def _images(results: Results, name: str, common_images: bool) -> tuple[Sequence[
     if images.lacking and not common_images:
         lacking = [f"{method} lacks {first_few(lacks)}" for method, lacks in images.lacking.items()]
         raise ValueError(
-            f"{name}: not all methods were measured on the same images: {first_few(lacking)}. Measure what is missing, or "
-            "give --common-images for means over the images that all methods have"
+            f"{name}: not all methods were measured on the same images: {first_few(lacking)}. Measure what is missing; "
+            "aesop table --common-images takes means over the images that all methods have"
         )
     if not images.common:
         every = ", ".join(method.name for method in results.methods)
