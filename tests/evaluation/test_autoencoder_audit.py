@@ -1,5 +1,6 @@
 """Auto-encoders whose faults are planted, and kernels that are known."""
 
+import json
 import math
 from collections.abc import Callable
 from importlib import resources
@@ -114,6 +115,10 @@ def test_a_trained_autoencoder_that_loses_a_colour_in_its_last_layer(tmp_path, p
     assert colours.evidence["error_of_channels"]["blue"] > 0.9
     assert colours.evidence["error_of_channels"]["red"] < 0.05
     assert (good.scale, good.images) == (4, 3)
+    assert good.lines()[:2] == [f"{WEB} fits", f"ok scale: {good.findings[0].text}"]
+    assert bad.lines()[0].startswith(f"{tmp_path}/ae.safetensors does not fit: ")
+    assert f"fault colours: {colours.text}" in bad.lines()
+    assert json.loads(json.dumps(bad.to_json()))["findings"][2]["evidence"]["gain"] == colours.evidence["gain"]
 
 
 def moved(x: Tensor, by: int) -> Tensor:

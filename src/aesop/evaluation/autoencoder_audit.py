@@ -9,7 +9,7 @@ sum it is nearest. It is compared with the kernels of the usual ways of reducing
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -105,6 +105,15 @@ class Audit:
     @property
     def fits(self) -> bool:
         return all(finding.mark != "fault" for finding in self.findings)
+
+    def lines(self) -> list[str]:
+        """The verdict, and a line for each finding."""
+        faults = [finding.about for finding in self.findings if finding.mark == "fault"]
+        verdict = f"does not fit: {', '.join(faults)}" if faults else "fits"
+        return [f"{self.source} {verdict}", *(f"{each.mark} {each.about}: {each.text}" for each in self.findings)]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "fits": self.fits}
 
 
 def audit(path: Path, folder: Path, device: torch.device | None = None) -> Audit:
