@@ -303,6 +303,9 @@ def table(
     common_images: Annotated[
         bool, Option("--common-images", help="Means over the images that all methods have, if some lack images.")
     ] = False,
+    seeds: Annotated[
+        list[str] | None, Option(metavar="NAME=A,B,...", help="Methods that are trainings of one, with other seeds.")
+    ] = None,
     methods: Annotated[list[str] | None, Option("--method", metavar="NAME", help="Only these, in this order.")] = None,
     sets: Annotated[list[str] | None, Option("--set", metavar="NAME", help="Only these test sets, in this order.")] = None,
     metrics: Annotated[list[str] | None, Option("--metric", metavar="NAME", help="Only these, in this order.")] = None,
@@ -321,6 +324,7 @@ def table(
         mark=mark,
         intervals=intervals,
         common_images=common_images,
+        seeds=seeds or (),
         methods=methods or (),
         sets=sets or (),
         metrics=metrics or (),

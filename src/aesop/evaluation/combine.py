@@ -61,6 +61,26 @@ def combine(files: Mapping[str, Results]) -> tuple[Results, list[str]]:
     ), warnings
 
 
+def join_seeds(results: Results, groups: Mapping[str, Sequence[str]]) -> Results:
+    """The results with several trainings of a method as one: name -> the methods that are its trainings with other seeds.
+
+    Raises ValueError for methods that are not there, that are in two groups, and for a name that another method has.
+    """
+    there = [method.name for method in results.methods]
+    seed_of: dict[str, str] = {}
+    for name, trainings in groups.items():
+        members = [known_name(f"seeds of {name}:", training, there) for training in trainings]
+        if len(set(members)) < 2:
+            raise ValueError(f"seeds of {name}: name two trainings or more, found {', '.join(trainings)}")
+        if name in there and name not in members:
+            raise ValueError(f"seeds of {name}: another method is called {name}: give another name")
+        for member in members:
+            if seed_of.setdefault(member, name) != name:
+                raise ValueError(f"seeds of {name}: {member} is a training of {seed_of[member]}, too")
+    methods = [m.model_copy(update={"seed_of": seed_of[m.name]}) if m.name in seed_of else m for m in results.methods]
+    return results.model_copy(update={"methods": tuple(methods)})
+
+
 def select(results: Results, methods: Sequence[str], sets: Sequence[str], metrics: Sequence[str]) -> Results:
     """The named methods, test sets, and metrics, in this order; all of a kind where none is named.
 

@@ -83,8 +83,8 @@ def test_small_sets_have_no_intervals():
 
 
 def test_seeds_of_a_method_are_one_point():
-    found = results(method("a"), method("s1", seed_of="ours"), method("s2", seed_of="ours"))
-    (panel,) = panels(spec(methods=["ours"], sets=["Set14"]), found)
+    found = results(method("a"), method("s1"), method("s2"))
+    (panel,) = panels(spec(methods=["ours"], seeds={"ours": ["s1", "s2"]}, sets=["Set14"]), found)
     (point,) = panel.points
     assert (point.label, point.x) == ("ours", pytest.approx(np.mean([mean(each, "psnr") for each in found.methods[1:]])))
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aesop.evaluation.combine import select
+from aesop.evaluation.combine import join_seeds, select
 from aesop.evaluation.comparison import Estimate, compare
 from aesop.evaluation.figures.drawing import COLOURS, FONT_SIZE, MARKERS, new_figure
 from aesop.evaluation.figures.labels import Label, place_labels
@@ -42,6 +42,7 @@ class Panel:
 
 def panels(spec: PlaneSpec, results: Results) -> list[Panel]:
     """The points of each test set. Raises ValueError, with the key of the YAML file, for what the results do not hold."""
+    results = join_seeds(results, spec.seeds)
     methods = list(dict.fromkeys(method.seed_of or method.name for method in results.methods))
     sets = list(dict.fromkeys(name for method in results.methods for name in method.values))
     for key, names, known in (
