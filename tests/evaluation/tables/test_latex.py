@@ -105,3 +105,15 @@ def test_tables_that_are_wider_than_a_page_are_set_in_parts():
     assert [re.findall(r"^[ab](?= &)", part, re.MULTILINE) for part in (first, second, third)] == [["a", "b"], ["a"], ["a"]]
     assert all(r"\toprule" in part and r"\bottomrule" in part for part in (first, second, third))
     assert text.count(r"\caption") == 1
+
+
+def test_tables_that_are_longer_than_a_page_are_several_floats(tmp_path):
+    sets = {f"Set {k}": 8 for k in range(7)}
+    text = to_latex(means_table(compare(results(*(method(f"m{k}", k, sets) for k in range(6)), missing=("m: x",)))))
+    assert re.findall(r"\\label{tab:test-means(.*)}", text) == ["", "-2"]
+    first, second = text.split(r"\end{table*}")[:2]
+    assert [part.count(r"\begin{tabular}") for part in (first, second)] == [2, 1]
+    assert "m: x" in first
+    assert "PARTIAL" in first
+    assert plain("Set 6") in (plain(compiled(text, tmp_path)) or plain("Set 6"))
+    assert "Float too large" not in (tmp_path / "table.log").read_text()

@@ -122,7 +122,7 @@ def draw(spec: PlaneSpec, panels: Sequence[Panel], x: Metric, y: Metric) -> Any:
             axes.set_ylabel(_axis_label(y))
             axes.set_title(panel.test_set)
     whole = rows * spec.height + note
-    figure.tight_layout(pad=0.4, rect=(0, note / whole, 1, 1))
+    figure.tight_layout(pad=0.4, h_pad=1.5, rect=(0, note / whole, 1, 1))
     if sources:
         text = f"Hollow: as reported by {', '.join(sources)}, not measured here."
         figure.text(0.5, 0.12 / whole, text, ha="center", va="bottom", fontsize=FONT_SIZE - 1, color=GRAY)

@@ -8,6 +8,8 @@ from aesop.evaluation.tables.table import Cell, Group, Table
 ARROWS = {"max": r"$\uparrow$", "min": r"$\downarrow$"}
 COLUMN, PAGE = 50, 100
 """Characters beyond which a table spans both columns of a page, and beyond which it is wider than the page."""
+LINES, HEAD = 40, 4
+"""Lines that a page holds below a caption, and those of them that the head of a table takes."""
 SPECIAL = {
     **{character: f"\\{character}" for character in "#$%&_{}"},
     "\\": r"\textbackslash{}",
@@ -69,21 +71,37 @@ DOTLESS = {"i": r"\i", "j": r"\j"}
 
 
 def to_latex(table: Table) -> str:
-    panels = _panels(table)
-    environment = "table*" if len(panels) > 1 or _width(table) > COLUMN else "table"
+    first, *others = _pages(_panels(table))
+    environment = "table*" if len(first) > 1 or others or _width(table) > COLUMN else "table"
+    lines = [r"% needs \usepackage{booktabs}", *_float(first, environment, " ".join(table.caption), table.name, table.notes)]
+    for number, panels in enumerate(others, 2):
+        caption = "Continuation of the table before, with its methods and conditions."
+        lines += ["", *_float(panels, environment, caption, f"{table.name}-{number}")]
+    return "\n".join(lines) + "\n"
+
+
+def _float(panels: Sequence[Table], environment: str, caption: str, name: str, notes: Sequence[str] = ()) -> list[str]:
     lines = [
-        r"% needs \usepackage{booktabs}",
         rf"\begin{{{environment}}}",
         r"\centering",
         r"\setlength{\belowcaptionskip}{4pt}",
-        rf"\caption{{{escaped(' '.join(table.caption))}}}",
-        rf"\label{{tab:{table.name}}}",
+        rf"\caption{{{escaped(caption)}}}",
+        rf"\label{{tab:{name}}}",
         r"\setlength{\tabcolsep}{4pt}",
     ]
     for number, panel in enumerate(panels):
         lines += [r"\par\medskip"] * (number > 0) + _tabular(panel)
-    lines += [rf"\par\footnotesize {escaped(note)}" for note in table.notes]
-    return "\n".join([*lines, rf"\end{{{environment}}}"]) + "\n"
+    return [*lines, *(rf"\par\footnotesize {escaped(note)}" for note in notes), rf"\end{{{environment}}}"]
+
+
+def _pages(panels: Sequence[Table]) -> list[list[Table]]:
+    """The panels that are set on a page together, which a float cannot be longer than."""
+    pages: list[list[Table]] = [[]]
+    for panel in panels:
+        if pages[-1] and sum(len(each.rows) + HEAD for each in (*pages[-1], panel)) > LINES:
+            pages.append([])
+        pages[-1].append(panel)
+    return pages
 
 
 def _panels(table: Table) -> list[Table]:
