@@ -12,7 +12,7 @@ from aesop.options.config import TrainConfig
 from aesop.options.pipeline import Steps
 from aesop.options.read import recorded_config, with_former_behaviour
 from aesop.system.distributed import World, init_distributed
-from aesop.training.checkpoint import states
+from aesop.training.checkpoint import early_stop_note, states
 from aesop.training.train import train
 from aesop.weights.errors import WeightsError
 from aesop.weights.read import read_state_dict
@@ -58,7 +58,8 @@ def run_step(stage: str, step: TrainConfig | Path, world: World | None = None) -
         log.info("%s: skipped, using %s", stage, step)
         return step
     if is_finished(step):
-        log.info("%s: already finished, using %s", stage, step.final_model)
+        note = early_stop_note(step.final_model)
+        log.info("%s: already finished%s, using %s", stage, f" ({note})" if note else "", step.final_model)
         return step.final_model
     return train(step, resume=True, world=world)
 

@@ -38,7 +38,7 @@ class LoggerOptions(Options):
     keep_states: Positive = 2
     """Number of resumable states to keep on disk."""
     keep_models: Positive | None = None
-    """Number of the newest models/net_g_<iteration> to keep, besides the best. Default: all."""
+    """Number of the newest models/net_g_<iteration> to keep, besides the best and the front. Default: all."""
     on_failed_save: Literal["continue", "stop"] = "continue"
     """Whether the run continues if a checkpoint cannot be written. The last one, or one after a signal, always stops it."""
     use_tb_logger: bool = True
@@ -257,6 +257,20 @@ class TrainConfig(CommonConfig):
         best = self.val.best_metric
         if best is not None and best not in self.val.metrics:
             yield f"val.best_metric: {best!r} is not in val.metrics ({', '.join(self.val.metrics)})"
+        yield from self._front_faults()
+
+    def _front_faults(self) -> Iterator[str]:
+        """The options of the front and of the early stop."""
+        val, front, early = self.val, self.val.front, self.val.early_stop
+        for option, name in (("distortion", front.distortion), ("perception", front.perception)):
+            if name is not None and name not in val.metrics:
+                yield f"val.front.{option}: {name!r} is not in val.metrics ({', '.join(val.metrics)})"
+        if front.distortion is not None and front.distortion == front.perception:
+            yield f"val.front: {front.distortion!r} is both distortion and perception; name two metrics"
+        if early is not None and not (val.val_freq and self.datasets.measured("val")):
+            yield "val.early_stop: it looks at validations; give datasets.val and val.val_freq, or leave it out"
+        if early is not None and early.watch == "front" and not front.keep:
+            yield "val.early_stop.watch: there is no front with val.front.keep 0; watch best, or keep at least 2 models"
 
     def _crop_faults(self) -> Iterator[str]:
         """How crops, batches, scale and degradation fit together."""

@@ -14,6 +14,7 @@ from aesop.evaluation.comparison import Estimate, compare
 from aesop.evaluation.figures.drawing import COLOURS, FONT_SIZE, MARKERS, new_figure
 from aesop.evaluation.figures.labels import Label, place_labels
 from aesop.evaluation.figures.spec import PlaneSpec
+from aesop.evaluation.front import staircase
 from aesop.evaluation.published import published_for
 from aesop.evaluation.results import Metric, Results
 from aesop.web.page import Best
@@ -80,27 +81,6 @@ def _point(spec: PlaneSpec, name: str, estimates: Mapping[str, Estimate], test_s
 def _interval(estimate: Estimate) -> Range | None:
     """None on small sets."""
     return (estimate.low, estimate.high) if math.isfinite(estimate.low) else None
-
-
-def front(points: Sequence[tuple[float, float]], best: tuple[Best, Best]) -> list[int]:
-    """Indices, in the order of x, of the points that no other one equals or beats in both coordinates and beats in one."""
-    signs = [1 if direction == "max" else -1 for direction in best]
-    gains = [(signs[0] * x, signs[1] * y) for x, y in points]
-
-    def is_beaten(own: tuple[float, float]) -> bool:
-        return any(other != own and other[0] >= own[0] and other[1] >= own[1] for other in gains)
-
-    return sorted((index for index, own in enumerate(gains) if not is_beaten(own)), key=lambda index: points[index])
-
-
-def staircase(points: Sequence[tuple[float, float]], best: tuple[Best, Best]) -> list[tuple[float, float]]:
-    """The corners of the line through the front: between two of its points lies what both of them beat or equal."""
-    worse = [min if direction == "max" else max for direction in best]
-    chosen = [points[index] for index in front(points, best)]
-    line = chosen[:1]
-    for before, after in itertools.pairwise(chosen):
-        line += [(worse[0](before[0], after[0]), worse[1](before[1], after[1])), after]
-    return line
 
 
 def draw(spec: PlaneSpec, panels: Sequence[Panel], x: Metric, y: Metric) -> Any:
