@@ -106,8 +106,10 @@ def draw(spec: PlaneSpec, panels: Sequence[Panel], x: Metric, y: Metric) -> Any:
         text = f"Hollow: as reported by {', '.join(sources)}, not measured here."
         figure.text(0.5, 0.12 / whole, text, ha="center", va="bottom", fontsize=FONT_SIZE - 1, color=GRAY)
     for axes, panel in zip(grid.flat, panels, strict=False):  # the layout is final now
-        labels = [Label(each.label, (each.x, each.y), _colour(order.index(each.label))) for each in panel.points]
+        named = [each for each in panel.points if each.label]
+        labels = [Label(each.label, (each.x, each.y), _colour(order.index(each.label))) for each in named]
         segments = [*itertools.pairwise(_front_line(spec, panel, (x.best, y.best)))]
+        segments += [((each.x, each.y), (each.x, each.y)) for each in panel.points if not each.label]
         segments += [cross for point in panel.points for cross in _crosses(point)]
         place_labels(figure, axes, labels, segments)
     return figure
