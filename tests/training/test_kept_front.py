@@ -331,7 +331,7 @@ def test_an_interrupted_run_stops_where_an_undisturbed_one_does(photos, tmp_path
     with pytest.raises(Interrupted):
         run(raw)
     run(raw, resume=True)
-    assert state(tmp_path / "run", 6)["without_news"] == 2
+    assert state(tmp_path / "run", 6)["without_news"] == {"best": 2, "front": 2}
 
 
 def test_it_trains_until_min_iter(photos, tmp_path):
@@ -349,6 +349,16 @@ def test_more_patience_goes_on_from_an_early_stop(photos, tmp_path, caplog):
     with safe_open(final, "pt") as file:
         assert file.metadata()["total_iter"] == "20"
         assert "stopped_early" not in file.metadata()
+
+
+def test_what_was_not_watched_before_was_counted_all_the_same(photos, tmp_path, values):
+    """An early stop that a later part of a run asks for does not end it at once while there is news of the other kind."""
+    values += [(20 + k, 0.9 - k / 10) for k in range(3)] + [(1, 0.1), (1, 0.1)]
+    run(recipe(photos, tmp_path, 3))
+    assert state(tmp_path / "run", 3)["without_news"] == {"best": 0, "front": 0}
+    raw = recipe(photos, tmp_path, 9, early_stop={"patience": 2})
+    with safe_open(run(raw, resume=True), "pt") as file:
+        assert file.metadata()["total_iter"] == "5"
 
 
 def test_a_pipeline_goes_on_from_a_stage_that_stopped_early(photos, tmp_path):

@@ -23,7 +23,7 @@ from aesop.evaluation.methods import network_file
 from aesop.evaluation.result_files import described, summary_table, write_results
 from aesop.evaluation.results import Results
 from aesop.metrics import metric_info
-from aesop.metrics.build import check_sizes
+from aesop.metrics.build import check_sizes, entry_info
 from aesop.options.config import TestConfig, TrainConfig
 from aesop.options.validation import FrontOptions, MetricOptions
 from aesop.system.distributed import World
@@ -180,6 +180,10 @@ def _metrics(given: str | None, config: TrainConfig | TestConfig | None) -> tupl
     for name in names:
         if name not in known:
             metric_info(name)  # ValueError for an unknown one
+
+    def needs_autoencoder(name: str, entry: MetricOptions) -> bool:
+        return entry_info(name, entry).needs_autoencoder and entry.autoencoder is None
+
     own = config.val.front if config else FrontOptions()
     wanted = own if {own.distortion, own.perception} <= {None, *names} else FrontOptions()
     metrics = {name: known.get(name, MetricOptions()) for name in names}
@@ -188,7 +192,7 @@ def _metrics(given: str | None, config: TrainConfig | TestConfig | None) -> tupl
     if isinstance(config, TrainConfig) and (loss := config.train.aesop_opt) and loss.autoencoder_load:
         trained_with = {"autoencoder": loss.autoencoder_load.path}
         metrics = {
-            name: entry.model_copy(update=trained_with) if name == "aepsnr" and entry.autoencoder is None else entry
+            name: entry.model_copy(update=trained_with) if needs_autoencoder(name, entry) else entry
             for name, entry in metrics.items()
         }
     if (axes := Axes.find(wanted, metrics)) is None:

@@ -60,7 +60,7 @@ class Rule:
     ) -> "Rule":
         """From `lpips` and limits such as `psnr=25.8`; ValueError for what the metrics do not allow."""
         if best is not None and best not in metrics:
-            raise ValueError(f"--best {best}: not measured; measured are {', '.join(metrics)}")
+            raise ValueError(f"--best {best}: not measured; measured are {', '.join(metrics)} (see --metrics)")
         return cls(best, _limits("--at-least", at_least, metrics, "max"), _limits("--at-most", at_most, metrics, "min"))
 
     def __str__(self) -> str:
@@ -99,7 +99,7 @@ def _limits(option: str, texts: Sequence[str], metrics: Mapping[str, Metric], be
         except ValueError:
             raise ValueError(f"{option} {text}: give METRIC=VALUE, such as psnr=25.8") from None
         if name not in metrics:
-            raise ValueError(f"{option} {text}: {name} is not measured; measured are {', '.join(metrics)}")
+            raise ValueError(f"{option} {text}: {name} is not measured; measured are {', '.join(metrics)} (see --metrics)")
         if metrics[name].best != best:
             other = "--at-most" if option == "--at-least" else "--at-least"
             better = "small" if best == "max" else "large"

@@ -159,12 +159,12 @@ class Checkpoints:
             save_weights(temporary / f"{name}.safetensors", moments(optimizer), {})
         files = sorted(temporary.iterdir())
         for file in files:
-            _flush(file)
+            flush(file)
         sums = {file.name: sha256_of(file) for file in files}
         content = {"stage": config.stage, **asdict(progress), "files": sums}
         with replacing(temporary / "state.json") as file:
             file.write_text(json.dumps({"sha256": _checksum_of(content), **content}, indent=1))
-            _flush(file)
+            flush(file)
         replaced = folder / f".{number}.replaced.tmp"  # the former state stays until the new one is in its place
         if (folder / number).exists():
             (folder / number).rename(replaced)
@@ -172,7 +172,7 @@ class Checkpoints:
         if replaced.exists():
             write_or_log(f"{replaced} could not be removed", shutil.rmtree, replaced)
         with suppress(OSError):  # not every system can flush the names in a folder
-            _flush(folder)
+            flush(folder)
         self._remove_old_models()
         if not progress.in_a_row:  # else this state may not be a good one, and the older ones are needed
             older = [state for state in states(folder) if int(state.name) < progress.iteration]
@@ -344,7 +344,7 @@ def _read_verified(folder: Path) -> dict[str, Any]:
     return saved
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Flush a file, or the names in a folder, to the disk."""
     opened = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:

@@ -9,7 +9,7 @@ from aesop.evaluation.choice import Axes
 from aesop.evaluation.front import kept
 from aesop.options.config import TrainConfig
 from aesop.system.distributed import World, agreed
-from aesop.training.checkpoint import metadata
+from aesop.training.checkpoint import flush, metadata
 from aesop.training.front_files import front_file
 from aesop.training.full_disk import write_or_log
 from aesop.training.progress import Progress
@@ -60,4 +60,9 @@ class KeptFront:
         described = metadata(self.config, iteration) | {"measured": json.dumps(measured)}
         failure = f"the model of iteration {iteration} could not be added to the front"
         path, weights = front_file(self.config.run_folder / "models", iteration), self.stage.network_for_use.state_dict()
-        return write_or_log(failure, save_weights, path, weights, described)
+
+        def save() -> None:
+            save_weights(path, weights, described)
+            flush(path)  # before a state names it
+
+        return write_or_log(failure, save)

@@ -24,7 +24,8 @@ class Progress:
     rollbacks: int = 0  # number of rollbacks so far
     validated: int = 0  # the last iteration that was validated
     front: list[FrontEntry] = field(default_factory=list)  # the models in models/front
-    without_news: int = 0  # number of consecutive validations that brought nothing new, for val.early_stop
+    # Number of consecutive validations without a better value (`best`), or a new model on the front (`front`).
+    without_news: dict[str, int] = field(default_factory=dict)
 
     def seed(self, manual_seed: int) -> int:
         """The seed of samples and degradations. It changes with each rollback, so that the same steps do not fail again."""

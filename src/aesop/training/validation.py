@@ -2,7 +2,6 @@
 
 import itertools
 import logging
-import math
 from collections.abc import Mapping
 from functools import partial
 
@@ -73,24 +72,25 @@ class Validation:
         early = self.config.val.early_stop
         if early is None or progress.in_a_row:
             return ""
-        if progress.without_news < early.patience or progress.iteration < early.min_iter:
+        if (count := progress.without_news.get(early.watch, 0)) < early.patience or progress.iteration < early.min_iter:
             return ""
         news = "model on the front" if early.watch == "front" else f"best {self.best_metric}"
-        return f"no new {news} in {progress.without_news} validations"
+        return f"no new {news} in {count} validations"
 
     def _keep(self, progress: Progress, figures: Mapping[str, float]) -> None:
         """Keep what a validation found: the first section that has the best metric decides, or has both of the front."""
 
         def first_with(*metrics: str) -> Mapping[str, float]:
-            rows = ({name: figures.get(f"{section}/{name}", math.nan) for name in metrics} for section in self.sets)
-            return next((row for row in rows if not any(map(math.isnan, row.values()))), {})
+            found = ({name: figures.get(f"{section}/{name}") for name in metrics} for section in self.sets)
+            rows = ({name: value for name, value in row.items() if value is not None} for row in found)
+            return next((row for row in rows if len(row) == len(metrics)), {})
 
-        is_best = self._keep_best(progress, first_with(self.best_metric))
-        front = self.front
-        joins = front is not None and front.add(progress, first_with(front.axes.distortion, front.axes.perception))
-        early = self.config.val.early_stop
-        is_news = is_best if early is not None and early.watch == "best" else joins
-        progress.without_news = 0 if is_news else progress.without_news + 1
+        news = {"best": self._keep_best(progress, first_with(self.best_metric))}
+        if self.front is not None:
+            axes = self.front.axes
+            news["front"] = self.front.add(progress, first_with(axes.distortion, axes.perception))
+        counts = progress.without_news
+        progress.without_news = {watched: 0 if is_new else counts.get(watched, 0) + 1 for watched, is_new in news.items()}
 
     def _keep_best(self, progress: Progress, measured: Mapping[str, float]) -> bool:
         """Keep the weights if they are the best ones; whether they are is the same in all processes."""
