@@ -74,8 +74,8 @@ def blend_files(
     if world.is_main:
         formulas = {name: _formula(parents, shares) for name, shares in mixtures.items()}
         named = tuple(method.model_copy(update={"source": formulas[method.name]}) for method in results.methods)
-        plan.report(results.model_copy(update={"methods": named}), chosen, output.with_suffix(""), console)
         _write(output, parents, mixtures[chosen])
+        plan.report(results.model_copy(update={"methods": named}), chosen, output.with_suffix(""), console)
         console.print(f"chosen ({plan.rule}): {formulas[chosen]}\nwritten: {output}")
     return output
 

@@ -29,7 +29,7 @@ from aesop.options.validation import FrontOptions, MetricOptions
 from aesop.system.distributed import World
 from aesop.system.files import replacing
 
-USUAL_METRICS = ("psnr", "lpips")
+FRONT_METRICS = ("psnr", "lpips")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Choosing:
     """Folders of HR images, which may begin with `NAME=`. None: the sets of the option file."""
     lr: Sequence[str] = ()
     metrics: str | None = None
-    """Names with commas between them. None: those of the option file, and USUAL_METRICS if they make no front."""
+    """Names with commas between them. None: those of the option file, and FRONT_METRICS if they make no front."""
     best: str | None = None
     at_least: Sequence[str] = ()
     at_most: Sequence[str] = ()
@@ -93,25 +93,21 @@ class Plan:
                 console.print(f"note: {candidate} is left out: {results.missing[0]}")
                 continue
             found[candidate] = results
-            values = "  ".join(f"{metric} {value:.4f}" for metric, value in _means(results, 0, self.deciding).items())
+            means = _values(results, _deciding(results))[candidate]
+            values = "  ".join(f"{metric} {value:.4f}" for metric, value in means.items())
             console.print(f"{candidate} ({number} of {len(candidates)}): {values}")
         if not found:
             raise ValueError("nothing could be measured; see the notes")
         return combine(found)[0]
 
-    @property
-    def deciding(self) -> str:
-        """The name of the first set, by whose values one is chosen."""
-        return next(iter(self.sets.values())).name
-
     def choose(self, results: Results) -> str:
         """The name of the chosen candidate."""
-        return self.rule.choose(self._values(results, self.deciding), self.axes, results.metrics)
+        return self.rule.choose(_values(results, _deciding(results)), self.axes, results.metrics)
 
     def report(self, results: Results, chosen: str, folder: Path, console: Console) -> None:
         """Print a table for each set, and write results.json, values.csv, plane.yml, and the plane into a folder."""
         for name in dict.fromkeys(name for method in results.methods for name in method.values):
-            values = self._values(results, name)
+            values = _values(results, name)
             on_front = self._on_front(results, name)
             rows = []
             for candidate, row in values.items():
@@ -122,7 +118,7 @@ class Plan:
         console.print(protocol_text.caption(results.protocol))
         write_results(folder, results)
         labels = {method.name: "" for method in results.methods}
-        labels |= {candidate: candidate for candidate in self._on_front(results, self.deciding)}
+        labels |= {candidate: candidate for candidate in self._on_front(results, _deciding(results))}
         spec = {
             "kind": "plane",
             "results": str(folder / "results.json"),
@@ -144,23 +140,29 @@ class Plan:
 
     def about(self, results: Results, chosen: str) -> dict[str, object]:
         """How a candidate was chosen, for its metadata."""
-        values = self._values(results, self.deciding)
-        record = results.protocol["sets"][self.deciding]
-        of = {"set": self.deciding, **{key: value for key, value in record.items() if key in ("images", "hr_sha256")}}
+        name = _deciding(results)
+        values, record = _values(results, name), results.protocol["sets"][name]
+        of = {"set": name, **{key: value for key, value in record.items() if key in ("images", "hr_sha256")}}
         return {"rule": str(self.rule), "of": len(values), "measured_on": of, "values": values[chosen]}
 
-    def _values(self, results: Results, name: str) -> dict[str, dict[str, float]]:
-        return {method.name: _means(results, index, name) for index, method in enumerate(results.methods)}
-
     def _on_front(self, results: Results, name: str) -> set[str]:
-        values = self._values(results, name)
+        values = _values(results, name)
         points = [self.axes.point(row) or (math.nan, math.nan) for row in values.values()]
         return {list(values)[index] for index in front(points, self.axes.best)}
 
 
-def _means(results: Results, index: int, name: str) -> dict[str, float]:
-    rows = list(results.methods[index].values[name].values())
-    return {metric: float(np.mean([row[metric] for row in rows])) for metric in rows[0]}
+def _deciding(results: Results) -> str:
+    """The first set, by whose values one is chosen."""
+    return next(iter(results.methods[0].values))
+
+
+def _values(results: Results, name: str) -> dict[str, dict[str, float]]:
+    """Means over the images of a set, by candidate and metric."""
+    rows = {method.name: list(method.values[name].values()) for method in results.methods}
+    return {
+        candidate: {metric: float(np.mean([row[metric] for row in images])) for metric in results.metrics}
+        for candidate, images in rows.items()
+    }
 
 
 def _sets(config: TrainConfig | TestConfig | None, scale: int) -> dict[str, MeasuredPairs]:
@@ -188,7 +190,7 @@ def _metrics(given: str | None, config: TrainConfig | TestConfig | None) -> tupl
     wanted = own if {own.distortion, own.perception} <= {None, *names} else FrontOptions()
     metrics = {name: known.get(name, MetricOptions()) for name in names}
     if not given and Axes.find(wanted, metrics) is None:
-        metrics |= {name: known.get(name, MetricOptions()) for name in USUAL_METRICS}
+        metrics |= {name: known.get(name, MetricOptions()) for name in FRONT_METRICS}
     if isinstance(config, TrainConfig) and (loss := config.train.aesop_opt) and loss.autoencoder_load:
         trained_with = {"autoencoder": loss.autoencoder_load.path}
         metrics = {

@@ -40,10 +40,10 @@ def select(
     chosen = plan.choose(results)
     target = output or run / "models" / SELECTED
     if world.is_main:
-        plan.report(results, chosen, run / "selection", console)
         state, described = read_state_dict(candidates[chosen])
         about = {"file": candidates[chosen].relative_to(run).as_posix(), **plan.about(results, chosen)}
         save_weights(target, state, described | {"selected": json.dumps(about)})
+        plan.report(results, chosen, run / "selection", console)
         console.print(f"chosen ({plan.rule}): {candidates[chosen]}\nwritten: {target}")
     return target
 
