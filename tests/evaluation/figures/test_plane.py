@@ -89,6 +89,12 @@ def drawn(panel_list, **options):
     return figure
 
 
+def test_points_with_an_empty_name_have_no_label():
+    (axes,) = drawn([Panel("Set14", [Point("a", 26.0, 0.2), Point("", 27.0, 0.3), Point("", 26.5, 0.4)])]).axes
+    assert [text.get_text() for text in axes.texts] == ["a"]
+    assert {(27.0, 0.3), (26.5, 0.4)} <= {tuple(line.get_xydata()[0]) for line in axes.lines}
+
+
 def test_figure_shows_the_points_intervals_and_front():
     shown = [
         Point("a", 26.0, 0.2, (25.0, 27.5), (0.1, 0.3)),
