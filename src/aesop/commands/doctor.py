@@ -76,14 +76,21 @@ def listed(mark: Mark, part: str, about: str, text: str, files: Sequence[object]
 
 
 def run(source: Source | None, console: Console, quick: bool, measure: bool, output: Path | None) -> bool:
-    """Print all findings and write them to `output` (JSON); returns whether there are faults. No source: the machine's."""
+    """Print the findings and write all to `output` (JSON); returns whether there are faults. No source: the machine's.
+
+    With an option file, what is in order about the machine is not printed.
+    """
     findings: list[Finding] = []
+    part = None
     for finding in examine(source, quick, measure):
-        if not findings or findings[-1].part != finding.part:
-            console.print(Text(("\n" if findings else "") + finding.part, "bold"))
+        findings.append(finding)
+        if source is not None and finding.part == "environment" and finding.mark == "ok":
+            continue
+        if part != finding.part:
+            console.print(Text(("" if part is None else "\n") + finding.part, "bold"))
+            part = finding.part
         mark = (f"{finding.mark:6}", COLOURS[finding.mark])
         console.print(Text.assemble("  ", mark, f"  {finding.about}: {finding.text}"))
-        findings.append(finding)
     faults, advice = (sum(finding.mark == mark for finding in findings) for mark in ("fault", "advice"))
     verdict = "fix the faults first" if faults else "nothing is in the way"
     console.print(f"\n{_count(faults, 'fault')}, {_count(advice, 'piece')} of advice: {verdict}")

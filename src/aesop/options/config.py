@@ -197,9 +197,10 @@ class CommonConfig(Options):
         # Some file systems do not allow these characters, and one published file's name has a colon.
         return Path(root).expanduser() / re.sub(r'[<>:"|?*\\]', "_", self.name)
 
-    def to_yaml(self) -> str:
+    def to_yaml(self, defaults: bool = True) -> str:
         """The resolved options as an option file that reads back to the same configuration."""
-        return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
+        options = self.model_dump(mode="json", exclude_none=True, exclude_defaults=not defaults)
+        return yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
 
 
 class TestConfig(CommonConfig):

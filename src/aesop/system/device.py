@@ -200,8 +200,8 @@ def hint_of_threads(device: torch.device) -> str | None:
     if device.type != "cpu" or threads == 1 or load < 2 * cores:
         return None
     return (
-        f"{load:.0f} processes share {cores} cores, and this one computes with {threads} threads, which wait for each other: "
-        "small networks may be many times faster with OMP_NUM_THREADS=1"
+        f"{load:.0f} processes share {cores} cores, and this one has {threads} threads, which wait for one another. "
+        "Small networks may be many times faster with OMP_NUM_THREADS=1"
     )
 
 
