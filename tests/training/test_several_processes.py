@@ -76,8 +76,18 @@ GANS = {
     "plain, in parts": (UNET, {"gan_opt": {"relativistic": False}, "pixel_opt": {}, "accumulate": 2, "net_d_iters": 2}),
 }
 # A clipped gradient is the same only if the average over the processes is clipped.
-OPTIMIZERS = {f"psnr, {kind}, clipped": {"type": kind, "lr": 1e-3, "clip_norm": 1e-3} for kind in ("AdamWScheduleFree", "Adan")}
-CASES = ["psnr", "psnr with BatchNorm", "psnr, in parts", *OPTIMIZERS, "autoencoder", "autoencoder with a frozen decoder", *GANS]
+OPTIMIZERS = {
+    f"psnr, {kind}, clipped": {"type": kind, "lr": 1e-3, "clip_norm": 1e-3} for kind in ("AdamWScheduleFree", "Adan")
+}
+CASES = [
+    "psnr",
+    "psnr with BatchNorm",
+    "psnr, in parts",
+    *OPTIMIZERS,
+    "autoencoder",
+    "autoencoder with a frozen decoder",
+    *GANS,
+]
 
 
 def make_stage(case: str, world: World) -> Stage:
