@@ -33,6 +33,9 @@ class WandbOptions(Options):
 class LoggerOptions(Options):
     print_freq: Positive = 100
     """Log progress every N iterations."""
+    readings_freq: Count = 100
+    """Read gradients, discriminator, weights and images every N iterations, for `aesop diagnose`; 0: never. Readings do not
+    change the training."""
     save_checkpoint_freq: Positive = 5000
     """Save weights and a resumable state every N iterations, and at the end."""
     keep_states: Positive = 2
@@ -68,6 +71,8 @@ class PathOptions(Options):
     """Like param_key_g."""
     strict_load_decoder: bool = True
     """Like strict_load_g."""
+    autoencoder_for_readings: str | None = None
+    """Auto-encoder by which readings split the error; it has no other effect. Default: the AESOP loss's."""
     from_scratch: bool = False
     """Allow the autoencoder and adversarial stages to start without pre-trained weights."""
     resume_state: str | None = None

@@ -14,6 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
+from aesop.diagnosis.run_record import read_run
+from aesop.diagnosis.verdict import diagnose
 from aesop.options.config import TrainConfig
 from aesop.system.device import hint_of_threads
 from aesop.system.distributed import World
@@ -60,6 +62,17 @@ def describe_run(config: TrainConfig, stage: Stage, images: int) -> None:
     for hint in (schedule_mismatch(config.train), hint_of_threads(stage.world.device)):
         if hint:
             log.warning(hint)
+
+
+def log_verdict(folder: Path) -> None:
+    """The last lines of a training: what its readings say. A verdict that fails does not make the training fail."""
+    try:
+        lines = diagnose(read_run(folder)).short()
+    except Exception as error:  # noqa: BLE001
+        log.warning("no diagnosis: %s", error)
+        return
+    for line in [*lines, f"  details: aesop diagnose {folder}"]:
+        log.info("%s", line)
 
 
 class RunLogger:
