@@ -441,6 +441,26 @@ def bench(
 
 
 @app.command()
+def diagnose(
+    run: Annotated[Path, Argument(metavar="RUN", help="Run folder of a training, also of one in progress.")],
+    weights: Annotated[
+        bool, Option("--weights", help="Print loss weights for the published recipe's balance instead.")
+    ] = False,
+    page: Annotated[
+        Path | None, Option("--output", "-o", metavar="FILE.html", help="The page; default: RUN/diagnosis.html.")
+    ] = None,
+    output: JsonFile = None,
+) -> None:
+    """Say what is wrong with a training, by which evidence, and what to change."""
+    from aesop.commands import diagnose
+
+    if weights:
+        diagnose.print_weights(run, console)
+    else:
+        diagnose.run(run, console, page=page, json_file=output)
+
+
+@app.command()
 def upscale(
     inputs: Annotated[
         list[Path], Argument(metavar="INPUT...", help="Images, folders of images, or videos; -: standard input.")

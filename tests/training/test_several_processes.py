@@ -75,7 +75,19 @@ GANS = {
     "lsgan": (UNET, {"gan_opt": {"gan_type": "lsgan"}, "net_d_published_passes": True}),
     "plain, in parts": (UNET, {"gan_opt": {"relativistic": False}, "pixel_opt": {}, "accumulate": 2, "net_d_iters": 2}),
 }
-CASES = ["psnr", "psnr with BatchNorm", "psnr, in parts", "autoencoder", "autoencoder with a frozen decoder", *GANS]
+# A clipped gradient is the same only if the average over the processes is clipped.
+OPTIMIZERS = {
+    f"psnr, {kind}, clipped": {"type": kind, "lr": 1e-3, "clip_norm": 1e-3} for kind in ("AdamWScheduleFree", "Adan")
+}
+CASES = [
+    "psnr",
+    "psnr with BatchNorm",
+    "psnr, in parts",
+    *OPTIMIZERS,
+    "autoencoder",
+    "autoencoder with a frozen decoder",
+    *GANS,
+]
 
 
 def make_stage(case: str, world: World) -> Stage:
@@ -90,6 +102,8 @@ def make_stage(case: str, world: World) -> Stage:
         net = build_network(RRDB | {"use_checkpoint": True})
         return Stage(TrainOptions(**common, pixel_opt={}, accumulate=2), net, world)
     net = build_network(AUTOENCODER if "autoencoder" in case else RRDB)
+    if case in OPTIMIZERS:
+        return Stage(TrainOptions(**common | {"optim_g": OPTIMIZERS[case]}, pixel_opt={}), net, world)
     if case == "psnr":
         return Stage(TrainOptions(**common, pixel_opt={}), net, world)
     if "autoencoder" in case:

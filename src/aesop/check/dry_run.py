@@ -129,6 +129,7 @@ def weight_files(config: TrainConfig | TestConfig, resume: bool = False) -> list
         files += [
             ("train.aesop_opt.autoencoder_load", aesop.autoencoder_load.path if aesop and aesop.autoencoder_load else None),
             ("train.perceptual_opt.vgg_path", perceptual.vgg_path if perceptual else None),
+            ("path.autoencoder_for_readings", path.autoencoder_for_readings),
         ]
     else:
         others = [path.compare_with] if isinstance(path.compare_with, str) else path.compare_with or []

@@ -105,8 +105,8 @@ class Upscaler:
         if overlap is None and 0 < self.tile < 2 * self.overlap:
             self.overlap = self.tile // 2
             borders = (
-                f"tiles of {self.tile} pixels overlap by {self.overlap} instead of {usual_overlap}, so their borders may show "
-                f"(not from --tile {2 * usual_overlap} on)"
+                f"tiles of {self.tile} pixels overlap by {self.overlap} instead of {usual_overlap}, so their borders may "
+                f"show (not from --tile {2 * usual_overlap} on)"
             )
         check_tiling(self.tile, self.overlap)
         self.precision, fallback = _precision_for(net, precision, self.device, runtime)

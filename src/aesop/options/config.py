@@ -33,6 +33,9 @@ class WandbOptions(Options):
 class LoggerOptions(Options):
     print_freq: Positive = 100
     """Log progress every N iterations."""
+    readings_freq: Count = 100
+    """Read gradients, discriminator, weights and images every N iterations, for `aesop diagnose`; 0: never. Readings do not
+    change the training."""
     save_checkpoint_freq: Positive = 5000
     """Save weights and a resumable state every N iterations, and at the end."""
     keep_states: Positive = 2
@@ -68,6 +71,8 @@ class PathOptions(Options):
     """Like param_key_g."""
     strict_load_decoder: bool = True
     """Like strict_load_g."""
+    autoencoder_for_readings: str | None = None
+    """Auto-encoder by which readings split the error; it has no other effect. Default: the AESOP loss's."""
     from_scratch: bool = False
     """Allow the autoencoder and adversarial stages to start without pre-trained weights."""
     resume_state: str | None = None
@@ -89,7 +94,9 @@ def fill_in_defaults(raw: Any) -> Any:
     scale, train, path = raw.get("scale", DEFAULT_SCALE), raw.get("train"), raw.get("path")
     if isinstance(train, Mapping):
         warms_up = not isinstance(path, Mapping) or path.get("pretrain_network_g") is None
-        train = raw["train"] = {"ema_warmup": warms_up, **train}
+        optimizer = train.get("optim_g")
+        averages = isinstance(optimizer, Mapping) and optimizer.get("type") == "AdamWScheduleFree"
+        train = raw["train"] = {"ema_warmup": warms_up, **({"ema_decay": 0.0} if averages else {}), **train}
         pixel = train.get("pixel_opt")
         if isinstance(pixel, Mapping) and pixel.get("type") == "LRL1Loss":
             train["pixel_opt"] = {**pixel, "scale": pixel.get("scale") or scale}
@@ -195,9 +202,10 @@ class CommonConfig(Options):
         # Some file systems do not allow these characters, and one published file's name has a colon.
         return Path(root).expanduser() / re.sub(r'[<>:"|?*\\]', "_", self.name)
 
-    def to_yaml(self) -> str:
+    def to_yaml(self, defaults: bool = True) -> str:
         """The resolved options as an option file that reads back to the same configuration."""
-        return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
+        options = self.model_dump(mode="json", exclude_none=True, exclude_defaults=not defaults)
+        return yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
 
 
 class TestConfig(CommonConfig):
@@ -252,8 +260,12 @@ class TrainConfig(CommonConfig):
             yield "train.sigmabranch_opt: a probabilistic auto-encoder learns its scale from it, e.g. {type: L1Loss}"
         if network.type == "BicubicDown_RRDBNet" and train.freeze_decoder:
             yield "train.freeze_decoder: only the decoder of a BicubicDown_RRDBNet has weights to train; set it to 0"
-        if train.artifacts_opt is not None and train.ema_decay == 0:
+        if train.artifacts_opt is not None and not train.averages:
             yield "train.artifacts_opt: the artifact loss compares with the EMA generator; set train.ema_decay > 0"
+        if train.optim_g.averages and train.ema_decay:
+            yield "train.ema_decay: AdamWScheduleFree averages the weights by itself; leave ema_decay out, or set it to 0"
+        if train.optim_d.averages:
+            yield "train.optim_d.type: AdamWScheduleFree averages weights for use, and no one uses the discriminator's"
         best = self.val.best_metric
         if best is not None and best not in self.val.metrics:
             yield f"val.best_metric: {best!r} is not in val.metrics ({', '.join(self.val.metrics)})"

@@ -317,7 +317,7 @@ def load_state(folder: Path, stage: Stage, config: TrainConfig) -> Progress:
     for name, net in stage.networks.items():
         load_into(net, read[name], str(files[name]))
     for name, optimizer in stage.optimizers.items():
-        restore_moments(optimizer, read[name])
+        restore_moments(optimizer, read[name], str(files[name]))
     saved.setdefault("validated", saved["iteration"])  # states of earlier versions lack it
     return Progress(**{field.name: saved[field.name] for field in fields(Progress) if field.name in saved})
 

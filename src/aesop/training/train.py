@@ -20,8 +20,9 @@ from aesop.training.build_stage import build_stage
 from aesop.training.checkpoint import Checkpoints, as_begun, newest_state, states
 from aesop.training.out_of_memory import memory_explained
 from aesop.training.progress import step_seed
+from aesop.training.readings import Readings
 from aesop.training.rollback import roll_back
-from aesop.training.run_logger import RunLogger, check_wandb, describe_run, log_to_file
+from aesop.training.run_logger import RunLogger, check_wandb, describe_run, log_to_file, log_verdict
 from aesop.training.skipped_steps import Diverged, SkippedSteps
 from aesop.training.validation import Validation
 
@@ -62,6 +63,7 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
         stage = build_stage(config, world, resuming=source is not None)
         step = accelerate(stage, config.channels_last, config.compile, config.cuda_graphs)
         validation = Validation(config, stage, world)
+        readings = Readings(config, stage)
         degrader = Degrader(config, world.rank) if config.degradation else None
         checkpoints = Checkpoints(config, world, stage, degrader)
         progress = checkpoints.start(source)
@@ -96,6 +98,7 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
                                 gt = to_device(batch["gt"], world.device)
                                 lq, gt = degrader(gt, iteration) if degrader else (to_device(batch["lq"], world.device), gt)
                                 torch.manual_seed(step_seed(seed, iteration, world.rank))
+                                readings.before(iteration)
                                 scalars = step(lq, gt, iteration)
                             progress.iteration = iteration
                             skipped.add(iteration, stage.skipped, scalars)
@@ -105,6 +108,7 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
                                 logger.write(iteration, rate, average_scalars(world, scalars))
                             else:
                                 logger.write_if_silent(iteration, rate, scalars)
+                            logger.write_figures(iteration, readings.after(iteration, lq, gt))
 
                             # Validate.
                             with checkpoints.saved_on_error(skipped):
@@ -139,4 +143,6 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
             if progress.iteration < total:
                 checkpoints.save_final(validation.stop_reason(progress))
         log.info("finished %s: %s", config.name, config.final_model)
+        if readings.every:
+            log_verdict(config.run_folder)
     return config.final_model
