@@ -577,7 +577,7 @@ def test_a_pipeline_runs_all_stages_and_continues_where_it_stopped(tmp_path, pho
     assert config.train.aesop_opt.autoencoder_load.path == str(models[1])
 
     before = {file: file.stat().st_mtime_ns for file in files_below(folder)}
-    output = succeeded("pipeline", path)
+    output = succeeded("pipeline", path, "--resume")
     assert output.count("already finished") == 3
     assert {file: file.stat().st_mtime_ns for file in files_below(folder)} == before
 

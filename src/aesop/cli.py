@@ -78,6 +78,30 @@ LocalRank = Annotated[int | None, Option("--local_rank", "--local-rank", hidden=
 ForceYml = Annotated[list[str] | None, Option("--force_yml", hidden=True)]
 DryRun = Annotated[bool, Option("--dry-run", help="Print what the command would do, then stop.")]
 Overwrite = Annotated[bool, Option("--overwrite", help="Replace existing files.")]
+# Options of select and blend.
+HrFolders = Annotated[
+    list[str] | None,
+    Option("--hr", metavar="[NAME=]FOLDER", help="HR images to measure on, once for each set; the first set decides."),
+]
+LrFolders = Annotated[
+    list[str] | None, Option("--lr", metavar="FOLDER", help="LR images, in the order of --hr; default: bicubic of HR.")
+]
+Metrics = Annotated[str | None, Option(help="psnr,lpips,...; default: of the option file, else psnr and lpips.")]
+Best = Annotated[
+    str | None, Option("--best", metavar="METRIC", help="Choose the best by this metric; default: the knee of the front.")
+]
+AtLeast = Annotated[
+    list[str] | None, Option("--at-least", metavar="METRIC=VALUE", help="Choose among those that reach it: psnr=25.8.")
+]
+AtMost = Annotated[
+    list[str] | None, Option("--at-most", metavar="METRIC=VALUE", help="Choose among those that stay below: lpips=0.2.")
+]
+Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")]
+TileSide = Annotated[int, Option("--tile", help="Tile size in LR pixels; 0: of the option file, else whole images.")]
+CacheFolder = Annotated[
+    Path | None, Option("--cache", help="Folder that keeps SR images and values, up to 10 GB; default: user's.")
+]
+NoCache = Annotated[bool, Option("--no-cache", help="Compute everything.")]
 JsonFile = Annotated[Path | None, Option("--json", metavar="FILE", help="Also write the results to this JSON file.")]
 
 
@@ -332,6 +356,66 @@ def table(
 
 
 @app.command()
+def select(
+    run: Annotated[Path, Argument(metavar="RUN", help="Folder of a training, such as experiments/NAME.")],
+    hr: HrFolders = None,
+    lr: LrFolders = None,
+    metrics: Metrics = None,
+    best: Best = None,
+    at_least: AtLeast = None,
+    at_most: AtMost = None,
+    output: Annotated[
+        Path | None, Option("--output", "-o", metavar="FILE", help="Default: RUN/models/net_g_selected.safetensors.")
+    ] = None,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    tile: TileSide = 0,
+    cache: CacheFolder = None,
+    no_cache: NoCache = False,
+) -> None:
+    """Measure the checkpoints of a training, draw their perception-distortion plane, and choose one by a rule."""
+    from aesop.commands.candidates import Choosing
+    from aesop.commands.select import select
+    from aesop.system.user_cache import cache_folder
+
+    folder = None if no_cache else cache or cache_folder("measured")
+    asked = Choosing(hr or (), lr or (), metrics, best, at_least or (), at_most or (), device, tile, folder)
+    select(run, asked, output, overwrite, console)
+
+
+@app.command()
+def blend(
+    files: Annotated[list[str], Argument(metavar="A B [C...]", help="Weight files of networks of one kind.")],
+    alpha: Annotated[
+        str | None, Option(help="Share of B: a number, several, or a sequence; default: 0,.1,...,1 with images, else 0.5.")
+    ] = None,
+    config: Annotated[
+        Path | None, Option("--config", "-c", metavar="CONFIG.yml", help="Option file whose validation sets are used.")
+    ] = None,
+    hr: HrFolders = None,
+    lr: LrFolders = None,
+    metrics: Metrics = None,
+    best: Best = None,
+    at_least: AtLeast = None,
+    at_most: AtMost = None,
+    output: Annotated[Path, Option("--output", "-o", metavar="FILE", help="The blend.")] = Path("blend.safetensors"),
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    tile: TileSide = 0,
+    cache: CacheFolder = None,
+    no_cache: NoCache = False,
+) -> None:
+    """Interpolate between the weights of A and B, or average more files. With images, choose the best blend by a rule."""
+    from aesop.commands.blend import blend_files
+    from aesop.commands.candidates import Choosing
+    from aesop.system.user_cache import cache_folder
+
+    folder = None if no_cache else cache or cache_folder("measured")
+    asked = Choosing(hr or (), lr or (), metrics, best, at_least or (), at_most or (), device, tile, folder)
+    blend_files(files, alpha, config, asked, output, overwrite, console)
+
+
+@app.command()
 def doctor(
     words: Words = None,
     opt: PublishedForm = None,
@@ -358,6 +442,26 @@ def bench(
     from aesop.options.read import load_train_config
 
     run(_read(load_train_config, *_option_file(words, opt)), seconds, output, console)
+
+
+@app.command()
+def diagnose(
+    run: Annotated[Path, Argument(metavar="RUN", help="Run folder of a training, also of one in progress.")],
+    weights: Annotated[
+        bool, Option("--weights", help="Print loss weights for the published recipe's balance instead.")
+    ] = False,
+    page: Annotated[
+        Path | None, Option("--output", "-o", metavar="FILE.html", help="The page; default: RUN/diagnosis.html.")
+    ] = None,
+    output: JsonFile = None,
+) -> None:
+    """Say what is wrong with a training, by which evidence, and what to change."""
+    from aesop.commands import diagnose
+
+    if weights:
+        diagnose.print_weights(run, console)
+    else:
+        diagnose.run(run, console, page=page, json_file=output)
 
 
 @app.command()

@@ -225,6 +225,20 @@ def synchronised(world: World, net: nn.Module) -> nn.Module:
     return net
 
 
+@contextmanager
+def unsynchronised(nets: Iterable[nn.Module]) -> Generator[None]:
+    """Let the BatchNorms of networks normalise over the inputs of this process alone, without waiting for others."""
+    modules = [m for net in nets for m in net.modules() if isinstance(m, nn.SyncBatchNorm | SyncedBatchNorm2d)]
+    kinds = [type(module) for module in modules]
+    for module in modules:
+        module.__class__ = nn.BatchNorm2d
+    try:
+        yield
+    finally:
+        for module, kind in zip(modules, kinds, strict=True):
+            module.__class__ = kind
+
+
 def gathered(world: World, results: list[Item]) -> list[Item]:
     """All processes' results for their `items[world.rank :: world.size]`, in the order of the items."""
     if world.size == 1:

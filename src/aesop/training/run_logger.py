@@ -14,7 +14,10 @@ from typing import Any
 
 from torch import Tensor
 
+from aesop.diagnosis.run_record import read_run
+from aesop.diagnosis.verdict import diagnose
 from aesop.options.config import TrainConfig
+from aesop.system.device import hint_of_threads
 from aesop.system.distributed import World
 from aesop.system.files import append_line, replacing
 from aesop.system.wording import duration
@@ -56,8 +59,20 @@ def describe_run(config: TrainConfig, stage: Stage, images: int) -> None:
         f"{config.name}: stage {config.stage} on {stage.world.device} ({config.precision}), {images} images, batch "
         f"{crops.batch_size_per_gpu * stage.world.size} x {crops.gt_size} px, {sizes} parameters"
     )
-    if mismatch := schedule_mismatch(config.train):
-        log.warning(mismatch)
+    for hint in (schedule_mismatch(config.train), hint_of_threads(stage.world.device)):
+        if hint:
+            log.warning(hint)
+
+
+def log_verdict(folder: Path) -> None:
+    """The last lines of a training: what its readings say. A verdict that fails does not make the training fail."""
+    try:
+        lines = diagnose(read_run(folder)).short()
+    except Exception as error:  # noqa: BLE001
+        log.warning("no diagnosis: %s", error)
+        return
+    for line in [*lines, f"  details: aesop diagnose {folder}"]:
+        log.info("%s", line)
 
 
 class RunLogger:

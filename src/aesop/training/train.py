@@ -20,8 +20,9 @@ from aesop.training.build_stage import build_stage
 from aesop.training.checkpoint import Checkpoints, as_begun, newest_state, states
 from aesop.training.out_of_memory import memory_explained
 from aesop.training.progress import step_seed
+from aesop.training.readings import Readings
 from aesop.training.rollback import roll_back
-from aesop.training.run_logger import RunLogger, check_wandb, describe_run, log_to_file
+from aesop.training.run_logger import RunLogger, check_wandb, describe_run, log_to_file, log_verdict
 from aesop.training.skipped_steps import Diverged, SkippedSteps
 from aesop.training.validation import Validation
 
@@ -30,6 +31,8 @@ log = logging.getLogger("aesop")
 
 def train(config: TrainConfig, resume: bool = False, world: World | None = None) -> Path:
     """Run one stage to its end; returns the weight file for use.
+
+    With `val.early_stop` it may end before `train.total_iter`: the weight file then holds the weights of that iteration.
 
     Writes config.yml, train.log, scalars.jsonl (a line per print), models/, state/, visualization/ and tensorboard/ into
     <experiments_root>/<name>. With `resume` it continues from the newest state, or from the beginning where there is none.
@@ -60,6 +63,7 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
         stage = build_stage(config, world, resuming=source is not None)
         step = accelerate(stage, config.channels_last, config.compile, config.cuda_graphs)
         validation = Validation(config, stage, world)
+        readings = Readings(config, stage)
         degrader = Degrader(config, world.rank) if config.degradation else None
         checkpoints = Checkpoints(config, world, stage, degrader)
         progress = checkpoints.start(source)
@@ -73,7 +77,9 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
             if not world.is_main:
                 log.setLevel(logging.WARNING)  # each process warns about its own images and loaders
             rollbacks = Counter[int]()
-            while progress.iteration < total:  # once, and again after each rollback
+            if progress.iteration < total and not validation.stop_reason(progress):
+                checkpoints.remove_early_final()
+            while progress.iteration < total and not validation.stop_reason(progress):  # again after each rollback
                 first = progress.iteration + 1
                 seed = images.seed = progress.seed(config.manual_seed)
                 if degrader is not None:
@@ -92,6 +98,7 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
                                 gt = to_device(batch["gt"], world.device)
                                 lq, gt = degrader(gt, iteration) if degrader else (to_device(batch["lq"], world.device), gt)
                                 torch.manual_seed(step_seed(seed, iteration, world.rank))
+                                readings.before(iteration)
                                 scalars = step(lq, gt, iteration)
                             progress.iteration = iteration
                             skipped.add(iteration, stage.skipped, scalars)
@@ -101,6 +108,7 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
                                 logger.write(iteration, rate, average_scalars(world, scalars))
                             else:
                                 logger.write_if_silent(iteration, rate, scalars)
+                            logger.write_figures(iteration, readings.after(iteration, lq, gt))
 
                             # Validate.
                             with checkpoints.saved_on_error(skipped):
@@ -116,6 +124,14 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
                                 elif world.is_main:
                                     log.warning("not saving iteration %d, because the last steps were skipped", iteration)
 
+                            # Stop early.
+                            if not last and validation.stop_reason(progress):
+                                skipped.check()
+                                if validation.stop_reason(progress):
+                                    if checkpoints.saved != iteration:
+                                        checkpoints.save(must=True)
+                                    break
+
                             # Stop after a signal.
                             if (number := agreed_signal(world, signals.number, iteration)) and not last:
                                 skipped.check()
@@ -124,5 +140,9 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
                                 raise Interrupted(number, iteration)
                 except Diverged as fault:
                     roll_back(fault, checkpoints, logger, rollbacks)
+            if progress.iteration < total:
+                checkpoints.save_final(validation.stop_reason(progress))
         log.info("finished %s: %s", config.name, config.final_model)
+        if readings.every:
+            log_verdict(config.run_folder)
     return config.final_model

@@ -54,7 +54,7 @@ class FigureSpec(Options):
     dpi: Annotated[Positive, Field(ge=72, le=1200)] = 300
     """Resolution of the PNG file, and of photographs in both files."""
     labels: Mapping[str, str] = {}
-    """Method or image -> its name in the figure."""
+    """Method or image -> its name in the figure. In the plane, those with an empty name are points without one."""
 
     def label(self, method: str) -> str:
         return self.labels.get(method, method)

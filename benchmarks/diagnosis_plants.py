@@ -1,0 +1,319 @@
+"""Plant each cause that `aesop diagnose` knows in a small training, and see whether the verdict names it.
+
+    python benchmarks/diagnosis_plants.py -o FOLDER [--photos FOLDER] [--only judging] [--processes 2] [--record]
+
+`calibration` runs are those that the thresholds in src/aesop/diagnosis/causes.py were looked at with. `judging` runs have
+another seed, other photographs, other networks and other doses; no threshold was set on them. Finished runs are kept, so
+that the verdicts can be repeated. --record writes results/diagnosis_<date>_cpu.json and docs/evidence/diagnosis.md.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+import aesop
+from aesop.diagnosis.run_record import read_run
+from aesop.diagnosis.verdict import diagnose
+from aesop.images.listing import list_images
+from aesop.images.resize import imresize
+from aesop.options.read import build_config
+from aesop.system.files import replacing
+from aesop.training.train import train
+from aesop.weights.read import read_state_dict
+from aesop.weights.save import save_weights
+from record import described, write
+
+ASSETS = Path(aesop.__file__).parent / "assets" / "photos"
+Raw = dict[str, Any]
+HEALTHY = "healthy"
+PAGE = Path(__file__).parents[1] / "docs" / "evidence" / "diagnosis.md"
+TEXT = """# How often the diagnosis is right
+
+`benchmarks/diagnosis_plants.py` plants each cause that `aesop diagnose` knows in a small training and compares the verdict.
+It writes this page. The networks have about 30,000 weights, crops 48 pixels, and trainings 100 to 150 iterations: larger and
+longer trainings are not covered, and a cause that needs thousands of iterations to show is not either.
+
+## Judged runs
+
+Another seed, other photographs, other doses of each fault, and in part other losses and networks than those that the
+thresholds were set on.
+
+{judging}
+
+## Runs that the thresholds were set on
+
+{calibration}
+"""
+
+
+BASES = "bases"
+SMALL: Raw = {"type": "RRDBNet", "num_feat": 16, "num_block": 1, "num_grow_ch": 8}
+ENCODED: Raw = {"type": "AutoEncoder_RRDBNet", "enc_opt": {"num_feat": 48, "num_grow_ch": 16}, "dec_opt": SMALL}
+ENCODER = Path(__file__).parents[1] / "reproduction" / "weights" / "web_autoencoder.safetensors"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where the runs of one split lie, and what they have in common."""
+
+    split: str
+    root: Path
+    photos: Path
+    seed: int
+    gan_length: int = 100
+    pixel_length: int = 120
+
+    @property
+    def folder(self) -> Path:
+        return self.root / self.split
+
+    def base(self, name: str) -> str:
+        """The final weights of a run in `bases`, or weights that `alter_autoencoder` made."""
+        return str(next((self.root / BASES).glob(f"{name}*/models/net_g_00*.safetensors")))
+
+    def options(self, name: str, stage: str, iterations: int, **train: Any) -> Raw:
+        return {
+            "name": name, "stage": stage, "device": "cpu", "scale": 4, "manual_seed": self.seed, "network_g": SMALL,
+            "datasets": {
+                "train": {
+                    "dataroot_gt": str(self.photos), "gt_size": 48, "batch_size_per_gpu": 4, "num_worker_per_gpu": 0,
+                    "cache": True,
+                }
+            },
+            "path": {"experiments_root": str(self.folder), "from_scratch": True},
+            "train": {"total_iter": iterations, **{option: value for option, value in train.items() if value is not None}},
+            "val": {"val_freq": 0},
+            "logger": {"print_freq": 10, "readings_freq": 10, "save_checkpoint_freq": 100_000, "use_tb_logger": False},
+        }  # fmt: skip
+
+    def pixels(self, name: str, length: int = 0, **train: Any) -> Raw:
+        """A PSNR net from scratch."""
+        given = {"ema_decay": 0.98, "optim_g": {"lr": 2e-3}, "pixel_opt": {"type": "L1Loss"}}
+        return self.options(name, "psnr", length or self.pixel_length, **given | train)
+
+    def encoded(self, name: str, length: int, **train: Any) -> Raw:
+        """An auto-encoder, whose decoder is the PSNR net."""
+        given = {"ema_decay": 0.98, "optim_g": {"lr": 3e-3}, "pixel_opt": {}, "pixel_at_LR_opt": {}}
+        raw = self.options(name, "autoencoder", length, **given | train) | {"network_g": ENCODED}
+        return raw
+
+    def gan(self, name: str, **train: Any) -> Raw:
+        """A GAN with the AESOP loss from the PSNR net, with published weights of the losses."""
+        given = {
+            "ema_decay": 0.95, "optim_g": {"lr": 2e-4}, "optim_d": {"lr": 2e-4},
+            "aesop_opt": {"autoencoder_load": {"path": self.base("autoencoder_0")}}, "artifacts_opt": {}, "gan_opt": {},
+        }  # fmt: skip
+        raw = self.options(name, "adversarial", self.gan_length, **given | train)
+        raw["network_d"] = {"type": "UNetDiscriminatorSN", "num_feat": 8}
+        raw["datasets"]["train"]["batch_size_per_gpu"] = 3
+        raw["path"]["pretrain_network_g"] = self.base("psnr")
+        return raw
+
+
+def with_lr(raw: Raw, bench: Bench, kind: str, reduce: Callable[[np.ndarray], np.ndarray], swap: bool = False) -> Raw:
+    """The run on LR files that are made here; with `swap` each HR image gets the LR image of the next one of its size."""
+    folder = bench.folder / "data" / kind
+    if not folder.exists():
+        making = folder.with_name(f".{kind}.{os.getpid()}")
+        images = {file.name: cv2.imread(str(bench.photos / file.name)) for file in list_images(bench.photos)}
+        names = list(images)
+        for k, name in enumerate(names):
+            hr = images[name]
+            sides = [side // 4 * 4 for side in hr.shape[:2]]
+            source = images[names[(k + 1) % len(names)]] if swap else hr
+            if source.shape[:2] != hr.shape[:2]:
+                source = cv2.resize(source, hr.shape[1::-1], interpolation=cv2.INTER_AREA)
+            for part, image in (("gt", hr), ("lq", reduce(source[: sides[0], : sides[1]]))):
+                (making / part).mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(making / part / f"{Path(name).stem}.png"), image)
+        making.rename(folder)
+    raw["datasets"]["train"] |= {"dataroot_gt": str(folder / "gt"), "dataroot_lq": str(folder / "lq")}
+    return raw
+
+
+def bicubic(image: np.ndarray) -> np.ndarray:
+    return imresize(image, 1 / 4)
+
+
+def nearest(image: np.ndarray) -> np.ndarray:
+    """Every fourth pixel: shifted by 1.5 HR pixels, and aliased."""
+    return np.ascontiguousarray(image[::4, ::4])
+
+
+def blurred(image: np.ndarray) -> np.ndarray:
+    return imresize(cv2.GaussianBlur(image, (0, 0), 5), 1 / 4)
+
+
+def make_bases(bench: Bench, make: Callable[[list[Raw]], None]) -> None:
+    """Train what other runs start from: a PSNR net, and auto-encoders, of which three have a fault."""
+    cosine = {"type": "CosineAnnealingRestartLR", "eta_min": 1e-5}
+    psnr = bench.pixels("psnr", 600, optim_g={"lr": 3e-3}, scheduler=cosine)
+    make([psnr, bench.encoded("autoencoder_free", 150, pixel_at_LR_opt=None)])
+    good = bench.folder / "autoencoder_0" / "models" / "net_g_00000000.safetensors"
+    if not good.exists():  # a trained encoder, and the PSNR net as its decoder
+        state, _ = read_state_dict(ENCODER)
+        decoder, _ = read_state_dict(bench.base("psnr"))
+        encoder = {name: value for name, value in state.items() if not name.startswith("decoder.")}
+        named = {f"decoder.{name}": value for name, value in decoder.items()}
+        good.parent.mkdir(parents=True)
+        save_weights(good, encoder | named, {"network": json.dumps({**ENCODED, "scale": 4})})
+    others = []
+    for kernel in (nearest, blurred):
+        raw = bench.encoded(f"autoencoder_{kernel.__name__}", 150, optim_g={"lr": 1e-3}, scheduler=cosine)
+        raw["path"]["pretrain_network_g"] = str(good)
+        others.append(with_lr(raw, bench, kernel.__name__, kernel))
+    make(others)
+
+
+def alter_autoencoder(bench: Bench, lost: tuple[float, float, float]) -> str:
+    """The good auto-encoder, blind for the colour `lost` (red, green, blue): its first convolution gets none of it."""
+    path = bench.folder / "altered" / f"{'_'.join(f'{part:g}' for part in lost)}.safetensors"
+    if not path.exists():
+        state, metadata = read_state_dict(bench.base("autoencoder_0"))
+        direction = torch.tensor(lost) / torch.tensor(lost).norm()
+        projection = torch.eye(3) - torch.outer(direction, direction)
+        state["encoder.0.0.weight"] = torch.einsum("oihw,ij->ojhw", state["encoder.0.0.weight"], projection)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_weights(path, state, metadata)
+    return str(path)
+
+
+def plants(bench: Bench) -> dict[str, Raw]:
+    """A run for each cause, by the cause's name in `aesop.diagnosis.causes`."""
+    first = bench.split == "calibration"
+    shuffled = {"type": "MSRResNet", "num_feat": 16, "num_block": 2}
+    pixel = {"aesop_opt": None, "pixel_opt": {"loss_weight": 1e-2}}
+    made = {
+        "discriminator_wins": bench.gan("", optim_d={"lr": 6e-3} if first else {"lr": 4e-3}, **({} if first else pixel)),
+        "discriminator_blind": bench.gan("", optim_d={"lr": 1e-9 if first else 1e-8}),
+        "gan_drowned": bench.gan("", gan_opt={"loss_weight": 1e-6 if first else 1e-5}),
+        "gan_drowning": bench.gan("", gan_opt={"loss_weight": 10.0 if first else 1.0}),
+        "losses_opposed": bench.gan(
+            "", gan_opt={"loss_weight": 0.1}, gan_gt_usm=True, aesop_opt=None, pixel_opt={"loss_weight": 1.0},
+            artifacts_opt=None,
+        ),
+        "colour_drift": bench.gan("", aesop_opt=None, artifacts_opt=None, msssim_opt={}, optim_g={"lr": 1e-3}),
+        "checkerboard": bench.pixels("", optim_g={"lr": 5e-3}) | {"network_g": shuffled},
+        "blur": bench.gan("", pixel_opt={"loss_weight": 1000.0 if first else 300.0}),
+        "average_too_slow": bench.pixels("", ema_decay=0.9999 if first else 0.9995, ema_warmup=False),
+        "learning_rate_high": bench.pixels("", optim_g={"lr": 0.05 if first else 0.03}),
+        "learning_rate_low": bench.pixels("", optim_g={"lr": 1e-8 if first else 1e-7}),
+        "swapped_pairs": with_lr(bench.pixels(""), bench, "swapped", bicubic, swap=True),
+    }  # fmt: skip
+    lost = (1.0, 0.0, -1.0) if first else (1.0, -2.0, 1.0)
+    for cause, path in (
+        ("autoencoder_colour", alter_autoencoder(bench, lost)),
+        ("autoencoder_bottleneck", bench.base("autoencoder_free")),
+        ("autoencoder_kernel", bench.base("autoencoder_nearest" if first else "autoencoder_blurred")),
+    ):
+        made[cause] = bench.gan("", aesop_opt={"autoencoder_load": {"path": path}})
+    for cause, raw in made.items():
+        raw["name"] = cause
+    return made
+
+
+def healthy(bench: Bench) -> dict[str, Raw]:
+    """Runs without a cause, on networks and losses of their own."""
+    residual = bench.pixels("healthy_msrresnet", ema_decay=0.99, optim_g={"lr": 1e-3})
+    residual["network_g"] = {"type": "MSRResNet", "num_feat": 16, "num_block": 2}
+    plain = bench.gan("healthy_plain_gan", gan_opt={"relativistic": False}, aesop_opt=None, pixel_opt={"loss_weight": 1.0})
+    return {raw["name"]: raw for raw in (bench.gan("healthy_aesop"), plain, residual)}
+
+
+def make_run(raw: Raw) -> str:
+    torch.set_num_threads(1)
+    config, _ = build_config(raw, raw["name"])
+    if not config.final_model.exists():
+        shutil.rmtree(config.run_folder, ignore_errors=True)
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (of this worker process)
+        train(config)
+    return str(config.run_folder)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was planted in a run, and what its verdict names, the first first."""
+
+    split: str
+    run: str
+    planted: str
+    found: list[str]
+
+    @property
+    def is_right(self) -> bool:
+        return (self.found[:1] or [HEALTHY]) == [self.planted]
+
+
+def judge(bench: Bench, folders: Iterable[Path], planted: str | None = None) -> Iterator[Outcome]:
+    for folder in folders:
+        found = [finding.cause for finding in diagnose(read_run(folder)).findings]
+        yield Outcome(bench.split, folder.name, planted or folder.name, found)
+
+
+def table(outcomes: list[Outcome], split: str) -> str:
+    chosen = [outcome for outcome in outcomes if outcome.split == split]
+    planted = [outcome for outcome in chosen if outcome.planted != HEALTHY]
+    lines = [
+        f"{sum(each.is_right for each in planted)} of {len(planted)} planted causes are named first, and "
+        f"{sum(not each.is_right for each in chosen if each.planted == HEALTHY)} of {len(chosen) - len(planted)} healthy "
+        "runs get an alarm.", "", "| run | named first | also named | |", "| --- | --- | --- | --- |",
+    ]  # fmt: skip
+    for each in chosen:
+        first, others = (each.found or [HEALTHY])[0], ", ".join(each.found[1:])
+        lines.append(f"| {each.run} | {first} | {others} | {'right' if each.is_right else 'WRONG'} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--photos", type=Path, default=ASSETS / "heldout", help="photographs of the judging runs")
+    parser.add_argument("--only", choices=["calibration", "judging"])
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--record", action="store_true")
+    arguments = parser.parse_args()
+    start = Bench(BASES, arguments.output, ASSETS / "train", 0)
+    splits = [
+        Bench("calibration", arguments.output, ASSETS / "train", 1),
+        Bench("judging", arguments.output, arguments.photos, 2, 130, 150),
+    ]
+    splits = [bench for bench in splits if arguments.only in (None, bench.split)]
+    with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as processes:
+
+        def make(runs: Iterable[Raw]) -> None:
+            jobs = {processes.submit(make_run, raw): raw["name"] for raw in runs}
+            for job in as_completed(jobs):
+                print(jobs[job], job.exception() or job.result(), flush=True)
+
+        make_bases(start, make)
+        for bench in splits:
+            make([*plants(bench).values(), *healthy(bench).values()])
+    outcomes = [
+        outcome
+        for bench in splits
+        for runs, planted in ((plants(bench), None), (healthy(bench), HEALTHY))
+        for outcome in judge(bench, [bench.folder / raw["name"] for raw in runs.values()], planted)
+    ]
+    for bench in splits:
+        print(f"\n{bench.split}\n\n{table(outcomes, bench.split)}")
+    if arguments.record:
+        write("diagnosis", described(torch.device("cpu")) | {"outcomes": [asdict(outcome) for outcome in outcomes]})
+        with replacing(PAGE) as temporary:
+            tables = {bench.split: table(outcomes, bench.split) for bench in splits}
+            temporary.write_text(TEXT.format(**tables), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

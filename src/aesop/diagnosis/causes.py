@@ -1,0 +1,392 @@
+"""What can be wrong with a training: one function for each cause, with its threshold, evidence, and what to change.
+
+A cause is measured as an excess: how many times past its threshold a run is; from 1 on it is found. Causes of a lower rank
+explain those of a higher one: wrong pairs make everything else look wrong as well.
+
+Thresholds are ratios to what the reading would be without the fault, or known limits of the field; each one says which.
+They were set on the calibration runs of benchmarks/diagnosis_plants.py and judged on others (docs/evidence/diagnosis.md).
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from aesop.diagnosis.run_record import RunRecord
+
+# Losses that compare SR and HR pixel by pixel, and so ask for the mean of what is plausible, a blurred image.
+DISTANCES = ("pix", "aesop")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A cause that was found in a run."""
+
+    cause: str
+    title: str
+    excess: float
+    """How many times past its threshold the run is."""
+    evidence: str
+    change: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a cause's function returns: its excess, and what to say where it is at least 1."""
+
+    excess: float
+    evidence: str
+    change: str
+
+
+@dataclass(frozen=True)
+class Cause:
+    name: str
+    title: str
+    rank: int
+    """Causes of a lower rank explain those of a higher one."""
+    readings: int
+    """After so many readings, besides the first, it can be told."""
+    measure: Callable[[RunRecord], Measured | None]
+    """None: it does not apply, or there is nothing to tell it by."""
+
+    def find(self, run: RunRecord) -> Finding | None:
+        measured = self.measure(run)
+        if measured is None or not measured.excess >= 1:
+            return None
+        return Finding(self.name, self.title, measured.excess, measured.evidence, measured.change)
+
+
+def ratio(a: float, b: float) -> float:
+    """a / b for values that are not negative; infinite where b is 0."""
+    return a / b if b > 0 else math.inf if a > 0 else 0.0
+
+
+# Images and auto-encoders: what the training is given.
+
+# A random crop of a right pair falls below a correlation of 0.5 in about 1 of 100 cases.
+WRONG_PAIRS = 0.08
+
+
+def swapped_pairs(run: RunRecord) -> Measured | None:
+    _, shares = run["wrong_pairs"]
+    if not len(shares):
+        return None
+    share = float(shares.mean())
+    return Measured(
+        share / WRONG_PAIRS,
+        f"{share:.0%} of the LR images that were read do not show the picture of their HR image.",
+        "Check all pairs with `aesop doctor CONFIG.yml`; pair files by name (datasets.train.filename_tmpl), or leave "
+        "datasets.train.dataroot_lq out, so that LR is made from HR.",
+    )
+
+
+def _autoencoder(run: RunRecord, reading: str) -> float:
+    """A reading of the auto-encoder: of the AESOP loss over the whole run, of one in training when it has settled."""
+    return run.late(reading) if run.config.stage == "autoencoder" else run.typical(reading)
+
+
+def _retrain(run: RunRecord, how: str) -> str:
+    if run.config.stage == "autoencoder":
+        return how
+    return f"Train another auto-encoder ({how}) and name it in train.aesop_opt.autoencoder_load.path."
+
+
+# An auto-encoder that was trained to reproduce HR keeps more than nine tenths of every colour; half is lost for good.
+COLOUR_KEPT = 0.5
+
+
+def autoencoder_loses_colour(run: RunRecord) -> Measured | None:
+    kept = _autoencoder(run, "ae/colour")
+    if math.isnan(kept):
+        return None
+    return Measured(
+        ratio(COLOUR_KEPT, kept) if kept < COLOUR_KEPT else 0.0,
+        f"Of one colour, the auto-encoder keeps {kept:.0%} (100 % in a good one): the loss does not see that colour.",
+        _retrain(run, "network_g.enc_opt.num_feat: at least 48 at scale 4, so that its encoder has 3 channels or more"),
+    )
+
+
+# In dB. An auto-encoder whose bottleneck is trained towards LR (pixel_at_LR_opt) comes above 30; an unrelated image has
+# about 10, and a filter cannot make more of it.
+IS_LR, LIKE_LR, BETTER_FILTERED = 26.0, 20.0, 5.0
+
+
+def _bottleneck(run: RunRecord) -> tuple[float, float] | None:
+    plain, fitted = _autoencoder(run, "ae/lr_psnr"), _autoencoder(run, "ae/lr_fit_psnr")
+    if math.isnan(plain):
+        return None
+    return plain, plain if math.isnan(fitted) else fitted
+
+
+def bottleneck_is_no_lr_image(run: RunRecord) -> Measured | None:
+    if (found := _bottleneck(run)) is None:
+        return None
+    plain, fitted = found
+    if plain >= IS_LR:
+        return None
+    return Measured(
+        10 ** ((LIKE_LR - fitted) / 20),
+        f"The auto-encoder's bottleneck of HR differs from the LR image (PSNR {plain:.1f} dB), and no filter maps one to "
+        f"the other ({fitted:.1f} dB with the best one).",
+        _retrain(run, "with train.pixel_at_LR_opt, from a decoder that is a trained PSNR net"),
+    )
+
+
+def autoencoder_of_another_kernel(run: RunRecord) -> Measured | None:
+    if (found := _bottleneck(run)) is None:
+        return None
+    plain, fitted = found
+    if plain >= IS_LR or fitted < LIKE_LR:
+        return None
+    shift = _autoencoder(run, "ae/lr_shift")
+    how = f"shifted by {shift:.2f} LR pixels" if shift > 0.15 else "sharper or more blurred"
+    return Measured(
+        10 ** ((fitted - plain - BETTER_FILTERED) / 20),
+        f"The auto-encoder's bottleneck is an LR image, but {how}: PSNR {plain:.1f} dB to this training's LR, "
+        f"{fitted:.1f} dB after the filter that maps one to the other.",
+        _retrain(run, "on LR images made in the same way as this training's: the same datasets.train.dataroot_lq, or none"),
+    )
+
+
+# How fast weights move.
+
+# A step that moves weights by 1e-3 of their size is usual; 1e-2 is fast, and needs 3 times as much to be dangerous.
+FAST, SLOW = 3e-2, 3e-5
+# In dB below the best readings before.
+FELL_BACK = 3.0
+
+
+def learning_rate_too_high(run: RunRecord) -> Measured | None:
+    moved = run.typical("update/g")
+    lr = run.config.train.optim_g.lr
+    change = f"Divide train.optim_g.lr (now {lr:g}) by 3 to 10, or set train.warmup_iter or train.optim_g.clip_norm."
+    if run.skipped > max(3, run.iteration / 100) or run.rollbacks:
+        said = f"{run.skipped} steps were skipped because of NaN or infinity, and the run rolled back {run.rollbacks} times."
+        return Measured(max(1.5, 1.0 + run.rollbacks), said, change)
+    if math.isnan(moved):
+        return None
+    _, gains = run["gain"]
+    lost = 0.0
+    if len(gains) >= 4:  # means of two readings, so that one lucky crop is no best
+        lost = float(max(gains[k : k + 2].mean() for k in range(len(gains) - 1))) - run.late("gain")
+    # A GAN gives up a few dB by its nature.
+    fell = FELL_BACK if run.config.stage != "adversarial" else 2 * FELL_BACK
+    said = f"A step moves the generator's weights by {moved:.1%} of their size (0.1 % is usual)"
+    said += f", and its images are {lost:.1f} dB worse than its best." if lost > 1 else "."
+    # Both in the same run: fast weights alone may be a small network's, and lost quality may have other reasons.
+    return Measured(max(moved / FAST, min(lost / fell, 10 * moved / FAST)), said, change)
+
+
+def learning_rate_too_low(run: RunRecord) -> Measured | None:
+    values = run["update/g"][1]
+    values = values[values > 0]
+    if not len(values):
+        return None
+    moved = float(max(values[: max(1, len(values) // 2)].max(), values[len(values) // 2 :].max()))
+    lr = run.config.train.optim_g.lr
+    return Measured(
+        ratio(SLOW, moved),
+        f"A step moves the generator's weights by at most {moved:.1e} of their size (1e-3 is usual).",
+        f"Raise train.optim_g.lr (now {lr:g}); 1e-4 is published, and 1e-3 suits small networks from scratch.",
+    )
+
+
+# Part of the initial weights that is left in the average at the end: enough to see, and nearly all.
+INITIAL_LEFT, NOTHING_BUT_INITIAL = 0.1, 0.9
+# In dB, and as a ratio of detail: how far the average's images may lie behind.
+BEHIND, OTHER_DETAIL = 1.0, 1.25
+
+
+def average_too_slow(run: RunRecord) -> Measured | None:
+    train = run.config.train
+    if train.ema_decay == 0 or not len(run["ema/psnr"][0]):
+        return None
+    behind = run.late("psnr") - run.late("ema/psnr")
+    detail, of_average = run.late("detail"), run.late("ema/detail")
+    other = max(ratio(detail, of_average), ratio(of_average, detail)) if of_average > 0 else 1.0
+    left = 0.0 if train.ema_warmup else train.ema_decay**train.total_iter
+    visible = max(behind / BEHIND, math.log(other) / math.log(OTHER_DETAIL))
+    if left >= INITIAL_LEFT:
+        excess = max(visible, left / NOTHING_BUT_INITIAL)
+    else:  # an average that lags early in a long training is as it should be
+        excess = behind / (2 * BEHIND) if run.iteration >= train.total_iter / 2 else 0.0
+    window = 1 / (1 - train.ema_decay)
+    return Measured(
+        excess,
+        f"The averaged generator, which is the one saved, lies behind: PSNR {behind:+.1f} dB, detail {of_average:.2f} "
+        f"instead of {detail:.2f}. It averages over {window:.0f} iterations of {train.total_iter}"
+        + (f", and {left:.0%} of it will still be the initial weights at the end." if left > 0.01 else "."),
+        f"Lower train.ema_decay to {max(0.9, 1 - 20 / train.total_iter):.4g}, or set train.ema_warmup: true.",
+    )
+
+
+# The discriminator. Its loss is read relative to that of one that cannot tell the images apart.
+WON_LOSS, WON_ACCURACY = 0.03, 0.98
+BLIND_LOSS, BLIND_ACCURACY = 0.97, 0.6
+# Iterations after which a discriminator that moves at a usual rate would see something; before, it is only young.
+HAD_ITS_TIME = 500
+
+
+def discriminator_wins(run: RunRecord) -> Measured | None:
+    loss, accuracy = run.late("d/loss"), run.late("d/accuracy")
+    if math.isnan(loss) or accuracy < WON_ACCURACY:
+        return None
+    return Measured(
+        ratio(WON_LOSS, max(loss, 1e-6)),
+        f"The discriminator tells {accuracy:.0%} of real and generated apart, with {loss:.2%} of the loss of guessing "
+        f"(gap of the logits {run.late('d/gap'):.1f}): it has nothing left to learn, and says the same of every image.",
+        f"Lower train.optim_d.lr (now {run.config.train.optim_d.lr:g}), set train.net_d_iters: 1, or take a smaller "
+        "network_d.num_feat or UNetDiscriminatorSN.",
+    )
+
+
+def discriminator_blind(run: RunRecord) -> Measured | None:
+    loss, accuracy = run.late("d/loss"), run.late("d/accuracy")
+    if math.isnan(loss):
+        return None
+    moved = run.typical("update/d")
+    lr = run.config.train.optim_d.lr
+    stands_still = moved < SLOW
+    slow = f" A step moves its weights by {moved:.1e} of their size (1e-3 is usual)." if stands_still else ""
+    told_apart = accuracy >= BLIND_ACCURACY or loss < BLIND_LOSS
+    if (told_apart or run.iteration < HAD_ITS_TIME) and not (stands_still and loss > 0.5):
+        return None
+    return Measured(
+        max(loss / BLIND_LOSS, SLOW / moved if stands_still else 0.0),
+        f"The discriminator tells {accuracy:.0%} of real and generated apart (50 % is guessing), and its loss is {loss:.0%} "
+        f"of that of guessing.{slow}",
+        f"Raise train.optim_d.lr (now {lr:g}), to that of the generator, or network_d.num_feat; check that the generator's "
+        "images differ from HR at all.",
+    )
+
+
+# Balance of losses: shares of the sum of the gradients' norms in the generator's weights.
+DROWNED, DROWNING = 3e-3, 0.9
+OPPOSED, HAS_A_SAY = -0.5, 0.15
+# Collapse to blur: the share of pixel distances from which on they decide alone, and detail relative to HR's.
+ONLY_DISTANCES, BLURRED = 0.99, 0.8
+
+
+def _weight_is_usual(run: RunRecord) -> bool:
+    """Whether the GAN's weight is at least a fifth of the published one, so that another term must be too heavy."""
+    gan = run.config.train.gan_opt
+    return gan is not None and gan.loss_weight >= (5e-3 if gan.relativistic else 1e-2) / 5
+
+
+def gan_drowned(run: RunRecord) -> Measured | None:
+    shares = run.shares()
+    share = shares.get("gan")
+    if share is None or (_weight_is_usual(run) and _distances(shares) > ONLY_DISTANCES):
+        return None
+    weight = run.weight_of("gan")
+    return Measured(
+        ratio(DROWNED, share),
+        f"The GAN term has {share:.2%} of the gradient in the generator's weights: it decides nothing.",
+        f"Raise train.gan_opt.loss_weight (now {weight:g}; published: 5e-3, real-world 0.1); "
+        "`aesop diagnose RUN --weights` computes one.",
+    )
+
+
+def _distances(shares: Mapping[str, float]) -> float:
+    """The share of the losses that compare pixels."""
+    return sum(share for name, share in shares.items() if name in DISTANCES)
+
+
+def gan_drowns_the_others(run: RunRecord) -> Measured | None:
+    shares = run.shares()
+    if "gan" not in shares or len(shares) < 2:
+        return None
+    others = 1 - shares["gan"]
+    return Measured(
+        ratio(1 - DROWNING, others),
+        f"The GAN term has {shares['gan']:.1%} of the gradient in the generator's weights: the other losses decide nothing.",
+        f"Lower train.gan_opt.loss_weight (now {run.weight_of('gan'):g}; published: 5e-3, real-world 0.1); "
+        "`aesop diagnose RUN --weights` computes one.",
+    )
+
+
+def losses_against_each_other(run: RunRecord) -> Measured | None:
+    shares, worst = run.shares(), None
+    for pair in [name for name in run.values if name.startswith("read/weights_cos/")]:
+        a, _, b = pair.removeprefix("read/weights_cos/").partition("+")
+        if min(shares.get(a, 0), shares.get(b, 0)) >= HAS_A_SAY:
+            cosine = run.late(pair.removeprefix("read/"))
+            worst = min(worst or (math.inf, "", ""), (cosine, a, b))
+    if worst is None:
+        return None
+    cosine, a, b = worst
+    return Measured(
+        max(0.0, cosine / OPPOSED),
+        f"The gradients of {a} ({shares[a]:.0%} of the sum of norms) and {b} ({shares[b]:.0%}) in the generator's weights "
+        f"have a cosine of {cosine:.2f}: what one asks for, the other takes back.",
+        f"Let one of them decide: lower {run.option_of(a)} (now {run.weight_of(a):g}) or {run.option_of(b)} (now "
+        f"{run.weight_of(b):g}), and check that both compare with the same HR (the *_gt_usm options).",
+    )
+
+
+# What is seen in the images.
+
+# Five of 255 levels: the LR image gives the mean colour of a crop to less than one.
+DRIFT = 5 / 255
+CHECKERED = 0.3
+
+
+def colour_drift(run: RunRecord) -> Measured | None:
+    drifts = {name: run.late_mean(f"colour/{name[0]}") for name in ("red", "green", "blue")}
+    if any(math.isnan(mean) for mean, _ in drifts.values()):
+        return None
+    means = {name: mean for name, (mean, _) in drifts.items()}
+    return Measured(
+        max(abs(mean) - 2 * error for mean, error in drifts.values()) / DRIFT,
+        "SR differs from HR in its mean colour: " + ", ".join(f"{k} {255 * v:+.1f}" for k, v in means.items()) + " of 255.",
+        "Keep a loss that sees colour: raise train.pixel_opt.loss_weight or train.aesop_opt.loss_weight against the GAN and "
+        "MS-SSIM terms, lower train.optim_g.lr, and check the colours of datasets.train.dataroot_lq.",
+    )
+
+
+def checkerboard(run: RunRecord) -> Measured | None:
+    share = run.late("checkerboard")
+    if math.isnan(share):
+        return None
+    return Measured(
+        share / CHECKERED,
+        f"{share:.0%} of SR's error repeats in every cell of {run.config.scale}x{run.config.scale} pixels: a checkerboard.",
+        "Use a network that enlarges by nearest neighbour and convolutions (RRDBNet; SwinIR with upsampler: nearest+conv), "
+        "train longer, or lower train.optim_g.lr and the GAN term.",
+    )
+
+
+def collapse_to_blur(run: RunRecord) -> Measured | None:
+    shares, detail = run.shares(), run.late("detail")
+    if "gan" not in shares or len(shares) < 2 or not _weight_is_usual(run) or not detail < BLURRED:
+        return None
+    blurring = {name: share for name, share in shares.items() if name in DISTANCES}
+    if not blurring:
+        return None
+    largest = max(blurring, key=lambda name: blurring[name])
+    return Measured(
+        ratio(1 - ONLY_DISTANCES, 1 - _distances(shares)),
+        f"SR has {detail:.0%} of HR's fine detail, and {largest} has {blurring[largest]:.2%} of the gradient in the "
+        "generator's weights: a distance of pixels alone is smallest for a blurred image.",
+        f"Lower {run.option_of(largest)} (now {run.weight_of(largest):g}; published: aesop_opt 1, or pixel_opt 1e-2 beside "
+        "a GAN); `aesop diagnose RUN --weights` computes it.",
+    )
+
+
+CAUSES = (
+    Cause("swapped_pairs", "LR and HR files are swapped", 0, 1, swapped_pairs),
+    Cause("learning_rate_high", "The learning rate is too high", 0, 2, learning_rate_too_high),
+    Cause("learning_rate_low", "The learning rate is too low", 0, 2, learning_rate_too_low),
+    Cause("autoencoder_colour", "The auto-encoder loses a colour", 1, 1, autoencoder_loses_colour),
+    Cause("autoencoder_bottleneck", "The auto-encoder's bottleneck is not the LR image", 1, 1, bottleneck_is_no_lr_image),
+    Cause("autoencoder_kernel", "The auto-encoder is of another LR kernel", 1, 1, autoencoder_of_another_kernel),
+    Cause("average_too_slow", "The average (EMA) is too slow", 1, 2, average_too_slow),
+    Cause("discriminator_blind", "The discriminator is blind", 1, 2, discriminator_blind),
+    Cause("discriminator_wins", "The discriminator wins", 1, 2, discriminator_wins),
+    Cause("gan_drowned", "The GAN term is drowned", 1, 2, gan_drowned),
+    Cause("gan_drowning", "The GAN term drowns the others", 1, 2, gan_drowns_the_others),
+    Cause("blur", "Collapse to blur", 1, 2, collapse_to_blur),
+    Cause("losses_opposed", "Losses are against each other", 2, 2, losses_against_each_other),
+    Cause("colour_drift", "Colours drift", 2, 2, colour_drift),
+    Cause("checkerboard", "Checkerboard", 2, 2, checkerboard),
+)

@@ -1,0 +1,124 @@
+"""What images of a training say: colour, detail, checkerboards, pairs, and whether an auto-encoder fits.
+
+All functions take float images (N, 3, H, W) in [0, 1] and return scalars. Without enough pixels the value
+is NaN.
+"""
+
+from itertools import product
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from aesop.archs.gray import luma
+from aesop.images.resize import imresize
+
+FLAT = 3 / 255  # standard deviation below which an image has too little in it to be compared
+FILTER = 5  # side of the filter between two LR images
+
+
+def mean_square(x: Tensor) -> Tensor:
+    return x.square().mean()
+
+
+def psnr(a: Tensor, b: Tensor) -> Tensor:
+    """Of all images together, in dB, in colour, after clamping; at most 100."""
+    return -10 * mean_square(a.clamp(0, 1) - b.clamp(0, 1)).clamp_min(1e-10).log10()
+
+
+def split_of_the_error(sr: Tensor, hr: Tensor, ae_sr: Tensor, ae_hr: Tensor) -> dict[str, Tensor]:
+    """The paper's split of SR - HR into r = AE(SR) - AE(HR), the fidelity bias, and the rest s, the perceptual variance.
+
+    `se` is mean r², `ve` mean s², `cross` 2 mean r s. They sum to `mse`, mean (SR - HR)².
+    """
+    error, bias = sr - hr, ae_sr - ae_hr
+    variance = error - bias
+    split = {"se": mean_square(bias), "ve": mean_square(variance), "cross": 2 * (bias * variance).mean()}
+    return split | {"mse": mean_square(error)}
+
+
+def detail(sr: Tensor, hr: Tensor) -> Tensor:
+    """Energy of SR's finest detail (what a 5x5 mean removes) divided by HR's: below 1 where SR is blurred."""
+    fine = [mean_square(x - F.avg_pool2d(x, 5, 1, 2, count_include_pad=False)) for x in (sr, hr)]
+    return fine[0] / fine[1].clamp_min(1e-8)
+
+
+def checkerboard(sr: Tensor, hr: Tensor, scale: int) -> Tensor:
+    """Share of a pattern that repeats in every cell of scale x scale pixels in the error SR - HR within cells, from 0 to 1.
+
+    Amplitudes, not energies. Errors at edges and in texture differ from cell to cell, and cancel in the mean over cells.
+    What chance leaves of them, 1 / sqrt(cells), is subtracted.
+    """
+    if scale == 1:
+        return sr.new_full((), torch.nan)
+    error = F.pixel_unshuffle((sr - hr).flatten(0, 1)[:, None], scale)  # (N * 3, scale ** 2, cells of a column and row)
+    error = error - error.mean(1, keepdim=True)
+    pattern = error.unflatten(0, (-1, 3)).mean((0, 3, 4))  # (3, scale ** 2): the same for all images
+    chance = mean_square(error) / (error.shape[0] // 3 * error.shape[2] * error.shape[3])
+    return ((mean_square(pattern) - chance).clamp_min(0) / mean_square(error).clamp_min(1e-12)).sqrt()
+
+
+def likeness(lq: Tensor, hr: Tensor, scale: int) -> Tensor:
+    """(N,) correlations of LR and the luma of HR reduced to its size; 1 where either is flat."""
+    small = F.avg_pool2d(luma(hr), scale) if scale > 1 else luma(hr)
+    a, b = (x - x.mean((1, 2, 3), keepdim=True) for x in (luma(lq), small))
+    deviations = [x.square().mean((1, 2, 3)).sqrt() for x in (a, b)]
+    correlation = (a * b).mean((1, 2, 3)) / (deviations[0] * deviations[1]).clamp_min(1e-12)
+    return torch.where(torch.minimum(*deviations) < FLAT, torch.ones_like(correlation), correlation)
+
+
+def colour_probe(scale: int) -> Tensor:
+    """(1, 3, 24 * scale, 24 * scale): nine flat cells, of the corners of the cube of colours from 1/4 to 3/4 and gray.
+
+    Crops of photographs have too little colour to tell from them.
+    """
+    corners = torch.tensor(list(product((0.25, 0.75), repeat=3)))
+    colours = torch.cat([corners[:4], torch.full((1, 3), 0.5), corners[4:]])
+    return colours.T.reshape(1, 3, 3, 3).repeat_interleave(8 * scale, 2).repeat_interleave(8 * scale, 3)
+
+
+def colour_kept(probe: Tensor, reproduced: Tensor) -> Tensor:
+    """How much of the colour that is reproduced worst arrives: 1 all, 0 nothing.
+
+    It is the smallest singular value of the 3x3 matrix that maps the colours of the probe's cells to the reproduced ones, by
+    least squares.
+    """
+    side = probe.shape[-1] // 3
+    middle = slice(side // 4, side - side // 4)
+    cells = [x.unflatten(3, (3, side)).unflatten(2, (3, side)) for x in (probe, reproduced)]
+    means = [x[..., middle, :, middle].mean((3, 5))[0].flatten(1).T.cpu().double() for x in cells]
+    before, after = (x - x.mean(0) for x in means)
+    return torch.linalg.svdvals(torch.linalg.lstsq(before, after).solution)[-1].float()
+
+
+def lr_fit(found: Tensor, lr: Tensor) -> dict[str, Tensor]:
+    """How an LR image that was found relates to the one given: by a filter, or not at all.
+
+    `psnr` of both, `fit_psnr` after the 5x5 filter that maps `lr` to `found` best (one for all colours, and an offset), if
+    `found` had the contrast of `lr`, and the filter's `shift` (how far its centre lies from the middle, in LR pixels).
+    """
+    plain, nothing = psnr(found, lr), found.new_full((), torch.nan)
+    patches = F.unfold(lr.flatten(0, 1)[:, None], FILTER).movedim(1, -1).flatten(0, 1)  # (pixels, 25)
+    edge = FILTER // 2
+    target = found[..., edge : found.shape[-2] - edge, edge : found.shape[-1] - edge].flatten().cpu().double()
+    if len(patches) < 10 * FILTER**2:
+        return {"psnr": plain, "fit_psnr": nothing, "shift": nothing}
+    patches = torch.cat([patches, torch.ones_like(patches[:, :1])], 1).cpu().double()
+    square = patches.T @ patches
+    # A prior for no filter at all, so that flat images say nothing.
+    prior = torch.zeros(len(square), dtype=square.dtype, device=square.device)
+    prior[FILTER**2 // 2] = 1
+    ridge = 1e-5 * len(patches) * torch.eye(len(square), dtype=square.dtype, device=square.device)
+    weights = torch.linalg.solve(square + ridge, patches.T @ target + ridge @ prior)
+    contrast = lr.var().cpu() / target.var().clamp_min(1e-8)
+    rest = (mean_square(patches @ weights - target) * contrast).clamp_min(1e-10)
+    kernel = weights[:-1].unflatten(0, (FILTER, FILTER))
+    place = torch.arange(FILTER, dtype=kernel.dtype, device=kernel.device) - edge
+    mass = kernel.sum().clamp_min(0.1)
+    shift = torch.hypot((kernel.sum(0) * place).sum() / mass, (kernel.sum(1) * place).sum() / mass)
+    return {"psnr": plain, "fit_psnr": -10 * rest.log10().float(), "shift": shift.float()}
+
+
+def reduced(images: Tensor, scale: int) -> Tensor:
+    """HR -> LR by MATLAB's bicubic."""
+    return imresize(images, 1 / scale) if scale > 1 else images
