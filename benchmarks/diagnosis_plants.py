@@ -93,7 +93,7 @@ class Bench:
                 }
             },
             "path": {"experiments_root": str(self.folder), "from_scratch": True},
-            "train": {"total_iter": iterations, **{option: value for option, value in train.items() if value is not None}},
+            "train": {option: value for option, value in ({"total_iter": iterations} | train).items() if value is not None},
             "val": {"val_freq": 0},
             "logger": {"print_freq": 10, "readings_freq": 10, "save_checkpoint_freq": 100_000, "use_tb_logger": False},
         }  # fmt: skip
@@ -110,14 +110,28 @@ class Bench:
         return raw
 
     def gan(self, name: str, **train: Any) -> Raw:
-        """A GAN with the AESOP loss from the PSNR net, with published weights of the losses."""
+        """A GAN from the PSNR net, with a pixel loss in the AESOP loss's place and the published weights of the losses."""
         given = {
-            "ema_decay": 0.95, "optim_g": {"lr": 2e-4}, "optim_d": {"lr": 2e-4},
-            "aesop_opt": {"autoencoder_load": {"path": self.base("autoencoder_0")}}, "artifacts_opt": {}, "gan_opt": {},
+            "ema_decay": 0.95, "optim_g": {"lr": 2e-4}, "optim_d": {"lr": 5e-4}, "pixel_opt": {}, "artifacts_opt": {},
+            "gan_opt": {},
         }  # fmt: skip
         raw = self.options(name, "adversarial", self.gan_length, **given | train)
         raw["network_d"] = {"type": "UNetDiscriminatorSN", "num_feat": 8}
-        raw["datasets"]["train"]["batch_size_per_gpu"] = 3
+        raw["datasets"]["train"]["batch_size_per_gpu"] = 2
+        raw["path"]["pretrain_network_g"] = self.base("psnr")
+        return raw
+
+    def aesop(self, name: str, autoencoder: str) -> Raw:
+        """A shorter GAN with the AESOP loss."""
+        loss = {"autoencoder_load": {"path": autoencoder}}
+        raw = self.gan(name, pixel_opt=None, aesop_opt=loss)
+        raw["train"]["total_iter"] = self.gan_length * 6 // 10
+        return raw
+
+    def opposed(self, sharpened: str) -> Raw:
+        """A pixel loss and the AESOP loss, of which one compares with the sharpened HR."""
+        aesop = {"autoencoder_load": {"path": self.base("autoencoder_0")}}
+        raw = self.pixels("", 60, optim_g={"lr": 2e-4}, aesop_opt=aesop, **{sharpened: True})
         raw["path"]["pretrain_network_g"] = self.base("psnr")
         return raw
 
@@ -153,11 +167,11 @@ def nearest(image: np.ndarray) -> np.ndarray:
 
 
 def blurred(image: np.ndarray) -> np.ndarray:
-    return imresize(cv2.GaussianBlur(image, (0, 0), 5), 1 / 4)
+    return imresize(cv2.GaussianBlur(image, (0, 0), 3), 1 / 4)
 
 
 def make_bases(bench: Bench, make: Callable[[list[Raw]], None]) -> None:
-    """Train what other runs start from: a PSNR net, and auto-encoders, of which three have a fault."""
+    """Train what other runs start from: a PSNR net, and auto-encoders, a good one and one without LR loss."""
     cosine = {"type": "CosineAnnealingRestartLR", "eta_min": 1e-5}
     psnr = bench.pixels("psnr", 600, optim_g={"lr": 3e-3}, scheduler=cosine)
     make([psnr, bench.encoded("autoencoder_free", 150, pixel_at_LR_opt=None)])
@@ -169,12 +183,6 @@ def make_bases(bench: Bench, make: Callable[[list[Raw]], None]) -> None:
         named = {f"decoder.{name}": value for name, value in decoder.items()}
         good.parent.mkdir(parents=True)
         save_weights(good, encoder | named, {"network": json.dumps({**ENCODED, "scale": 4})})
-    others = []
-    for kernel in (nearest, blurred):
-        raw = bench.encoded(f"autoencoder_{kernel.__name__}", 150, optim_g={"lr": 1e-3}, scheduler=cosine)
-        raw["path"]["pretrain_network_g"] = str(good)
-        others.append(with_lr(raw, bench, kernel.__name__, kernel))
-    make(others)
 
 
 def alter_autoencoder(bench: Bench, lost: tuple[float, float, float]) -> str:
@@ -184,7 +192,7 @@ def alter_autoencoder(bench: Bench, lost: tuple[float, float, float]) -> str:
         state, metadata = read_state_dict(bench.base("autoencoder_0"))
         direction = torch.tensor(lost) / torch.tensor(lost).norm()
         projection = torch.eye(3) - torch.outer(direction, direction)
-        state["encoder.0.0.weight"] = torch.einsum("oihw,ij->ojhw", state["encoder.0.0.weight"], projection)
+        state["encoder.0.0.weight"] = torch.einsum("oihw,ij->ojhw", state["encoder.0.0.weight"].float(), projection)
         path.parent.mkdir(parents=True, exist_ok=True)
         save_weights(path, state, metadata)
     return str(path)
@@ -193,43 +201,47 @@ def alter_autoencoder(bench: Bench, lost: tuple[float, float, float]) -> str:
 def plants(bench: Bench) -> dict[str, Raw]:
     """A run for each cause, by the cause's name in `aesop.diagnosis.causes`."""
     first = bench.split == "calibration"
-    shuffled = {"type": "MSRResNet", "num_feat": 16, "num_block": 2}
-    pixel = {"aesop_opt": None, "pixel_opt": {"loss_weight": 1e-2}}
-    made = {
-        "discriminator_wins": bench.gan("", optim_d={"lr": 6e-3} if first else {"lr": 4e-3}, **({} if first else pixel)),
-        "discriminator_blind": bench.gan("", optim_d={"lr": 1e-9 if first else 1e-8}),
-        "gan_drowned": bench.gan("", gan_opt={"loss_weight": 1e-6 if first else 1e-5}),
-        "gan_drowning": bench.gan("", gan_opt={"loss_weight": 10.0 if first else 1.0}),
-        "losses_opposed": bench.gan(
-            "", gan_opt={"loss_weight": 0.1}, gan_gt_usm=True, aesop_opt=None, pixel_opt={"loss_weight": 1.0},
-            artifacts_opt=None,
-        ),
-        "colour_drift": bench.gan("", aesop_opt=None, artifacts_opt=None, msssim_opt={}, optim_g={"lr": 1e-3}),
-        "checkerboard": bench.pixels("", optim_g={"lr": 5e-3}) | {"network_g": shuffled},
-        "blur": bench.gan("", pixel_opt={"loss_weight": 1000.0 if first else 300.0}),
-        "average_too_slow": bench.pixels("", ema_decay=0.9999 if first else 0.9995, ema_warmup=False),
-        "learning_rate_high": bench.pixels("", optim_g={"lr": 0.05 if first else 0.03}),
-        "learning_rate_low": bench.pixels("", optim_g={"lr": 1e-8 if first else 1e-7}),
-        "swapped_pairs": with_lr(bench.pixels(""), bench, "swapped", bicubic, swap=True),
+    shuffled = {
+        "type": "SwinIR", "img_size": 12, "window_size": 4, "depths": [2], "num_heads": [2], "mlp_ratio": 2,
+        "embed_dim": 24 if first else 36, "upsampler": "pixelshuffledirect",
     }  # fmt: skip
+    plain = {} if first else {"relativistic": False}
+    kernel = nearest if first else blurred  # of the training's LR; the auto-encoder's is bicubic
     lost = (1.0, 0.0, -1.0) if first else (1.0, -2.0, 1.0)
-    for cause, path in (
-        ("autoencoder_colour", alter_autoencoder(bench, lost)),
-        ("autoencoder_bottleneck", bench.base("autoencoder_free")),
-        ("autoencoder_kernel", bench.base("autoencoder_nearest" if first else "autoencoder_blurred")),
-    ):
-        made[cause] = bench.gan("", aesop_opt={"autoencoder_load": {"path": path}})
+    good = bench.base("autoencoder_0")
+    made = {
+        "swapped_pairs": with_lr(bench.pixels("") if first else bench.gan(""), bench, "swapped", bicubic, swap=True),
+        "autoencoder_colour": bench.aesop("", alter_autoencoder(bench, lost)),
+        "autoencoder_bottleneck": bench.aesop("", bench.base("autoencoder_free")),
+        "autoencoder_kernel": with_lr(bench.aesop("", good), bench, kernel.__name__, kernel),
+        "learning_rate_high": bench.pixels("", optim_g={"lr": 0.1 if first else 0.05}),
+        "learning_rate_low": bench.pixels("", optim_g={"lr": 1e-8 if first else 1e-7}),
+        "average_too_slow": bench.pixels("", ema_decay=0.9999 if first else 0.9995, ema_warmup=False),
+        "discriminator_wins": bench.gan(
+            "", optim_d={"lr": 3e-3 if first else 2e-3}, optim_g={"lr": 2e-5}, total_iter=150, gan_opt=plain
+        ),
+        "discriminator_blind": bench.gan("", optim_d={"lr": 1e-9 if first else 1e-8}, gan_opt=plain),
+        "gan_drowned": bench.gan("", gan_opt={"loss_weight": 1e-6 if first else 1e-7, **plain}),
+        "gan_drowning": bench.gan("", gan_opt={"loss_weight": 10.0 if first else 30.0}),
+        "blur": bench.gan("", pixel_opt={"loss_weight": 1000.0} if first else {"type": "MSELoss", "loss_weight": 2e4}),
+        "losses_opposed": bench.opposed("l1_gt_usm" if first else "aesop_gt_usm"),
+        "colour_drift": bench.pixels("", pixel_opt=None, msssim_opt={}, **({} if first else {"optim_g": {"lr": 1e-3}})),
+        "checkerboard": bench.pixels("", optim_g={"lr": 2e-3 if first else 1e-3}) | {"network_g": shuffled},
+    }
     for cause, raw in made.items():
         raw["name"] = cause
     return made
 
 
 def healthy(bench: Bench) -> dict[str, Raw]:
-    """Runs without a cause, on networks and losses of their own."""
-    residual = bench.pixels("healthy_msrresnet", ema_decay=0.99, optim_g={"lr": 1e-3})
-    residual["network_g"] = {"type": "MSRResNet", "num_feat": 16, "num_block": 2}
-    plain = bench.gan("healthy_plain_gan", gan_opt={"relativistic": False}, aesop_opt=None, pixel_opt={"loss_weight": 1.0})
-    return {raw["name"]: raw for raw in (bench.gan("healthy_aesop"), plain, residual)}
+    """Runs without a cause: an AESOP GAN, a plain GAN, and two PSNR nets of other kinds, of which one is trained further."""
+    again = bench.pixels("healthy_further", ema_decay=0.9, optim_g={"lr": 2e-4})
+    again["path"]["pretrain_network_g"] = bench.base("psnr")
+    wide = bench.pixels("healthy_wide", optim_g={"lr": 1e-3})
+    wide["network_g"] = {"type": "RRDBNet", "num_feat": 24, "num_block": 1, "num_grow_ch": 8}
+    plain = bench.gan("healthy_plain_gan", gan_opt={"relativistic": False})
+    runs = [bench.aesop("healthy_aesop", bench.base("autoencoder_0")), plain, again, wide]
+    return {raw["name"]: raw for raw in runs}
 
 
 def make_run(raw: Raw) -> str:
@@ -287,7 +299,7 @@ def main() -> None:
     start = Bench(BASES, arguments.output, ASSETS / "train", 0)
     splits = [
         Bench("calibration", arguments.output, ASSETS / "train", 1),
-        Bench("judging", arguments.output, arguments.photos, 2, 130, 150),
+        Bench("judging", arguments.output, arguments.photos, 2),
     ]
     splits = [bench for bench in splits if arguments.only in (None, bench.split)]
     with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as processes:

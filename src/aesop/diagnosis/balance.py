@@ -14,8 +14,8 @@ from aesop.diagnosis.run_record import RunRecord
 RECIPES: dict[str, Any] = json.loads(
     (Path(aesop.__file__).parent / "assets" / "recipe_balance.json").read_text(encoding="utf-8")
 )
-"""Shares of the gradient's norms in the generator's weights under the published weights: measured by
-benchmarks/recipe_balance.py, which says on what."""
+"""Shares of the gradient's norms in the generator's weights under the published weights. Each says what it was measured on;
+benchmarks/recipe_balance.py measures them with a perceptual loss."""
 ANCHORS = ("aesop", "pix", "percep")
 """The loss whose weight stays: the first of these in the run."""
 
@@ -59,6 +59,10 @@ def balance(run: RunRecord) -> Balance:
             "logger.readings_freq=100"
         )
     recipe = recipe_of(run)
+    if recipe not in RECIPES:
+        raise ValueError(
+            f"{run.folder}: the {recipe} recipe's balance has not been measured; benchmarks/recipe_balance.py does"
+        )
     of_recipe: Mapping[str, float] = RECIPES[recipe]["shares"]
     # A pixel loss stands where the AESOP loss stands in the recipe.
     stand_in = {"pix": "aesop"} if "aesop" not in shares else {}

@@ -55,13 +55,6 @@ class RunRecord:
         values = values[(at >= self.since) & (at > 1)]
         return float(np.median(values)) if len(values) else NAN
 
-    def late_mean(self, reading: str) -> tuple[float, float]:
-        """The mean in the second half of the run, and its standard error (0 for a single reading)."""
-        at, values = self[reading]
-        values = values[(at >= self.since) & (at > 1)]
-        error = float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
-        return (float(values.mean()), error) if len(values) else (NAN, NAN)
-
     def typical(self, reading: str) -> float:
         """The median over the whole run, from its first iteration on."""
         values = self[reading][1]

@@ -14,7 +14,8 @@ from aesop.archs.gray import luma
 from aesop.images.resize import imresize
 
 FLAT = 3 / 255  # standard deviation below which an image has too little in it to be compared
-FILTER = 5  # side of the filter between two LR images
+FILTER = 3  # side of the filter between two LR images
+ENOUGH = 6  # pixels for each weight of the filter
 
 
 def mean_square(x: Tensor) -> Tensor:
@@ -92,30 +93,28 @@ def colour_kept(probe: Tensor, reproduced: Tensor) -> Tensor:
 
 
 def lr_fit(found: Tensor, lr: Tensor) -> dict[str, Tensor]:
-    """How an LR image that was found relates to the one given: by a filter, or not at all.
+    """How the luma of an LR image that was found relates to that of the one given: by a filter, or not at all.
 
-    `psnr` of both, `fit_psnr` after the 5x5 filter that maps `lr` to `found` best (one for all colours, and an offset), if
-    `found` had the contrast of `lr`, and the filter's `shift` (how far its centre lies from the middle, in LR pixels).
+    `psnr` of both, `fit_psnr` after the 3x3 filter (and an offset) that maps `lr` to `found` best, if `found` had the
+    contrast of `lr`, and the filter's `shift` (how far its centre lies from the middle, in LR pixels).
     """
+    found, lr = luma(found), luma(lr)
     plain, nothing = psnr(found, lr), found.new_full((), torch.nan)
-    patches = F.unfold(lr.flatten(0, 1)[:, None], FILTER).movedim(1, -1).flatten(0, 1)  # (pixels, 25)
-    edge = FILTER // 2
-    target = found[..., edge : found.shape[-2] - edge, edge : found.shape[-1] - edge].flatten().cpu().double()
-    if len(patches) < 10 * FILTER**2:
+    patches = F.unfold(lr, FILTER).movedim(1, -1).flatten(0, 1)  # (pixels, 9)
+    if len(patches) < ENOUGH * FILTER**2:
         return {"psnr": plain, "fit_psnr": nothing, "shift": nothing}
+    target = found[..., 1:-1, 1:-1].flatten().cpu().double()
     patches = torch.cat([patches, torch.ones_like(patches[:, :1])], 1).cpu().double()
-    square = patches.T @ patches
     # A prior for no filter at all, so that flat images say nothing.
-    prior = torch.zeros(len(square), dtype=square.dtype, device=square.device)
+    prior = torch.zeros(FILTER**2 + 1, dtype=target.dtype)
     prior[FILTER**2 // 2] = 1
-    ridge = 1e-5 * len(patches) * torch.eye(len(square), dtype=square.dtype, device=square.device)
-    weights = torch.linalg.solve(square + ridge, patches.T @ target + ridge @ prior)
+    ridge = 1e-5 * len(patches) * torch.eye(len(prior), dtype=target.dtype)
+    weights = torch.linalg.solve(patches.T @ patches + ridge, patches.T @ target + ridge @ prior)
     contrast = lr.var().cpu() / target.var().clamp_min(1e-8)
     rest = (mean_square(patches @ weights - target) * contrast).clamp_min(1e-10)
     kernel = weights[:-1].unflatten(0, (FILTER, FILTER))
-    place = torch.arange(FILTER, dtype=kernel.dtype, device=kernel.device) - edge
     mass = kernel.sum().clamp_min(0.1)
-    shift = torch.hypot((kernel.sum(0) * place).sum() / mass, (kernel.sum(1) * place).sum() / mass)
+    shift = torch.hypot((kernel[:, 2] - kernel[:, 0]).sum() / mass, (kernel[2] - kernel[0]).sum() / mass)
     return {"psnr": plain, "fit_psnr": -10 * rest.log10().float(), "shift": shift.float()}
 
 
