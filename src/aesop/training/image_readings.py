@@ -100,6 +100,8 @@ def lr_fit(found: Tensor, lr: Tensor) -> dict[str, Tensor]:
     """
     found, lr = luma(found), luma(lr)
     plain, nothing = psnr(found, lr), found.new_full((), torch.nan)
+    if min(lr.shape[-2:]) < FILTER:
+        return {"psnr": plain, "fit_psnr": nothing, "shift": nothing}
     patches = F.unfold(lr, FILTER).movedim(1, -1).flatten(0, 1)  # (pixels, 9)
     if len(patches) < ENOUGH * FILTER**2:
         return {"psnr": plain, "fit_psnr": nothing, "shift": nothing}
