@@ -446,7 +446,10 @@ def bench(
 
 @app.command()
 def diagnose(
-    run: Annotated[Path, Argument(metavar="RUN", help="Run folder of a training, also of one in progress.")],
+    run: Annotated[
+        Path, Argument(metavar="RUN", help="Run folder of a training, also in progress; or an auto-encoder's weight file.")
+    ],
+    data: Annotated[Path | None, Option(metavar="FOLDER", help="For an auto-encoder: HR images to try it with.")] = None,
     weights: Annotated[
         bool, Option("--weights", help="Print loss weights for the published recipe's balance instead.")
     ] = False,
@@ -455,10 +458,18 @@ def diagnose(
     ] = None,
     output: JsonFile = None,
 ) -> None:
-    """Say what is wrong with a training, by which evidence, and what to change."""
+    """Say what is wrong with a training or an auto-encoder, by which evidence, and what to change."""
     from aesop.commands import diagnose
 
-    if weights:
+    if run.suffix in diagnose.WEIGHTS:
+        if weights or page:
+            raise ValueError(f"{run} is a weight file: --weights and -o are for the run folder of a training")
+        if data is None:
+            raise ValueError(f"{run} is a weight file: give HR images with --data FOLDER to try the auto-encoder with")
+        diagnose.audit_autoencoder(run, data, console, output)
+    elif data is not None:
+        raise ValueError(f"--data is for an auto-encoder's weight file (.safetensors, .pth); {run} is none")
+    elif weights:
         diagnose.print_weights(run, console)
     else:
         diagnose.run(run, console, page=page, json_file=output)
