@@ -128,12 +128,12 @@ class Bench:
         raw["train"]["total_iter"] = self.gan_length * 6 // 10
         return raw
 
-    def opposed(self, sharpened: str) -> Raw:
-        """A pixel loss and the AESOP loss, of which one compares with the sharpened HR."""
-        aesop = {"autoencoder_load": {"path": self.base("autoencoder_0")}}
-        raw = self.pixels("", 60, optim_g={"lr": 2e-4}, aesop_opt=aesop, **{sharpened: True})
-        raw["path"]["pretrain_network_g"] = self.base("psnr")
-        return raw
+
+def further(bench: Bench, name: str = "", **train: Any) -> Raw:
+    """The PSNR net, trained further."""
+    raw = bench.pixels(name, **train)
+    raw["path"]["pretrain_network_g"] = bench.base("psnr")
+    return raw
 
 
 def with_lr(raw: Raw, bench: Bench, kind: str, reduce: Callable[[np.ndarray], np.ndarray], swap: bool = False) -> Raw:
@@ -218,14 +218,26 @@ def plants(bench: Bench) -> dict[str, Raw]:
         "learning_rate_low": bench.pixels("", optim_g={"lr": 1e-8 if first else 1e-7}),
         "average_too_slow": bench.pixels("", ema_decay=0.9999 if first else 0.9995, ema_warmup=False),
         "discriminator_wins": bench.gan(
-            "", optim_d={"lr": 3e-3 if first else 2e-3}, optim_g={"lr": 2e-5}, total_iter=150, gan_opt=plain
+            "",
+            net_d_init_iters=150,
+            total_iter=210,
+            optim_g={"lr": 2e-5},
+            optim_d={"lr": 5e-4 if first else 7e-4},
+            gan_opt=plain,
         ),
         "discriminator_blind": bench.gan("", optim_d={"lr": 1e-9 if first else 1e-8}, gan_opt=plain),
         "gan_drowned": bench.gan("", gan_opt={"loss_weight": 1e-6 if first else 1e-7, **plain}),
         "gan_drowning": bench.gan("", gan_opt={"loss_weight": 10.0 if first else 30.0}),
         "blur": bench.gan("", pixel_opt={"loss_weight": 1000.0} if first else {"type": "MSELoss", "loss_weight": 2e4}),
-        "losses_opposed": bench.opposed("l1_gt_usm" if first else "aesop_gt_usm"),
-        "colour_drift": bench.pixels("", pixel_opt=None, msssim_opt={}, **({} if first else {"optim_g": {"lr": 1e-3}})),
+        "losses_opposed": bench.gan(
+            "",
+            net_d_init_iters=80,
+            total_iter=140,
+            gan_opt={"loss_weight": 0.05 if first else 0.03},
+            gan_gt_usm=True,
+            artifacts_opt=None,
+        ),
+        "colour_drift": further(bench, pixel_opt=None, msssim_opt={}, optim_g={"lr": 1e-3 if first else 2e-3}),
         "checkerboard": bench.pixels("", optim_g={"lr": 2e-3 if first else 1e-3}) | {"network_g": shuffled},
     }
     for cause, raw in made.items():
@@ -235,8 +247,7 @@ def plants(bench: Bench) -> dict[str, Raw]:
 
 def healthy(bench: Bench) -> dict[str, Raw]:
     """Runs without a cause: an AESOP GAN, a plain GAN, and two PSNR nets of other kinds, of which one is trained further."""
-    again = bench.pixels("healthy_further", ema_decay=0.9, optim_g={"lr": 2e-4})
-    again["path"]["pretrain_network_g"] = bench.base("psnr")
+    again = further(bench, "healthy_further", ema_decay=0.9, optim_g={"lr": 2e-4})
     wide = bench.pixels("healthy_wide", optim_g={"lr": 1e-3})
     wide["network_g"] = {"type": "RRDBNet", "num_feat": 24, "num_block": 1, "num_grow_ch": 8}
     plain = bench.gan("healthy_plain_gan", gan_opt={"relativistic": False})
@@ -299,7 +310,7 @@ def main() -> None:
     start = Bench(BASES, arguments.output, ASSETS / "train", 0)
     splits = [
         Bench("calibration", arguments.output, ASSETS / "train", 1),
-        Bench("judging", arguments.output, arguments.photos, 2),
+        Bench("judging", arguments.output, arguments.photos, 3),
     ]
     splits = [bench for bench in splits if arguments.only in (None, bench.split)]
     with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as processes:

@@ -23,24 +23,24 @@ HEALTHY = {
     "ema/detail": 0.65, "checkerboard": 0.02, "wrong_pairs": 0.0, "colour/r": 0.001, "colour/g": -0.001, "colour/b": 0.002,
     "weights/aesop": 1.0, "weights/artifacts": 0.5, "weights/gan": 0.4, "weights_cos/aesop+artifacts": 0.4,
     "weights_cos/aesop+gan": -0.1, "weights_cos/artifacts+gan": 0.0, "d/gap": 2.0, "d/accuracy": 0.85, "d/saturation": 0.1,
-    "d/loss": 0.5, "se": 1e-3, "ve": 2e-3, "cross": 0.0, "mse": 3e-3, "ae/psnr": 28.0, "ae/colour": 0.95, "ae/lr_psnr": 35.0,
-    "ae/lr_fit_psnr": 40.0, "ae/lr_shift": 0.01,
+    "d/loss": 0.5, "se": 1e-3, "ve": 2e-3, "cross": 0.0, "mse": 3e-3, "ae/psnr": 28.0, "ae/colour": 0.95,
+    "ae/lr_equal": 0.985, "ae/lr_fit": 0.998, "ae/lr_shift": 0.01,
 }  # fmt: skip
 FAULTY = {
     "swapped_pairs": {"wrong_pairs": 0.9},
     "autoencoder_colour": {"ae/colour": 0.02},
-    "autoencoder_bottleneck": {"ae/lr_psnr": 9.0, "ae/lr_fit_psnr": 11.0},
-    "autoencoder_kernel": {"ae/lr_psnr": 20.0, "ae/lr_fit_psnr": 35.0, "ae/lr_shift": 0.4},
-    "learning_rate_high": {"update/g": 0.2, "psnr": 8.0},
+    "autoencoder_bottleneck": {"ae/lr_equal": -1.0, "ae/lr_fit": 0.3},
+    "autoencoder_kernel": {"ae/lr_equal": 0.85, "ae/lr_fit": 0.99, "ae/lr_shift": 0.4},
+    "learning_rate_high": {"update/g": 0.2, "psnr": 8.0, "gain": -12.0},
     "learning_rate_low": {"update/g": 1e-7},
     "discriminator_wins": {"d/loss": 1e-4, "d/accuracy": 1.0, "d/saturation": 1.0, "d/gap": 30.0},
-    "discriminator_blind": {"d/loss": 1.0, "d/accuracy": 0.5, "d/saturation": 0.0, "d/gap": 0.0},
+    "discriminator_blind": {"d/loss": 1.0, "d/accuracy": 0.5, "d/saturation": 0.0, "d/gap": 0.0, "update/d": 1e-8},
     "gan_drowned": {"weights/gan": 1e-5},
     "gan_drowning": {"weights/gan": 1e3},
     "losses_opposed": {"weights/gan": 1.0, "weights_cos/aesop+gan": -0.9},
-    "colour_drift": {"colour/r": 0.06, "colour/b": -0.04},
+    "colour_drift": {"colour/r": 0.06, "colour/b": -0.04, "psnr": 28.0},
     "checkerboard": {"checkerboard": 0.6},
-    "blur": {"detail": 0.1, "weights/aesop": 20.0},
+    "blur": {"detail": 0.1, "weights/aesop": 5000.0},
 }
 
 
@@ -88,7 +88,7 @@ def test_an_average_that_keeps_its_initial_weights(tmp_path):
     found = diagnose(read_run(run_folder(tmp_path / "a", behind, ema_decay=0.9999))).findings
     assert found[0].cause == "average_too_slow"
     assert "96%" in found[0].evidence  # 0.9999 ** 400
-    assert not diagnose(read_run(run_folder(tmp_path / "b", HEALTHY, ema_decay=0.9999))).findings
+    assert not diagnose(read_run(run_folder(tmp_path / "b", HEALTHY, ema_decay=0.999))).findings
 
 
 def test_too_early_to_say(tmp_path):

@@ -232,16 +232,17 @@ def test_lost_colours_are_found():
 def test_an_lr_image_of_another_kernel_is_told_from_no_lr_image():
     lq, _ = smooth_images(2, 96)
     same = lr_fit(lq, lq)
-    assert float(same["psnr"]) == 100
+    assert float(same["equal"]) == 1
+    assert float(same["fit"]) > 0.99
     assert float(same["shift"]) < 0.01
     shifted = lr_fit(lq.roll(1, -1), lq)
     assert float(shifted["shift"]) == pytest.approx(1, abs=0.05)
-    assert float(shifted["fit_psnr"]) > float(shifted["psnr"]) + 15
+    assert float(shifted["equal"]) < 0.9 < 0.99 < float(shifted["fit"])
     other = lr_fit(torch.rand(lq.shape, generator=torch.Generator().manual_seed(1)), lq)
-    assert float(other["fit_psnr"]) < 15
+    assert float(other["fit"]) < 0.2
     flat = lr_fit(torch.full_like(lq, 0.4), lq)
-    assert float(flat["fit_psnr"]) < 15
-    assert torch.isnan(lr_fit(lq[..., :6, :6], lq[..., :6, :6])["fit_psnr"])  # too few pixels
+    assert float(flat["fit"]) < 0.5
+    assert torch.isnan(lr_fit(lq[..., :6, :6], lq[..., :6, :6])["fit"])  # too few pixels
 
 
 def test_pictures_that_do_not_belong_together():

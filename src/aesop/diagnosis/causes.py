@@ -98,7 +98,7 @@ COLOUR_KEPT = 0.5
 
 def autoencoder_loses_colour(run: RunRecord) -> Measured | None:
     kept, found = _autoencoder(run, "ae/colour"), _bottleneck(run)
-    if math.isnan(kept) or (found is not None and found[1] < LIKE_LR):  # an image that is no LR image has lost everything
+    if math.isnan(kept) or (found is not None and found[1] < FILTERED):  # an image that is no LR image has lost everything
         return None
     return Measured(
         ratio(COLOUR_KEPT, kept) if kept < COLOUR_KEPT else 0.0,
@@ -107,44 +107,41 @@ def autoencoder_loses_colour(run: RunRecord) -> Measured | None:
     )
 
 
-# In dB. An auto-encoder whose bottleneck is trained towards LR (pixel_at_LR_opt) comes above 30; an unrelated image has
-# about 10, and a filter cannot make more of it.
-IS_LR, LIKE_LR, BETTER_FILTERED = 26.0, 20.0, 5.0
+# Shares of variance. The bottleneck of a trained auto-encoder and the LR image differ by 1 to 2 % of its variance; with a
+# shift of a third of a pixel by 10 %, of which a filter explains most. An unrelated image cannot be made from it.
+EQUAL, FILTERED, EXPLAINED = 0.95, 0.8, 2.0
 
 
 def _bottleneck(run: RunRecord) -> tuple[float, float] | None:
-    plain, fitted = _autoencoder(run, "ae/lr_psnr"), _autoencoder(run, "ae/lr_fit_psnr")
-    if math.isnan(plain):
+    """How equal bottleneck and LR image are, and after the best filter."""
+    equal, fit = _autoencoder(run, "ae/lr_equal"), _autoencoder(run, "ae/lr_fit")
+    if math.isnan(equal):
         return None
-    return plain, plain if math.isnan(fitted) else fitted
+    return equal, equal if math.isnan(fit) else fit
 
 
 def bottleneck_is_no_lr_image(run: RunRecord) -> Measured | None:
-    if (found := _bottleneck(run)) is None:
+    if (found := _bottleneck(run)) is None or found[0] >= EQUAL:
         return None
-    plain, fitted = found
-    if plain >= IS_LR:
-        return None
+    equal, fit = found
     return Measured(
-        10 ** ((LIKE_LR - fitted) / 20),
-        f"The auto-encoder's bottleneck of HR differs from the LR image (PSNR {plain:.1f} dB), and no filter maps one to "
-        f"the other ({fitted:.1f} dB with the best one).",
+        (1 - fit) / (1 - FILTERED),
+        f"Bottleneck and LR image differ by {1 - equal:.0%} of the LR image's variance, and the best filter of it leaves "
+        f"{1 - fit:.0%} of the bottleneck unexplained (1 % in a good auto-encoder).",
         _retrain(run, "with train.pixel_at_LR_opt, from a decoder that is a trained PSNR net"),
     )
 
 
 def autoencoder_of_another_kernel(run: RunRecord) -> Measured | None:
-    if (found := _bottleneck(run)) is None:
+    if (found := _bottleneck(run)) is None or found[0] >= EQUAL or found[1] < FILTERED:
         return None
-    plain, fitted = found
-    if plain >= IS_LR or fitted < LIKE_LR:
-        return None
+    equal, fit = found
     shift = _autoencoder(run, "ae/lr_shift")
     how = f"shifted by {shift:.2f} LR pixels" if shift > 0.15 else "sharper or more blurred"
     return Measured(
-        10 ** ((fitted - plain - BETTER_FILTERED) / 20),
-        f"The auto-encoder's bottleneck is an LR image, but {how}: PSNR {plain:.1f} dB to this training's LR, "
-        f"{fitted:.1f} dB after the filter that maps one to the other.",
+        min((1 - equal) / (1 - EQUAL), ratio(1 - equal, EXPLAINED * (1 - fit))),
+        f"The auto-encoder's bottleneck is an LR image, but {how}: it differs from this training's LR image by "
+        f"{1 - equal:.0%} of its variance, and a filter leaves {1 - fit:.0%}.",
         _retrain(run, "on LR images made in the same way as this training's: the same datasets.train.dataroot_lq, or none"),
     )
 
@@ -168,15 +165,17 @@ def learning_rate_too_high(run: RunRecord) -> Measured | None:
         return None
     _, gains = run["gain"]
     lost = 0.0
-    if len(gains) >= 4:  # means of two readings, so that one lucky crop is no best
-        lost = float(max(gains[k : k + 2].mean() for k in range(len(gains) - 1))) - run.late("gain")
+    if len(gains) >= 6:  # medians of a third of the run, so that lucky crops are no best
+        third = len(gains) // 3
+        lost = max(median(gains[k : k + third]) for k in range(len(gains) - third + 1)) - run.late("gain")
+        lost = float(lost)
     # A GAN gives up a few dB by its nature.
     fell = FELL_BACK if run.config.stage != "adversarial" else 2 * FELL_BACK
     said = f"A step moves the generator's weights by {moved:.1%} of their size (0.1 % is usual)"
     said += f", and its images are {lost:.1f} dB worse than its best." if lost > 1 else "."
     # Fast weights alone may be a small network's at its start: quality must suffer as well.
     bad = run.late("gain") < WORSE_THAN_BICUBIC or lost > fell
-    return Measured(max(moved / FAST if bad else 0.0, min(lost / fell, 10 * moved / FAST)), said, change)
+    return Measured(max(moved / FAST if bad else 0.0, min(lost / fell, 3 * moved / FAST)), said, change)
 
 
 def learning_rate_too_low(run: RunRecord) -> Measured | None:
@@ -268,7 +267,7 @@ DROWNED, DROWNING = 1e-4, 0.9
 # What the GAN term asks for also depends on how much its discriminator can tell so far. With a weight so many times away
 # from the published one, less extreme shares are enough.
 FAR_FROM_PUBLISHED, SMALL_SHARE, LARGE_SHARE = 20, 1e-2, 0.2
-OPPOSED, HAS_A_SAY = -0.5, 0.15
+OPPOSED, HAS_A_SAY = -0.3, 0.15
 # Collapse to blur: the share of pixel distances from which on they decide alone (99 % with published weights on compact
 # networks without a perceptual loss), and detail relative to HR's.
 ONLY_DISTANCES, BLURRED = 0.999, 0.8
@@ -340,9 +339,11 @@ def losses_against_each_other(run: RunRecord) -> Measured | None:
 
 # Five of 255 levels: the LR image gives the mean colour of a crop to less than one.
 DRIFT = 5 / 255
-# Its share of the squared error: a network that has learnt little is off in everything else as well.
-OF_THE_ERROR = 0.2
-CHECKERED = 0.3
+# A network that has learnt little is off in everything else as well: the drift must be a share of the squared error, or be
+# so many times what it was at the start.
+OF_THE_ERROR, GREW = 0.2, 3.0
+# Without a checkerboard it is about 0.1.
+CHECKERED = 0.2
 
 
 def colour_drift(run: RunRecord) -> Measured | None:
@@ -358,8 +359,10 @@ def colour_drift(run: RunRecord) -> Measured | None:
         return None
     drift = math.sqrt(median(square for square, _ in late))
     share = median(min(1.0, square / error) for square, error in late)
+    early = [math.sqrt(square) for k, square in squares.items() if k <= run.iteration / 4]
+    grew = ratio(drift, median(early)) if early else 0.0
     return Measured(
-        min(drift / DRIFT, share / OF_THE_ERROR),
+        min(drift / DRIFT, max(share / OF_THE_ERROR, grew / GREW)),
         f"The mean colour is {255 * drift:.0f} of 255 levels off, {share:.0%} of the squared error (red, green, blue: "
         + ", ".join(f"{255 * mean:+.0f}" for mean in means)
         + ").",

@@ -62,7 +62,7 @@ def _charts(run: RunRecord) -> list[Chart]:
         ("Detail", readings("detail", "ema/detail", "checkerboard"), "share", False),
         ("Colour", readings("colour/r", "colour/g", "colour/b"), "SR - HR", False),
         ("Auto-encoder", readings("ae/colour"), "share of a colour kept", False),
-        ("Bottleneck and LR image", readings("ae/lr_psnr", "ae/lr_fit_psnr"), "dB", False),
+        ("Bottleneck and LR image", readings("ae/lr_equal", "ae/lr_fit"), "share of variance", False),
     ]  # fmt: skip
     return [Chart(title, lines, "iteration", label, log) for title, lines, label, log in charts if lines]
 

@@ -95,7 +95,7 @@ def _unseen(run: RunRecord) -> list[str]:
     notes = []
     if config.stage != "autoencoder" and not len(run["se"][0]):
         notes.append("without an auto-encoder the error is not split: name one in path.autoencoder_for_readings")
-    if len(run["ae/lr_psnr"][0]) and not len(run["ae/lr_fit_psnr"][0]):
+    if len(run["ae/lr_equal"][0]) and not len(run["ae/lr_fit"][0]):
         notes.append("crops are too small to tell another LR kernel from no LR image: use a larger datasets.train.gt_size")
     if config.train.gan_opt is not None and config.train.gan_opt.gan_type == "wgan":
         notes.append("the loss of a wgan discriminator has no scale: whether it wins or is blind is not judged")

@@ -95,16 +95,18 @@ def colour_kept(probe: Tensor, reproduced: Tensor) -> Tensor:
 def lr_fit(found: Tensor, lr: Tensor) -> dict[str, Tensor]:
     """How the luma of an LR image that was found relates to that of the one given: by a filter, or not at all.
 
-    `psnr` of both, `fit_psnr` after the 3x3 filter (and an offset) that maps `lr` to `found` best, if `found` had the
-    contrast of `lr`, and the filter's `shift` (how far its centre lies from the middle, in LR pixels).
+    `equal` is the share of the LR image's variance that does not differ (1: the same image, 0 and less: another one), `fit`
+    the share of the found image's variance that the best 3x3 filter of the LR image (and an offset) gives, and `shift` how
+    far that filter's centre lies from the middle, in LR pixels.
     """
     found, lr = luma(found), luma(lr)
-    plain, nothing = psnr(found, lr), found.new_full((), torch.nan)
+    nothing = found.new_full((), torch.nan)
+    equal = 1 - mean_square(found - lr) / lr.var().clamp_min(1e-6)
     if min(lr.shape[-2:]) < FILTER:
-        return {"psnr": plain, "fit_psnr": nothing, "shift": nothing}
+        return {"equal": equal, "fit": nothing, "shift": nothing}
     patches = F.unfold(lr, FILTER).movedim(1, -1).flatten(0, 1)  # (pixels, 9)
     if len(patches) < ENOUGH * FILTER**2:
-        return {"psnr": plain, "fit_psnr": nothing, "shift": nothing}
+        return {"equal": equal, "fit": nothing, "shift": nothing}
     target = found[..., 1:-1, 1:-1].flatten().cpu().double()
     patches = torch.cat([patches, torch.ones_like(patches[:, :1])], 1).cpu().double()
     # A prior for no filter at all, so that flat images say nothing.
@@ -112,12 +114,11 @@ def lr_fit(found: Tensor, lr: Tensor) -> dict[str, Tensor]:
     prior[FILTER**2 // 2] = 1
     ridge = 1e-5 * len(patches) * torch.eye(len(prior), dtype=target.dtype)
     weights = torch.linalg.solve(patches.T @ patches + ridge, patches.T @ target + ridge @ prior)
-    contrast = lr.var().cpu() / target.var().clamp_min(1e-8)
-    rest = (mean_square(patches @ weights - target) * contrast).clamp_min(1e-10)
+    fit = 1 - mean_square(patches @ weights - target) / target.var().clamp_min(1e-6)
     kernel = weights[:-1].unflatten(0, (FILTER, FILTER))
     mass = kernel.sum().clamp_min(0.1)
     shift = torch.hypot((kernel[:, 2] - kernel[:, 0]).sum() / mass, (kernel[2] - kernel[0]).sum() / mass)
-    return {"psnr": plain, "fit_psnr": -10 * rest.log10().float(), "shift": shift.float()}
+    return {"equal": equal, "fit": fit.float(), "shift": shift.float()}
 
 
 def reduced(images: Tensor, scale: int) -> Tensor:
