@@ -437,7 +437,9 @@ def adversarial(folder: Path, photos: Path, generator: object, autoencoder: obje
 
 
 def scalars(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "scalars.jsonl").read_text().splitlines()]
+    """The logged losses, without readings and validations."""
+    rows = [json.loads(line) for line in (folder / "scalars.jsonl").read_text().splitlines()]
+    return [row for row in rows if "lr" in row]
 
 
 @pytest.fixture(scope="module")
