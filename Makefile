@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Tests run small operations, on which several BLAS threads cost more time than they save.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# Tests run small operations, on which several BLAS threads cost more time than they save; a process per core does not.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 
 .PHONY: help setup demo test test-slow lint clean
 

@@ -56,9 +56,9 @@ def killed_trainings(arguments: argparse.Namespace) -> Section:
     lines = [
         "Real `aesop train` processes with loaders and validation (`tests/training/kills.py`) are killed during the",
         f"named activity and restarted with `--resume`, for {', '.join(kills.STAGES)} in turn. Each run must end with",
-        "the tensors (weights, EMA, moments, pool) and the log of an uninterrupted run, bit for bit. No state may be",
-        f"unreadable, at most {kills.FREQUENCY} steps (the distance between checkpoints) may be lost, and SIGTERM and",
-        f"SIGINT must leave a saved state and their exit codes. Seed {arguments.seed}.",
+        "the tensors (weights, EMA, moments, pool, models of the front) and the log of an uninterrupted run, bit for bit.",
+        f"No state may be unreadable, at most {kills.FREQUENCY} steps (the distance between checkpoints) may be lost, and",
+        f"SIGTERM and SIGINT must leave a saved state and their exit codes. Seed {arguments.seed}.",
         "",
         f"| killed during | {' | '.join(number.name for number in kills.SIGNALS)} |",
         "| --- " * (1 + len(kills.SIGNALS)) + "|",

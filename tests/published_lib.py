@@ -26,6 +26,8 @@ GOLDEN = Path(os.environ.get("AESOP_GOLDEN") or Path(__file__).resolve().parents
 # What makes each published network small; the rest of its options stays.
 SMALL = {
     "RRDBNet": {"num_feat": 16, "num_block": 1, "num_grow_ch": 8},
+    "MSRResNet": {"num_feat": 16, "num_block": 1},
+    "EDSR": {"num_feat": 16, "num_block": 1},
     "RRDBNet_LEGACY": {"nf": 16, "nb": 1, "gc": 8},
     "SPSRNet": {"nf": 4, "nb": 20},
     "SwinIR": {"embed_dim": 12, "depths": [2], "num_heads": [2], "img_size": 16},
@@ -119,7 +121,7 @@ class Substitutes:
             autoencoder = {"type": "AutoEncoder_RRDBNet", "dec_opt": small}
             yield "train.aesop_opt.autoencoder_load.path", str(self._weights(autoencoder, "autoencoder"))
         if "perceptual_opt" in train:
-            yield "train.perceptual_opt.vgg_path", str(self._vgg())
+            yield "train.perceptual_opt.vgg_path", str(self.vgg())
         if "queue_size" in options:
             yield "queue_size", 4
 
@@ -138,7 +140,7 @@ class Substitutes:
                 save_basicsr(path, {"params": state, "params_ema": state})
         return path
 
-    def _vgg(self) -> Path:
+    def vgg(self) -> Path:
         path = self.folder / "vgg19.pth"
         if not path.exists():
             torch.save(VGGFeatureExtractor(["conv5_4"]).state_dict(), path)

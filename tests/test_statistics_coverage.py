@@ -13,8 +13,9 @@ import statistics_coverage as simulation
 
 REPO = Path(__file__).parents[1]
 RECORD = json.loads((REPO / json.loads(simulation.PACKAGED.read_text())["record"]).read_text())
-LIKE_METRICS = {"mean": ("normal", "beta"), "difference": ("normal", "skewed")}
-"""Populations with the shape of what was measured; the others are worse."""
+MEASURED = ("photographs, PSNR", "photographs, SSIM", "photographs, LPIPS")
+KEPT = {"mean": ("normal", "beta", *MEASURED, "log-normal"), "difference": ("normal", "skewed", MEASURED[0], MEASURED[2])}
+"""Populations for which intervals keep their promise: all but heavy tails, and differences in SSIM (skewness 1.8)."""
 
 
 def deviations(share: float, count: int) -> float:
@@ -22,10 +23,10 @@ def deviations(share: float, count: int) -> float:
     return 4 * math.sqrt(share * (1 - share) / count)
 
 
-@pytest.mark.parametrize("kind", LIKE_METRICS)
+@pytest.mark.parametrize("kind", KEPT)
 @pytest.mark.parametrize("images", ["50", "100"])
 def test_from_50_images_on_intervals_keep_their_promise(kind, images):
-    for name in LIKE_METRICS[kind]:
+    for name in KEPT[kind]:
         assert 0.93 <= RECORD[kind][images][name] <= 0.97
 
 

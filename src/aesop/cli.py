@@ -78,6 +78,30 @@ LocalRank = Annotated[int | None, Option("--local_rank", "--local-rank", hidden=
 ForceYml = Annotated[list[str] | None, Option("--force_yml", hidden=True)]
 DryRun = Annotated[bool, Option("--dry-run", help="Print what the command would do, then stop.")]
 Overwrite = Annotated[bool, Option("--overwrite", help="Replace existing files.")]
+# Options of select and blend.
+HrFolders = Annotated[
+    list[str] | None,
+    Option("--hr", metavar="[NAME=]FOLDER", help="HR images to measure on, once for each set; the first set decides."),
+]
+LrFolders = Annotated[
+    list[str] | None, Option("--lr", metavar="FOLDER", help="LR images, in the order of --hr; default: bicubic of HR.")
+]
+Metrics = Annotated[str | None, Option(help="psnr,lpips,...; default: of the option file, else psnr and lpips.")]
+Best = Annotated[
+    str | None, Option("--best", metavar="METRIC", help="Choose the best by this metric; default: the knee of the front.")
+]
+AtLeast = Annotated[
+    list[str] | None, Option("--at-least", metavar="METRIC=VALUE", help="Choose among those that reach it: psnr=25.8.")
+]
+AtMost = Annotated[
+    list[str] | None, Option("--at-most", metavar="METRIC=VALUE", help="Choose among those that stay below: lpips=0.2.")
+]
+Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")]
+TileSide = Annotated[int, Option("--tile", help="Tile size in LR pixels; 0: of the option file, else whole images.")]
+CacheFolder = Annotated[
+    Path | None, Option("--cache", help="Folder that keeps SR images and values, up to 10 GB; default: user's.")
+]
+NoCache = Annotated[bool, Option("--no-cache", help="Compute everything.")]
 JsonFile = Annotated[Path | None, Option("--json", metavar="FILE", help="Also write the results to this JSON file.")]
 
 
@@ -303,6 +327,9 @@ def table(
     common_images: Annotated[
         bool, Option("--common-images", help="Means over the images that all methods have, if some lack images.")
     ] = False,
+    seeds: Annotated[
+        list[str] | None, Option(metavar="NAME=A,B,...", help="Methods that are trainings of one, with other seeds.")
+    ] = None,
     methods: Annotated[list[str] | None, Option("--method", metavar="NAME", help="Only these, in this order.")] = None,
     sets: Annotated[list[str] | None, Option("--set", metavar="NAME", help="Only these test sets, in this order.")] = None,
     metrics: Annotated[list[str] | None, Option("--metric", metavar="NAME", help="Only these, in this order.")] = None,
@@ -321,10 +348,71 @@ def table(
         mark=mark,
         intervals=intervals,
         common_images=common_images,
+        seeds=seeds or (),
         methods=methods or (),
         sets=sets or (),
         metrics=metrics or (),
     )
+
+
+@app.command()
+def select(
+    run: Annotated[Path, Argument(metavar="RUN", help="Folder of a training, such as experiments/NAME.")],
+    hr: HrFolders = None,
+    lr: LrFolders = None,
+    metrics: Metrics = None,
+    best: Best = None,
+    at_least: AtLeast = None,
+    at_most: AtMost = None,
+    output: Annotated[
+        Path | None, Option("--output", "-o", metavar="FILE", help="Default: RUN/models/net_g_selected.safetensors.")
+    ] = None,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    tile: TileSide = 0,
+    cache: CacheFolder = None,
+    no_cache: NoCache = False,
+) -> None:
+    """Measure the checkpoints of a training, draw their perception-distortion plane, and choose one by a rule."""
+    from aesop.commands.candidates import Choosing
+    from aesop.commands.select import select
+    from aesop.system.user_cache import cache_folder
+
+    folder = None if no_cache else cache or cache_folder("measured")
+    asked = Choosing(hr or (), lr or (), metrics, best, at_least or (), at_most or (), device, tile, folder)
+    select(run, asked, output, overwrite, console)
+
+
+@app.command()
+def blend(
+    files: Annotated[list[str], Argument(metavar="A B [C...]", help="Weight files of networks of one kind.")],
+    alpha: Annotated[
+        str | None, Option(help="Share of B: a number, several, or a sequence; default: 0,.1,...,1 with images, else 0.5.")
+    ] = None,
+    config: Annotated[
+        Path | None, Option("--config", "-c", metavar="CONFIG.yml", help="Option file whose validation sets are used.")
+    ] = None,
+    hr: HrFolders = None,
+    lr: LrFolders = None,
+    metrics: Metrics = None,
+    best: Best = None,
+    at_least: AtLeast = None,
+    at_most: AtMost = None,
+    output: Annotated[Path, Option("--output", "-o", metavar="FILE", help="The blend.")] = Path("blend.safetensors"),
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    tile: TileSide = 0,
+    cache: CacheFolder = None,
+    no_cache: NoCache = False,
+) -> None:
+    """Interpolate between the weights of A and B, or average more files. With images, choose the best blend by a rule."""
+    from aesop.commands.blend import blend_files
+    from aesop.commands.candidates import Choosing
+    from aesop.system.user_cache import cache_folder
+
+    folder = None if no_cache else cache or cache_folder("measured")
+    asked = Choosing(hr or (), lr or (), metrics, best, at_least or (), at_most or (), device, tile, folder)
+    blend_files(files, alpha, config, asked, output, overwrite, console)
 
 
 @app.command()
@@ -358,7 +446,10 @@ def bench(
 
 @app.command()
 def diagnose(
-    run: Annotated[Path, Argument(metavar="RUN", help="Run folder of a training, also of one in progress.")],
+    run: Annotated[
+        Path, Argument(metavar="RUN", help="Run folder of a training, also in progress; or an auto-encoder's weight file.")
+    ],
+    data: Annotated[Path | None, Option(metavar="FOLDER", help="For an auto-encoder: HR images to try it with.")] = None,
     weights: Annotated[
         bool, Option("--weights", help="Print loss weights for the published recipe's balance instead.")
     ] = False,
@@ -367,10 +458,18 @@ def diagnose(
     ] = None,
     output: JsonFile = None,
 ) -> None:
-    """Say what is wrong with a training, by which evidence, and what to change."""
+    """Say what is wrong with a training or an auto-encoder, by which evidence, and what to change."""
     from aesop.commands import diagnose
 
-    if weights:
+    if run.suffix in diagnose.WEIGHTS:
+        if weights or page:
+            raise ValueError(f"{run} is a weight file: --weights and -o are for the run folder of a training")
+        if data is None:
+            raise ValueError(f"{run} is a weight file: give HR images with --data FOLDER to try the auto-encoder with")
+        diagnose.audit_autoencoder(run, data, console, output)
+    elif data is not None:
+        raise ValueError(f"--data is for an auto-encoder's weight file (.safetensors, .pth); {run} is none")
+    elif weights:
         diagnose.print_weights(run, console)
     else:
         diagnose.run(run, console, page=page, json_file=output)

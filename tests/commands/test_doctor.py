@@ -365,6 +365,17 @@ def test_the_environment_lists_all_known_weights_with_a_remedy(monkeypatch):
     assert {"aesop", "libraries", "PyTorch", "cpu", "wandb", "lmdb", "pyiqa"} <= findings.keys()
 
 
+@pytest.mark.parametrize(("several", "mark"), [(0.3, "advice"), (0.001, "ok")])
+def test_threads_that_wait_for_each_other_are_found(several, mark, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(doctor, "small_convolution", lambda threads: 0.001 if threads == 1 else several)
+    (finding,) = [f for f in doctor.environment() if f.about == "threads"]
+    assert finding.mark == mark
+    assert ("OMP_NUM_THREADS=1" in finding.text) == (mark == "advice")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert not [f for f in doctor.environment() if f.about == "threads"]
+
+
 def test_the_exit_code_and_the_json_file(sets):
     path, output = options(sets), sets / "found.json"
     code, text = run("doctor", "--no-run", path, "--json", output)

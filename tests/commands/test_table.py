@@ -39,6 +39,12 @@ def test_the_terminal_shows_a_table_for_each_set(file):
     assert "Difference to base" in " ".join(text.split())
 
 
+def test_trainings_of_one_method_are_one_row(file):
+    rows = list(csv.DictReader(io.StringIO(succeeded("table", file, "--seeds", "ours=base,better", "--format", "csv"))))
+    assert {(row["method"], row["trainings"]) for row in rows} == {("ours", "2")}
+    assert "give NAME=METHOD,METHOD" in refused("table", file, "--seeds", "base,better")
+
+
 def test_marks_are_bold_and_underlined(file):
     text = io.StringIO()
     run([file], Console(file=text, force_terminal=True, width=120), metrics=["psnr"], sets=["Urban100"], mark="always")

@@ -145,6 +145,15 @@ def test_results_below_an_input_are_no_inputs(tmp_path):
         find_images([folder, make(tmp_path / "none", "notes.txt")], folder / "out")
 
 
+def test_results_behind_a_linked_folder_are_no_inputs(tmp_path):
+    folder = make(tmp_path / "in", "n.png", "out/n_x4.png", "out/deep/m_x4.png")
+    make(tmp_path / "more", "k.png")
+    (folder / "linked").symlink_to(tmp_path / "more")
+    (folder / "former").symlink_to(folder / "out" / "deep")
+    found, _ = find_images([folder], folder / "out")
+    assert [image.name for image in found] == ["linked/k.png", "n.png"]
+
+
 def test_inputs_keep_their_order_and_appear_once(tmp_path):
     folder = make(tmp_path / "in", "img10.png", "img9.png", "IMG1.png")
     found, _ = find_images([folder / "img9.png", folder, folder], tmp_path / "out")

@@ -3,7 +3,7 @@
 import pytest
 from results_lib import METRICS, PROTOCOL, changed, method, results, without
 
-from aesop.evaluation.combine import combine, read_results, select
+from aesop.evaluation.combine import combine, join_seeds, read_results, select
 from aesop.evaluation.protocol_text import caption
 
 
@@ -57,6 +57,7 @@ def test_other_versions_and_other_sets_are_no_difference():
     )
     assert warnings == []
     assert set(combined.protocol["sets"]) == {"Set5", "Set14"}
+    assert combined.protocol["versions"] == {"aesop": "0.1.0, 0.2.0"}
 
 
 def test_other_scales_and_directions_are_refused():
@@ -79,6 +80,29 @@ def test_one_name_for_two_methods_is_refused():
         combine({"x": results(a), "y": results(changed(a, "Set5", "img_002", psnr=float("nan")))})
     with pytest.raises(ValueError, match="x: two methods are called 'a'"):
         combine({"x": results(a, a)})
+
+
+def test_trainings_with_other_seeds_are_joined():
+    measured = results(method("a"), *(method(f"run{k}") for k in range(3)))
+    joined = join_seeds(measured, {"ours": ["run2", "run0"]})
+    assert [each.seed_of for each in joined.methods] == [None, "ours", None, "ours"]
+    assert [each.values for each in joined.methods] == [each.values for each in measured.methods]
+    assert join_seeds(measured, {"run0": ["run0", "run1"]}).methods[1].seed_of == "run0"
+    assert join_seeds(measured, {}) == measured
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ({"ours": ["run0", "run7"]}, "seeds of ours: run7: there is none; there are a, run0, run1"),
+        ({"ours": ["run0"]}, "seeds of ours: name two trainings or more, found run0"),
+        ({"a": ["run0", "run1"]}, "seeds of a: another method is called a"),
+        ({"x": ["run0", "run1"], "y": ["run1", "a"]}, "seeds of y: run1 is a training of x, too"),
+    ],
+)
+def test_seeds_that_are_none_are_named(groups, message):
+    with pytest.raises(ValueError, match=message):
+        join_seeds(results(method("a"), method("run0"), method("run1")), groups)
 
 
 def test_selection_keeps_the_order_asked_for():

@@ -16,8 +16,8 @@ from aesop.web.page import Page
 
 METRICS = {
     "ssim": Metric(label="SSIM", best="max", format=".4f"),
-    "niqe": Metric(label="NIQE", best="min", format=".4f"),
-    "psnr": Metric(label="PSNR", best="max", format=".4f"),
+    "niqe": Metric(label="NIQE", best="min", format=".2f"),
+    "psnr": Metric(label="PSNR", best="max", format=".2f"),
 }
 
 
@@ -73,10 +73,10 @@ def test_crops_have_the_values_of_their_image_and_their_place_is_marked():
     for key, best in (("ssim", max), ("niqe", min)):
         top = best(row[key] for row in values.values())
         for row in values.values():
-            shown = f"{row[key]:.4f}"
+            shown = format(row[key], METRICS[key].format)
             assert (f"<b>{shown}</b>" in text) == (row[key] == top)
             assert shown in text
-    assert f"{values['net']['psnr']:.4f}" not in text
+    assert f"{values['net']['psnr']:.2f}" not in text
     assert text.count('<span class="values">') == 2  # not below LR and HR
     assert 'style="left: 20.0%; top: 12.5%; width: 60.0%; height: 75.0%"' in text
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from results_lib import PROTOCOL, method, results
+from results_lib import method, results
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -12,7 +12,7 @@ from aesop.evaluation import cost
 from aesop.evaluation.comparison import compare
 from aesop.evaluation.cost import measure_costs
 from aesop.evaluation.published import published_for
-from aesop.evaluation.results import Cost
+from aesop.evaluation.results import Cost, CostRun
 from aesop.evaluation.tables.build import means_table
 from aesop.evaluation.tables.cost import with_costs
 from aesop.evaluation.tables.table import NONE
@@ -80,10 +80,24 @@ def test_memory_that_lives_for_a_moment_is_found_and_counts_once():
     assert 48 * HEIGHT * WIDTH * 4 <= plain.peak_mib * 2**20 < 6 * 48 * HEIGHT * WIDTH * 4
 
 
+def cost_of(device: str) -> Cost:
+    run = CostRun(started="2026-01-01T00:00:00+00:00", lr="10x8", device=device, threads=1)
+    return Cost(run=run, parameters=1_234_567, gflops=890.4, seconds=1.5, peak_mib=321.4)
+
+
+def test_costs_of_several_runs_are_named_as_such():
+    comparison = compare(results(method("a", cost=cost_of("CPU")), method("b", cost=cost_of("GPU")), method("c")))
+    assert comparison.warnings[0].startswith("costs are of 2 runs, so their times do not compare: a (CPU, 1 thread, ")
+    table = with_costs(means_table(comparison), comparison)
+    assert table.groups[-1].detail == "2 runs"
+    assert "Cost: LR of 10x8 pixels, CPU, 1 thread; LR of 10x8 pixels, GPU, 1 thread; MP:" in table.caption[-1]
+    assert not compare(results(method("a", cost=cost_of("CPU")), method("b", cost=cost_of("CPU")))).warnings
+
+
 def test_columns_of_tables():
     """Methods without a network have dashes; rows of intervals and of published figures stay empty."""
-    net = method("net", cost=Cost(parameters=1_234_567, gflops=890.4, seconds=1.5, peak_mib=321.4))
-    measured = results(net, method("bicubic"), protocol=PROTOCOL | {"cost": {"lr": "10x8", "threads": 1, "device": "CPU"}})
+    net = method("net", cost=cost_of("CPU"))
+    measured = results(net, method("bicubic"))
     comparison = compare(measured)
     plain = means_table(comparison, published=published_for(measured, ["DRCT"]))
     table = with_costs(plain, comparison)
@@ -93,7 +107,7 @@ def test_columns_of_tables():
     assert shown["bicubic"] == [NONE] * 4
     assert {tuple(texts) for label, texts in shown.items() if label not in ("net", "bicubic")} == {("",) * 4}
     assert all(len(row.cells) == len(table.columns) for row in table.rows)
-    assert "Cost for LR of 10x8 pixels, CPU, 1 threads" in table.caption[-1]
+    assert "Cost: LR of 10x8 pixels, CPU, 1 thread; MP:" in table.caption[-1]
     without = compare(results(method("bicubic")))
     assert with_costs(means_table(without), without) == means_table(without)
 

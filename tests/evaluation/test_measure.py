@@ -112,7 +112,7 @@ def test_sets_with_and_without_hr_side_by_side(root):
     # The table: a line for each set, nothing where nothing was measured.
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in output.splitlines() if line.startswith("│")]
     mean = averages(rows_of(results, "Alone"))["niqe"]
-    assert lines[1] == ["Alone", "", f"{mean:.4f}", ""]
+    assert lines[1] == ["Alone", "", f"{mean:.2f}", ""]
     assert all(lines[0])
     assert mean == pytest.approx(np.mean([row["niqe"] for row in rows_of(results, "Alone")]))
     with open(folder / "values.csv", newline="") as file:
@@ -336,8 +336,8 @@ def test_columns_of_one_metric_go_by_their_names():
     assert [column.header for column in table.columns] == ["", "psnr ↑", "rgb ↑", "NIQE ↓"]
     assert [[str(cell) for cell in column.cells] for column in table.columns] == [
         ["one", "two"],
-        ["1.0000", ""],
-        ["2.0000", ""],
+        ["1.00", ""],
+        ["2.00", ""],
         ["", ""],
     ]
 

@@ -140,7 +140,7 @@ def test_every_method_is_measured_on_every_set(root):
                 expected[method, name] = psnr(to_tensor(sr)[None], to_tensor(hr)[None], 4, True).item()
             assert psnr_of(root)[method] == {"a": expected[method, "a"], "b": expected[method, "b"]}
             mean = (expected[method, "a"] + expected[method, "b"]) / 2
-            assert re.search(rf"Pairs, {method} +│ +{mean:.4f} ", output)
+            assert re.search(rf"Pairs, {method} +│ +{mean:.2f} ", output)
             image = ImageFile.at(folder / "images" / place.replace("_1", "_2") / "c.png").read()
             assert apart(image, answers[method](ImageFile.at(root / "alone" / "c.png").read())) <= (method != "Bicubic")
     results = Results.from_json((folder / "results.json").read_text())

@@ -6,7 +6,9 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
+import aesop
 from aesop.data.measured_pairs import MeasuredPairs
 from aesop.evaluation import protocol
 from aesop.evaluation.measure import measure_methods
@@ -99,14 +101,19 @@ def test_weights_of_metrics_are_on_record(tmp_path, monkeypatch):
 
 
 def test_captions(made):
+    computed = f" Computed with aesop {aesop.__version__} and torch {torch.__version__}"
     assert caption(made(0)) == (
         "Scale 4. PSNR on luma (Y of BT.601) without a border of 4 pixels; images rounded to 8 bits, HR cut to multiples of "
-        "the scale; LR by MATLAB's bicubic."
+        f"the scale; LR by MATLAB's bicubic.{computed}."
     )
+    weights = {"alexnet": "0123456789abcdef", "lpips_alex": "fedcba9876543210"}
+    learned = made(0) | {"metrics": {"lpips": {"label": "LPIPS", "channels": "RGB", "crop_border": 0, "weights": weights}}}
+    assert caption(learned).endswith(f"{computed}; weights of metrics alexnet 01234567, lpips_alex fedcba98.")
     both = made(0, lr=5)
     both["metrics"] |= {name: metric_record(name, MetricOptions()) for name in ("ssim", "ms_ssim", "lrpsnr")}
     both["sets"] |= {"Other": made(0)["sets"]["Set"], "Finished": {"images": 3, "lr": protocol.LR_UNUSED}}
     assert caption(both) == (
         "Scale 4. PSNR, SSIM and MS-SSIM on luma (Y of BT.601) without a border of 4 pixels; LR-PSNR on luma (Y of BT.601); "
         "images rounded to 8 bits, HR cut to multiples of the scale; LR from files (Set); LR by MATLAB's bicubic (Other)."
+        f"{computed}."
     )

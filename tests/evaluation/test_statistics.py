@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import norm, rankdata
+from scipy.stats import norm, rankdata, t
 
 from aesop.evaluation.statistics import (
     ALPHA,
@@ -37,7 +37,10 @@ def draw(*shape: int) -> np.ndarray:
 
 
 def textbook_bca(values: np.ndarray) -> tuple[np.ndarray, list[float]]:
-    """Efron and Tibshirani, equations 14.9 to 14.15, with all n^n resamples: their means, and the levels of both ends."""
+    """Efron and Tibshirani, equations 14.9 to 14.15, with all n^n resamples: their means, and the levels of both ends.
+
+    The quantiles z are Hesterberg's expanded ones.
+    """
     n = len(values)
     means = np.array(list(itertools.product(values, repeat=n))).mean(axis=1)
     below, equal = np.mean(means < values.mean() - 1e-12), np.mean(np.abs(means - values.mean()) <= 1e-12)
@@ -45,7 +48,8 @@ def textbook_bca(values: np.ndarray) -> tuple[np.ndarray, list[float]]:
     leaving_out = np.array([np.delete(values, k).mean() for k in range(n)])
     u = leaving_out.mean() - leaving_out
     a = np.sum(u**3) / (6 * np.sum(u**2) ** 1.5)
-    return means, [norm.cdf(z0 + (z0 + z) / (1 - a * (z0 + z))) for z in (norm.ppf(0.025), norm.ppf(0.975))]
+    reach = math.sqrt(n / (n - 1)) * t.ppf(0.975, n - 1)
+    return means, [norm.cdf(z0 + (z0 + z) / (1 - a * (z0 + z))) for z in (-reach, reach)]
 
 
 def test_an_interval_is_that_of_the_textbook():
@@ -61,6 +65,14 @@ def test_intervals_of_many_normal_values_are_those_of_the_normal_distribution():
     (interval,) = mean_intervals(values)
     half = 1.96 * values.std() / math.sqrt(400)
     assert interval == pytest.approx([28 - half, 28 + half], abs=0.03 * half)
+
+
+@pytest.mark.parametrize("images", [12, 40])
+def test_intervals_of_few_normal_values_are_those_of_student(images):
+    values = norm.ppf((np.arange(images) + 0.5) / images)[None] * 3 + 28
+    (interval,) = mean_intervals(values)
+    half = t.ppf(0.975, images - 1) * values.std(ddof=1) / math.sqrt(images)
+    assert interval == pytest.approx([28 - half, 28 + half], abs=0.05 * half)
 
 
 def test_an_interval_does_not_depend_on_the_rows_beside_it():
@@ -173,4 +185,4 @@ def test_coverage_is_that_of_the_record():
     assert interval_coverage(13) == interval_coverage(10)
     low, high = interval_coverage(1000)
     assert 0.9 < low <= high < 0.97
-    assert interval_coverage(5)[1] < 0.9
+    assert 0.85 < interval_coverage(5)[0] < interval_coverage(14)[0] < 0.94

@@ -84,15 +84,43 @@ def test_natural_order(names):
     assert sorted(names, key=natural_order) == sorted(names, key=parts_of)
 
 
-def test_walking_leaves_out_what_is_hidden_or_linked(tmp_path):
+def test_walking_leaves_out_what_is_hidden(tmp_path):
     for name in ("a.png", "sub/b.txt", "sub/deep/c", ".hidden", ".git/d", "sub/.e", "out/f", "out2/g", "sub/out/h"):
         put(tmp_path / name, b"")
     (tmp_path / "to a file").symlink_to(tmp_path / "sub" / "b.txt")
-    (tmp_path / "to a folder").symlink_to(tmp_path / "sub")
     (tmp_path / "to nothing").symlink_to(tmp_path / "gone")
+    (tmp_path / "to itself").symlink_to(tmp_path / "to itself")
     found = dict(walk_files(tmp_path, leave_out="out"))
     links = {"to a file"}
     assert found == {
         name: name in links for name in ("a.png", "sub/b.txt", "sub/deep/c", "out2/g", "sub/out/h", "to a file")
     }
     assert "out/f" in dict(walk_files(tmp_path))
+
+
+def test_linked_folders_are_followed(tmp_path):
+    """Their files have the names under which the folder shows them, also where two routes lead to one file."""
+    for name in ("d/a/1.png", *(f"elsewhere/{k}.png" for k in range(7)), "elsewhere/sub/7.png"):
+        put(tmp_path / name, b"")
+    (tmp_path / "d" / "linked").symlink_to(tmp_path / "elsewhere")
+    names = [image.name for image in list_images(tmp_path / "d")]
+    assert names == ["a/1.png", *(f"linked/{k}.png" for k in range(7)), "linked/sub/7.png"]
+    assert dict(walk_files(tmp_path / "d"))["linked/sub/7.png"]
+    (tmp_path / "d" / "again").symlink_to("linked/sub")
+    assert [image.name for image in list_images(tmp_path / "d")] == ["a/1.png", "again/7.png", *names[1:]]
+
+
+def test_links_that_lead_back_have_an_end(tmp_path):
+    """Each link is followed where it leads to a folder that it does not lie in, whatever route leads to it."""
+    for name in ("root/1.png", "root/deep/2.png", "one/3.png", "two/4.png"):
+        put(tmp_path / name, b"")
+    (tmp_path / "root" / "self").symlink_to(".")
+    (tmp_path / "root" / "deep" / "up").symlink_to("../..")
+    (tmp_path / "root" / "one").symlink_to(tmp_path / "one")
+    (tmp_path / "one" / "two").symlink_to(tmp_path / "two")
+    (tmp_path / "two" / "one").symlink_to(tmp_path / "one")
+    (tmp_path / "two" / "root").symlink_to(tmp_path / "root")
+    (tmp_path / "alias").symlink_to(tmp_path / "root")
+    expected = ["deep/2.png", "one/3.png", "one/two/4.png", "1.png"]
+    assert [image.name for image in list_images(tmp_path / "root")] == expected
+    assert [image.name for image in list_images(tmp_path / "alias")] == expected

@@ -504,14 +504,16 @@ def test_weights_of_pytorch_may_be_called_bin(tmp_path):
 
 def test_large_networks_get_more_overlap(made):
     assert default_tiling(RRDBNet(num_feat=8, num_block=1, num_grow_ch=4)) == (256, 24)
-    assert default_tiling(RRDBNet(num_feat=64, num_block=6)) == (512, 96)  # RealESRGAN_x4plus_anime_6B
+    assert default_tiling(RRDBNet(num_feat=64, num_block=6)) == (512, 108)  # RealESRGAN_x4plus_anime_6B
     with torch.device("meta"):
-        assert default_tiling(RRDBNet()) == (512, 112)  # RealESRGAN_x4plus
+        assert default_tiling(RRDBNet()) == (512, 152)  # RealESRGAN_x4plus
     large = RRDBNet(num_feat=64, num_block=6)
-    assert (made(large).tile, made(large).overlap) == (512, 96)
+    assert (made(large).tile, made(large).overlap) == (512, 108)
     assert made(large, tile=40).overlap == 20
+    assert "overlap by 20 instead of 108" in made(large, tile=40).notes[0]
     assert made(large, tile=0).tile == 0
     assert made(large, overlap=4).overlap == 4
+    assert not any(made(large, **tiling).notes for tiling in ({}, {"tile": 0}, {"tile": 216}, {"overlap": 4}))
     with pytest.raises(ValueError, match="overlap must be between"):
         made(large, overlap=300)
 

@@ -52,7 +52,10 @@ val:
     ("override", "expected"),
     [
         ("network_g.type=RDBNet", "line 2: network_g: there is no network .RDBNet.; did you mean RRDBNet\\?"),
-        ("network_g={num_feat: 8}", r"network_g.type: missing; known: RRDBNet, MSRResNet, SPSRNet, AutoEncoder_RRDBNet"),
+        (
+            "network_g={num_feat: 8}",
+            r"network_g.type: missing; known: RRDBNet, MSRResNet, EDSR, SPSRNet, AutoEncoder_RRDBNet",
+        ),
         ("network_g=RRDBNet", "network_g: must hold options .*found 'RRDBNet'"),
         ("train=5", "train: must hold options .*found 5"),
         ("datasets.val=3", "datasets.val: must hold options .*found 3"),
@@ -125,4 +128,6 @@ def test_a_key_that_is_no_word(write):
 
 def test_a_wrong_choice_is_answered_with_the_nearest_one(write):
     (fault,) = faults(write(PSNR), "train.optim_g.type=Adamm")
-    assert fault.endswith("train.optim_g.type: 'Adamm' is none of 'Adam' or 'AdamW'; did you mean Adam?")
+    assert fault.endswith(
+        "train.optim_g.type: 'Adamm' is none of 'Adam', 'AdamW', 'Adan' or 'AdamWScheduleFree'; did you mean Adam?"
+    )

@@ -171,6 +171,45 @@ def test_the_fastest_precision_of_a_gpu(name, reason, capability, expected, monk
     assert device.fastest_precision(torch.device(name)) == expected
 
 
+@pytest.mark.parametrize(
+    ("maker", "instructions", "slower"),
+    [
+        ("Intel(R) Xeon(R) Processor", {"avx512_bf16"}, True),
+        ("Intel(R) Xeon(R) Processor", {"avx512_bf16", "amx_tile"}, False),
+        ("AMD EPYC 9R14", {"avx512_bf16"}, False),
+    ],
+)
+def test_bf16_where_it_is_slower_runs_with_a_line(maker, instructions, slower, monkeypatch, caplog):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(device, "processor", lambda: maker)
+    for name in ("amx_tile", "avx512_bf16"):
+        monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda name=name: name in instructions)
+    device.reason_against_bf16.cache_clear()
+    device._pays.cache_clear()
+    try:
+        assert device.uses_bf16(cpu, "bf16")
+        assert device.uses_bf16(cpu, "bf16")
+        assert caplog.text.count("bf16 is slower than fp32") == slower  # once
+        caplog.clear()
+        assert not device.uses_bf16(cpu, "fp32")
+        assert not caplog.text
+    finally:
+        device.reason_against_bf16.cache_clear()
+        device._pays.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("load", "threads", "name", "hints"),
+    [(9.0, 2, "cpu", True), (2.0, 2, "cpu", False), (9.0, 1, "cpu", False), (9.0, 2, "cuda", False)],
+)
+def test_a_busy_machine_brings_a_hint_of_threads(load, threads, name, hints, monkeypatch):
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    hint = device.hint_of_threads(torch.device(name))
+    assert ("OMP_NUM_THREADS=1" in hint) if hints else hint is None
+
+
 def test_threads_are_set_for_a_while():
     before = torch.get_num_threads()
     with device.threads_on_cpu(before + 1):

@@ -75,7 +75,13 @@ def recipe(stage: str, photos: Path, root: Path, name: str, total_iter: int) -> 
         },
         "path": {"experiments_root": str(root), "from_scratch": True},
         "train": {"total_iter": total_iter, "optim_g": {"lr": 1e-3}},
-        "val": {"val_freq": VALIDATION, "save_img": True},
+        "val": {
+            "val_freq": VALIDATION,
+            "save_img": True,
+            "metrics": {"psnr": {}, "ssim": {}},
+            "front": {"distortion": "psnr", "perception": "ssim"},
+            "early_stop": {"patience": TOTAL},
+        },
         "logger": {"print_freq": 1, "save_checkpoint_freq": FREQUENCY, "use_tb_logger": False},
     }
     if stage == "adversarial":
@@ -187,12 +193,17 @@ def survive(config: Path, folder: Path, kills: int, draw: random.Random, survive
 
 
 def assert_as_if_undisturbed(folder: Path, undisturbed: Path) -> None:
-    """The same tensors in every file of the last state, and the same lines in the log."""
+    """The same tensors in all files of the last state and of the front, the same progress, the same lines in the log."""
     first, second = (path / "state" / f"{TOTAL:08d}" for path in (undisturbed, folder))
     names = sorted(file.name for file in first.glob("*.safetensors"))
     assert names == sorted(file.name for file in second.glob("*.safetensors"))
     assert "optimizer_g.safetensors" in names
-    for name in names:
+    known = [json.loads((state / "state.json").read_text()) for state in (first, second)]
+    for key in ("best", "front", "without_news", "validated"):
+        assert known[0][key] == known[1][key], key
+    assert known[0]["front"]
+    front = [f"../../models/front/net_g_{entry['iteration']:08d}.safetensors" for entry in known[0]["front"]]
+    for name in [*names, *front]:
         a, b = load_file(first / name), load_file(second / name)
         assert a.keys() == b.keys()
         for key in a:

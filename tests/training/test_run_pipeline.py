@@ -6,7 +6,7 @@ import pytest
 import yaml
 from tiny_runs import RRDB
 
-from aesop.commands.pipeline import run_pipeline
+from aesop.commands.pipeline import dry_run_pipeline, run_pipeline
 from aesop.options.pipeline import plan
 
 
@@ -70,6 +70,22 @@ def test_a_stage_that_would_go_on_from_other_weights_is_refused_before_anything_
         with pytest.raises(ValueError, match=r"pretrain_network_decoder: .*net_g_00000002.*, now .*net_g_00000003"):
             run_pipeline(plan(pipeline, changes))
         assert times(tmp_path / "runs") == before
+
+
+def test_a_dry_run_is_short_and_finds_what_the_run_would(pipeline, tmp_path):
+    lines, faults = dry_run_pipeline(plan(pipeline))
+    assert not faults
+    assert len(lines) < 120
+    assert "  total_iter: 2" in lines
+    assert not any("max_rollbacks" in line for line in lines)  # a default
+    run_pipeline(plan(pipeline))
+    lines, faults = dry_run_pipeline(plan(pipeline))
+    assert not faults
+    assert sum(line.startswith("finished, uses ") for line in lines) == 3
+    _, (of_autoencoder, of_gan) = dry_run_pipeline(plan(pipeline, ["stages.psnr.train.total_iter=3"]))
+    assert "autoencoder: " in of_autoencoder
+    assert 'net_g_00000002.safetensors", now' in of_autoencoder
+    assert "adversarial: " in of_gan
 
 
 def test_a_stage_may_be_lengthened_if_nothing_follows_from_it_yet(pipeline, tmp_path):

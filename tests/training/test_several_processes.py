@@ -75,7 +75,19 @@ GANS = {
     "lsgan": (UNET, {"gan_opt": {"gan_type": "lsgan"}, "net_d_published_passes": True}),
     "plain, in parts": (UNET, {"gan_opt": {"relativistic": False}, "pixel_opt": {}, "accumulate": 2, "net_d_iters": 2}),
 }
-CASES = ["psnr", "psnr with BatchNorm", "psnr, in parts", "autoencoder", "autoencoder with a frozen decoder", *GANS]
+# A clipped gradient is the same only if the average over the processes is clipped.
+OPTIMIZERS = {
+    f"psnr, {kind}, clipped": {"type": kind, "lr": 1e-3, "clip_norm": 1e-3} for kind in ("AdamWScheduleFree", "Adan")
+}
+CASES = [
+    "psnr",
+    "psnr with BatchNorm",
+    "psnr, in parts",
+    *OPTIMIZERS,
+    "autoencoder",
+    "autoencoder with a frozen decoder",
+    *GANS,
+]
 
 
 def make_stage(case: str, world: World) -> Stage:
@@ -90,6 +102,8 @@ def make_stage(case: str, world: World) -> Stage:
         net = build_network(RRDB | {"use_checkpoint": True})
         return Stage(TrainOptions(**common, pixel_opt={}, accumulate=2), net, world)
     net = build_network(AUTOENCODER if "autoencoder" in case else RRDB)
+    if case in OPTIMIZERS:
+        return Stage(TrainOptions(**common | {"optim_g": OPTIMIZERS[case]}, pixel_opt={}), net, world)
     if case == "psnr":
         return Stage(TrainOptions(**common, pixel_opt={}), net, world)
     if "autoencoder" in case:
@@ -239,11 +253,21 @@ def validate(world: World, photos: Path, root: Path) -> dict:
     raw = options("psnr", photos, root, 4, "validated", ema_decay=0)
     raw["datasets"]["val_2"] = raw["datasets"]["val"] | {"name": "again"}
     raw["val"] |= {"save_img": True, "metrics": {"psnr": {}, "ssim": {}}}
+    raw["val"] |= {"front": {"distortion": "psnr", "perception": "ssim"}, "early_stop": {"patience": 1}}
     config, _ = build_config(raw, "test")
     stage, progress = build_stage(config, world), Progress(iteration=2)
-    figures = Validation(config, stage, world).run_if_due(progress)
+    validation = Validation(config, stage, world)
+    figures = validation.run_if_due(progress)
     assert stage.net_g.training
-    return {"figures": figures, "best": progress.best}
+    found = {
+        "figures": figures,
+        "best": progress.best,
+        "front": [*progress.front],
+        "reason": validation.stop_reason(progress),
+    }
+    progress.iteration = 4
+    validation.run_if_due(progress)  # the same weights: no news
+    return found | {"later": validation.stop_reason(progress), "still": progress.front == found["front"]}
 
 
 @pytest.fixture(scope="module")
@@ -414,10 +438,13 @@ def test_shared_validation_has_exactly_the_figures_and_images_of_one_process(sev
     assert one["figures"].keys() == {f"{section}/{metric}" for section in ("val", "val_2") for metric in ("psnr", "ssim")}
     assert found[0]["validation"] == found[1]["validation"] == one
     images = [sorted((folder / name / "validated" / "visualization").rglob("*.png")) for name in ("one", "two")]
-    assert len(images[0]) == 10
+    assert len(images[0]) == 20
     assert [path.read_bytes() for path in images[0]] == [path.read_bytes() for path in images[1]]
-    best = [load_file(folder / name / "validated" / "models" / "net_g_best.safetensors") for name in ("one", "two")]
-    assert all(torch.equal(best[0][k], best[1][k]) for k in best[0])
+    for file in ("net_g_best.safetensors", "front/net_g_00000002.safetensors"):
+        kept = [load_file(folder / name / "validated" / "models" / file) for name in ("one", "two")]
+        assert all(torch.equal(kept[0][k], kept[1][k]) for k in kept[0])
+    assert [entry["iteration"] for entry in one["front"]] == [2]
+    assert (one["reason"], one["later"], one["still"]) == ("", "no new model on the front in 1 validations", True)
 
 
 def test_batch_norm_is_replaced_in_place_and_only_for_several_processes():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Discriminator, Tag
 
+from aesop.archs.edsr import EDSROptions
 from aesop.archs.msrresnet import MSRResNetOptions
 from aesop.archs.network_options import NetworkOptions, nearest
 from aesop.archs.rrdbnet import RRDBNetOptions
@@ -14,7 +15,7 @@ from aesop.archs.spandrel_nets import SpandrelNetOptions, spandrel_classes
 from aesop.archs.spsr import SPSRNetOptions
 
 # A new generator needs its own file and a place here. Names of no class here are looked up in spandrel.
-GENERATORS = (RRDBNetOptions, MSRResNetOptions, SPSRNetOptions)
+GENERATORS = (RRDBNetOptions, MSRResNetOptions, EDSROptions, SPSRNetOptions)
 
 
 def check_type(name: Any, archs: Collection[str]) -> None:

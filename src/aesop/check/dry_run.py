@@ -15,6 +15,7 @@ from aesop.options.config import TestConfig, TrainConfig
 from aesop.options.datasets import PairedDataset, TrainDataset
 from aesop.system.device import pick_device
 from aesop.training.checkpoint import states
+from aesop.training.kept_front import front_axes
 from aesop.training.lr_schedule import schedule_mismatch
 from aesop.weights.pretrained import find_file
 
@@ -72,6 +73,8 @@ def dry_run_report(
             metrics = {}
         elif not training and all(data.type == "SingleImageDataset" for data in sets.values()):
             metrics = without_reference(metrics)
+        if training and metrics:
+            front_axes(training)
         faults += check_metrics(metrics, has_autoencoder=training is not None and training.train.aesop_opt is not None)
     written = [f"{config.run_folder}/", str(training.final_model)] if training else [f"{config.results_folder}/"]
     return [*lines, "would write:", *(f"  {path}" for path in written)], faults

@@ -30,7 +30,7 @@ from aesop.data.degradation.degrader import Degrader
 from aesop.data.loader import Batch, batches, to_device
 from aesop.data.training_crops import training_crops
 from aesop.options.config import TrainConfig
-from aesop.system.device import algorithms, is_out_of_memory, pick_device, synchronise
+from aesop.system.device import algorithms, is_out_of_memory, pick_device, synchronise, threads_on_cpu
 from aesop.system.distributed import World
 from aesop.training.acceleration import accelerate
 from aesop.training.adversarial_stage import AdversarialStage
@@ -193,6 +193,18 @@ def _loading_time(source: Iterator[Batch], workers: int, seconds: float) -> floa
         next(source)
         count += 1
     return (time.perf_counter() - begun) / count
+
+
+def small_convolution(threads: int, limit: float = 0.3) -> float:
+    """Seconds of a convolution as in a small network, forward and backward on the CPU: the median within `limit` seconds."""
+    layer, image = torch.nn.Conv2d(16, 16, 3, padding=1), torch.rand(2, 16, 16, 16)
+    times: list[float] = []
+    with threads_on_cpu(threads):
+        while len(times) < 3 or (sum(times) < limit and len(times) < 100):
+            begun = time.perf_counter()
+            layer(image).sum().backward()
+            times.append(time.perf_counter() - begun)
+    return statistics.median(times)
 
 
 def _parts_of_step(stage: Stage, lq: Tensor, gt: Tensor) -> dict[str, Callable[[], Tensor | None]]:

@@ -26,7 +26,7 @@ import aesop
 from aesop.check.card_memory import memory_by_stage
 from aesop.check.dry_run import dry_run_report, missing_roots
 from aesop.check.image_audit import OTHERWISE, Audit, Item, audit
-from aesop.check.time_and_memory import Estimate, estimate
+from aesop.check.time_and_memory import Estimate, estimate, small_convolution
 from aesop.metrics import METRICS
 from aesop.options.config import TestConfig, TrainConfig
 from aesop.options.datasets import PairedDataset, TrainDataset
@@ -76,14 +76,21 @@ def listed(mark: Mark, part: str, about: str, text: str, files: Sequence[object]
 
 
 def run(source: Source | None, console: Console, quick: bool, measure: bool, output: Path | None) -> bool:
-    """Print all findings and write them to `output` (JSON); returns whether there are faults. No source: the machine's."""
+    """Print the findings and write all to `output` (JSON); returns whether there are faults. No source: the machine's.
+
+    With an option file, what is in order about the machine is not printed.
+    """
     findings: list[Finding] = []
+    part = None
     for finding in examine(source, quick, measure):
-        if not findings or findings[-1].part != finding.part:
-            console.print(Text(("\n" if findings else "") + finding.part, "bold"))
+        findings.append(finding)
+        if source is not None and finding.part == "environment" and finding.mark == "ok":
+            continue
+        if part != finding.part:
+            console.print(Text(("" if part is None else "\n") + finding.part, "bold"))
+            part = finding.part
         mark = (f"{finding.mark:6}", COLOURS[finding.mark])
         console.print(Text.assemble("  ", mark, f"  {finding.about}: {finding.text}"))
-        findings.append(finding)
     faults, advice = (sum(finding.mark == mark for finding in findings) for mark in ("fault", "advice"))
     verdict = "fix the faults first" if faults else "nothing is in the way"
     console.print(f"\n{_count(faults, 'fault')}, {_count(advice, 'piece')} of advice: {verdict}")
@@ -139,6 +146,11 @@ def environment() -> Iterator[Finding]:
     cores, threads, total = usable_cores(), torch.get_num_threads(), memory_of(torch.device("cpu"))
     text = f"{_count(cores, 'core')}, {_count(threads, 'PyTorch thread')}, {readable(total) if total else 'unknown'} memory"
     yield judge("cpu", text, f"set OMP_NUM_THREADS={cores}" if threads > cores else None)
+    if threads > 1:
+        one, several = small_convolution(1), small_convolution(threads)
+        text = f"a small convolution takes {1000 * one:.2g} ms on one and {1000 * several:.2g} ms on {threads}"
+        remedy = "set OMP_NUM_THREADS=1 for small networks, or stop what else runs here"
+        yield judge("threads", text, remedy if several > 1.5 * one else None)
     shared = Path("/dev/shm")
     if shared.is_dir() and (size := shutil.disk_usage(shared).total) < SHARED_MEMORY:
         remedy = "too little for loader processes; start the container with --shm-size 8g, or use num_worker_per_gpu=0"

@@ -28,7 +28,7 @@ from aesop.metrics import metric_info
 from aesop.metrics.build import check_sizes
 from aesop.options.config import DEFAULT_SCALE
 from aesop.options.validation import MetricOptions
-from aesop.system.device import device_name, float32_on_cuda
+from aesop.system.device import float32_on_cuda
 from aesop.system.distributed import World, init_distributed
 from aesop.system.wording import first_few
 from aesop.weights.errors import WeightsNotFound
@@ -109,13 +109,8 @@ def with_costs(
     pairs, index = max(((pairs, k) for pairs in sets for k in range(len(pairs))), key=lambda place: _pixels(*place))
     lq = pairs[index].lq
     costs = measure_costs(nets, [lq], results.scale, device, tile=tile)
-    how = {"lr": f"{lq.shape[1]}x{lq.shape[0]}", "threads": torch.get_num_threads(), "device": device_name(device)}
-    return results.model_copy(
-        update={
-            "methods": tuple(each.model_copy(update={"cost": costs.get(each.name)}) for each in results.methods),
-            "protocol": {**results.protocol, "cost": how},
-        }
-    )
+    methods_with = tuple(each.model_copy(update={"cost": costs.get(each.name)}) for each in results.methods)
+    return results.model_copy(update={"methods": methods_with})
 
 
 def _pixels(pairs: MeasuredPairs, index: int) -> int:

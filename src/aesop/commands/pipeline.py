@@ -12,7 +12,7 @@ from aesop.options.config import TrainConfig
 from aesop.options.pipeline import Steps
 from aesop.options.read import recorded_config, with_former_behaviour
 from aesop.system.distributed import World, init_distributed
-from aesop.training.checkpoint import states
+from aesop.training.checkpoint import early_stop_note, states
 from aesop.training.train import train
 from aesop.weights.errors import WeightsError
 from aesop.weights.read import read_state_dict
@@ -21,7 +21,10 @@ log = logging.getLogger("aesop")
 
 
 def dry_run_pipeline(steps: Steps) -> tuple[list[str], list[str]]:
-    """(description, faults) of all stages, so that a missing VGG shows before two stages are trained."""
+    """(description, faults) of all stages: what stands in the way of a later one shows before an earlier one is trained.
+
+    Of the options, those that differ from the defaults.
+    """
     lines: list[str] = []
     faults: list[str] = []
     made: list[Path] = []
@@ -30,22 +33,24 @@ def dry_run_pipeline(steps: Steps) -> tuple[list[str], list[str]]:
         if isinstance(step, Path):
             lines.append(f"skipped, uses {step}")
             continue
-        report, found = dry_run_report(step, made, resume=True)
-        lines += [*step.to_yaml().splitlines(), *report]
-        faults += [f"{stage}: {fault}" for fault in found]
         made.append(step.final_model)
+        try:
+            if is_finished(step):
+                lines.append(f"finished, uses {step.final_model}")
+                continue
+            refuse_other_start(stage, step)
+        except ValueError as error:
+            faults.append(f"{stage}: {error}")
+            continue
+        report, found = dry_run_report(step, made[:-1], resume=True)
+        lines += [*step.to_yaml(defaults=False).splitlines(), *report]
+        faults += [f"{stage}: {fault}" for fault in found]
     return lines, faults
 
 
 def run_pipeline(steps: Steps) -> Path:
     """Run every unfinished stage, each from where it stopped. Returns the generator's weight file."""
-    due: Steps = {}
-    for stage, step in steps.items():  # what stands in the way of a later stage shows before an earlier one is trained
-        finished = isinstance(step, TrainConfig) and is_finished(step)
-        if isinstance(step, TrainConfig) and not finished:
-            refuse_other_start(stage, step)
-        due[stage] = step.final_model if isinstance(step, TrainConfig) and finished else step
-    if faults := dry_run_pipeline(due)[1]:
+    if faults := dry_run_pipeline(steps)[1]:
         raise ValueError("the pipeline cannot run:\n  " + "\n  ".join(faults))
     device = next((step.device for step in steps.values() if isinstance(step, TrainConfig)), "cpu")
     with init_distributed(device) as world:
@@ -58,7 +63,8 @@ def run_step(stage: str, step: TrainConfig | Path, world: World | None = None) -
         log.info("%s: skipped, using %s", stage, step)
         return step
     if is_finished(step):
-        log.info("%s: already finished, using %s", stage, step.final_model)
+        note = early_stop_note(step.final_model)
+        log.info("%s: already finished%s, using %s", stage, f" ({note})" if note else "", step.final_model)
         return step.final_model
     return train(step, resume=True, world=world)
 

@@ -7,7 +7,7 @@ from typing import Literal, cast, get_args
 
 from rich.console import Console
 
-from aesop.evaluation.combine import combine, read_results, select
+from aesop.evaluation.combine import combine, join_seeds, read_results, select
 from aesop.evaluation.comparison import Comparison, compare
 from aesop.evaluation.published import published_for
 from aesop.evaluation.tables.build import Mark, differences_table, means_table
@@ -41,11 +41,15 @@ def run(
     mark: str = "significant",
     intervals: bool = True,
     common_images: bool = False,
+    seeds: Sequence[str] = (),
     methods: Sequence[str] = (),
     sets: Sequence[str] = (),
     metrics: Sequence[str] = (),
 ) -> None:
-    """Print the table, or write it to `output`. Warnings are in the table, and for a file also on stderr."""
+    """Print the table, or write it to `output`. Warnings are in the table, and for a file also on stderr.
+
+    `seeds`: as in `NAME=a,b,c`, the methods that are trainings of one with other seeds.
+    """
     form = form or (ENDINGS.get(output.suffix.lower(), "") if output else "terminal")
     if form not in get_args(Format) or (output and form == "terminal"):
         ways = ", ".join(f"{ending} ({name})" for ending, name in ENDINGS.items())
@@ -56,7 +60,7 @@ def run(
         raise ValueError(f"{output} exists: choose another name" + ("" if overwrite else ", or replace it with --overwrite"))
 
     results, warnings = combine({str(file): read_results(file) for file in files})
-    results = select(results, methods, sets, metrics)
+    results = select(join_seeds(results, _seed_groups(seeds)), methods, sets, metrics)
     figures = published_for(results) if published else []
     if published and not figures:
         warnings.append("no published figures fit the scale, test sets, metrics, and protocol of these results")
@@ -78,3 +82,13 @@ def run(
         with replacing(output) as temporary:
             temporary.write_text(text, encoding="utf-8")
         console.print(f"written: {output}")
+
+
+def _seed_groups(seeds: Sequence[str]) -> dict[str, list[str]]:
+    groups = {}
+    for text in seeds:
+        name, equals, trainings = text.partition("=")
+        if not (name and equals and trainings):
+            raise ValueError(f"--seeds {text}: give NAME=METHOD,METHOD,..., the trainings of one method with other seeds")
+        groups[name] = [training.strip() for training in trainings.split(",")]
+    return groups

@@ -49,6 +49,7 @@ def combine(files: Mapping[str, Results]) -> tuple[Results, list[str]]:
         for method in results.methods:
             earlier = methods.get(method.name)
             methods[method.name] = method if earlier is None else _same_method(earlier, method, name)
+    protocol = {**protocol, **_all_computed_by([results.protocol for results in files.values()])}
     missing = {f"{name}: {line}" if others else line: None for name, results in files.items() for line in results.missing}
     return Results(
         name=", ".join(dict.fromkeys(results.name for results in files.values())),
@@ -58,6 +59,26 @@ def combine(files: Mapping[str, Results]) -> tuple[Results, list[str]]:
         protocol=protocol,
         missing=tuple(missing),
     ), warnings
+
+
+def join_seeds(results: Results, groups: Mapping[str, Sequence[str]]) -> Results:
+    """The results with several trainings of a method as one: name -> the methods that are its trainings with other seeds.
+
+    Raises ValueError for methods that are not there, that are in two groups, and for a name that another method has.
+    """
+    there = [method.name for method in results.methods]
+    seed_of: dict[str, str] = {}
+    for name, trainings in groups.items():
+        members = [known_name(f"seeds of {name}:", training, there) for training in trainings]
+        if len(set(members)) < 2:
+            raise ValueError(f"seeds of {name}: name two trainings or more, found {', '.join(trainings)}")
+        if name in there and name not in members:
+            raise ValueError(f"seeds of {name}: another method is called {name}: give another name")
+        for member in members:
+            if seed_of.setdefault(member, name) != name:
+                raise ValueError(f"seeds of {name}: {member} is a training of {seed_of[member]}, too")
+    methods = [m.model_copy(update={"seed_of": seed_of[m.name]}) if m.name in seed_of else m for m in results.methods]
+    return results.model_copy(update={"methods": tuple(methods)})
 
 
 def select(results: Results, methods: Sequence[str], sets: Sequence[str], metrics: Sequence[str]) -> Results:
@@ -97,6 +118,21 @@ def _united(a: Any, b: Any) -> Any:
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         return {key: _united(a[key], b[key]) if key in a and key in b else {**b, **a}[key] for key in {**a, **b}}
     return a
+
+
+def _all_computed_by(protocols: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """`versions` and `machine` of all protocols; where they differ, each with commas between them."""
+
+    def joined(records: Iterable[Mapping[str, str]]) -> dict[str, str]:
+        values: dict[str, dict[str, None]] = {}
+        for record in records:
+            for key, value in record.items():
+                values.setdefault(key, {})[value] = None
+        return {key: ", ".join(each) for key, each in values.items()}
+
+    versions = joined(protocol.get("versions", {}) for protocol in protocols)
+    machine = joined({"machine": protocol["machine"]} for protocol in protocols if "machine" in protocol)
+    return ({"versions": versions} if versions else {}) | machine
 
 
 def _check_names(file: str, results: Results) -> None:

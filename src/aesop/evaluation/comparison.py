@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from aesop.evaluation import statistics
 from aesop.evaluation.combine import known_name
-from aesop.evaluation.results import Cost, MethodResults, Metric, Results, Value
+from aesop.evaluation.results import Cost, CostRun, MethodResults, Metric, Results, Value
 from aesop.evaluation.statistics import PairedTest
 from aesop.system.wording import first_few
 
@@ -56,6 +56,8 @@ class SetComparison(_Record):
     """Over which means are taken: those that all methods have."""
     left_out: tuple[str, ...]
     """Images that only some methods have."""
+    size: int
+    """Images of the set, measured or not."""
     interval_coverage: tuple[float, float] | None
     """Simulated, of `statistics.CONFIDENCE` intervals on so many images; None: too few images for intervals."""
     estimates: Mapping[str, Mapping[str, Estimate]]
@@ -109,11 +111,10 @@ def compare(
         trainings.sort(key=lambda training: training.name)  # the order changes the last digit of their mean
     if reference is not None:
         reference = known_name("--against", reference, methods)
-    names = dict.fromkeys(name for result in results.methods for name, images in result.values.items() if images)
-    found, warnings = [], list(warnings)
-    for name in names:
+    found, warnings = [], [*warnings, *_cost_runs(results)]
+    for name in results.set_names:
         there = {method: trainings for method, trainings in methods.items() if any(t.values.get(name) for t in trainings)}
-        images, left_out = _images(name, there, common_images)
+        images, left_out = _images(results, name, common_images)
         series = {method: _series(trainings, name, images, results.metrics) for method, trainings in there.items()}
         if not any(series.values()):
             continue
@@ -123,6 +124,7 @@ def compare(
                 name=name,
                 images=tuple(images),
                 left_out=tuple(left_out),
+                size=results.set_size(name),
                 interval_coverage=statistics.interval_coverage(len(images)),
                 estimates=_estimates(series, results.metrics, reference),
             )
@@ -141,7 +143,7 @@ def compare(
         protocol=results.protocol,
         statistics={
             "confidence": statistics.CONFIDENCE,
-            "interval": "BCa bootstrap over images",
+            "interval": "BCa bootstrap over images, expanded (Hesterberg 2015)",
             "resamples": statistics.RESAMPLES,
             "seed": statistics.SEED,
             "test": "Wilcoxon signed-rank, paired by image, two-sided; Holm",
@@ -159,20 +161,31 @@ def _described(name: str, trainings: Sequence[MethodResults]) -> ComparedMethod:
     return ComparedMethod(name=name, trainings=tuple(t.name for t in trainings), source=first.source, cost=first.cost)
 
 
-def _images(name: str, methods: Mapping[str, Sequence[MethodResults]], common_images: bool) -> tuple[list[str], list[str]]:
+def _images(results: Results, name: str, common_images: bool) -> tuple[Sequence[str], list[str]]:
     """The images of a set that all trainings have, and those that only some have; both sorted."""
-    lists = {training.name: set(training.values.get(name, ())) for trainings in methods.values() for training in trainings}
-    every, common = set.union(*lists.values()), set.intersection(*lists.values())
-    left_out = sorted(every - common)
-    if left_out and not common_images:
-        lacking = [f"{method} lacks {first_few(sorted(every - has))}" for method, has in lists.items() if every - has]
+    images = results.set_images(name)
+    if images.lacking and not common_images:
+        lacking = [f"{method} lacks {first_few(lacks)}" for method, lacks in images.lacking.items()]
         raise ValueError(
-            f"{name}: not all methods were measured on the same images: {first_few(lacking)}. Measure what is missing, or "
-            "give --common-images for means over the images that all methods have"
+            f"{name}: not all methods were measured on the same images: {first_few(lacking)}. Measure what is missing; "
+            "aesop table --common-images takes means over the images that all methods have"
         )
-    if not common:
-        raise ValueError(f"{name}: no image was measured with all of {', '.join(lists)}: leave out a method or the set")
-    return sorted(common), left_out
+    if not images.common:
+        every = ", ".join(method.name for method in results.methods)
+        raise ValueError(f"{name}: no image was measured with all of {every}: leave out a method or the set")
+    return images.common, images.left_out
+
+
+def _cost_runs(results: Results) -> list[str]:
+    """A line if the costs are of several runs."""
+    runs: dict[CostRun, list[str]] = {}
+    for method in results.methods:
+        if method.cost:
+            runs.setdefault(method.cost.run, []).append(method.name)
+    if len(runs) < 2:
+        return []
+    groups = [f"{', '.join(names)} ({run.machine}, {run.started})" for run, names in runs.items()]
+    return [f"costs are of {len(runs)} runs, so their times do not compare: {'; '.join(groups)}"]
 
 
 def _series(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aesop.evaluation.figures.plane import staircase
+from aesop.evaluation.front import staircase
 from aesop.evaluation.image_views import CROP
 from aesop.evaluation.measure import SetResults
 from aesop.evaluation.methods import BICUBIC, Method

@@ -1,5 +1,6 @@
 """What a generator costs beside its quality: parameters, operations, time and memory, all methods in one run."""
 
+import datetime
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +14,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from aesop.evaluation.image_views import Image
-from aesop.evaluation.results import Cost
+from aesop.evaluation.results import Cost, CostRun
 from aesop.inference.tiling import upscale_image
-from aesop.system.device import synchronise
+from aesop.system.device import device_name, synchronise
 from aesop.system.tensor_memory import TensorMemory
 
 
@@ -34,6 +35,12 @@ def measure_costs(
     is the median over the rounds. Operations and memory are counted on the largest image before that, with its tiles.
     """
     largest = max(images, key=lambda image: image.shape[0] * image.shape[1])
+    run = CostRun(
+        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        lr=f"{largest.shape[1]}x{largest.shape[0]}",
+        device=device_name(device),
+        threads=torch.get_num_threads(),
+    )
 
     def enlarge(net: nn.Module, image: Image) -> Image:
         return upscale_image(net, image, scale, tile=tile, device=device, precision=precision)
@@ -57,6 +64,7 @@ def measure_costs(
 
     return {
         name: Cost(
+            run=run,
             parameters=sum(parameter.numel() for parameter in net.parameters()),
             gflops=counted[name][0] / 1e9 / megapixels(largest),
             seconds=statistics.median(times[name]) / megapixels(*images),

@@ -9,7 +9,7 @@ DECISIVE = ("scale", "images", "metrics", "sets", "networks")
 
 
 def caption(protocol: Mapping[str, Any]) -> str:
-    """The protocol in two sentences, for the caption of a table; empty if it does not name metrics."""
+    """The protocol in a few sentences, for the caption of a table; empty if it does not name metrics."""
     regions: dict[str, list[str]] = {}
     for name, record in protocol.get("metrics", {}).items():
         border = record.get("crop_border")
@@ -28,7 +28,21 @@ def caption(protocol: Mapping[str, Any]) -> str:
             of = f" ({_and(names)})" if len(made) > 1 else ""
             parts.append(f"LR from files{of}" if how == LR_FILES else f"LR by {how}{of}")
     scale = f"Scale {protocol['scale']}. " if "scale" in protocol else ""
-    return f"{scale}{'; '.join(parts)}."
+    return f"{scale}{'; '.join(parts)}.{_computed_with(protocol)}"
+
+
+def _computed_with(protocol: Mapping[str, Any]) -> str:
+    """A sentence with versions and the weights of metrics, by the first digits of their SHA-256; empty if none is known."""
+    versions = [
+        f"{name} {protocol['versions'][name]}" for name in ("aesop", "torch") if name in protocol.get("versions", {})
+    ]
+    weights = {
+        f"{name} {sha256[:8]}": None
+        for record in protocol.get("metrics", {}).values()
+        for name, sha256 in record.get("weights", {}).items()
+    }
+    parts = [f"with {_and(versions)}"] * bool(versions) + [f"weights of metrics {', '.join(weights)}"] * bool(weights)
+    return f" Computed {'; '.join(parts)}." if parts else ""
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:

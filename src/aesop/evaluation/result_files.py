@@ -36,19 +36,16 @@ def described(options: Mapping[str, MetricOptions]) -> dict[str, Metric]:
     return {name: Metric(label=labels[name], best=info.best, format=info.format) for name, info in infos.items()}
 
 
-def common_images(results: Results, name: str) -> list[str]:
-    """The images of a test set that every method has which has any of this set: what means are compared over."""
-    lists = [list(method.values[name]) for method in results.methods if method.values.get(name)]
-    return [image for image in lists[0] if all(image in images for images in lists[1:])] if lists else []
-
-
 def means(results: Results) -> Iterator[tuple[str, dict[str, float]]]:
-    """For each test set and method a label and the means over the common images; the label says if others are left out."""
-    for name in dict.fromkeys(name for method in results.methods for name in method.values):
-        images, count = common_images(results, name), results.protocol["sets"][name]["images"]
-        label = name if len(images) == count else f"{name} ({len(images)} of {count} images)"
+    """For each test set and method a label and the means over the images that all methods have.
+
+    The label says if these are not all. `aesop table` stops in this case, unless it is asked for these means.
+    """
+    for name in results.set_names:
+        images, count = results.set_images(name).common, results.set_size(name)
+        label = name if len(images) == count else f"{name} (PARTIAL: {len(images)} of {count} images)"
         for method in results.methods:
-            if rows := [method.values[name][image] for image in images if name in method.values]:
+            if rows := [method.values[name][image] for image in images if method.values.get(name)]:
                 values = {metric: float(np.mean([row[metric] for row in rows])) for metric in rows[0]}
                 yield f"{label}, {method.name}" if len(results.methods) > 1 else label, values
 

@@ -11,15 +11,14 @@ def shown_values(
 ) -> dict[str, list[tuple[str, bool]]]:
     """For each method the text of each of its values, and whether it reads like the best one.
 
-    `values`: method -> metric. All texts of a metric have the same decimals; one that is missing or not finite is a dash.
+    `values`: method -> metric. One that is missing or not finite is a dash.
     """
     shown: dict[str, list[tuple[str, bool]]] = {method: [] for method in values}
     for key, metric in metrics.items():
         finite = [row[key] for row in values.values() if math.isfinite(row.get(key, math.nan))]
-        decimals = 2 if max(map(abs, finite), default=0) >= 10 else 4
-        best = f"{(max if metric.best == 'max' else min)(finite):.{decimals}f}" if finite else None
+        best = format((max if metric.best == "max" else min)(finite), metric.format) if finite else None
         for method, row in values.items():
             value = row.get(key, math.nan)
-            text = f"{value:.{decimals}f}" if math.isfinite(value) else "–"
+            text = format(value, metric.format) if math.isfinite(value) else "–"
             shown[method].append((text, text == best))
     return shown

@@ -15,7 +15,7 @@ IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 
 
 def list_images(folder: str | os.PathLike, extensions: Sequence[str] = IMAGE_EXTENSIONS) -> list[ImageFile]:
-    """List the images of a folder, its sub-folders included, of a file NAME.pack or of a folder NAME.lmdb.
+    """List the images of a folder, its sub-folders and linked folders included, of a file NAME.pack or a folder NAME.lmdb.
 
     Hidden files and folders are left out. The order is natural (`img2` before `img10`), or that of packing in a pack. This
     is the only place that looks at what kind of store a folder is; the images returned know how to read themselves.
@@ -36,24 +36,28 @@ def list_images(folder: str | os.PathLike, extensions: Sequence[str] = IMAGE_EXT
 
 
 def walk_files(folder: Path, leave_out: str = "") -> Iterator[tuple[str, bool]]:
-    """Yield the files below a folder, in no order: the name below it (`sub/img.png`), and whether it is a link.
+    """Yield the files below a folder, in no order: the name below it (`sub/img.png`), and whether a link leads to it.
 
-    Hidden files and folders are left out, as are linked folders, those that cannot be read, and the one named `leave_out`.
-    Folders of millions take no memory.
+    Linked folders are followed, but not to a folder that they lie in, which would have no end. Hidden files and folders are
+    left out, as are folders that cannot be read, and the one named `leave_out`. Folders of millions take no memory.
     """
-    pending = [""]
+    pending: list[tuple[str, list[Path]]] = [("", [])]
     while pending:
-        below = pending.pop()
+        below, links = pending.pop()  # `links`: where the linked folders lie that lead here
         with suppress(PermissionError, FileNotFoundError), os.scandir(folder / below) as entries:
             for entry in entries:
                 name = below + entry.name
-                if entry.name.startswith("."):
+                if entry.name.startswith(".") or name == leave_out:
                     continue
                 if entry.is_dir(follow_symlinks=False):
-                    if name != leave_out:
-                        pending.append(f"{name}/")
+                    pending.append((f"{name}/", links))
+                elif entry.is_symlink() and os.path.isdir(entry):
+                    passed = [*links, Path(os.path.realpath(folder / below))]
+                    target = Path(os.path.realpath(entry))
+                    if not any(place.is_relative_to(target) for place in passed):
+                        pending.append((f"{name}/", passed))
                 elif _is_file(entry):
-                    yield name, entry.is_symlink()
+                    yield name, entry.is_symlink() or bool(links)
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

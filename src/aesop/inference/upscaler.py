@@ -34,9 +34,8 @@ _float32 = Float32InThreads()
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 LUMA = (0.299, 0.587, 0.114)  # BT.601, as in JPEG files
 # Tiles and their overlap, by the number of parameters from which they hold: larger networks look further. With these,
-# pictures differ from those of the untiled network by at most one level of 8 bits (docs/decisions.md). Larger tiles keep the
-# work that is done twice at 1.6 times.
-TILINGS = {10_000_000: (512, 112), 2_000_000: (512, 96), 0: (256, 24)}
+# pictures differ from those of the untiled network by at most one level of 8 bits (benchmarks/tile_borders.py).
+TILINGS = {10_000_000: (512, 152), 2_000_000: (512, 108), 0: (256, 24)}
 FRAMES_ON_GPU = 4  # of a video at once; if memory does not suffice for their tiles together, tiles become smaller
 
 
@@ -51,7 +50,7 @@ class Upscaler:
             this device, for other networks fp32. Other pictures are always computed in float32.
         tile: the longest side of the tiles that the network sees, in input pixels; 0: the whole picture; default: 256, or
             512 for large networks.
-        overlap: how much tiles overlap, in input pixels; default: 24 to 112, by the size of the network.
+        overlap: how much tiles overlap, in input pixels; default: 24 to 152, by the size of the network.
         runtime: pytorch, openvino, or onnxruntime; networks that were converted are kept in the user's cache folder.
         alpha: how transparency is enlarged: network, bicubic, or auto, which uses the network for shapes with sharp edges.
         tta: whether to return the mean over the eight ways to turn and mirror the picture, which takes eight times as long.
@@ -102,13 +101,18 @@ class Upscaler:
         usual_tile, usual_overlap = default_tiling(net)
         self.tile = usual_tile if tile is None else tile
         self.overlap = usual_overlap if overlap is None else overlap
-        if overlap is None and self.tile:
-            self.overlap = min(self.overlap, self.tile // 2)
+        borders = None
+        if overlap is None and 0 < self.tile < 2 * self.overlap:
+            self.overlap = self.tile // 2
+            borders = (
+                f"tiles of {self.tile} pixels overlap by {self.overlap} instead of {usual_overlap}, so their borders may "
+                f"show (not from --tile {2 * usual_overlap} on)"
+            )
         check_tiling(self.tile, self.overlap)
         self.precision, fallback = _precision_for(net, precision, self.device, runtime)
         with threads_on_cpu(threads):
             net, line = with_runtime(net.to(self.device), runtime, self.device, self.precision, channels[0], path)
-        self.notes = tuple(note for note in (fallback, line) if note)
+        self.notes = tuple(note for note in (fallback, line, borders) if note)
         if tta:
             net = EightWays(net)
         self._takes_colour = channels[0] == 3

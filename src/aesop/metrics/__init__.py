@@ -8,7 +8,7 @@ from aesop.metrics.lpips import LPIPS
 from aesop.metrics.metric_info import MetricInfo
 from aesop.metrics.pyiqa_metrics import PYIQA, PYIQA_NAMES, pyiqa_info
 
-FIDELITY: dict[str, Any] = {"format": ".4f", "channel": "either"}  # PSNR and its variants
+FIDELITY: dict[str, Any] = {"format": ".2f", "channel": "either"}  # PSNR and its variants
 METRICS: dict[str, MetricInfo] = {
     "psnr": MetricInfo("PSNR", lambda s: s.either(psnr.psnr), crop_border=4, **FIDELITY),
     "ssim": MetricInfo("SSIM", lambda s: s.either(ssim.ssim), crop_border=4, channel="either"),
@@ -24,7 +24,7 @@ METRICS: dict[str, MetricInfo] = {
         best="min",
         channel="luma",
         weights=("niqe",),
-        format=".4f",
+        format=".2f",
         needs_reference=False,
         check_size=niqe.check_size,
     ),

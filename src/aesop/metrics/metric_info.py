@@ -40,7 +40,8 @@ class MetricInfo:
 
     label: str
     build: Callable[[Setting], Measure]
-    format: str = ".6f"
+    format: str = ".4f"
+    """Of values in tables and figures, with the digits that papers print."""
     best: Literal["max", "min"] = "max"
     crop_border: int = 0
     """Default border in HR pixels."""

@@ -11,8 +11,8 @@ from aesop.metrics.metric_info import MetricInfo
 
 PYIQA = "pyiqa:"
 """Prefix of their names in option files."""
-PYIQA_NAMES = ("musiq", "maniqa", "clipiqa")
-"""Those that papers report need no prefix."""
+PYIQA_NAMES = {"musiq": ".2f", "maniqa": ".4f", "clipiqa": ".4f"}
+"""Those that papers report need no prefix; name -> `MetricInfo.format`."""
 
 
 def pyiqa_info(name: str) -> MetricInfo:
@@ -33,7 +33,7 @@ def pyiqa_info(name: str) -> MetricInfo:
     return MetricInfo(
         name.upper(),
         lambda s: s.cropped(PyIQA(name, s.device)),
-        format=".4f",
+        format=PYIQA_NAMES.get(name, ".4f"),
         best="min" if known[name].get("lower_better", False) else "max",
         needs_reference=known[name].get("metric_mode") == "FR",
     )

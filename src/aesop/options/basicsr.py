@@ -21,7 +21,7 @@ IGNORED = {
     "datasets.train.pin_memory": "memory is pinned wherever the device benefits",
     "datasets.val.metrics": "val.metrics sets the metrics of all data sets",
     "network_g.enc_opt.placeholder": "the published code ignores it as well",
-    "val.pbar": "a line shows the progress of long validations",
+    "val.pbar": "a validation that takes longer than 30 seconds shows at which image it is",
     "val.metrics.*.better": "each metric knows its direction",
     "val.metrics.*.num_thread": "PyTorch sets the number of threads",
     "train.aesop_opt.autoencoder_arch": "the architecture is recognised from the weight file",

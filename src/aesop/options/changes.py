@@ -12,6 +12,7 @@ DECISIVE = (
     *("path.pretrain_network_g", "path.param_key_g", "path.strict_load_g"),
     *("path.pretrain_network_d", "path.param_key_d", "path.strict_load_d"),
     *("path.pretrain_network_decoder", "path.param_key_decoder", "path.strict_load_decoder"),
+    "val.early_stop",
 )
 _NOT_DECISIVE = (
     *("datasets.train.name", "datasets.train.num_worker_per_gpu", "datasets.train.cache", "datasets.train.bad_images"),

@@ -41,7 +41,7 @@ class LoggerOptions(Options):
     keep_states: Positive = 2
     """Number of resumable states to keep on disk."""
     keep_models: Positive | None = None
-    """Number of the newest models/net_g_<iteration> to keep, besides the best. Default: all."""
+    """Number of the newest models/net_g_<iteration> to keep, besides the best and the front. Default: all."""
     on_failed_save: Literal["continue", "stop"] = "continue"
     """Whether the run continues if a checkpoint cannot be written. The last one, or one after a signal, always stops it."""
     use_tb_logger: bool = True
@@ -94,7 +94,9 @@ def fill_in_defaults(raw: Any) -> Any:
     scale, train, path = raw.get("scale", DEFAULT_SCALE), raw.get("train"), raw.get("path")
     if isinstance(train, Mapping):
         warms_up = not isinstance(path, Mapping) or path.get("pretrain_network_g") is None
-        train = raw["train"] = {"ema_warmup": warms_up, **train}
+        optimizer = train.get("optim_g")
+        averages = isinstance(optimizer, Mapping) and optimizer.get("type") == "AdamWScheduleFree"
+        train = raw["train"] = {"ema_warmup": warms_up, **({"ema_decay": 0.0} if averages else {}), **train}
         pixel = train.get("pixel_opt")
         if isinstance(pixel, Mapping) and pixel.get("type") == "LRL1Loss":
             train["pixel_opt"] = {**pixel, "scale": pixel.get("scale") or scale}
@@ -200,9 +202,10 @@ class CommonConfig(Options):
         # Some file systems do not allow these characters, and one published file's name has a colon.
         return Path(root).expanduser() / re.sub(r'[<>:"|?*\\]', "_", self.name)
 
-    def to_yaml(self) -> str:
+    def to_yaml(self, defaults: bool = True) -> str:
         """The resolved options as an option file that reads back to the same configuration."""
-        return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
+        options = self.model_dump(mode="json", exclude_none=True, exclude_defaults=not defaults)
+        return yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
 
 
 class TestConfig(CommonConfig):
@@ -257,11 +260,29 @@ class TrainConfig(CommonConfig):
             yield "train.sigmabranch_opt: a probabilistic auto-encoder learns its scale from it, e.g. {type: L1Loss}"
         if network.type == "BicubicDown_RRDBNet" and train.freeze_decoder:
             yield "train.freeze_decoder: only the decoder of a BicubicDown_RRDBNet has weights to train; set it to 0"
-        if train.artifacts_opt is not None and train.ema_decay == 0:
+        if train.artifacts_opt is not None and not train.averages:
             yield "train.artifacts_opt: the artifact loss compares with the EMA generator; set train.ema_decay > 0"
+        if train.optim_g.averages and train.ema_decay:
+            yield "train.ema_decay: AdamWScheduleFree averages the weights by itself; leave ema_decay out, or set it to 0"
+        if train.optim_d.averages:
+            yield "train.optim_d.type: AdamWScheduleFree averages weights for use, and no one uses the discriminator's"
         best = self.val.best_metric
         if best is not None and best not in self.val.metrics:
             yield f"val.best_metric: {best!r} is not in val.metrics ({', '.join(self.val.metrics)})"
+        yield from self._front_faults()
+
+    def _front_faults(self) -> Iterator[str]:
+        """The options of the front and of the early stop."""
+        val, front, early = self.val, self.val.front, self.val.early_stop
+        for option, name in (("distortion", front.distortion), ("perception", front.perception)):
+            if name is not None and name not in val.metrics:
+                yield f"val.front.{option}: {name!r} is not in val.metrics ({', '.join(val.metrics)})"
+        if front.distortion is not None and front.distortion == front.perception:
+            yield f"val.front: {front.distortion!r} is both distortion and perception; name two metrics"
+        if early is not None and not (val.val_freq and self.datasets.measured("val")):
+            yield "val.early_stop: it looks at validations; give datasets.val and val.val_freq, or leave it out"
+        if early is not None and early.watch == "front" and not front.keep:
+            yield "val.early_stop.watch: there is no front with val.front.keep 0; watch best, or keep at least 2 models"
 
     def _crop_faults(self) -> Iterator[str]:
         """How crops, batches, scale and degradation fit together."""

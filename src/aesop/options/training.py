@@ -1,24 +1,45 @@
 """Options of a training: length, optimisers, schedule. The losses' options stand with the losses."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from aesop.losses import LossTerms
 from aesop.system.option_types import Count, Options, Positive, Weight
 
+Rate = Annotated[float, Field(ge=0, lt=1)]
+
 
 class OptimizerOptions(Options):
-    type: Literal["Adam", "AdamW"] = "Adam"
-    """The optimizer."""
+    type: Literal["Adam", "AdamW", "Adan", "AdamWScheduleFree"] = "Adam"
+    """The optimizer. AdamWScheduleFree (generator only) averages the weights: the average is validated and saved for use, as
+    the EMA is otherwise. It needs no scheduler, but a warm-up, and a higher lr."""
     lr: Annotated[float, Field(gt=0)] = 1e-4
     """Learning rate before warm-up and scheduler."""
     weight_decay: Weight = 0.0
-    """L2 penalty on the weights (AdamW: decoupled)."""
-    betas: tuple[float, float] = (0.9, 0.99)
-    """Adam's two decay rates."""
+    """L2 penalty on the weights (Adam: added to the gradient, else decoupled)."""
+    betas: tuple[Rate, Rate] | tuple[Rate, Rate, Rate] = (0.9, 0.99)
+    """Decay rates of the moments. Adan has three, by default 0.98, 0.92 and 0.99."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     """Scale the gradient down to this norm, over all weights, where it is larger. Norms are logged as norm_g and norm_d."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, raw: Any) -> Any:
+        is_adan = isinstance(raw, Mapping) and raw.get("type") == "Adan"
+        return {"betas": (0.98, 0.92, 0.99), **raw} if is_adan else raw
+
+    @model_validator(mode="after")
+    def _number_of_betas(self) -> Self:
+        if len(self.betas) != (wanted := 3 if self.type == "Adan" else 2):
+            raise ValueError(f"betas: {self.type} has {wanted} decay rates, found {len(self.betas)}")
+        return self
+
+    @property
+    def averages(self) -> bool:
+        """Whether the optimizer averages the weights."""
+        return self.type == "AdamWScheduleFree"
 
 
 class SchedulerOptions(Options):
@@ -87,3 +108,8 @@ class TrainOptions(LossTerms):
     """adversarial: train only the discriminator up to this iteration."""
     net_d_published_passes: bool = False
     """adversarial: repeat the published step's unused discriminator pass, which changes only buffers of its norms."""
+
+    @property
+    def averages(self) -> bool:
+        """Whether there is an averaged generator, which is the one for use."""
+        return self.ema_decay > 0 or self.optim_g.averages

@@ -1,10 +1,10 @@
 """Options of validation and tests."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
-from aesop.system.option_types import Count, Options, name_below
+from aesop.system.option_types import Count, Options, Positive, name_below
 
 
 class MetricOptions(Options):
@@ -23,6 +23,30 @@ def _tile(side: int) -> int:
     if 0 < side < 32:  # as for `aesop upscale`
         raise ValueError("0 (whole images) or at least 32")
     return side
+
+
+def _budget(count: int) -> int:
+    if count == 1:
+        raise ValueError("0 (no front) or at least 2, its ends")
+    return count
+
+
+class FrontOptions(Options):
+    distortion: str | None = None
+    """Metric of the distortion, by its name in `val.metrics`. Default: the first psnr or lrpsnr."""
+    perception: str | None = None
+    """Metric of the perceptual quality. Default: the first lpips, lpips_vgg or dists."""
+    keep: Annotated[Count, AfterValidator(_budget)] = 8
+    """At most this many models: both ends of the front, and of the others those that are least crowded. 0: no front."""
+
+
+class EarlyStopOptions(Options):
+    patience: Positive
+    """Stop when this many consecutive validations brought nothing new."""
+    watch: Literal["front", "best"] = "front"
+    """What counts as new: a model that joins the front, or a better value of `best_metric`."""
+    min_iter: Count = 0
+    """Train at least until this iteration. Validations before it count as well."""
 
 
 class ValOptions(Options):
@@ -46,3 +70,8 @@ class ValOptions(Options):
     """`aesop test` keeps SR images and values in the user's cache folder, and computes only what is not there."""
     best_metric: str | None = None
     """The metric that decides which weights are the best. Default: the first one."""
+    front: FrontOptions = FrontOptions()
+    """Training keeps the models that no other one beats in both of two metrics in models/front/. By default it does if
+    `metrics` has one of each kind."""
+    early_stop: EarlyStopOptions | None = None
+    """End the training before `train.total_iter` when validations bring nothing new. Default: never."""

@@ -156,8 +156,11 @@ def fastest_precision(device: torch.device) -> str:
         if reason_against_bf16(device) is None:
             return "bf16"
         return "fp16" if torch.cuda.get_device_capability(device) >= (7, 0) else "fp32"
-    amx, avx512 = (getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("amx_tile", "avx512_bf16"))
-    return "bf16" if amx or (avx512 and "AMD" in processor()) else "fp32"
+    return "bf16" if _has("amx_tile") or (_has("avx512_bf16") and "AMD" in processor()) else "fp32"
+
+
+def _has(instructions: str) -> bool:
+    return getattr(torch.cpu, f"_is_{instructions}_supported", bool)()  # private: missing means no
 
 
 def autocast(device: torch.device, precision: str = "fp32") -> AbstractContextManager:
@@ -180,12 +183,26 @@ def uses_bf16(device: torch.device, precision: str) -> bool:
 def _pays(device: torch.device) -> bool:
     if reason := reason_against_bf16(device):
         log.warning("precision: falling back from bf16 to fp32: %s", reason)
+    elif device.type == "cpu" and _has("avx512_bf16") and fastest_precision(device) == "fp32":
+        log.warning("precision: bf16 is slower than fp32 on this processor, which has AVX512_BF16 but no AMX; use fp32")
     return reason is None
 
 
 def usable_cores() -> int:
     """The number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def hint_of_threads(device: torch.device) -> str | None:
+    """What to set if several threads probably hurt: on a CPU that has much more to do than it has cores."""
+    threads, cores = torch.get_num_threads(), os.cpu_count() or 1
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if device.type != "cpu" or threads == 1 or load < 2 * cores:
+        return None
+    return (
+        f"{load:.0f} processes share {cores} cores, and this one has {threads} threads, which wait for one another. "
+        "Small networks may be many times faster with OMP_NUM_THREADS=1"
+    )
 
 
 @cache

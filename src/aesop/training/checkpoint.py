@@ -1,6 +1,7 @@
 """The files of a run: `models/` for use and `state/` to continue from. Each is written under another name, then renamed.
 
 models/net_g_00005000.safetensors   the network for use; its options and the whole configuration stand in the metadata
+models/front/                       the models of the front (front_files.py)
 state/00005000/                     every trained network, the optimizers' moments, each process's pool of degraded pairs
                                     and, written last, state.json: the progress and the checksum of every other file
 """
@@ -27,6 +28,7 @@ from aesop.options.read import recorded_config, with_former_behaviour
 from aesop.system.distributed import World, agreed, barrier, largest
 from aesop.system.files import replacing, sha256_of
 from aesop.system.wording import readable
+from aesop.training.front_files import remove_unnamed, with_files
 from aesop.training.full_disk import write_or_log
 from aesop.training.optimizers import moments, restore_moments
 from aesop.training.progress import Progress
@@ -38,6 +40,8 @@ from aesop.weights.read import read_state_dict
 from aesop.weights.save import save_weights
 
 log = logging.getLogger("aesop")
+STOPPED_EARLY = "stopped_early"
+"""Key of a final model's metadata."""
 
 
 class Checkpoints:
@@ -55,15 +59,22 @@ class Checkpoints:
             self.load(source)
         barrier(self.world)
         if self.world.is_main:
-            for path in [*self.folder.glob("state/.*.tmp"), *self.folder.glob("models/.*.tmp.*")]:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            set_newer_aside(self.folder / "state", self.progress.iteration)
+            for pattern in ("state/.*.tmp", "models/.*.tmp.*", "models/front/.*.tmp.*"):
+                for path in list(self.folder.glob(pattern)):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            self.drop_newer()
         log.info("continuing from %s", source) if source else log.info("starting from the beginning")
         return self.progress
+
+    def drop_newer(self) -> None:
+        """Set states aside that are newer than the progress, and remove the front's models that no other one names."""
+        set_newer_aside(self.folder / "state", self.progress.iteration)
+        remove_unnamed(self.folder / "models", self.progress.front, states(self.folder / "state"))
 
     def load(self, source: Path) -> None:
         """Continue from a state folder; WeightsError if it is damaged or belongs to other options."""
         vars(self.progress).update(vars(load_state(source, self.stage, self.config)))
+        self.progress.front = agreed(self.world, with_files(self.progress.front, self.folder / "models"))
         self.saved = self.progress.iteration
         if self.degrader is None or self.degrader.pool is None:
             return
@@ -96,6 +107,27 @@ class Checkpoints:
                 return
         self.saved = self.progress.iteration
 
+    def save_final(self, reason: str) -> None:
+        """Leave the final model of a training that ends before its last iteration; its metadata say so."""
+        config, iteration, error = self.config, self.progress.iteration, None
+        note = f"stopped early at iteration {iteration} of {config.train.total_iter}: {reason}"
+        log.info("%s", note)
+        described = metadata(config, iteration) | {STOPPED_EARLY: note}
+        try:
+            if self.world.is_main:
+                save_weights(config.final_model, self.stage.network_for_use.state_dict(), described)
+        except OSError as raised:
+            error = raised
+        if largest(self.world, int(error is not None)):
+            raise OSError(f"could not write {config.final_model} ({error or 'see the other processes'})") from error
+
+    def remove_early_final(self) -> None:
+        """Remove the final model of an early stop, beyond which the training goes on."""
+        final = self.config.final_model
+        if self.world.is_main and (note := early_stop_note(final)):
+            log.info("the training had %s. It goes on", note)
+            final.unlink()
+
     def _report_failure(self, error: OSError | None, must: bool) -> None:
         logger, iteration = self.config.logger, self.progress.iteration
         newest = max((int(state.name) for state in states(self.folder / "state")), default=0)
@@ -127,12 +159,12 @@ class Checkpoints:
             save_weights(temporary / f"{name}.safetensors", moments(optimizer), {})
         files = sorted(temporary.iterdir())
         for file in files:
-            _flush(file)
+            flush(file)
         sums = {file.name: sha256_of(file) for file in files}
         content = {"stage": config.stage, **asdict(progress), "files": sums}
         with replacing(temporary / "state.json") as file:
             file.write_text(json.dumps({"sha256": _checksum_of(content), **content}, indent=1))
-            _flush(file)
+            flush(file)
         replaced = folder / f".{number}.replaced.tmp"  # the former state stays until the new one is in its place
         if (folder / number).exists():
             (folder / number).rename(replaced)
@@ -140,12 +172,13 @@ class Checkpoints:
         if replaced.exists():
             write_or_log(f"{replaced} could not be removed", shutil.rmtree, replaced)
         with suppress(OSError):  # not every system can flush the names in a folder
-            _flush(folder)
+            flush(folder)
         self._remove_old_models()
         if not progress.in_a_row:  # else this state may not be a good one, and the older ones are needed
             older = [state for state in states(folder) if int(state.name) < progress.iteration]
             for old in older[: max(0, len(older) - (config.logger.keep_states - 1))]:
                 write_or_log(f"{old} could not be removed", shutil.rmtree, old)
+        remove_unnamed(self.folder / "models", progress.front, states(folder))
 
     def _remove_old_models(self) -> None:
         if (count := self.config.logger.keep_models) is None:
@@ -191,6 +224,14 @@ def metadata(config: TrainConfig, iteration: int) -> dict[str, str]:
 def save_model(path: Path, stage: Stage, config: TrainConfig, iteration: int) -> None:
     """Write the network for use alone (the average, where there is one)."""
     save_weights(path, stage.network_for_use.state_dict(), metadata(config, iteration))
+
+
+def early_stop_note(final: Path) -> str:
+    """How a training ended of which this is the final model: `stopped early at iteration ...`; "" if at its last one."""
+    try:
+        return read_state_dict(final)[1].get(STOPPED_EARLY, "") if final.is_file() else ""
+    except WeightsError:
+        return ""
 
 
 def set_newer_aside(folder: Path, iteration: int) -> None:
@@ -276,7 +317,7 @@ def load_state(folder: Path, stage: Stage, config: TrainConfig) -> Progress:
     for name, net in stage.networks.items():
         load_into(net, read[name], str(files[name]))
     for name, optimizer in stage.optimizers.items():
-        restore_moments(optimizer, read[name])
+        restore_moments(optimizer, read[name], str(files[name]))
     saved.setdefault("validated", saved["iteration"])  # states of earlier versions lack it
     return Progress(**{field.name: saved[field.name] for field in fields(Progress) if field.name in saved})
 
@@ -303,7 +344,7 @@ def _read_verified(folder: Path) -> dict[str, Any]:
     return saved
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Flush a file, or the names in a folder, to the disk."""
     opened = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:

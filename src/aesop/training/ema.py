@@ -7,7 +7,12 @@ from aesop.options.training import TrainOptions
 
 
 def ema_decay(options: TrainOptions, iteration: int) -> float:
-    """The decay after `iteration` (from 1): `ema_decay`, during warm-up at most (1 + i) / (10 + i)."""
+    """The decay after `iteration` (from 1): `ema_decay`, during warm-up at most (1 + i) / (10 + i).
+
+    1 where the optimizer averages: then only the buffers are copied.
+    """
+    if options.optim_g.averages:
+        return 1.0
     if not options.ema_warmup:
         return options.ema_decay
     return min(options.ema_decay, (1 + iteration) / (10 + iteration))

@@ -1,8 +1,16 @@
 """What a run remembers besides tensors, and the seeds that follow from it."""
 
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 import numpy as np
+
+
+class FrontEntry(TypedDict):
+    """A model of the front, with the values of both metrics."""
+
+    iteration: int
+    values: dict[str, float]
 
 
 @dataclass
@@ -15,6 +23,9 @@ class Progress:
     in_a_row: int = 0  # number of consecutive skipped steps up to this iteration
     rollbacks: int = 0  # number of rollbacks so far
     validated: int = 0  # the last iteration that was validated
+    front: list[FrontEntry] = field(default_factory=list)  # the models in models/front
+    # Number of consecutive validations without a better value (`best`), or a new model on the front (`front`).
+    without_news: dict[str, int] = field(default_factory=dict)
 
     def seed(self, manual_seed: int) -> int:
         """The seed of samples and degradations. It changes with each rollback, so that the same steps do not fail again."""

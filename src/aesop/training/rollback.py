@@ -5,7 +5,7 @@ from collections import Counter
 
 from aesop.system.distributed import barrier
 from aesop.system.files import append_line
-from aesop.training.checkpoint import Checkpoints, newest_state, set_newer_aside
+from aesop.training.checkpoint import Checkpoints, newest_state
 from aesop.training.full_disk import write_or_log
 from aesop.training.run_logger import RunLogger
 from aesop.training.skipped_steps import Diverged
@@ -36,7 +36,7 @@ def roll_back(fault: Diverged, checkpoints: Checkpoints, logger: RunLogger, roll
     logger.restart(iteration + 1)
     barrier(world)  # before states move, every process has read this one
     if world.is_main:
-        set_newer_aside(folder / "state", iteration)
+        checkpoints.drop_newer()
         log.warning("%s; rolling back to iteration %d and continuing with other samples", fault, iteration)
         row = {"iter": iteration, "went_back": str(fault)}
         write_or_log("faults.jsonl could not be written", append_line, folder / "faults.jsonl", row)

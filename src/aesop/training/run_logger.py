@@ -17,6 +17,7 @@ from torch import Tensor
 from aesop.diagnosis.run_record import read_run
 from aesop.diagnosis.verdict import diagnose
 from aesop.options.config import TrainConfig
+from aesop.system.device import hint_of_threads
 from aesop.system.distributed import World
 from aesop.system.files import append_line, replacing
 from aesop.system.wording import duration
@@ -58,8 +59,9 @@ def describe_run(config: TrainConfig, stage: Stage, images: int) -> None:
         f"{config.name}: stage {config.stage} on {stage.world.device} ({config.precision}), {images} images, batch "
         f"{crops.batch_size_per_gpu * stage.world.size} x {crops.gt_size} px, {sizes} parameters"
     )
-    if mismatch := schedule_mismatch(config.train):
-        log.warning(mismatch)
+    for hint in (schedule_mismatch(config.train), hint_of_threads(stage.world.device)):
+        if hint:
+            log.warning(hint)
 
 
 def log_verdict(folder: Path) -> None:

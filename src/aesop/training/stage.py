@@ -91,12 +91,12 @@ class Stage:
         self.in_bf16 = uses_bf16(self.world.device, precision)
         self.net_g = synchronised(self.world, net_g).to(self.world.device).train()
         self.frozen = freeze(self.net_g, train.freeze)
-        self.net_g_ema = copy.deepcopy(self.net_g).eval().requires_grad_(False) if train.ema_decay > 0 else None
+        self.net_g_ema = copy.deepcopy(self.net_g).eval().requires_grad_(False) if train.averages else None
         # The networks that a checkpoint holds, and the one to validate and publish.
         self.networks = {"net_g": self.net_g} | ({"net_g_ema": self.net_g_ema} if self.net_g_ema is not None else {})
         self.copies: list[nn.Module] = []  # of these networks, in bfloat16
         self.network_for_use = self.net_g if self.net_g_ema is None else self.net_g_ema
-        self.optimizers = {"optimizer_g": make_optimizer(train.optim_g, self.net_g)}
+        self.optimizers = {"optimizer_g": make_optimizer(train.optim_g, self.net_g, self.net_g_ema)}
         self.exchanges = {"optimizer_g": GradientExchange(self.world, self.net_g, train.gradient_compression)}
         losses = build_losses(train, world=self.world) if losses is None else losses
         self.terms = loss_terms(train, losses, self.log_prefix)

@@ -32,6 +32,8 @@ log = logging.getLogger("aesop")
 def train(config: TrainConfig, resume: bool = False, world: World | None = None) -> Path:
     """Run one stage to its end; returns the weight file for use.
 
+    With `val.early_stop` it may end before `train.total_iter`: the weight file then holds the weights of that iteration.
+
     Writes config.yml, train.log, scalars.jsonl (a line per print), models/, state/, visualization/ and tensorboard/ into
     <experiments_root>/<name>. With `resume` it continues from the newest state, or from the beginning where there is none.
     By default the processes that torchrun started train together, or this one alone.
@@ -75,7 +77,9 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
             if not world.is_main:
                 log.setLevel(logging.WARNING)  # each process warns about its own images and loaders
             rollbacks = Counter[int]()
-            while progress.iteration < total:  # once, and again after each rollback
+            if progress.iteration < total and not validation.stop_reason(progress):
+                checkpoints.remove_early_final()
+            while progress.iteration < total and not validation.stop_reason(progress):  # again after each rollback
                 first = progress.iteration + 1
                 seed = images.seed = progress.seed(config.manual_seed)
                 if degrader is not None:
@@ -120,6 +124,14 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
                                 elif world.is_main:
                                     log.warning("not saving iteration %d, because the last steps were skipped", iteration)
 
+                            # Stop early.
+                            if not last and validation.stop_reason(progress):
+                                skipped.check()
+                                if validation.stop_reason(progress):
+                                    if checkpoints.saved != iteration:
+                                        checkpoints.save(must=True)
+                                    break
+
                             # Stop after a signal.
                             if (number := agreed_signal(world, signals.number, iteration)) and not last:
                                 skipped.check()
@@ -128,6 +140,8 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
                                 raise Interrupted(number, iteration)
                 except Diverged as fault:
                     roll_back(fault, checkpoints, logger, rollbacks)
+            if progress.iteration < total:
+                checkpoints.save_final(validation.stop_reason(progress))
         log.info("finished %s: %s", config.name, config.final_model)
         if readings.every:
             log_verdict(config.run_folder)

@@ -153,8 +153,8 @@ def test_values_are_measured_and_the_best_is_bold(root):
 
 def record(path: Path, sets=("Set14",)) -> None:
     metrics = {
-        "psnr": Metric(label="PSNR", best="max", format=".4f"),
-        "lpips": Metric(label="LPIPS", best="min", format=".6f"),
+        "psnr": Metric(label="PSNR", best="max", format=".2f"),
+        "lpips": Metric(label="LPIPS", best="min", format=".4f"),
     }
     values = {"a": (25.125, 0.4), "b": (24.0, 0.12341)}
     methods = tuple(

@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 from results_lib import METRICS, changed, method, results
 
 from aesop.evaluation.figures.drawing import save, style
-from aesop.evaluation.figures.plane import Panel, Point, draw, front, panels, staircase
+from aesop.evaluation.figures.plane import Panel, Point, draw, panels
 from aesop.evaluation.figures.spec import PlaneSpec
 from aesop.evaluation.results import MethodResults
 from aesop.evaluation.statistics import mean_intervals
 
 pytest.importorskip("matplotlib")
-DIRECTIONS = [*itertools.product(("max", "min"), repeat=2)]
 
 
 def spec(**options) -> PlaneSpec:
@@ -28,39 +27,6 @@ def spec(**options) -> PlaneSpec:
 
 def mean(method: MethodResults, metric: str) -> float:
     return float(np.mean([image[metric] for image in method.values["Set14"].values()]))
-
-
-points = st.lists(st.tuples(*[st.integers(0, 6).map(float)] * 2), min_size=1, max_size=9)
-
-
-@settings(max_examples=60, deadline=None)
-@given(points, st.sampled_from(DIRECTIONS))
-def test_front_is_what_no_other_point_beats(points, best):
-    def beats(a, b):
-        gains = [x - y if direction == "max" else y - x for x, y, direction in zip(a, b, best, strict=True)]
-        return min(gains) >= 0 and max(gains) > 0
-
-    expected = {k for k, own in enumerate(points) if not any(beats(other, own) for other in points)}
-    found = front(points, best)
-    assert set(found) == expected
-    assert [points[k][0] for k in found] == sorted(points[k][0] for k in found)
-
-
-@settings(max_examples=60, deadline=None)
-@given(points, st.sampled_from(DIRECTIONS))
-def test_staircase_has_the_front_above_it_and_runs_along_the_axes(points, best):
-    line = staircase(points, best)
-    chosen = [points[k] for k in front(points, best)]
-    assert set(chosen) <= set(line)
-    for a, b in itertools.pairwise(line):
-        assert a[0] == b[0] or a[1] == b[1]
-    # Every corner is no better than the two points of the front beside it.
-    for corner in set(line) - set(chosen):
-        worse = [
-            all(c <= p if direction == "max" else c >= p for c, p, direction in zip(corner, point, best, strict=True))
-            for point in chosen
-        ]
-        assert sum(worse) >= 2
 
 
 def test_points_are_means_over_the_images():
@@ -83,8 +49,8 @@ def test_small_sets_have_no_intervals():
 
 
 def test_seeds_of_a_method_are_one_point():
-    found = results(method("a"), method("s1", seed_of="ours"), method("s2", seed_of="ours"))
-    (panel,) = panels(spec(methods=["ours"], sets=["Set14"]), found)
+    found = results(method("a"), method("s1"), method("s2"))
+    (panel,) = panels(spec(methods=["ours"], seeds={"ours": ["s1", "s2"]}, sets=["Set14"]), found)
     (point,) = panel.points
     assert (point.label, point.x) == ("ours", pytest.approx(np.mean([mean(each, "psnr") for each in found.methods[1:]])))
 
@@ -121,6 +87,12 @@ def drawn(panel_list, **options):
         figure = draw(spec(**options), panel_list, METRICS["psnr"], METRICS["lpips"])
         figure.canvas.draw()
     return figure
+
+
+def test_points_with_an_empty_name_have_no_label():
+    (axes,) = drawn([Panel("Set14", [Point("a", 26.0, 0.2), Point("", 27.0, 0.3), Point("", 26.5, 0.4)])]).axes
+    assert [text.get_text() for text in axes.texts] == ["a"]
+    assert {(27.0, 0.3), (26.5, 0.4)} <= {tuple(line.get_xydata()[0]) for line in axes.lines}
 
 
 def test_figure_shows_the_points_intervals_and_front():

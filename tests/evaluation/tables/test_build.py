@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from results_lib import METRICS, changed, method, results, without
+from results_lib import METRICS, PROTOCOL, changed, method, results, without
 
 from aesop.evaluation.comparison import Comparison, Estimate, compare
 from aesop.evaluation.published import published_for
@@ -102,7 +102,9 @@ def caption(*methods, **options) -> str:
 
 def test_the_caption_states_statistics_and_protocol():
     text = caption(method("a"), method("b"))
-    assert text.startswith("Mean over images, ×4, with 95 % intervals over images (BCa bootstrap, 10000 resamples; below 50")
+    assert text.startswith(
+        "Mean over images, with 95 % intervals over images (expanded BCa bootstrap, 10000 resamples; below 50"
+    )
     assert "p < 0.05; not below 8 images" in text
     assert "PSNR on luma (Y of BT.601) without a border of 4 pixels; LPIPS on RGB; images rounded to 8 bits" in text
     text = caption(method("a", sets={"D": 60}), method("b", sets={"D": 60}))
@@ -119,6 +121,10 @@ def test_partial_results_and_common_images_are_in_the_caption():
     assert partial.notes == ["b: no image x"]
     text = caption(method("a"), without(method("b"), "Set14", "img_001"), common_images=True)
     assert "Set14: only the 13 of 14 images that all methods have." in text
+    assert text.startswith("PARTIAL: not everything was measured.")
+    everywhere = {**PROTOCOL, "sets": {"Set14": {"images": 16}}}  # two images that no method has
+    (only, *_) = (line for line in means_table(compare(results(method("a"), protocol=everywhere))).caption if "only" in line)
+    assert only == "Set14: only the 14 of 16 images that all methods have."
 
 
 def test_a_missing_mean_is_shown_and_noted():

@@ -94,3 +94,26 @@ def test_wide_tables_span_both_columns():
     compared = compare(results(method("a", sets={"S": 8})))
     assert r"\begin{table}" in to_latex(means_table(compared))
     assert r"\begin{table*}" in to_latex(means_table(compare(results(method("a")))))
+
+
+def test_tables_that_are_wider_than_a_page_are_set_in_parts():
+    sets = {f"S{k}": 8 for k in range(7)}
+    some = results(method("a", 0, sets), method("b", 1, {"S0": 8}))
+    text = to_latex(means_table(compare(some)))
+    first, second, third = (part.split(r"\end{tabular}")[0] for part in text.split(r"\begin{tabular}")[1:])
+    assert [len(re.findall(r"multicolumn\{2\}\{c\}\{S\d\}", part)) for part in (first, second, third)] == [3, 3, 1]
+    assert [re.findall(r"^[ab](?= &)", part, re.MULTILINE) for part in (first, second, third)] == [["a", "b"], ["a"], ["a"]]
+    assert all(r"\toprule" in part and r"\bottomrule" in part for part in (first, second, third))
+    assert text.count(r"\caption") == 1
+
+
+def test_tables_that_are_longer_than_a_page_are_several_floats(tmp_path):
+    sets = {f"Set {k}": 8 for k in range(7)}
+    text = to_latex(means_table(compare(results(*(method(f"m{k}", k, sets) for k in range(6)), missing=("m: x",)))))
+    assert re.findall(r"\\label{tab:test-means(.*)}", text) == ["", "-2"]
+    first, second = text.split(r"\end{table*}")[:2]
+    assert [part.count(r"\begin{tabular}") for part in (first, second)] == [2, 1]
+    assert "m: x" in first
+    assert "PARTIAL" in first
+    assert plain("Set 6") in (plain(compiled(text, tmp_path)) or plain("Set 6"))
+    assert "Float too large" not in (tmp_path / "table.log").read_text()

@@ -35,6 +35,21 @@ def test_a_parser_finds_every_cell_and_mark():
     assert "<li>x_y_z</li>" in rendered
 
 
+def test_wide_tables_become_one_for_each_set():
+    measured = results(method("a", sets={f"S_{k}": 8 for k in range(5)}), method("b", sets={"S_0": 8}))
+    table = means_table(compare(measured))
+    html = PARSER.render(to_markdown(table))
+    assert html.count("<table>") == 5
+    assert re.findall(r"<p><strong>(S_\d)</strong> \(8 images", html) == [f"S_{k}" for k in range(5)]
+    rows = cells(to_markdown(table))
+    interval = "<em>95 % interval, images</em>"
+    assert [row[0] for row in rows] == ["", "a", interval, "b", interval, *["", "a", interval] * 4]
+    shown = [re.sub("<[^>]+>", "", cell) for row in rows for cell in row[1:]]
+    assert [cell for cell in shown if cell not in ("PSNR ↑", "LPIPS ↓")] == [
+        row.cells[k].text for start in range(0, 10, 2) for row in table.part(start // 2, start // 2 + 1).rows for k in (0, 1)
+    ]
+
+
 def test_special_characters_are_shown():
     name = r"a_b*c|d`e\f<g>[h](i) #~& 100 %"
     html = PARSER.renderInline(escaped(name))

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aesop.evaluation.combine import select
+from aesop.evaluation.combine import join_seeds, select
 from aesop.evaluation.comparison import Estimate, compare
 from aesop.evaluation.figures.drawing import COLOURS, FONT_SIZE, MARKERS, new_figure
 from aesop.evaluation.figures.labels import Label, place_labels
 from aesop.evaluation.figures.spec import PlaneSpec
+from aesop.evaluation.front import staircase
 from aesop.evaluation.published import published_for
 from aesop.evaluation.results import Metric, Results
 from aesop.web.page import Best
@@ -42,6 +43,7 @@ class Panel:
 
 def panels(spec: PlaneSpec, results: Results) -> list[Panel]:
     """The points of each test set. Raises ValueError, with the key of the YAML file, for what the results do not hold."""
+    results = join_seeds(results, spec.seeds)
     methods = list(dict.fromkeys(method.seed_of or method.name for method in results.methods))
     sets = list(dict.fromkeys(name for method in results.methods for name in method.values))
     for key, names, known in (
@@ -82,27 +84,6 @@ def _interval(estimate: Estimate) -> Range | None:
     return (estimate.low, estimate.high) if math.isfinite(estimate.low) else None
 
 
-def front(points: Sequence[tuple[float, float]], best: tuple[Best, Best]) -> list[int]:
-    """Indices, in the order of x, of the points that no other one equals or beats in both coordinates and beats in one."""
-    signs = [1 if direction == "max" else -1 for direction in best]
-    gains = [(signs[0] * x, signs[1] * y) for x, y in points]
-
-    def is_beaten(own: tuple[float, float]) -> bool:
-        return any(other != own and other[0] >= own[0] and other[1] >= own[1] for other in gains)
-
-    return sorted((index for index, own in enumerate(gains) if not is_beaten(own)), key=lambda index: points[index])
-
-
-def staircase(points: Sequence[tuple[float, float]], best: tuple[Best, Best]) -> list[tuple[float, float]]:
-    """The corners of the line through the front: between two of its points lies what both of them beat or equal."""
-    worse = [min if direction == "max" else max for direction in best]
-    chosen = [points[index] for index in front(points, best)]
-    line = chosen[:1]
-    for before, after in itertools.pairwise(chosen):
-        line += [(worse[0](before[0], after[0]), worse[1](before[1], after[1])), after]
-    return line
-
-
 def draw(spec: PlaneSpec, panels: Sequence[Panel], x: Metric, y: Metric) -> Any:
     """The figure; call it inside `drawing.style`."""
     columns = min(spec.columns or len(panels), len(panels))
@@ -121,13 +102,15 @@ def draw(spec: PlaneSpec, panels: Sequence[Panel], x: Metric, y: Metric) -> Any:
             axes.set_ylabel(_axis_label(y))
             axes.set_title(panel.test_set)
     whole = rows * spec.height + note
-    figure.tight_layout(pad=0.4, rect=(0, note / whole, 1, 1))
+    figure.tight_layout(pad=0.4, h_pad=1.5, rect=(0, note / whole, 1, 1))
     if sources:
         text = f"Hollow: as reported by {', '.join(sources)}, not measured here."
         figure.text(0.5, 0.12 / whole, text, ha="center", va="bottom", fontsize=FONT_SIZE - 1, color=GRAY)
     for axes, panel in zip(grid.flat, panels, strict=False):  # the layout is final now
-        labels = [Label(each.label, (each.x, each.y), _colour(order.index(each.label))) for each in panel.points]
+        named = [each for each in panel.points if each.label]
+        labels = [Label(each.label, (each.x, each.y), _colour(order.index(each.label))) for each in named]
         segments = [*itertools.pairwise(_front_line(spec, panel, (x.best, y.best)))]
+        segments += [((each.x, each.y), (each.x, each.y)) for each in panel.points if not each.label]
         segments += [cross for point in panel.points for cross in _crosses(point)]
         place_labels(figure, axes, labels, segments)
     return figure

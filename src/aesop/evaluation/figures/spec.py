@@ -54,7 +54,7 @@ class FigureSpec(Options):
     dpi: Annotated[Positive, Field(ge=72, le=1200)] = 300
     """Resolution of the PNG file, and of photographs in both files."""
     labels: Mapping[str, str] = {}
-    """Method or image -> its name in the figure."""
+    """Method or image -> its name in the figure. In the plane, those with an empty name are points without one."""
 
     def label(self, method: str) -> str:
         return self.labels.get(method, method)
@@ -73,7 +73,9 @@ class PlaneSpec(FigureSpec):
     sets: Annotated[list[str], AfterValidator(_some)] | None = None
     """Test sets. Default: all."""
     methods: Annotated[list[str], AfterValidator(_some)] | None = None
-    """Methods, by their names in the results. Default: all. Trainings of one method with several seeds are one point."""
+    """Methods, by their names in the results, or in `seeds`. Default: all."""
+    seeds: Mapping[str, list[str]] = {}
+    """Name -> the methods in the results that are its trainings with other seeds; together they are one point."""
     reported: list[str] = []
     """Methods whose published figures are shown as well, hollow and without intervals."""
     intervals: bool = True

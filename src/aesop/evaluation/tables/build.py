@@ -136,18 +136,18 @@ def _groups(comparison: Comparison, intervals: bool) -> list[Group]:
 
 
 def _caption(comparison: Comparison, what: str, intervals: bool) -> list[str]:
-    first = f"{what}, ×{comparison.scale}"
+    first = what
     if intervals:
         small = any(len(each.images) < FULL_COVERAGE_FROM for each in comparison.sets)
         coverage = f"; below {FULL_COVERAGE_FROM} images with the coverage given for each set" if small else ""
         percent, resamples = f"{100 * statistics.CONFIDENCE:.0f} %", statistics.RESAMPLES
-        first += f", with {percent} intervals over images (BCa bootstrap, {resamples} resamples{coverage})"
-    partial = ["PARTIAL: not everything was measured."] if comparison.missing else []
+        first += f", with {percent} intervals over images (expanded BCa bootstrap, {resamples} resamples{coverage})"
     common = [
-        f"{each.name}: only the {len(each.images)} of {len(each.images) + len(each.left_out)} images that all methods have."
+        f"{each.name}: only the {len(each.images)} of {each.size} images that all methods have."
         for each in comparison.sets
-        if each.left_out
+        if len(each.images) < each.size
     ]
+    partial = ["PARTIAL: not everything was measured."] if comparison.missing or common else []
     return [*partial, f"{first}.", *common]
 
 
@@ -158,7 +158,7 @@ def _untested(comparison: Comparison) -> str:
 
 def _protocol(comparison: Comparison) -> list[str]:
     text = protocol_text.caption(comparison.protocol)
-    return [text] if text else []
+    return [text or f"Scale {comparison.scale}."]
 
 
 def _places(each: SetComparison, key: str, metric: Metric, mark: Mark) -> dict[str, Place]:

@@ -23,12 +23,13 @@ def with_costs(table: Table, comparison: Comparison) -> Table:
         texts = next(of_methods) if row.kind == "method" else None
         return [Cell("" if texts is None else texts.get(label, NONE)) for label in labels]
 
-    how = comparison.protocol.get("cost")
-    text = f"Cost for LR of {how['lr']} pixels, {how['device']}, {how['threads']} threads" if how else "Cost"
-    group = Group("Cost", f"LR of {how['lr']}" if how else "networks", [Column(label, "min") for label in labels])
+    runs = list(dict.fromkeys(method.cost.run for method in comparison.methods if method.cost))
+    text = "; ".join(f"LR of {run.lr} pixels, {run.machine}" for run in runs)
+    detail = f"LR of {runs[0].lr}" if len(runs) == 1 else f"{len(runs)} runs"
+    group = Group("Cost", detail, [Column(label, "min") for label in labels])
     return replace(
         table,
-        caption=[*table.caption, f"{text}; MP: megapixels of output; MiB: memory beyond the weights."],
+        caption=[*table.caption, f"Cost: {text}; MP: megapixels of output; MiB: memory beyond the weights."],
         groups=[*table.groups, group],
         rows=[replace(row, cells=[*row.cells, *cells(row)]) for row in table.rows],
     )

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from aesop.evaluation.tables.table import Cell, Group, Table
 
 ARROWS = {"max": r"$\uparrow$", "min": r"$\downarrow$"}
-WIDE = 50
-"""Characters beyond which a table spans both columns of a page."""
+COLUMN, PAGE = 50, 100
+"""Characters beyond which a table spans both columns of a page, and beyond which it is wider than the page."""
+LINES, HEAD = 40, 4
+"""Lines that a page holds below a caption, and those of them that the head of a table takes."""
 SPECIAL = {
     **{character: f"\\{character}" for character in "#$%&_{}"},
     "\\": r"\textbackslash{}",
@@ -69,16 +71,52 @@ DOTLESS = {"i": r"\i", "j": r"\j"}
 
 
 def to_latex(table: Table) -> str:
-    count = len(table.columns)
-    environment = "table*" if _width(table) > WIDE else "table"
+    first, *others = _pages(_panels(table))
+    environment = "table*" if len(first) > 1 or others or _width(table) > COLUMN else "table"
+    lines = [r"% needs \usepackage{booktabs}", *_float(first, environment, " ".join(table.caption), table.name, table.notes)]
+    for number, panels in enumerate(others, 2):
+        caption = "Continuation of the table before, with its methods and conditions."
+        lines += ["", *_float(panels, environment, caption, f"{table.name}-{number}")]
+    return "\n".join(lines) + "\n"
+
+
+def _float(panels: Sequence[Table], environment: str, caption: str, name: str, notes: Sequence[str] = ()) -> list[str]:
     lines = [
-        r"% needs \usepackage{booktabs}",
         rf"\begin{{{environment}}}",
         r"\centering",
-        rf"\caption{{{escaped(' '.join(table.caption))}}}",
-        rf"\label{{tab:{table.name}}}",
+        r"\setlength{\belowcaptionskip}{4pt}",
+        rf"\caption{{{escaped(caption)}}}",
+        rf"\label{{tab:{name}}}",
         r"\setlength{\tabcolsep}{4pt}",
-        rf"\begin{{tabular}}{{l{'r' * count}}}",
+    ]
+    for number, panel in enumerate(panels):
+        lines += [r"\par\medskip"] * (number > 0) + _tabular(panel)
+    return [*lines, *(rf"\par\footnotesize {escaped(note)}" for note in notes), rf"\end{{{environment}}}"]
+
+
+def _pages(panels: Sequence[Table]) -> list[list[Table]]:
+    """The panels that are set on a page together, which a float cannot be longer than."""
+    pages: list[list[Table]] = [[]]
+    for panel in panels:
+        if pages[-1] and sum(len(each.rows) + HEAD for each in (*pages[-1], panel)) > LINES:
+            pages.append([])
+        pages[-1].append(panel)
+    return pages
+
+
+def _panels(table: Table) -> list[Table]:
+    """The table, or if it is wider than a page, parts of its groups that are not, to be set one below the other."""
+    panels, start = [], 0
+    for end in range(1, len(table.groups) + 1):
+        if end == len(table.groups) or _width(table.part(start, end + 1)) > PAGE:
+            panels.append(table.part(start, end))
+            start = end
+    return panels if len(panels) > 1 else [table]
+
+
+def _tabular(table: Table) -> list[str]:
+    lines = [
+        rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
         r"\toprule",
         _line("", *(_spanning(group, escaped(group.label)) for group in table.groups)),
         _line("", *(_spanning(group, rf"\scriptsize {escaped(group.detail)}") for group in table.groups)),
@@ -95,9 +133,7 @@ def to_latex(table: Table) -> str:
         kind = row.kind
         size, indent = (r"\scriptsize ", r"\quad ") if kind == "detail" else ("", "")
         lines.append(_line(indent + size + escaped(row.label), *(size + _cell(cell) for cell in row.cells)))
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += [rf"\par\footnotesize {escaped(note)}" for note in table.notes]
-    return "\n".join([*lines, rf"\end{{{environment}}}"]) + "\n"
+    return [*lines, r"\bottomrule", r"\end{tabular}"]
 
 
 def escaped(text: str) -> str:

@@ -1,8 +1,8 @@
 """A table without a format: test sets are groups of columns, metrics are columns, methods are rows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 Place = Literal["best", "second"]
 RowKind = Literal["method", "detail", "published"]
@@ -55,3 +55,10 @@ class Table:
     @property
     def columns(self) -> list[Column]:
         return [column for group in self.groups for column in group.columns]
+
+    def part(self, start: int, end: int) -> Self:
+        """The table with the groups from `start` to before `end`, without rows that have nothing in them."""
+        first, last = (sum(len(group.columns) for group in self.groups[:index]) for index in (start, end))
+        rows = [replace(row, cells=row.cells[first:last]) for row in self.rows]
+        told = [row for row in rows if any(cell.text not in (NONE, "") for cell in row.cells)]
+        return replace(self, groups=self.groups[start:end], rows=told)
