@@ -20,11 +20,11 @@ AESOP = {"autoencoder_load": {"path": "ae.safetensors"}}
 GAN: dict[str, Any] = {"aesop_opt": AESOP, "artifacts_opt": {}, "gan_opt": {}}
 HEALTHY = {
     "update/g": 1e-3, "update/d": 2e-3, "ema/distance": 0.01, "psnr": 26.0, "gain": 0.5, "ema/psnr": 26.2, "detail": 0.7,
-    "ema/detail": 0.65, "checkerboard": 0.02, "wrong_pairs": 0.0, "colour/r": 0.001, "colour/g": -0.001, "colour/b": 0.002,
+    "ema/detail": 0.65, "checkerboard": 0.7, "wrong_pairs": 0.0, "colour/r": 0.001, "colour/g": -0.001, "colour/b": 0.002,
     "weights/aesop": 1.0, "weights/artifacts": 0.5, "weights/gan": 0.4, "weights_cos/aesop+artifacts": 0.4,
     "weights_cos/aesop+gan": -0.1, "weights_cos/artifacts+gan": 0.0, "d/gap": 2.0, "d/accuracy": 0.85, "d/saturation": 0.1,
     "d/loss": 0.5, "se": 1e-3, "ve": 2e-3, "cross": 0.0, "mse": 3e-3, "ae/psnr": 28.0, "ae/colour": 0.95,
-    "ae/lr_equal": 0.985, "ae/lr_fit": 0.998, "ae/lr_shift": 0.01,
+    "ae/lr_equal": 0.985, "ae/lr_fit": 0.998, "ae/lr_shift": 0.01, "ae/lr_width": -0.1,
 }  # fmt: skip
 FAULTY = {
     "swapped_pairs": {"wrong_pairs": 0.9},
@@ -38,8 +38,8 @@ FAULTY = {
     "gan_drowned": {"weights/gan": 1e-5},
     "gan_drowning": {"weights/gan": 1e3},
     "losses_opposed": {"weights/gan": 1.0, "weights_cos/aesop+gan": -0.9},
-    "colour_drift": {"colour/r": 0.06, "colour/b": -0.04, "psnr": 28.0},
-    "checkerboard": {"checkerboard": 0.6},
+    "colour_drift": {"colour/r": 0.06, "colour/b": -0.04},
+    "checkerboard": {"checkerboard": 4.0},
     "blur": {"detail": 0.1, "weights/aesop": 5000.0},
 }
 
@@ -74,6 +74,30 @@ def test_each_cause_is_named_first_with_its_evidence(cause, tmp_path):
 
 def test_every_cause_has_a_test():
     assert {*FAULTY, "average_too_slow"} == {cause.name for cause in CAUSES}
+
+
+def test_a_kernel_that_differs_only_in_smooth_pictures(tmp_path):
+    found = diagnose(read_run(run_folder(tmp_path, HEALTHY | {"ae/lr_width": -0.9}))).findings
+    assert [finding.cause for finding in found] == ["autoencoder_kernel"]
+    assert "sharper" in found[0].evidence
+
+
+@pytest.mark.parametrize(
+    ("reds", "drifts"),
+    [
+        ((0.0, 0.04, 0.05, 0.06, 0.05), True),
+        ((0.0, 0.1, -0.06, 0.12, -0.07), False),  # no direction
+        ((0.3, 0.2, 0.05, 0.05, 0.04), False),  # a network from scratch learns its colours
+        ((0.0, 0.01, 0.012, 0.01, 0.011), False),  # less than one sees
+    ],
+)
+def test_colours_drift_if_they_are_off_in_one_direction_and_stay_so(reds, drifts, tmp_path):
+    folder = run_folder(tmp_path, HEALTHY)
+    rows = [json.loads(line) for line in (folder / "scalars.jsonl").read_text().splitlines()]
+    for row, red in zip([row for row in rows if "read/psnr" in row], reds, strict=True):
+        row["read/colour/r"] = red
+    (folder / "scalars.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert [finding.cause for finding in diagnose(read_run(folder)).findings] == ["colour_drift"] * drifts
 
 
 def test_a_healthy_run_gets_no_alarm(tmp_path):

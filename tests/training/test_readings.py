@@ -212,10 +212,16 @@ def test_a_pattern_of_the_grid_is_found_and_other_errors_are_not():
     hr = torch.rand(2, 3, 64, 64, generator=generator)
     pattern = 0.02 * torch.randn(4, 4, generator=generator).repeat(16, 16)
     noise = 0.02 * torch.randn(hr.shape, generator=generator)
-    assert float(checkerboard(hr + pattern, hr, 4)) == pytest.approx(1, abs=0.02)
-    assert float(checkerboard(hr + pattern + noise, hr, 4)) == pytest.approx(0.5**0.5, abs=0.1)
-    assert float(checkerboard(hr + noise, hr, 4)) < 0.05
-    assert float(checkerboard(hr.roll(1, -1), hr, 4)) < 0.1  # edges
+    blurred = torch.nn.functional.avg_pool2d(hr, 5, 1, 2, count_include_pad=False)
+    assert float(checkerboard(hr + pattern, hr, 4)) > 1e4
+    # Noise alone: the geometric mean of exponentially distributed energies is exp(-0.577) of their mean; fewer vary than 9.
+    assert 0.5 < float(checkerboard(hr + noise, hr, 4)) < 1.1
+    assert 0.4 < float(checkerboard(blurred, hr, 4)) < 1.1
+    # The pattern's energy is 16 ** 2 times that of a frequency in noise of the same energy, over 15 frequencies.
+    assert float(checkerboard(hr + pattern + noise, hr, 4)) > 10
+    assert float(checkerboard(hr + pattern.roll((1, 2), (0, 1)) + noise, hr, 4)) > 10
+    assert torch.isnan(checkerboard(hr[..., :24, :24], hr[..., :24, :24] * 0.9, 4))  # too small
+    assert torch.isnan(checkerboard(hr * 0.9, hr, 1))
 
 
 def test_lost_colours_are_found():
@@ -235,11 +241,18 @@ def test_an_lr_image_of_another_kernel_is_told_from_no_lr_image():
     assert float(same["equal"]) == 1
     assert float(same["fit"]) > 0.99
     assert float(same["shift"]) < 0.01
+    assert float(same["width"]) == pytest.approx(0, abs=0.01)
     shifted = lr_fit(lq.roll(1, -1), lq)
     assert float(shifted["shift"]) == pytest.approx(1, abs=0.05)
     assert float(shifted["equal"]) < 0.9 < 0.99 < float(shifted["fit"])
     other = lr_fit(torch.rand(lq.shape, generator=torch.Generator().manual_seed(1)), lq)
     assert float(other["fit"]) < 0.2
+    # The kernel (1, 2, 1) / 4 along both axes has a variance of 0.5; its inverse has about as much less.
+    line = torch.tensor([0.25, 0.5, 0.25])
+    kernel = torch.outer(line, line).expand(3, 1, 3, 3)
+    blurred = torch.nn.functional.conv2d(torch.nn.functional.pad(lq, (1, 1, 1, 1), mode="replicate"), kernel, groups=3)
+    assert float(lr_fit(blurred, lq)["width"]) == pytest.approx(0.5, abs=0.02)
+    assert float(lr_fit(lq, blurred)["width"]) < -0.4
     flat = lr_fit(torch.full_like(lq, 0.4), lq)
     assert float(flat["fit"]) < 0.5
     assert torch.isnan(lr_fit(lq[..., :6, :6], lq[..., :6, :6])["fit"])  # too few pixels

@@ -16,6 +16,7 @@ from aesop.images.resize import imresize
 FLAT = 3 / 255  # standard deviation below which an image has too little in it to be compared
 FILTER = 3  # side of the filter between two LR images
 ENOUGH = 6  # pixels for each weight of the filter
+BESIDE = 3  # how far the neighbours of a frequency reach
 
 
 def mean_square(x: Tensor) -> Tensor:
@@ -45,18 +46,22 @@ def detail(sr: Tensor, hr: Tensor) -> Tensor:
 
 
 def checkerboard(sr: Tensor, hr: Tensor, scale: int) -> Tensor:
-    """Share of a pattern that repeats in every cell of scale x scale pixels in the error SR - HR within cells, from 0 to 1.
+    """Contrast of a pattern that repeats every scale pixels: energy of SR - HR at its frequencies, relative to beside them.
 
-    Amplitudes, not energies. Errors at edges and in texture differ from cell to cell, and cancel in the mean over cells.
-    What chance leaves of them, 1 / sqrt(cells), is subtracted.
+    It is the geometric mean over these frequencies, of all images and colours together. Without a pattern it is 0.5 to 1,
+    whatever the spectrum of the error. NaN for LR images of less than 2 * BESIDE + 1 pixels a side.
     """
-    if scale == 1:
+    height, width = sr.shape[-2:]
+    if scale == 1 or min(height, width) // scale < 2 * BESIDE + 1:
         return sr.new_full((), torch.nan)
-    error = F.pixel_unshuffle((sr - hr).flatten(0, 1)[:, None], scale)  # (N * 3, scale ** 2, cells of a column and row)
-    error = error - error.mean(1, keepdim=True)
-    pattern = error.unflatten(0, (-1, 3)).mean((0, 3, 4))  # (3, scale ** 2): the same for all images
-    chance = mean_square(error) / (error.shape[0] // 3 * error.shape[2] * error.shape[3])
-    return ((mean_square(pattern) - chance).clamp_min(0) / mean_square(error).clamp_min(1e-12)).sqrt()
+    # The window spreads a frequency over its direct neighbours, which are left out.
+    window = torch.outer(*(torch.hann_window(side, device=sr.device) for side in (height, width)))
+    energy = torch.fft.fft2((sr - hr).float() * window).abs().square().mean((0, 1))
+    reach = range(-BESIDE, BESIDE + 1)
+    beside = [shift for shift in product(reach, reach) if max(map(abs, shift)) > 1]
+    around = torch.stack([energy.roll(shift, (0, 1)) for shift in beside]).mean(0)
+    ratios = (energy.clamp_min(1e-20) / around.clamp_min(1e-20))[:: height // scale, :: width // scale]
+    return ratios.flatten()[1:].log().mean().exp()  # the first one is no pattern
 
 
 def likeness(lq: Tensor, hr: Tensor, scale: int) -> Tensor:
@@ -96,17 +101,19 @@ def lr_fit(found: Tensor, lr: Tensor) -> dict[str, Tensor]:
     """How the luma of an LR image that was found relates to that of the one given: by a filter, or not at all.
 
     `equal` is the share of the LR image's variance that does not differ (1: the same image, 0 and less: another one), `fit`
-    the share of the found image's variance that the best 3x3 filter of the LR image (and an offset) gives, and `shift` how
-    far that filter's centre lies from the middle, in LR pixels.
+    the share of the found image's variance that the best 3x3 filter of the LR image (and an offset) gives. `shift` is how
+    far that filter's centre lies from the middle, in LR pixels, and `width` its variance, in LR pixels squared, as a mean of
+    both axes: variances of kernels add, so it is that of the found image's kernel minus that of the LR image's (below 0: the
+    found image is sharper).
     """
     found, lr = luma(found), luma(lr)
     nothing = found.new_full((), torch.nan)
     equal = 1 - mean_square(found - lr) / lr.var().clamp_min(1e-6)
     if min(lr.shape[-2:]) < FILTER:
-        return {"equal": equal, "fit": nothing, "shift": nothing}
+        return {"equal": equal, "fit": nothing, "shift": nothing, "width": nothing}
     patches = F.unfold(lr, FILTER).movedim(1, -1).flatten(0, 1)  # (pixels, 9)
     if len(patches) < ENOUGH * FILTER**2:
-        return {"equal": equal, "fit": nothing, "shift": nothing}
+        return {"equal": equal, "fit": nothing, "shift": nothing, "width": nothing}
     target = found[..., 1:-1, 1:-1].flatten().cpu().double()
     patches = torch.cat([patches, torch.ones_like(patches[:, :1])], 1).cpu().double()
     # A prior for no filter at all, so that flat images say nothing.
@@ -116,9 +123,11 @@ def lr_fit(found: Tensor, lr: Tensor) -> dict[str, Tensor]:
     weights = torch.linalg.solve(patches.T @ patches + ridge, patches.T @ target + ridge @ prior)
     fit = 1 - mean_square(patches @ weights - target) / target.var().clamp_min(1e-6)
     kernel = weights[:-1].unflatten(0, (FILTER, FILTER))
-    mass = kernel.sum().clamp_min(0.1)
-    shift = torch.hypot((kernel[:, 2] - kernel[:, 0]).sum() / mass, (kernel[2] - kernel[0]).sum() / mass)
-    return {"equal": equal, "fit": fit.float(), "shift": shift.float()}
+    kernel = kernel / kernel.sum().clamp_min(0.1)
+    down, right = (kernel[2] - kernel[0]).sum(), (kernel[:, 2] - kernel[:, 0]).sum()
+    shift = torch.hypot(down, right)
+    width = (kernel[0].sum() + kernel[2].sum() + kernel[:, 0].sum() + kernel[:, 2].sum() - shift.square()) / 2
+    return {"equal": equal, "fit": fit.float(), "shift": shift.float(), "width": width.float()}
 
 
 def reduced(images: Tensor, scale: int) -> Tensor:
