@@ -517,7 +517,7 @@ def test_progress_on_a_terminal(run, tmp_path):
 def test_progress_as_lines(run, tmp_path):
     sources = [write(tmp_path / f"[red]{name}.png", noise(70, 40, dtype=np.uint8)) for name in "ab"]
     log = io.StringIO()
-    run(sources, tmp_path / "1", tile=32, console=Console(file=log))
+    run(sources, tmp_path / "1", tile=32, overlap=16, console=Console(file=log))
     lines = log.getvalue().splitlines()
     assert lines[0] == "0% [red]a.png (1 of 2)"
     assert re.fullmatch(r"\d+% \[red\]a.png \(1 of 2, \d:\d\d:\d\d left\)", lines[1])

@@ -232,9 +232,9 @@ def _page_faults(results: Connection) -> None:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs the GNU C library")
 def test_freed_memory_is_kept():
-    """A later large tensor needs no new pages from the system; the second may, if other tests left two gaps in the heap."""
+    """A later large tensor needs no new pages from the system."""
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("fork").Process(target=_page_faults, args=(theirs,))
+    process = multiprocessing.get_context("spawn").Process(target=_page_faults, args=(theirs,))
     process.start()
     first, *others = (ours.recv() for _ in range(5))
     process.join()

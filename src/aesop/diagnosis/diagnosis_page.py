@@ -8,6 +8,7 @@ import numpy as np
 
 from aesop.diagnosis.run_record import PREFIX, RunRecord
 from aesop.diagnosis.verdict import Verdict
+from aesop.system.wording import within_a_sentence
 from aesop.web.page import Chart, Figure, Page
 
 SHOWN_IMAGES, SHOWN_ITERATIONS, CROP = 4, 6, 128
@@ -17,7 +18,7 @@ Series = Mapping[str, Sequence[tuple[float, float]]]
 def write_diagnosis_page(run: RunRecord, verdict: Verdict, path: Path) -> Path:
     """Write the self-contained page; returns its path."""
     subtitle = f"Stage {verdict.stage}, iteration {verdict.iteration} of {verdict.total}"
-    page = Page(f"{verdict.run}: {verdict.headline.lower()}", subtitle)
+    page = Page(f"{verdict.run}: {within_a_sentence(verdict.headline)}", subtitle)
     page.section("Verdict")
     if not verdict.findings:
         page.text(f"{verdict.headline}. None of the known causes was found in the readings.")

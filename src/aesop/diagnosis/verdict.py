@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from aesop.diagnosis.causes import CAUSES, Finding
 from aesop.diagnosis.run_record import RunRecord
+from aesop.system.wording import within_a_sentence
 
 Status = Literal["found", "healthy", "too early", "no readings"]
 EARLIEST = 50
@@ -45,10 +46,10 @@ class Verdict:
     def short(self) -> list[str]:
         """The last lines of a training."""
         if self.status != "found":
-            return [f"diagnosis: {self.headline.lower()}"]
+            return [f"diagnosis: {within_a_sentence(self.headline)}"]
         first, *others = self.findings
-        more = f" (also: {', '.join(each.title.lower() for each in others)})" if others else ""
-        return [f"diagnosis: {first.title.lower()}{more}. {first.evidence}", f"  change: {first.change}"]
+        more = f" (also: {', '.join(within_a_sentence(each.title) for each in others)})" if others else ""
+        return [f"diagnosis: {within_a_sentence(first.title)}{more}. {first.evidence}", f"  change: {first.change}"]
 
     def to_json(self) -> dict[str, Any]:
         return {"headline": self.headline, **asdict(self)}

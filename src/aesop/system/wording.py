@@ -19,3 +19,8 @@ def first_few(items: Sequence[object], most: int = 3, separator: str = "; ", cou
     shown = [str(item) for item in items[:most]]
     more = (len(items) if count is None else count) - most
     return separator.join([*shown, f"and {more} more"] if more > 0 else shown)
+
+
+def within_a_sentence(text: str) -> str:
+    """The text with a small first letter, unless it begins with an abbreviation such as LR."""
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text

@@ -46,7 +46,7 @@ CONFIDENT = 4.6  # logit at which the gradient of binary cross-entropy is 1 % of
 
 
 class Readings:
-    """Reads the networks of a stage every `logger.readings_freq` iterations, at the first and at the last one.
+    """Reads the networks of a stage every `logger.readings_freq` iterations.
 
     `before` and `after` stand around the step. With several processes, the main one reads its own images.
 
@@ -72,8 +72,7 @@ class Readings:
         return aesop.loss.autoencoder if aesop and isinstance(aesop.loss, FrozenAutoEncoderLoss) else None
 
     def is_due(self, iteration: int) -> bool:
-        total = self.config.train.total_iter
-        return self.every > 0 and (iteration % self.every == 0 or iteration in (1, total))
+        return self.every > 0 and iteration % self.every == 0
 
     def before(self, iteration: int) -> None:
         """Remember some weights, if a reading is due after this step."""
