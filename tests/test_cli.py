@@ -370,6 +370,7 @@ def files_below(folder: Path) -> set[Path]:
     return set(folder.rglob("*"))
 
 
+@pytest.mark.slow
 def test_a_dry_run_tells_sizes_and_files_and_writes_nothing(tmp_path, photos, pairs, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = files_below(tmp_path)
@@ -408,6 +409,7 @@ def test_a_dry_run_finds_files_that_are_there(tmp_path, photos, trained):
     assert f"train.aesop_opt.autoencoder_load: {trained['autoencoder']} (found)" in text
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_a_pipeline_shows_every_stage(tmp_path, photos, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = REPO / "configs" / "pipeline_compact.yml"

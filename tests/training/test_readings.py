@@ -173,6 +173,7 @@ def test_a_resumed_run_reads_the_same(stage, photos, tmp_path):
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
 
 
+@pytest.mark.slow
 def test_no_higher_peak_of_memory():
     case = copy.copy(CASES["adversarial, VGG style"])
     case.batch = 4

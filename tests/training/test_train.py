@@ -244,6 +244,7 @@ def test_the_average_is_the_closed_form_of_its_decays():
     assert torch.allclose(stage.net_g_ema.conv_first.weight, expected, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_after_200_iterations_the_averaged_net_is_as_good_as_the_raw_one(photos, tmp_path):
     raw = options("psnr", photos, tmp_path, 200)
     raw["logger"] |= {"save_checkpoint_freq": 200}
