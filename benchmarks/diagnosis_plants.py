@@ -58,7 +58,7 @@ column of readings shows medians of the second half of the run, by which one see
 This is the third judging. The first one (seed 2) named 8 of 15 and gave an alarm in 1 of 4 healthy runs; the second one
 (seed 3) named 10 of 15 and gave none. After each, rules and plants were changed, and the judged runs became runs to set
 thresholds on. After the second: a kernel is judged by its filter, a drift by its standard error, and a checkerboard by its
-contrast to the frequencies beside it; three plants had not had their fault.
+contrast to the neighbouring frequencies. Two plants, discriminator_wins and losses_opposed, had lacked their fault.
 
 ## Runs that the thresholds were set on
 

@@ -150,6 +150,13 @@ def _read(load: Callable[[Path, list[str]], tuple[Any, list[str]]], file: Path, 
     return options
 
 
+def _measured_in(cache: Path | None, no_cache: bool) -> Path | None:
+    """The folder of SR images and values that were measured; None for no cache."""
+    from aesop.system.user_cache import cache_folder
+
+    return None if no_cache else cache or cache_folder("measured")
+
+
 def _show(lines: list[str], faults: list[str]) -> None:
     """Print what a dry run found. Faults make it fail."""
     console.print("\n".join(lines))
@@ -279,7 +286,6 @@ def measure(
 ) -> None:
     """Measure finished images of any method, and networks, against HR images. Exits with 1 if something is missing."""
     from aesop.commands.measure import Request, measure
-    from aesop.system.user_cache import cache_folder
 
     results = measure(
         Request(
@@ -297,7 +303,7 @@ def measure(
             device=device,
             tile=tile,
             cost=cost,
-            cache=None if no_cache else cache or cache_folder("measured"),
+            cache=_measured_in(cache, no_cache),
         ),
         console,
     )
@@ -376,9 +382,8 @@ def select(
     """Measure the checkpoints of a training, draw their perception-distortion plane, and choose one by a rule."""
     from aesop.commands.candidates import Choosing
     from aesop.commands.select import select
-    from aesop.system.user_cache import cache_folder
 
-    folder = None if no_cache else cache or cache_folder("measured")
+    folder = _measured_in(cache, no_cache)
     asked = Choosing(hr or (), lr or (), metrics, best, at_least or (), at_most or (), device, tile, folder)
     select(run, asked, output, overwrite, console)
 
@@ -408,9 +413,8 @@ def blend(
     """Interpolate between the weights of A and B, or average more files. With images, choose the best blend by a rule."""
     from aesop.commands.blend import blend_files
     from aesop.commands.candidates import Choosing
-    from aesop.system.user_cache import cache_folder
 
-    folder = None if no_cache else cache or cache_folder("measured")
+    folder = _measured_in(cache, no_cache)
     asked = Choosing(hr or (), lr or (), metrics, best, at_least or (), at_most or (), device, tile, folder)
     blend_files(files, alpha, config, asked, output, overwrite, console)
 

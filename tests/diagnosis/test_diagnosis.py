@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from aesop.cli import app
-from aesop.diagnosis.balance import RECIPES, balance, described
+from aesop.diagnosis.balance import balance, described, recipes
 from aesop.diagnosis.causes import CAUSES
 from aesop.diagnosis.run_record import read_run
 from aesop.diagnosis.verdict import diagnose
@@ -55,7 +55,7 @@ def run_folder(root: Path, readings: dict[str, float], iterations: int = 400, **
     folder = root / "run"
     folder.mkdir(parents=True)
     (folder / "config.yml").write_text(config.to_yaml())
-    rows = [{"iter": 1, "l_g_gan": 0.7}]
+    rows = [{"iter": k, "l_g_gan": 0.7} for k in (1, iterations)]
     rows += [{"iter": k, **{f"read/{name}": value for name, value in readings.items()}} for k in (1, 100, 200, 300, 400)]
     (folder / "scalars.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows if row["iter"] <= iterations))
     return folder
@@ -125,6 +125,12 @@ def test_too_early_to_say(tmp_path):
     assert diagnose(read_run(run)).findings[0].cause == "swapped_pairs"
 
 
+def test_a_run_before_its_first_reading(tmp_path):
+    verdict = diagnose(read_run(run_folder(tmp_path, {}, iterations=60)))
+    assert (verdict.status, verdict.headline) == ("too early", "Too early to say")
+    assert verdict.notes == ["the first reading is taken at iteration 100 (logger.readings_freq)"]
+
+
 def test_a_run_without_readings_says_what_it_lacks(tmp_path):
     folder = run_folder(tmp_path, {})
     verdict = diagnose(read_run(folder))
@@ -176,7 +182,7 @@ def test_a_missing_run_is_one_message(tmp_path):
 
 
 def test_weights_bring_the_shares_to_the_recipe(tmp_path):
-    shares = RECIPES["synthetic"]["shares"]
+    shares = recipes()["synthetic"]["shares"]
     assert {"aesop", "artifacts", "gan"} <= shares.keys()
     assert sum(shares.values()) == pytest.approx(1, abs=0.02)
     readings = HEALTHY | {"weights/aesop": 2.0, "weights/artifacts": 1e-3, "weights/gan": 5.0}

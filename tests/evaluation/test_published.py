@@ -92,6 +92,6 @@ def test_other_protocols_have_none(fields):
 def test_faults_of_the_file():
     entry = {"source": "s", "short": "s", "scale": "4", "measured": {}, "note": "", "metrics": ["psnr", "ssim"]}
     with pytest.raises(ValueError, match="A on Set5: 1 values for 2 metrics"):
-        _Source.model_validate(entry | {"methods": {"A": {"Set5": ["30.0"]}}})
+        _Source.model_validate(entry | {"methods": {"A": {"Set5": "30.0"}}})
     with pytest.raises(ValueError, match="could not convert"):
         _Source.model_validate(entry | {"methods": {"A": {"Set5": ["30.0", "-"]}}})

@@ -111,7 +111,7 @@ def test_linked_folders_are_followed(tmp_path):
 
 
 def test_links_that_lead_back_have_an_end(tmp_path):
-    """Each link is followed where it leads to a folder that it does not lie in, whatever route leads to it."""
+    """A link to a folder that it lies in is not followed."""
     for name in ("root/1.png", "root/deep/2.png", "one/3.png", "two/4.png"):
         put(tmp_path / name, b"")
     (tmp_path / "root" / "self").symlink_to(".")
@@ -124,3 +124,17 @@ def test_links_that_lead_back_have_an_end(tmp_path):
     expected = ["deep/2.png", "one/3.png", "one/two/4.png", "1.png"]
     assert [image.name for image in list_images(tmp_path / "root")] == expected
     assert [image.name for image in list_images(tmp_path / "alias")] == expected
+
+
+def test_folders_that_are_all_linked_to_one_another_are_listed_once(tmp_path):
+    """Not once for each route, of which twenty folders have more than can be walked."""
+    names = [f"{k:02d}" for k in range(20)]
+    for name in names:
+        put(tmp_path / "stores" / name / "x.png", b"")
+        for other in names:
+            if other != name:
+                (tmp_path / "stores" / name / f"to {other}").symlink_to(tmp_path / "stores" / other)
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "first").symlink_to(tmp_path / "stores" / "00")
+    found = [image.name for image in list_images(tmp_path / "root")]
+    assert found == [*(f"first/to {name}/x.png" for name in names[1:]), "first/x.png"]

@@ -3,21 +3,25 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cache
+from importlib import resources
 from typing import Any
 
 import yaml
 
-import aesop
 from aesop.diagnosis.run_record import RunRecord
 
-RECIPES: dict[str, Any] = json.loads(
-    (Path(aesop.__file__).parent / "assets" / "recipe_balance.json").read_text(encoding="utf-8")
-)
-"""Shares of the gradient's norms in the generator's weights under the published weights. Each says what it was measured on;
-benchmarks/recipe_balance.py measures them with a perceptual loss."""
 ANCHORS = ("aesop", "pix", "percep")
 """The loss whose weight stays: the first of these in the run."""
+
+
+@cache
+def recipes() -> dict[str, Any]:
+    """Each loss's share of the gradient in the generator's weights under the published weights, and where it was measured.
+
+    benchmarks/recipe_balance.py measures them with a perceptual loss.
+    """
+    return json.loads((resources.files("aesop") / "assets" / "recipe_balance.json").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,11 @@ def balance(run: RunRecord) -> Balance:
             "logger.readings_freq=100"
         )
     recipe = recipe_of(run)
-    if recipe not in RECIPES:
+    if recipe not in recipes():
         raise ValueError(
             f"{run.folder}: the {recipe} recipe's balance has not been measured; benchmarks/recipe_balance.py does"
         )
-    of_recipe: Mapping[str, float] = RECIPES[recipe]["shares"]
+    of_recipe: Mapping[str, float] = recipes()[recipe]["shares"]
     # A pixel loss stands where the AESOP loss stands in the recipe.
     stand_in = {"pix": "aesop"} if "aesop" not in shares else {}
     wanted = {loss: of_recipe[name] for loss in shares if (name := stand_in.get(loss, loss)) in of_recipe}
@@ -88,7 +92,7 @@ def described(found: Balance) -> list[str]:
     """A line for each loss, then the options to paste."""
     lines = [
         f"Shares of the gradient in the generator's weights, now and in the published {found.recipe} recipe "
-        f"(measured on {RECIPES[found.recipe]['measured_on']}):"
+        f"(measured on {recipes()[found.recipe]['measured_on']}):"
     ]
     for each in found.losses:
         recipe = "not in the recipe" if each.recipe_share is None else f"recipe {each.recipe_share:.2%}"

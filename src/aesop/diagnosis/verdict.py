@@ -60,7 +60,8 @@ def diagnose(run: RunRecord) -> Verdict:
     config, total = run.config, run.config.train.total_iter
     count = sum(k > config.train.net_d_init_iters for k in run.reading_iterations)
     settled = run.iteration >= min(EARLIEST, total) and run.iteration > config.train.warmup_iter
-    read_first = len(run["psnr"][0]) > 0
+    read_first, every = len(run["psnr"][0]) > 0, config.logger.readings_freq
+    is_young = not read_first and run.iteration < every
     findings, waiting = [], []
     for cause in CAUSES:
         at_once = cause.readings <= 1 and read_first
@@ -72,12 +73,14 @@ def diagnose(run: RunRecord) -> Verdict:
     notes = [*run.notes, *_unseen(run)]
     if found:
         status: Status = "found"
-    elif not read_first:
+    elif not read_first and not is_young:
         status = "no readings"
     else:
         status = "too early" if waiting else "healthy"
-    if read_first and waiting:
-        every = max(config.logger.readings_freq, 1)
+    if is_young:
+        notes.append(f"the first reading is taken at iteration {every} (logger.readings_freq)")
+    elif read_first and waiting:
+        every = max(every, 1)
         first = max(EARLIEST, config.train.net_d_init_iters + 2 * every, config.train.warmup_iter + 1)
         notes.append(f"most causes can be judged after iteration {min(total, -(-first // every) * every)}")
     return Verdict(run.folder.name, config.stage, run.iteration, total, status, found, notes)
@@ -89,6 +92,8 @@ def _unseen(run: RunRecord) -> list[str]:
     if not run.values:
         return ["scalars.jsonl has no values: the run has not begun, or its log is lost"]
     if not len(run["psnr"][0]):
+        if run.iteration < config.logger.readings_freq:
+            return []
         return [
             "the run has no readings (it is older than they are, or logger.readings_freq was 0): only skipped steps and "
             "rollbacks can be judged. Continue it with --resume and logger.readings_freq=100"

@@ -1,5 +1,6 @@
 """Finding images: in a folder with its sub-folders, in a .pack or .lmdb store, or named one by one."""
 
+import heapq
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,26 +39,35 @@ def list_images(folder: str | os.PathLike, extensions: Sequence[str] = IMAGE_EXT
 def walk_files(folder: Path, leave_out: str = "") -> Iterator[tuple[str, bool]]:
     """Yield the files below a folder, in no order: the name below it (`sub/img.png`), and whether a link leads to it.
 
-    Linked folders are followed, but not to a folder that they lie in, which would have no end. Hidden files and folders are
-    left out, as are folders that cannot be read, and the one named `leave_out`. Folders of millions take no memory.
+    Linked folders are followed: of several links to one folder the shortest route, and none to a folder that it lies in.
+    Hidden files and folders are left out, as are folders that cannot be read, and the one named `leave_out`. Folders of
+    millions take no memory.
     """
-    pending: list[tuple[str, list[Path]]] = [("", [])]
-    while pending:
-        below, links = pending.pop()  # `links`: where the linked folders lie that lead here
+    root = Path(os.path.realpath(folder))
+    followed = {root}
+    links: list[tuple[int, str]] = []  # a heap; they wait for all other folders, so the system's order decides nothing
+    pending = [("", False)]
+    while pending or links:
+        if not pending:
+            _, name = heapq.heappop(links)
+            target = Path(os.path.realpath(folder / name))
+            place = Path(os.path.realpath((folder / name).parent))
+            if target not in followed and not any(each.is_relative_to(target) for each in (root, place)):
+                followed.add(target)
+                pending.append((f"{name}/", True))
+            continue
+        below, is_linked = pending.pop()
         with suppress(PermissionError, FileNotFoundError), os.scandir(folder / below) as entries:
             for entry in entries:
                 name = below + entry.name
                 if entry.name.startswith(".") or name == leave_out:
                     continue
                 if entry.is_dir(follow_symlinks=False):
-                    pending.append((f"{name}/", links))
+                    pending.append((f"{name}/", is_linked))
                 elif entry.is_symlink() and os.path.isdir(entry):
-                    passed = [*links, Path(os.path.realpath(folder / below))]
-                    target = Path(os.path.realpath(entry))
-                    if not any(place.is_relative_to(target) for place in passed):
-                        pending.append((f"{name}/", passed))
+                    heapq.heappush(links, (name.count("/"), name))
                 elif _is_file(entry):
-                    yield name, entry.is_symlink() or bool(links)
+                    yield name, entry.is_symlink() or is_linked
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

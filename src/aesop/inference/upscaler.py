@@ -34,7 +34,8 @@ _float32 = Float32InThreads()
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 LUMA = (0.299, 0.587, 0.114)  # BT.601, as in JPEG files
 # Tiles and their overlap, by the number of parameters from which they hold: larger networks look further. With these,
-# pictures differ from those of the untiled network by at most one level of 8 bits (benchmarks/tile_borders.py).
+# pictures of the three measured networks differ from those without tiles by at most one level of 8 bits
+# (benchmarks/tile_borders.py).
 TILINGS = {10_000_000: (512, 152), 2_000_000: (512, 108), 0: (256, 24)}
 FRAMES_ON_GPU = 4  # of a video at once; if memory does not suffice for their tiles together, tiles become smaller
 

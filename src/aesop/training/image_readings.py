@@ -109,11 +109,9 @@ def lr_fit(found: Tensor, lr: Tensor) -> dict[str, Tensor]:
     found, lr = luma(found), luma(lr)
     nothing = found.new_full((), torch.nan)
     equal = 1 - mean_square(found - lr) / lr.var().clamp_min(1e-6)
-    if min(lr.shape[-2:]) < FILTER:
+    if lr[..., 1:-1, 1:-1].numel() < ENOUGH * FILTER**2:
         return {"equal": equal, "fit": nothing, "shift": nothing, "width": nothing}
     patches = F.unfold(lr, FILTER).movedim(1, -1).flatten(0, 1)  # (pixels, 9)
-    if len(patches) < ENOUGH * FILTER**2:
-        return {"equal": equal, "fit": nothing, "shift": nothing, "width": nothing}
     target = found[..., 1:-1, 1:-1].flatten().cpu().double()
     patches = torch.cat([patches, torch.ones_like(patches[:, :1])], 1).cpu().double()
     # A prior for no filter at all, so that flat images say nothing.

@@ -61,7 +61,7 @@ class Readings:
         self.names = {name: term.name.removeprefix(stage.log_prefix) for name, term in self.terms.items()}
         self.autoencoder = self._autoencoder() if self.every else None
         self.weights: dict[str, Sample] = {}
-        self.frozen: Scalars = {}  # of the auto-encoder alone
+        self.colour_of_frozen: Scalars = {}  # read once: the auto-encoder does not change
 
     def _autoencoder(self) -> nn.Module | None:
         """The AESOP loss's auto-encoder, or the one that is given for reading."""
@@ -199,8 +199,8 @@ class Readings:
             ae_hr, bottleneck = self.autoencoder(hr, return_bottleneck=True)
             values |= split_of_the_error(sr, hr, self.autoencoder(sr), ae_hr)
             if not isinstance(stage.net_g, AutoEncoder):
-                self.frozen = self.frozen or self._colour(self.autoencoder)  # once: its weights do not change
-                values |= self._fit(hr, ae_hr, bottleneck, lq) | self.frozen
+                self.colour_of_frozen = self.colour_of_frozen or self._colour(self.autoencoder)
+                values |= self._fit(hr, ae_hr, bottleneck, lq) | self.colour_of_frozen
         return values
 
     def _run(self, net: nn.Module, images: StepImages) -> Tensor:
