@@ -257,7 +257,7 @@ def plants(bench: Bench) -> dict[str, Raw]:
         "learning_rate_low": bench.pixels("", optim_g={"lr": 1e-8 if first else 3e-8}),
         "average_too_slow": bench.pixels("", ema_decay=0.9999 if first else 0.9997, ema_warmup=False),
         "discriminator_wins": against_vgg(
-            bench.gan("", net_d_init_iters=60, optim_g={"lr": 2e-5}, optim_d={"lr": 1e-3 if first else 2e-3}, gan_opt=plain)
+            bench.gan("", net_d_init_iters=60, optim_g={"lr": 2e-5}, optim_d={"lr": 1e-3 if first else 5e-4}, gan_opt=plain)
         ),
         "discriminator_blind": bench.gan("", optim_d={"lr": 1e-9 if first else 3e-9}, gan_opt=plain),
         "gan_drowned": bench.gan("", gan_opt={"loss_weight": 1e-6 if first else 3e-7, **plain}),

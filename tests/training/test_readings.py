@@ -208,6 +208,11 @@ def test_blur_loses_detail():
     assert float(detail(blurred, hr)) < 0.3
 
 
+def test_detail_of_a_flat_picture_says_nothing():
+    hr = torch.full((1, 3, 16, 16), 0.5)
+    assert detail(hr + 0.05 * torch.rand(hr.shape), hr).isnan()
+
+
 def test_a_pattern_of_the_grid_is_found_and_other_errors_are_not():
     generator = torch.Generator().manual_seed(0)
     hr = torch.rand(2, 3, 64, 64, generator=generator)

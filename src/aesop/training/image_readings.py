@@ -40,9 +40,12 @@ def split_of_the_error(sr: Tensor, hr: Tensor, ae_sr: Tensor, ae_hr: Tensor) -> 
 
 
 def detail(sr: Tensor, hr: Tensor) -> Tensor:
-    """Energy of SR's finest detail (what a 5x5 mean removes) divided by HR's: below 1 where SR is blurred."""
+    """Energy of SR's finest detail (what a 5x5 mean removes) divided by HR's: below 1 where SR is blurred.
+
+    NaN where HR is flat: there SR's errors are all the detail that it has, and the quotient says nothing about blur.
+    """
     fine = [mean_square(x - F.avg_pool2d(x, 5, 1, 2, count_include_pad=False)) for x in (sr, hr)]
-    return fine[0] / fine[1].clamp_min(1e-8)
+    return torch.where(fine[1] < FLAT**2, torch.nan, fine[0] / fine[1])
 
 
 def checkerboard(sr: Tensor, hr: Tensor, scale: int) -> Tensor:
