@@ -4,7 +4,7 @@ ModelSpec (github.com/Stability-AI/ModelSpec, version 1.0.1) is a set of keys in
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 PREFIX = "modelspec."
 
@@ -25,6 +25,8 @@ class Description:
 
 def read_description(metadata: Mapping[str, str]) -> Description:
     """The description in a file's metadata; empty fields where there is none."""
-    found = {name: metadata.get(PREFIX + name, "").strip() for name in Description.__slots__ if name != "tags"}
-    tags = metadata.get(f"{PREFIX}tags", "").split(",")
-    return replace(Description(**found), tags=tuple(tag.strip() for tag in tags if tag.strip()))
+    title, author, license, description, date = (
+        metadata.get(PREFIX + name, "").strip() for name in ("title", "author", "license", "description", "date")
+    )
+    tags = tuple(tag.strip() for tag in metadata.get(f"{PREFIX}tags", "").split(",") if tag.strip())
+    return Description(title, author, license, tags, description, date)
