@@ -278,11 +278,11 @@ def plants(bench: Bench) -> dict[str, Raw]:
         "losses_opposed": against_vgg(
             bench.gan(
                 "",
-                net_d_init_iters=20 if first else 60,
-                total_iter=160 if first else 260,
+                net_d_init_iters=20 if first else 40,
+                total_iter=160 if first else 280,
                 gan_opt={"loss_weight": 0.05},
                 artifacts_opt=None,
-                optim_d={"lr": 2e-4},
+                optim_d={"lr": 2e-4 if first else 1e-4},
                 optim_g={"lr": 1e-3 if first else 2e-3},
             )
         ),
@@ -292,6 +292,9 @@ def plants(bench: Bench) -> dict[str, Raw]:
         "checkerboard": bench.pixels("", optim_g={"lr": 2e-3 if first else 3e-3}) | {"network_g": shuffled},
     }
     made["colour_drift"]["logger"]["readings_freq"] = 5
+    made["losses_opposed"]["datasets"]["train"]["batch_size_per_gpu"] = (
+        2 if first else 8
+    )  # of more, gradients are less noisy
     for cause, raw in made.items():
         raw["name"] = cause
     return made
