@@ -623,11 +623,14 @@ def convert(
     target: Annotated[Path, Argument(help="*.safetensors (self-describing) or *.pth (BasicSR).")],
     key: Annotated[str | None, Option(help="params or params_ema alone, under this key; none: without a key.")] = None,
     names: Annotated[str | None, Option(help="An RRDBNet's tensor names: basicsr, bsrgan or old-esrgan.")] = None,
+    portable: Annotated[
+        bool, Option("--portable", help="So that chaiNNer, ComfyUI and InvokeAI load the network; checked with spandrel.")
+    ] = False,
 ) -> None:
     """Convert weights between self-describing safetensors and the .pth files of BasicSR, BSRGAN and ESRGAN."""
     from aesop.commands.convert import convert
 
-    console.print(convert(source, target, key, names))
+    console.print(convert(source, target, key, names, portable))
 
 
 @app.command()
