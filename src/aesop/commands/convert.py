@@ -9,14 +9,15 @@ from aesop.archs import State
 from aesop.archs.rrdbnet import RRDBNET_NAMES
 from aesop.conversion.portable import ROUNDING, difference_in_spandrel, portability, portable_weights
 from aesop.system.files import replacing
+from aesop.weights.description import PREFIX
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import build_described, fit, load_network
 from aesop.weights.read import METADATA_KEY, read_state_dict
 from aesop.weights.save import save_pth, save_weights
 from aesop.weights.tensor_names import published_names
 
-HASH = "modelspec.hash_sha256"
-"""Key of the metadata, by ModelSpec: a sum of the tensors' bytes, which are others in the target."""
+HASH = f"{PREFIX}hash_sha256"
+"""Key of the sum of the tensors' bytes, which are others in the target."""
 # The weights in a state folder, by BasicSR's keys.
 STATE_FILES = {"params": "net_g.safetensors", "params_ema": "net_g_ema.safetensors"}
 
