@@ -22,6 +22,8 @@ from aesop.images.tensors import to_tensor
 PROGRAMS = ("chaiNNer", "ComfyUI", "InvokeAI")
 GROWTH = 32
 """Of spandrel's RRDBNet."""
+SIDE = 32
+"""Of the part of a photograph on which images are compared, in LR pixels: a multiple of the usual windows."""
 ROUNDING = 1e-4
 """The largest difference of two images in [0, 1] that come from the same network."""
 
@@ -83,7 +85,7 @@ def difference_in_spandrel(net: nn.Module, source: State | Path, options: Mappin
     loader = spandrel.ModelLoader("cpu", registry)
     loaded: Any = loader.load_from_file(source) if isinstance(source, Path) else loader.load_from_state_dict(dict(source))
     taken, _ = image_channels(options)
-    image = to_tensor(photograph(64, 64)).repeat(-(-taken // 3), 1, 1)[None, :taken]
+    image = to_tensor(photograph(SIDE, SIDE)).repeat(-(-taken // 3), 1, 1)[None, :taken]
     with torch.inference_mode():
         ours, theirs = net(image).clamp(0, 1), loaded(image)
     return (ours - theirs).abs().max().item() if ours.shape == theirs.shape else float("inf")
