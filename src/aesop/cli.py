@@ -573,7 +573,7 @@ def info(
 @models.command()
 def verify(files: Annotated[list[str], Argument(metavar="FILE...", help="Weight files, or names of models.")]) -> None:
     """Check that weight files are safe to read, complete, finite, and make an image of a photograph."""
-    from aesop.commands.model_check import verify_models
+    from aesop.commands.model_verification import verify_models
 
     lines, in_order = verify_models(files)
     console.print("\n".join(lines))

@@ -135,15 +135,17 @@ def test_info_says_what_a_file_holds_and_what_was_measured(tmp_path):
         ({**RRDB, "num_grow_ch": 32}, "chaiNNer, ComfyUI and InvokeAI load it as it is"),
         (
             {**RRDB, "num_grow_ch": 32, "num_in_ch": 1, "num_out_ch": 1},
-            "as it is; of these only chaiNNer gives a network 1 channel",
+            "as it is; of these, only chaiNNer runs gray networks",
         ),
         ({**RRDB, "scale": 3}, "InvokeAI do not load it: spandrel reads an RRDBNet x3 as x2"),
         (COMPACT, "load it as it is"),
+        ({"type": "RealPLKSR", "dim": 8, "n_blocks": 1, "upscaling_factor": 2}, "load it as it is"),
     ],
 )
 def test_info_says_where_a_file_loads(tmp_path, options, expected):
     code, text = aesop("info", written(tmp_path / "a.safetensors", options))
     assert code == 0
+    assert ("not measured" in text) == (options["type"] == "RealPLKSR")
     assert text.rstrip().endswith(expected)
 
 

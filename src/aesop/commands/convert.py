@@ -9,15 +9,13 @@ from aesop.archs import State
 from aesop.archs.rrdbnet import RRDBNET_NAMES
 from aesop.conversion.portable import ROUNDING, difference_in_spandrel, portability, portable_weights
 from aesop.system.files import replacing
-from aesop.weights.description import PREFIX
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import build_described, fit, load_network
 from aesop.weights.read import METADATA_KEY, read_state_dict
 from aesop.weights.save import save_pth, save_weights
+from aesop.weights.tensor_hash import HASH
 from aesop.weights.tensor_names import published_names
 
-HASH = f"{PREFIX}hash_sha256"
-"""Key of the sum of the tensors' bytes, which are others in the target."""
 # The weights in a state folder, by BasicSR's keys.
 STATE_FILES = {"params": "net_g.safetensors", "params_ema": "net_g_ema.safetensors"}
 
@@ -55,6 +53,7 @@ def convert(source: Path, target: Path, key: str | None = None, names: str | Non
             if (found := portability(options)).loads == "no":
                 raise WeightsError(f"{file} holds a network that cannot be made portable: {found.reason}")
             weights[name], options = portable_weights(weights[name], options)
+    # The checksum is that of the source's tensors, in its form.
     metadata = {name: text for name, text in metadata.items() if name != HASH} | {"network": json.dumps(options)}
     if portable or target.suffix == ".pth":
         names = _names(options, names, source)
@@ -84,7 +83,8 @@ def _checked(target: Path, source: Path, key: str | None) -> str:
     try:
         difference = difference_in_spandrel(net, target, info.options)
     except Exception as error:
-        raise WeightsError(f"{source} cannot be made portable: spandrel does not load the result ({error})") from error
+        brief = str(error).partition("\n")[0]
+        raise WeightsError(f"{source} cannot be made portable: spandrel does not load the result ({brief})") from error
     if not difference <= ROUNDING:
         raise WeightsError(f"{source} cannot be made portable: spandrel's image of a photograph differs by {difference:.2g}")
     return f"spandrel loads it, largest difference on a photograph {difference:.2g}"

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,7 @@ from aesop.archs import image_channels
 from aesop.conversion.portable import PROGRAMS, ROUNDING, Portability, difference_in_spandrel, portability
 from aesop.evaluation.cost import OperationCounter
 from aesop.evaluation.receptive_field import SHARE, receptive_field
-from aesop.images.photograph import photograph
-from aesop.images.tensors import to_tensor
+from aesop.images.photograph import photograph_for
 from aesop.inference.models import find_model
 from aesop.options.yaml_file import MAX_BYTES, parse_yaml
 from aesop.system.files import replacing, sha256_of
@@ -44,10 +44,9 @@ def _facts(path: Path) -> dict[str, Any]:
     net.requires_grad_(False)
     state, metadata = read_state_dict(path)
     taken, made = image_channels(info.options)
-    image = to_tensor(photograph(SIDE, SIDE)).repeat(-(-taken // 3), 1, 1)[None, :taken]
+    image = photograph_for(taken, SIDE)
     with torch.inference_mode(), OperationCounter(net) as counter:
         net(image)
-    found = _portability(net, path, info.options)
     return {
         "file": str(path),
         "bytes": path.stat().st_size,
@@ -68,21 +67,19 @@ def _facts(path: Path) -> dict[str, Any]:
             for name, text in metadata.items()
             if name not in _SAID and not name.startswith(PREFIX) and len(text) <= _LONGEST and "\n" not in text
         },
-        "programs": {"names": PROGRAMS, **asdict(found)},
+        "programs": asdict(_portability(net, path, info.options)),
     }
 
 
 def _portability(net: nn.Module, path: Path, options: Mapping[str, Any]) -> Portability:
     """Whether other programs load the file: not only the network, but these tensors with these names."""
-    found = portability(options)
-    if found.loads != "as it is":
-        return found
-    try:
+    with suppress(Exception):  # loaders raise anything
         if difference_in_spandrel(net, path, options) <= ROUNDING:
-            return found
-    except Exception:  # noqa: BLE001 - loaders raise anything
-        pass
-    return Portability("converted", "spandrel does not read the tensors in this file as the same network")
+            return Portability("as it is")
+    found = portability(options)
+    if found.loads == "as it is":
+        return Portability("converted", "spandrel does not read the tensors in this file as the same network")
+    return found
 
 
 def _losses(metadata: Mapping[str, str]) -> dict[str, float]:
@@ -99,8 +96,11 @@ def _losses(metadata: Mapping[str, str]) -> dict[str, float]:
 def _shown(facts: Mapping[str, Any]) -> dict[str, str]:
     network, field = dict(facts["network"]), facts["receptive_field"]
     channels, side, whole = facts["channels"], field["side"], field["measured_on"]
-    least = "at least " if side > 0.8 * whole else ""  # near the border, part of the gradient is lost
-    how = f"{field['share']:.0%} of the gradient, on a photograph of {whole}x{whole}"
+    reach = "not measured: the network changes its features in place"
+    if side is not None:
+        least = "at least " if side > 0.8 * whole else ""  # near the border, part of the gradient is lost
+        how = f"{field['share']:.0%} of the gradient, on a photograph of {whole}x{whole}"
+        reach = f"{least}{side}x{side} LR pixels ({how})"
     recorded = {name.replace("_", " "): text for name, text in facts["metadata"].items()}
     described = {name: ", ".join(text) if name == "tags" else text for name, text in facts["description"].items() if text}
     return {
@@ -111,7 +111,7 @@ def _shown(facts: Mapping[str, Any]) -> dict[str, str]:
         "scale": f"x{facts['scale']}",
         "channels": f"{channels['in']} in, {channels['out']} out",
         "parameters": f"{facts['parameters'] / 1e6:.2f} million",
-        "receptive field": f"{least}{side}x{side} LR pixels ({how})",
+        "receptive field": reach,
         "operations": f"{facts['gflops_per_output_megapixel']:.4g} GFLOPs per megapixel of output",
         "losses": ", ".join(f"{name} {weight:g}" for name, weight in facts["losses"].items()),
         **{_LABELS.get(name, name): text for name, text in (recorded | described).items()},
@@ -120,14 +120,11 @@ def _shown(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _programs(found: Mapping[str, Any], channels: int) -> str:
-    names = " and ".join((", ".join(found["names"][:-1]), found["names"][-1]))
     if found["loads"] == "no":
-        return f"{names} do not load it: {found['reason']}"
+        return f"{PROGRAMS} do not load it: {found['reason']}"
     how = "as it is" if found["loads"] == "as it is" else f"after `aesop convert --portable` ({found['reason']})"
-    gray = (
-        f"; of these only chaiNNer gives a network {channels} channel{'s' if channels > 1 else ''}" if channels != 3 else ""
-    )
-    return f"{names} load it {how}{gray}"
+    gray = "; of these, only chaiNNer runs gray networks" if channels == 1 else ""
+    return f"{PROGRAMS} load it {how}{gray}"
 
 
 def _printable(text: str) -> str:

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 
 from aesop.archs import ARCHS, State, build_network, image_channels
 from aesop.archs.rrdbnet import INPUT_UNSHUFFLE
-from aesop.images.photograph import photograph
-from aesop.images.tensors import to_tensor
+from aesop.images.photograph import photograph_for
 
-PROGRAMS = ("chaiNNer", "ComfyUI", "InvokeAI")
+PROGRAMS = "chaiNNer, ComfyUI and InvokeAI"
 GROWTH = 32
 """Of spandrel's RRDBNet."""
 SIDE = 32
@@ -58,7 +57,7 @@ def portability_advice(options: Mapping[str, Any]) -> str:
     remedy = "for use there, train another network"
     if found.loads == "converted":
         remedy = "set num_grow_ch: 32, or convert the result with `aesop convert --portable`"
-    return f"{' and '.join(PROGRAMS)} will not load this {options['type']} ({found.reason}): {remedy}"
+    return f"{PROGRAMS} will not load this {options['type']} ({found.reason}): {remedy}"
 
 
 def portable_weights(state: State, options: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
@@ -84,8 +83,7 @@ def difference_in_spandrel(net: nn.Module, source: State | Path, options: Mappin
     registry.add(*(known for known in spandrel.MAIN_REGISTRY if type(known.architecture).__module__.startswith("spandrel.")))
     loader = spandrel.ModelLoader("cpu", registry)
     loaded: Any = loader.load_from_file(source) if isinstance(source, Path) else loader.load_from_state_dict(dict(source))
-    taken, _ = image_channels(options)
-    image = to_tensor(photograph(SIDE, SIDE)).repeat(-(-taken // 3), 1, 1)[None, :taken]
+    image = photograph_for(image_channels(options)[0], SIDE)
     with torch.inference_mode():
         ours, theirs = net(image).clamp(0, 1), loaded(image)
     return (ours - theirs).abs().max().item() if ours.shape == theirs.shape else float("inf")

@@ -1,6 +1,5 @@
 """`aesop models verify`: whether weight files are safe, complete, finite, unchanged, and make an image of a photograph."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,13 +13,11 @@ from aesop.images.resize import imresize
 from aesop.images.tensors import to_tensor
 from aesop.inference.models import find_model
 from aesop.metrics.psnr import psnr
-from aesop.weights.description import PREFIX
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import LoadedInfo, load_generator
 from aesop.weights.read import listed, read_state_dict
+from aesop.weights.tensor_hash import HASH, tensor_hash
 
-HASH = f"{PREFIX}hash_sha256"
-"""Key of the SHA-256, which begins with 0x, of a safetensors file's bytes after its header."""
 SIDE = 192
 """Of the part of a photograph that is reduced and enlarged again: a multiple of every scale."""
 NEAR = 15.0
@@ -49,19 +46,12 @@ def _verified(path: Path) -> str:
             f"{path} has NaN or infinite weights ({listed(broken)}): download it again, or take another state"
         )
     has_hash = path.suffix == ".safetensors" and HASH in metadata
-    if has_hash and (recorded := metadata[HASH].lower().removeprefix("0x")) != (found := tensor_bytes_sha256(path)):
+    if has_hash and metadata[HASH].lower() != (found := tensor_hash(path)):
         raise WeightsError(
-            f"{path} was changed: its metadata give {recorded} as the SHA-256 of its tensors, which is {found}"
+            f"{path} was changed: the SHA-256 of its tensors is {found}, its metadata say {metadata[HASH][:66]}"
         )
     net, info = load_generator(path)
     return f"{info.arch} x{info.scale}, {_compared(net, info, path)}{', hash as recorded' if has_hash else ''}"
-
-
-def tensor_bytes_sha256(path: Path) -> str:
-    """SHA-256, in hexadecimal, of all that follows the header of a safetensors file."""
-    with path.open("rb") as file:
-        file.seek(8 + int.from_bytes(file.read(8), "little"))
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _compared(net: nn.Module, info: LoadedInfo, path: Path) -> str:
