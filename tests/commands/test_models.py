@@ -107,7 +107,12 @@ def written(path: Path, options: dict, **metadata: str) -> Path:
 
 def test_info_says_what_a_file_holds_and_what_was_measured(tmp_path):
     train = {"total_iter": 9, "pixel_opt": {"type": "L1Loss", "loss_weight": 0.5}, "gan_opt": None}
-    recorded = {"config": yaml.safe_dump({"train": train}), "total_iter": "9", "evil": "red\x1b[31m"}
+    recorded = {
+        "config": yaml.safe_dump({"train": train}),
+        "total_iter": "9",
+        "evil\x1b[0m": "red\x1b[31m",
+        "sha256": "false",
+    }
     file = written(tmp_path / "mine.safetensors", {**RRDB, "scale": 4}, **MODELSPEC, **recorded)
     code, text = aesop("info", file, "--json", tmp_path / "facts.json")
     assert code == 0
@@ -119,7 +124,7 @@ def test_info_says_what_a_file_holds_and_what_was_measured(tmp_path):
     assert "\x1b" not in text
     assert "after `aesop convert --portable` (its growth is 4" in lines["other programs"]
     assert facts["programs"]["loads"] == "converted"
-    assert facts["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert lines["sha256"] == facts["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     feat, growth = RRDB["num_feat"], RRDB["num_grow_ch"]
     dense = sum((feat + k * growth) * growth for k in range(4)) + (feat + 4 * growth) * feat
     low = 3 * feat + 3 * dense + feat * feat  # multiplications at LR size, for each of the nine taps

@@ -36,7 +36,7 @@ def model_info(model: str, output: Path | None) -> list[str]:
     if output is not None:
         with replacing(output) as temporary:
             temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    return [f"{name + ':':18}{_printable(text)}" for name, text in _shown(facts).items() if text]
+    return [_printable(f"{name + ':':18}{text}") for name, text in _shown(facts).items() if text]
 
 
 def _facts(path: Path) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def _shown(facts: Mapping[str, Any]) -> dict[str, str]:
         reach = f"{least}{side}x{side} LR pixels ({how})"
     recorded = {name.replace("_", " "): text for name, text in facts["metadata"].items()}
     described = {name: ", ".join(text) if name == "tags" else text for name, text in facts["description"].items() if text}
-    return {
+    measured = {
         "file": f"{facts['file']} ({facts['bytes'] / 1e6:.1f} MB)",
         "sha256": facts["sha256"],
         "precision": ", ".join(facts["precision"]),
@@ -114,9 +114,9 @@ def _shown(facts: Mapping[str, Any]) -> dict[str, str]:
         "receptive field": reach,
         "operations": f"{facts['gflops_per_output_megapixel']:.4g} GFLOPs per megapixel of output",
         "losses": ", ".join(f"{name} {weight:g}" for name, weight in facts["losses"].items()),
-        **{_LABELS.get(name, name): text for name, text in (recorded | described).items()},
         "other programs": _programs(facts["programs"], channels["in"]),
     }
+    return {_LABELS.get(name, name): text for name, text in (recorded | described).items()} | measured
 
 
 def _programs(found: Mapping[str, Any], channels: int) -> str:
