@@ -72,10 +72,11 @@ def portable_weights(state: State, options: Mapping[str, Any]) -> tuple[State, d
     return widened, {**options, "num_grow_ch": GROWTH}
 
 
-def difference_in_spandrel(net: nn.Module, source: State | Path, options: Mapping[str, Any]) -> float:
+def difference_in_spandrel(net: nn.Module, source: State | Path, options: Mapping[str, Any], side: int = SIDE) -> float:
     """The largest difference between a network's image of a photograph and that of what spandrel makes of its tensors.
 
-    `source` are tensors or a weight file. Infinite if the images differ in size. Raises whatever spandrel raises.
+    `source` are tensors or a weight file, `side` that of the photograph. Infinite if the images differ in size. Raises
+    whatever spandrel raises.
     """
     import spandrel
 
@@ -83,7 +84,7 @@ def difference_in_spandrel(net: nn.Module, source: State | Path, options: Mappin
     registry.add(*(known for known in spandrel.MAIN_REGISTRY if type(known.architecture).__module__.startswith("spandrel.")))
     loader = spandrel.ModelLoader("cpu", registry)
     loaded: Any = loader.load_from_file(source) if isinstance(source, Path) else loader.load_from_state_dict(dict(source))
-    image = photograph_for(image_channels(options)[0], SIDE)
+    image = photograph_for(image_channels(options)[0], side)
     with torch.inference_mode():
         ours, theirs = net(image).clamp(0, 1), loaded(image)
     return (ours - theirs).abs().max().item() if ours.shape == theirs.shape else float("inf")
@@ -108,7 +109,7 @@ def _of_rrdbnet(options: Mapping[str, Any]) -> Portability:
 def _asked(options: Mapping[str, Any]) -> Portability:
     net = build_network(options).eval()
     try:
-        difference = difference_in_spandrel(net, net.state_dict(), options)
+        difference = difference_in_spandrel(net, net.state_dict(), options, side=SIDE // 2)  # a dry run should be quick
     except Exception as error:  # noqa: BLE001 - loaders and networks raise anything
         return Portability("no", f"spandrel cannot read it from its tensors: {type(error).__name__}")
     if not difference <= ROUNDING:
