@@ -41,7 +41,7 @@ def convert(source: Path, target: Path, key: str | None = None, names: str | Non
         if value not in (None, *known):
             raise ValueError(f"{option} must be one of {', '.join(known)}, found {value!r}")
     if names and target.suffix == ".safetensors":
-        raise ValueError(f"{target}: --names is for .pth files; a .safetensors file always has BasicSR's names")
+        raise ValueError(f"{target}: --names is for .pth files; a .safetensors file gets the names by itself")
 
     weights, options, metadata = {}, {}, {}
     files = _files(source, key, target.suffix == ".safetensors")
