@@ -52,13 +52,14 @@ thousands of iterations to show.
 
 {judging}
 
-The seed (7), the photographs, the doses, and some losses and networks are other than those that thresholds were set on. The
+The seed (11), the photographs, the doses, and some losses and networks are other than those that thresholds were set on. The
 column of readings shows medians of the second half of the run, by which one sees that the run has the fault.
 
-This is the third judging. The first one (seed 2) named 8 of 15 and gave an alarm in 1 of 4 healthy runs; the second one
-(seed 3) named 10 of 15 and gave none. After each, rules and plants were changed, and the judged runs became runs to set
-thresholds on. After the second: a kernel is judged by its filter, a drift by its standard error, and a checkerboard by its
-contrast to the neighbouring frequencies. Two plants, discriminator_wins and losses_opposed, had lacked their fault.
+This is the fourth judging. The first one (seed 2) named 8 of 15 and gave an alarm in 1 of 4 healthy runs; the second one
+(seed 3) named 10 of 15 and the third one (seed 7) 11 of 15, without an alarm. After each, rules and plants were changed, and
+the judged runs became runs to set thresholds on. After the third: flat crops say nothing of blur, opposed losses are told by
+the mean of their cosines with its standard error, and quality is lost only if both gain and PSNR say so. Three plants
+(discriminator_wins, losses_opposed, colour_drift) had lacked their fault.
 
 ## Runs that the thresholds were set on
 
@@ -77,6 +78,8 @@ SEEN_BY = {
 }  # fmt: skip
 
 BASES = "bases"
+# Few weights come to rest soon, where losses pull against each other, and their colours wander soon.
+ALL_BUT_THE_LAST = ["conv_first*", "body*", "conv_body*", "conv_up*", "conv_hr*"]
 SMALL: Raw = {"type": "RRDBNet", "num_feat": 16, "num_block": 1, "num_grow_ch": 8}
 ENCODED: Raw = {"type": "AutoEncoder_RRDBNet", "enc_opt": {"num_feat": 48, "num_grow_ch": 16}, "dec_opt": SMALL}
 ENCODER = Path(__file__).parents[1] / "reproduction" / "weights" / "web_autoencoder.safetensors"
@@ -195,11 +198,6 @@ def blurred(image: np.ndarray) -> np.ndarray:
     return imresize(cv2.GaussianBlur(image, (0, 0), 2.5), 1 / 4)
 
 
-def cast(image: np.ndarray) -> np.ndarray:
-    """Warmer by 12 of 255 levels: another white balance."""
-    return np.clip(imresize(image, 1 / 4).astype(np.int16) + np.array([-12, 0, 12]), 0, 255).astype(np.uint8)
-
-
 def of_usual_size(photos: Path, folder: Path) -> Path:
     """The photographs, at most 640 pixels wide or high, so that crops have something in them."""
     if not folder.exists():
@@ -278,23 +276,27 @@ def plants(bench: Bench) -> dict[str, Raw]:
         "losses_opposed": against_vgg(
             bench.gan(
                 "",
-                net_d_init_iters=20 if first else 40,
-                total_iter=160 if first else 280,
-                gan_opt={"loss_weight": 0.05},
+                net_d_init_iters=40,
+                total_iter=200,
+                gan_opt={"loss_weight": 0.1 if first else 0.05},
                 artifacts_opt=None,
-                optim_d={"lr": 2e-4 if first else 1e-4},
-                optim_g={"lr": 1e-3 if first else 2e-3},
+                optim_d={"lr": 1e-4},
+                optim_g={"lr": 2e-3 if first else 3e-3},
+                freeze=ALL_BUT_THE_LAST,
             )
         ),
-        "colour_drift": further(bench, total_iter=240, pixel_opt=None, msssim_opt={}, optim_g={"lr": 3e-3})
-        if first  # MS-SSIM hardly sees colours; else LR images have a cast, which the net has hardly learnt to remove
-        else with_lr(further(bench, optim_g={"lr": 5e-6}), bench, "cast", cast),
+        # MS-SSIM hardly sees colours.
+        "colour_drift": further(
+            bench,
+            total_iter=240,
+            pixel_opt=None,
+            msssim_opt={},
+            optim_g={"lr": 4e-3 if first else 5e-3},
+            freeze=ALL_BUT_THE_LAST,
+        ),
         "checkerboard": bench.pixels("", optim_g={"lr": 2e-3 if first else 3e-3}) | {"network_g": shuffled},
     }
     made["colour_drift"]["logger"]["readings_freq"] = 5
-    made["losses_opposed"]["datasets"]["train"]["batch_size_per_gpu"] = (
-        2 if first else 8
-    )  # of more, gradients are less noisy
     for cause, raw in made.items():
         raw["name"] = cause
     return made
@@ -371,7 +373,7 @@ def main() -> None:
     start = Bench(BASES, arguments.output, ASSETS / "train", 0)
     splits = [
         Bench("calibration", arguments.output, ASSETS / "train", 1),
-        Bench("judging", arguments.output, of_usual_size(arguments.photos, arguments.output / "photos"), 7),
+        Bench("judging", arguments.output, of_usual_size(arguments.photos, arguments.output / "photos"), 11),
     ]
     splits = [bench for bench in splits if arguments.only in (None, bench.split)]
     with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as processes:
