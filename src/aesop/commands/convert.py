@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from aesop.archs.rrdbnet import RRDBNET_NAMES
+from aesop.weights.description import HASH_KEY, Description, modelspec
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import build_described, fit
 from aesop.weights.read import METADATA_KEY, read_state_dict
@@ -39,10 +40,11 @@ def convert(source: Path, target: Path, key: str | None = None, names: str | Non
         state, metadata = read_state_dict(file, None if key == "none" else key)
         net, options = build_described(state, metadata, str(file))
         weights[name] = fit(net, state, str(file))
-    metadata = {**metadata, "network": json.dumps(options)}
+    metadata = {**modelspec(Description(source.stem), options), **metadata, "network": json.dumps(options)}
     if target.suffix == ".safetensors":
         save_weights(target, *weights.values(), metadata)
         return f"{target}: {metadata['network']}"
+    metadata.pop(HASH_KEY, None)  # of a safetensors file
     names = _names(options, names, source)
     published = {name: published_names(state, names) for name, state in weights.items()}
     if key == "none":

@@ -4,9 +4,15 @@ ModelSpec (github.com/Stability-AI/ModelSpec, version 1.0.1) is a set of keys in
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
+
+from aesop.archs import scale_option
 
 PREFIX = "modelspec."
+VERSION_KEY, VERSION = f"{PREFIX}sai_model_spec", "1.0.1"
+HASH_KEY = f"{PREFIX}hash_sha256"
+"""Its value, the hash of the tensors as they stand in the file, is filled in by `save_weights`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,25 @@ class Description:
 
 def read_description(metadata: Mapping[str, str]) -> Description:
     """The description in a file's metadata; empty fields where there is none."""
-    found = {name: metadata.get(PREFIX + name, "").strip() for name in Description.__slots__ if name != "tags"}
-    tags = metadata.get(f"{PREFIX}tags", "").split(",")
-    return replace(Description(**found), tags=tuple(tag.strip() for tag in tags if tag.strip()))
+    title, author, license, tags, description, date = (
+        metadata.get(PREFIX + name, "").strip() for name in ("title", "author", "license", "tags", "description", "date")
+    )
+    return Description(
+        title, author, license, tuple(tag.strip() for tag in tags.split(",") if tag.strip()), description, date
+    )
+
+
+def modelspec(about: Description, network: Mapping[str, Any]) -> dict[str, str]:
+    """ModelSpec's keys for the weights of a network with these options; fields that are empty get none."""
+    scale = network.get(scale_option(network["type"]) or "")
+    values = {
+        "architecture": network["type"] + (f"-x{scale}" if scale else ""),
+        "implementation": "aesop",
+        "title": about.title,
+        "author": about.author,
+        "license": about.license,
+        "tags": ", ".join(about.tags),
+        "description": about.description,
+        "date": about.date,
+    }
+    return {VERSION_KEY: VERSION} | {PREFIX + name: value for name, value in values.items() if value}

@@ -1,7 +1,9 @@
 """Writing weight files. A file appears under its name only when it is complete."""
 
+import hashlib
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,16 +12,34 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from aesop.system.files import replacing
+from aesop.weights.description import HASH_KEY, VERSION_KEY
+
+_NO_HASH = f"0x{'0' * 64}"
 
 
 def save_weights(path: str | os.PathLike, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file. With the network's options as JSON in `metadata["network"]` the file describes itself."""
+    """Write a safetensors file. With the network's options as JSON in `metadata["network"]` the file describes itself.
+
+    Metadata of ModelSpec get the hash of the tensors.
+    """
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    has_hash = {HASH_KEY: _NO_HASH} if VERSION_KEY in metadata else {}
     with replacing(path) as temporary:
         try:
-            save_file(tensors, temporary, metadata={"format": "pt", **metadata})
+            save_file(tensors, temporary, metadata={"format": "pt", **metadata, **has_hash})
         except SafetensorError as error:  # a full disk, for example
             raise OSError(f"{path} cannot be written: {error}") from error
+        if has_hash:
+            _fill_in_hash(temporary)
+
+
+def _fill_in_hash(file: Path) -> None:
+    """Replace the placeholder in the header by SHA-256 of all that follows the header."""
+    with file.open("r+b") as content:
+        header = content.read(int.from_bytes(content.read(8), "little"))
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+        content.seek(8 + header.index(_NO_HASH.encode(), header.index(HASH_KEY.encode())))
+        content.write(f"0x{digest}".encode())
 
 
 def save_pth(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
