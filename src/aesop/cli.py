@@ -487,7 +487,9 @@ def upscale(
     output: Annotated[
         Path | None, Option("--output", "-o", help="Folder; for one image a file or - (stdout); default: upscaled.")
     ] = None,
-    model: Annotated[str | None, Option("--model", "-m", help="Weight file or name; default: the bundled x4 model.")] = None,
+    model: Annotated[
+        str | None, Option("--model", "-m", help="Weight file, name, or hf:owner/name; default: the bundled x4 model.")
+    ] = None,
     tile: Annotated[int | None, Option(help="Tile size in input pixels; 0: all at once; default: by the network.")] = None,
     overlap: Annotated[int | None, Option(help="Overlap of the tiles in input pixels; default: by the network.")] = None,
     device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps; with commas: images in turn.")] = "auto",

@@ -26,4 +26,4 @@ def measured_table(files: Sequence[Path], sha256: str, title: str) -> str:
         )
     renamed = [m.model_copy(update={"name": title}) if m.name == own[0] else m for m in results.methods]
     comparison = compare(results.model_copy(update={"methods": tuple(renamed)}), warnings=warnings)
-    return to_markdown(means_table(comparison))
+    return to_markdown(means_table(comparison, intervals=False))
