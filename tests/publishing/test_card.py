@@ -45,7 +45,7 @@ def photo(tmp_path) -> Path:
     return tmp_path / "a photo.png"
 
 
-def trained(folder: Path, *, processes: int = 2, **network: object) -> Path:
+def trained(folder: Path, *, start: str = "4x-Start.pth", processes: int = 2, **network: object) -> Path:
     """A model as a training with options that name folders of this machine leaves it."""
     raw = {
         "name": "run",
@@ -56,7 +56,7 @@ def trained(folder: Path, *, processes: int = 2, **network: object) -> Path:
             "train": {"dataroot_gt": [f"{folder}/DF2K", f"{folder}/faces.pack"], "gt_size": 64, "batch_size_per_gpu": 8},
             "val": {"dataroot_gt": str(folder / "Set14")},
         },
-        "path": {"experiments_root": str(folder), "pretrain_network_g": f"{folder}/4x-Start.pth"},
+        "path": {"experiments_root": str(folder), "pretrain_network_g": f"{folder}/{start}"},
         "train": {"total_iter": 900, "pixel_opt": {"loss_weight": 0.5}, "perceptual_opt": {"vgg_path": f"{folder}/vgg.pth"}},
     }
     config, _ = build_config(raw, "test")
@@ -163,6 +163,13 @@ def test_the_published_file_tells_nothing_of_the_machine(tmp_path, photo):
     assert first == second  # but for the order of the metadata, which safetensors leaves open
     assert entry_in(folder).tags == ["photo"]
     assert front_matter((folder / "README.md").read_text())["tags"] == ["super-resolution", "photo", "dslr"]
+
+
+def test_other_weights_to_start_from_are_no_models_of_the_database(tmp_path, photo):
+    model = trained(tmp_path, start="1.5_psnr/models/net_g_00000500.safetensors")
+    folder = write_card(model, tmp_path / "card", OURS, urls=["hf:a/b"], samples=[photo], device="cpu")
+    assert entry_in(folder).pretrainedModelG is None
+    assert "| started from | 1.5_psnr net_g_00000500 |" in (folder / "README.md").read_text()
 
 
 def test_options_of_a_run_without_metadata(tmp_path, photo):

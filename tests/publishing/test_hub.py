@@ -85,9 +85,14 @@ class Api:
     def create_repo(self, repository: str, *, private: bool) -> None:
         self.private[repository] = private
 
-    def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str) -> None:
+    def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str, ignore_patterns: str) -> None:
         assert repo_id in self.private
-        shutil.copytree(folder_path, self.cache.repository(repo_id))
+        files = [file.relative_to(folder_path).as_posix() for file in folder_path.rglob("*") if file.is_file()]
+        chosen = pytest.importorskip("huggingface_hub.utils").filter_repo_objects(files, ignore_patterns=ignore_patterns)
+        for file in chosen:
+            target = self.cache.repository(repo_id) / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(folder_path / file, target)
         self.commits.append(commit_message)
 
 
@@ -184,7 +189,10 @@ def test_what_is_not_in_the_cache_of_an_offline_machine(cache, name):
 
 
 def test_what_is_pushed_can_be_loaded(api, card):
+    for hidden in (card / ".DS_Store", card / "images" / ".DS_Store"):
+        hidden.touch()
     said = push_to_hub(card, "jane/faces", api=api)
+    assert not [*api.cache.repository("jane/faces").rglob(".DS_Store")]
     assert "https://huggingface.co/jane/faces (private" in said
     assert api.private == {"jane/faces": True}
     assert api.commits == ["Upload card"]

@@ -23,7 +23,7 @@ from aesop.system.files import replacing_folder, sha256_of
 from aesop.system.wording import readable
 from aesop.weights.description import Description
 
-CARD, IMAGES = "README.md", "images"
+CARD, IMAGES, FINDER = "README.md", "images", ".DS_Store"
 NOTHING = Description()
 
 
@@ -115,10 +115,11 @@ def _check_folder(folder: Path, overwrite: bool) -> None:
 
 
 def is_card(folder: Path) -> bool:
-    """Whether a folder contains a card and nothing else."""
+    """Whether a folder contains a card and nothing else, but for what macOS leaves in folders that one looks at."""
     if not (folder / CARD).is_file():
         return False
-    return all(path.name in (CARD, IMAGES) or path.suffix in (".json", ".safetensors") for path in folder.iterdir())
+    names = (CARD, IMAGES, FINDER)
+    return all(path.name in names or path.suffix in (".json", ".safetensors") for path in folder.iterdir())
 
 
 def _write_pair(pair: SamplePair, folder: Path) -> dict[str, str]:
@@ -134,13 +135,12 @@ def _on_hub(url: str, file: str) -> str:
 
 
 def _facts(model: Model, weights: Path) -> dict[str, str]:
-    taken, made = image_channels(model.info.options)
-    colours = {1: "gray", 3: "RGB"}
+    colours = {(1, 1): "gray", (3, 3): "RGB"}
     return {
         "architecture": model.info.arch,
         "scale": f"x{model.info.scale}",
         "parameters": f"{sum(parameter.numel() for parameter in model.net.parameters()) / 1e6:.2f} million",
-        "input and output": f"{colours.get(taken, f'{taken} channels')}, {colours.get(made, f'{made} channels')}",
+        "images": colours[image_channels(model.info.options)],  # as the samples could be made
         "file": f"`{weights.name}`, {readable(weights.stat().st_size)}",
         "author": model.about.author,
         "licence": model.about.license or "none given: all rights reserved",

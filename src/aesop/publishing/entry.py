@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from aesop.archs import image_channels
 from aesop.publishing.model import Model
-from aesop.publishing.openmodeldb import TAGS, Entry, PairedImage, Resource
+from aesop.publishing.openmodeldb import MODEL_ID, TAGS, Entry, PairedImage, Resource
 from aesop.publishing.training import DEGRADED
 from aesop.system.files import sha256_of
 
@@ -58,7 +58,7 @@ def entry_of(model: Model, weights: Path, urls: Sequence[str], images: Sequence[
             trainingHRSize=training.hr_size,
             trainingOTF=training.lr == DEGRADED if training.lr else None,
             dataset=training.dataset or None,
-            pretrainedModelG=training.start if re.match(r"\d+x-[\w-]+$", training.start) else None,
+            pretrainedModelG=training.start if re.match(MODEL_ID, training.start) else None,
             images=[PairedImage(type="paired", LR=bicubic, SR=sr) for bicubic, sr in images],
         )
     except ValidationError as error:

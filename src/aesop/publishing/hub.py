@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from aesop.inference.hub import HUB_PREFIX, clear_errors, hub_library, is_repository
-from aesop.publishing.card import is_card, write_card
+from aesop.publishing.card import FINDER, is_card, write_card
 
 
 def push_to_hub(model: str | Path, repository: str, *, public: bool = False, api: Any = None) -> str:
@@ -33,11 +33,13 @@ def push_to_hub(model: str | Path, repository: str, *, public: bool = False, api
             is_public = public
         if is_public and not public:
             raise ValueError(f"{repository} is public: add --public to upload to it")
-        api.upload_folder(repo_id=repository, folder_path=folder, commit_message=f"Upload {folder.name}")
+        api.upload_folder(
+            repo_id=repository, folder_path=folder, commit_message=f"Upload {folder.name}", ignore_patterns=f"**{FINDER}"
+        )
     address = f"https://huggingface.co/{repository}"
     if public and not is_public:
         return f"{address} is private and stays so: its settings there make it public"
-    return f"{address} ({'public' if is_public else 'private: only you see it, --public makes a new one public'})"
+    return f"{address} ({'public' if is_public else 'private'})"
 
 
 def card_for_hub(model: str | Path, repository: str) -> Path:

@@ -12,6 +12,7 @@ TAGS = (
     *("general-upscaler", "inpainting", "jpeg", "manga", "photo", "pixel-art", "pretrained", "research", "restoration"),
     *("text", "texture-generation", "video-frame"),
 )
+MODEL_ID = r"^\d+x-[a-zA-Z0-9]+(-[a-zA-Z0-9]+)*$"
 
 
 def _real_date(text: str) -> str:
@@ -32,7 +33,7 @@ def _lasting(url: str) -> str:
 
 
 Id = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
-ModelId = Annotated[str, Field(pattern=r"^\d+x-[a-zA-Z0-9]+(-[a-zA-Z0-9]+)*$")]
+ModelId = Annotated[str, Field(pattern=MODEL_ID)]
 Text = Annotated[str, Field(min_length=1)]
 Trimmed = Annotated[str, Field(pattern=r"^(\S([\s\S]*\S)?)?$")]
 Date = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$"), AfterValidator(_real_date)]

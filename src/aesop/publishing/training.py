@@ -24,7 +24,7 @@ class Training:
     hr_size: int | None = None
     """Side of the HR crops, in pixels."""
     lr: str = ""
-    """Where LR came from: DEGRADED, bicubic, or files."""
+    """Where LR came from: DEGRADED, BICUBIC, or FILES."""
     losses: Mapping[str, float] | None = None
     """The option of each loss -> its weight."""
     discriminator: str = ""
@@ -51,22 +51,25 @@ def _recipe(config: Mapping[str, Any]) -> dict[str, Any]:
     roots = crops.get("dataroot_gt") or []
     names = [Path(root).stem for root in ([roots] if isinstance(roots, str) else roots)]
     start = Path((config.get("path") or {}).get("pretrain_network_g") or "")
-    if start.stem.startswith("net_g_"):  # a name that says little without its run
-        start = Path(f"{start.absolute().parents[1].name} {start.stem}")
+    run = f"{start.absolute().parents[1].name} " if start.stem.startswith("net_g_") else ""  # else the name says little
     kept = ("stage", "scale", "precision", "network_d", "degradation", "train")
     data = {name: crops[name] for name in ("gt_size", "batch_size_per_gpu") if name in crops}
     data |= {"name": crops.get("name") or ", ".join(names)}
     data |= {"lr": DEGRADED if config.get("degradation") else FILES if crops.get("dataroot_lq") else BICUBIC}
     options = {name: config[name] for name in kept if config.get(name)}
-    return _without_paths({**options, "datasets": {"train": data}, "start": start.stem})
+    return _without_paths({**options, "datasets": {"train": data}, "start": run + start.stem})
 
 
 def _without_paths(value: Any) -> Any:
-    """Nested options without those that are paths, or are about files."""
+    """Nested options without those that are paths, and without the sections of weights to load."""
     if isinstance(value, Mapping):
-        kept = {key: part for key, part in value.items() if not (isinstance(part, str) and {"/", "\\"} & set(part))}
-        return {key: _without_paths(part) for key, part in kept.items() if not key.endswith(("_load", "_path"))}
-    return value
+        kept = {key: part for key, part in value.items() if not (_is_path(part) or key.endswith("_load"))}
+        return {key: _without_paths(part) for key, part in kept.items()}
+    return [part for part in value if not _is_path(part)] if isinstance(value, list) else value
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and ("/" in value or "\\" in value)
 
 
 def training_facts(recipe: Mapping[str, Any], metadata: Mapping[str, str]) -> Training:
