@@ -281,6 +281,7 @@ def test_wrong_options(tmp_path, photo, words, message):
     assert {path.name for path in tmp_path.iterdir()} == {"a photo.png", "run"}
 
 
+@pytest.mark.slow
 def test_only_cards_are_replaced(tmp_path, photo):
     model, target = trained(tmp_path), tmp_path / "card"
     words = ["card", model, "-o", target, "--url", "hf:a/b", "--samples", photo, "--device", "cpu", "--license", "CC0-1.0"]

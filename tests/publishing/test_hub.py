@@ -224,6 +224,14 @@ def test_nothing_becomes_public_without_being_asked_for(api, card):
     assert not api.commits
 
 
+def test_who_is_not_logged_in_is_told_how(api, card, monkeypatch):
+    answer = SimpleNamespace(headers={}, request=None, status_code=401)
+    for error in (api.errors.LocalTokenNotFoundError("no token"), api.errors.HfHubHTTPError("401 Client", response=answer)):
+        monkeypatch.setattr(api, "create_repo", lambda *_, error=error, **__: (_ for _ in ()).throw(error))
+        with pytest.raises(OSError, match="hf:jane/faces: .*hf auth login"):
+            push_to_hub(card, "jane/faces", api=api)
+
+
 def test_only_cards_are_uploaded(api, card):
     (card / "diary.txt").touch()
     with pytest.raises(ValueError, match="card is not a card and nothing else"):

@@ -96,6 +96,9 @@ def clear_errors(hub: Any, name: str) -> Generator[None]:
         raise OSError(f"{name} is not in the cache, and the Hugging Face hub is not reached: are you offline?") from error
     except errors.EntryNotFoundError as error:
         raise WeightsError(f"{name}: the repository has no such file") from error
+    except errors.LocalTokenNotFoundError as error:
+        raise OSError(f"{name}: you are not logged in: {LOGIN}") from error
     except (errors.OfflineModeIsEnabled, errors.HTTPError) as error:
         brief = (str(error) or type(error).__name__).splitlines()[0]
-        raise OSError(f"{name}: the Hugging Face hub: {brief}") from error
+        refused = getattr(getattr(error, "response", None), "status_code", None) in (401, 403)
+        raise OSError(f"{name}: the Hugging Face hub: {brief}{f' ({LOGIN})' if refused else ''}") from error
