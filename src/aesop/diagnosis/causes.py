@@ -12,6 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+import numpy as np
+from numpy.typing import NDArray
+
 from aesop.diagnosis.run_record import Points, RunRecord
 
 # Losses that compare SR and HR pixel by pixel, and so ask for the mean of what is plausible, a blurred image.
@@ -55,6 +58,15 @@ class Cause:
         if measured is None or not measured.excess >= 1:
             return None
         return Finding(self.name, self.title, measured.excess, measured.evidence, measured.change)
+
+
+def certain_mean(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    """The mean of at least 3 readings, its standard error, and how far it is beyond chance: from 1 on it is certain.
+
+    Certain means outside of an interval of 95 %, with 2 + 4 / (n - 1) in place of Student's quantile.
+    """
+    mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
+    return mean, error, ratio(abs(mean), (2 + 4 / (len(values) - 1)) * error)
 
 
 def ratio(a: float, b: float) -> float:
@@ -160,6 +172,15 @@ FAST, SLOW = 3e-2, 3e-5
 FELL_BACK, WORSE_THAN_BICUBIC = 3.0, -1.0
 
 
+def _lost(run: RunRecord, reading: str) -> float:
+    """How far the second half of a run lies below its best third, in dB, as medians, so that lucky crops are no best."""
+    _, values = run[reading]
+    if len(values) < 6:
+        return 0.0
+    third = len(values) // 3
+    return float(max(median(values[k : k + third]) for k in range(len(values) - third + 1)) - run.late(reading))
+
+
 def learning_rate_too_high(run: RunRecord) -> Measured | None:
     moved = run.typical("update/g")
     lr = run.config.train.optim_g.lr
@@ -169,12 +190,8 @@ def learning_rate_too_high(run: RunRecord) -> Measured | None:
         return Measured(max(1.5, 1.0 + run.rollbacks), said, change)
     if math.isnan(moved):
         return None
-    _, gains = run["gain"]
-    lost = 0.0
-    if len(gains) >= 6:  # medians of a third of the run, so that lucky crops are no best
-        third = len(gains) // 3
-        lost = max(median(gains[k : k + third]) for k in range(len(gains) - third + 1)) - run.late("gain")
-        lost = float(lost)
+    # What is lost on flat crops shows in the gain alone, and on crops full of detail in PSNR alone.
+    lost = min(_lost(run, "gain"), _lost(run, "psnr"))
     # A GAN gives up a few dB by its nature.
     fell = FELL_BACK if run.config.stage != "adversarial" else 2 * FELL_BACK
     said = f"A step moves the generator's weights by {moved:.1%} of their size (0.1 % is usual)"
@@ -228,7 +245,7 @@ def average_too_slow(run: RunRecord) -> Measured | None:
 
 
 # The discriminator. Its loss is read relative to that of one that cannot tell the images apart.
-WON_LOSS, WON_ACCURACY = 0.08, 0.97
+WON_LOSS, WON_ACCURACY = 0.1, 0.97
 BLIND_LOSS, BLIND_ACCURACY = 0.97, 0.6
 # Iterations after which a discriminator that moves at a usual rate would see something; before, it is only young.
 HAD_ITS_TIME = 500
@@ -273,7 +290,8 @@ DROWNED, DROWNING = 1e-4, 0.9
 # What the GAN term asks for also depends on how much its discriminator can tell so far. With a weight so many times away
 # from the published one, less extreme shares are enough.
 FAR_FROM_PUBLISHED, SMALL_SHARE, LARGE_SHARE = 20, 1e-2, 0.2
-OPPOSED, HAS_A_SAY = -0.3, 0.15
+# Cosines between terms: single readings scatter by 0.3, and means of healthy runs lie between -0.1 and 0.3.
+OPPOSED, HAS_A_SAY = -0.15, 0.15
 # Collapse to blur: the share of pixel distances from which on they decide alone (99 % with published weights on compact
 # networks without a perceptual loss), and detail relative to HR's.
 ONLY_DISTANCES, BLURRED = 0.999, 0.8
@@ -327,13 +345,15 @@ def losses_against_each_other(run: RunRecord) -> Measured | None:
     for pair in [name for name in run.values if name.startswith("read/weights_cos/")]:
         a, _, b = pair.removeprefix("read/weights_cos/").partition("+")
         if min(shares.get(a, 0), shares.get(b, 0)) >= HAS_A_SAY:
-            cosine = run.late(pair.removeprefix("read/"))
-            worst = min(worst or (math.inf, "", ""), (cosine, a, b))
+            values = run.settled(pair.removeprefix("read/"))
+            if len(values) >= 3:
+                cosine, _, certain = certain_mean(values)
+                worst = min(worst or (math.inf, 0.0, "", ""), (cosine, certain, a, b))
     if worst is None:
         return None
-    cosine, a, b = worst
+    cosine, certain, a, b = worst
     return Measured(
-        max(0.0, cosine / OPPOSED),
+        min(max(0.0, cosine / OPPOSED), certain),
         f"The gradients of {a} ({shares[a]:.0%} of the sum of norms) and {b} ({shares[b]:.0%}) in the generator's weights "
         f"have a cosine of {cosine:.2f}: what one asks for, the other takes back.",
         f"Let one of them decide: lower {run.option_of(a)} (now {run.weight_of(a):g}) or {run.option_of(b)} (now "
@@ -353,15 +373,11 @@ CHECKERED = 1.5
 
 def colour_drift(run: RunRecord) -> Measured | None:
     channels = [run[f"colour/{letter}"] for letter in "rgb"]
-    late = [values[(at >= run.since) & (at > 1)] for at, values in channels]
-    count = min(map(len, late))
-    if count < 3:
+    late = [run.settled(f"colour/{letter}") for letter in "rgb"]
+    if min(map(len, late)) < 3:
         return None
-    # A mean is certain if it is so many times its standard error: about the 97.5th percentile of Student's t.
-    certain = 2 + 4 / (count - 1)
-    means = [float(values.mean()) for values in late]
-    errors = [float(values.std(ddof=1)) / math.sqrt(len(values)) for values in late]
-    drifts = [min(abs(m) / DRIFT, ratio(abs(m), certain * e)) for m, e in zip(means, errors, strict=True)]
+    means, errors, certain = zip(*map(certain_mean, late), strict=True)
+    drifts = [min(abs(mean) / DRIFT, beyond) for mean, beyond in zip(means, certain, strict=True)]
     before, after = (_off(channels, *span) for span in ((0, run.iteration / 4), (run.since, math.inf)))
     return Measured(
         min(max(drifts), ratio(after, REMAINED * before)),

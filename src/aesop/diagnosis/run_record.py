@@ -49,10 +49,14 @@ class RunRecord:
         """The iteration after which the run counts as settled: half of it, and once the generator is trained."""
         return max(self.iteration / 2, self.config.train.net_d_init_iters + 1)
 
+    def settled(self, reading: str) -> NDArray[np.float64]:
+        """The values in the second half of the run."""
+        at, values = self[reading]
+        return values[(at >= self.since) & (at > 1)]
+
     def late(self, reading: str) -> float:
         """The median in the second half of the run; NaN without readings there."""
-        at, values = self[reading]
-        values = values[(at >= self.since) & (at > 1)]
+        values = self.settled(reading)
         return float(np.median(values)) if len(values) else NAN
 
     def typical(self, reading: str) -> float:

@@ -31,12 +31,11 @@ class Description:
 
 def read_description(metadata: Mapping[str, str]) -> Description:
     """The description in a file's metadata; empty fields where there is none."""
-    title, author, license, tags, description, date = (
-        metadata.get(PREFIX + name, "").strip() for name in ("title", "author", "license", "tags", "description", "date")
+    title, author, license, description, date = (
+        metadata.get(PREFIX + name, "").strip() for name in ("title", "author", "license", "description", "date")
     )
-    return Description(
-        title, author, license, tuple(tag.strip() for tag in tags.split(",") if tag.strip()), description, date
-    )
+    tags = tuple(tag.strip() for tag in metadata.get(f"{PREFIX}tags", "").split(",") if tag.strip())
+    return Description(title, author, license, tags, description, date)
 
 
 def modelspec(about: Description, network: Mapping[str, Any]) -> dict[str, str]:
