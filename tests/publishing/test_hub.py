@@ -75,6 +75,7 @@ class Api:
         self.cache, self.errors = cache, errors
         self.private = existing or {}
         self.commits = []
+        self.refusal: Exception | None = None
 
     def model_info(self, repository: str) -> SimpleNamespace:
         if repository not in self.private:
@@ -83,6 +84,8 @@ class Api:
         return SimpleNamespace(private=self.private[repository])
 
     def create_repo(self, repository: str, *, private: bool) -> None:
+        if self.refusal:
+            raise self.refusal
         self.private[repository] = private
 
     def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str, ignore_patterns: str) -> None:
@@ -224,11 +227,11 @@ def test_nothing_becomes_public_without_being_asked_for(api, card):
     assert not api.commits
 
 
-def test_who_is_not_logged_in_is_told_how(api, card, monkeypatch):
+def test_who_is_not_logged_in_is_told_how(api, card):
     answer = SimpleNamespace(headers={}, request=None, status_code=401)
     for error in (api.errors.LocalTokenNotFoundError("no token"), api.errors.HfHubHTTPError("401 Client", response=answer)):
-        monkeypatch.setattr(api, "create_repo", lambda *_, error=error, **__: (_ for _ in ()).throw(error))
-        with pytest.raises(OSError, match="hf:jane/faces: .*hf auth login"):
+        api.refusal = error
+        with pytest.raises(OSError, match=r"hf:jane/faces: .*hf auth login"):
             push_to_hub(card, "jane/faces", api=api)
 
 

@@ -3,7 +3,6 @@
 Files are kept in the cache of huggingface_hub, which also finds the user's login and obeys HF_HUB_OFFLINE.
 """
 
-import logging
 import re
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ from typing import Any
 from aesop.system.wording import first_few
 from aesop.weights.errors import WeightsError
 
-log = logging.getLogger("aesop")
 HUB_PREFIX = "hf:"
 LOGIN = "`hf auth login` asks for a token of https://huggingface.co/settings/tokens"
 
@@ -46,7 +44,6 @@ def download(name: str, extensions: Sequence[str]) -> Path:
             file = _only_weights(_files(hub, repository), name)
         elif not file.endswith(tuple(extensions)):
             raise WeightsError(f"{name}: give a weight file ({' '.join(extensions)})")
-        log.info("model of the Hugging Face hub: %s/%s", repository, file)
         return Path(hub.hf_hub_download(repository, file))
 
 
