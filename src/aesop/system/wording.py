@@ -7,13 +7,9 @@ def readable(number: float) -> str:
     """Format a number of bytes: 3.2 GB, 120 MB, 2.3 MB, 12 kB."""
     if number >= 1e9:
         return f"{number / 1e9:.1f} GB"
-    return (
-        f"{number / 1e6:.0f} MB"
-        if number >= 1e7
-        else f"{number / 1e6:.1f} MB"
-        if number >= 1e6
-        else f"{number / 1e3:.0f} kB"
-    )
+    if number >= 1e6:
+        return f"{number / 1e6:.{0 if number >= 1e7 else 1}f} MB"
+    return f"{number / 1e3:.0f} kB"
 
 
 def duration(seconds: float) -> str:

@@ -23,13 +23,13 @@ def save_weights(path: str | os.PathLike, state: Mapping[str, Tensor], metadata:
     Metadata of ModelSpec get the hash of the tensors.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    has_hash = {HASH_KEY: _NO_HASH} if VERSION_KEY in metadata else {}
+    placeholder = {HASH_KEY: _NO_HASH} if VERSION_KEY in metadata else {}
     with replacing(path) as temporary:
         try:
-            save_file(tensors, temporary, metadata={"format": "pt", **metadata, **has_hash})
+            save_file(tensors, temporary, metadata={"format": "pt", **metadata, **placeholder})
         except SafetensorError as error:  # a full disk, for example
             raise OSError(f"{path} cannot be written: {error}") from error
-        if has_hash:
+        if placeholder:
             _fill_in_hash(temporary)
 
 
