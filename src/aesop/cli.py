@@ -66,6 +66,8 @@ app = typer.Typer(
 )
 prepare = typer.Typer(help="Prepare photographs for training.", no_args_is_help=True)
 app.add_typer(prepare, name="prepare")
+models = typer.Typer(help="List the models that `aesop upscale -m NAME` knows, describe one, or verify files.")
+app.add_typer(models, name="models")
 # Without markup, as messages contain names of files. Under torchrun, only rank 0 prints.
 console = Console(soft_wrap=True, markup=False, highlight=False, quiet=os.environ.get("RANK", "0") != "0")
 
@@ -552,12 +554,33 @@ def upscale(
         raise typer.Exit(1)
 
 
-@app.command()
-def models() -> None:
-    """List the models that `aesop upscale -m NAME` knows."""
-    from aesop.commands.models import describe_models
+@models.callback(invoke_without_command=True)
+def list_models(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        from aesop.commands.models import describe_models
 
-    console.print("\n".join(describe_models()))
+        console.print("\n".join(describe_models()))
+
+
+@models.command()
+def info(
+    model: Annotated[str, Argument(metavar="FILE", help="Weight file, or the name of a model.")], output: JsonFile = None
+) -> None:
+    """Describe a model: network, cost, receptive field, licence, training, and which programs load it."""
+    from aesop.commands.model_info import model_info
+
+    console.print("\n".join(model_info(model, output)))
+
+
+@models.command()
+def verify(files: Annotated[list[str], Argument(metavar="FILE...", help="Weight files, or names of models.")]) -> None:
+    """Check that weight files are safe to read, complete, finite, and make an image of a photograph."""
+    from aesop.commands.model_verification import verify_models
+
+    lines, in_order = verify_models(files)
+    console.print("\n".join(lines))
+    if not in_order:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -680,11 +703,14 @@ def convert(
     target: Annotated[Path, Argument(help="*.safetensors (self-describing) or *.pth (BasicSR).")],
     key: Annotated[str | None, Option(help="params or params_ema alone, under this key; none: without a key.")] = None,
     names: Annotated[str | None, Option(help="An RRDBNet's tensor names: basicsr, bsrgan or old-esrgan.")] = None,
+    portable: Annotated[
+        bool, Option("--portable", help="So that chaiNNer, ComfyUI and InvokeAI load the network; checked with spandrel.")
+    ] = False,
 ) -> None:
     """Convert weights between self-describing safetensors and the .pth files of BasicSR, BSRGAN and ESRGAN."""
     from aesop.commands.convert import convert
 
-    console.print(convert(source, target, key, names))
+    console.print(convert(source, target, key, names, portable))
 
 
 @app.command()

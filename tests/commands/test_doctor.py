@@ -31,7 +31,7 @@ from aesop.options.read import load_config
 from aesop.weights import pretrained
 
 PHOTOGRAPHS = Path(str(resources.files("aesop"))) / "assets" / "photos"
-TINY = {"type": "RRDBNet", "num_feat": 16, "num_block": 1, "num_grow_ch": 4}
+TINY = {"type": "RRDBNet", "num_feat": 16, "num_block": 1, "num_grow_ch": 32}
 SIDE = 32
 
 
@@ -325,6 +325,12 @@ def test_a_former_run_is_told(sets):
     (sets / "experiments/run/state/00000003").mkdir(parents=True)
     path = options(sets)
     assert worth_saying(found(path)) == [("advice", f"configuration {path}", "former run")]
+
+
+def test_a_network_that_other_programs_do_not_load_brings_advice(sets):
+    path = options(sets, network_g__num_grow_ch=16)
+    assert worth_saying(findings := found(path)) == [("advice", f"configuration {path}", "note")]
+    assert any("growth is 16" in finding.text and "aesop convert --portable" in finding.text for finding in findings)
 
 
 def test_a_test_file_is_examined_as_one(sets):

@@ -229,7 +229,7 @@ def test_spandrel_is_named_only_where_it_makes_the_same_image(tmp_path, photo, g
     folder = write_card(model, tmp_path / "card", OURS, urls=["hf:a/b"], samples=[photo], device="cpu")
     text = (folder / "README.md").read_text()
     assert ("from spandrel import ModelLoader" in text) == loads
-    assert ("do not load this network" in text) != loads
+    assert ("do not load this file" in text) != loads
 
 
 @pytest.mark.parametrize(

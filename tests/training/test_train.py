@@ -323,6 +323,15 @@ def test_run_leaves_what_the_documentation_says(photos, tmp_path):
     assert best["psnr"] == max(row["val/psnr"] for row in rows if "val/psnr" in row)
 
 
+@pytest.mark.parametrize(("stage", "growth", "expected"), [("psnr", 8, 1), ("psnr", 32, 0), ("autoencoder", 8, 0)])
+def test_the_end_says_if_other_programs_do_not_load_the_network(stage, growth, expected, photos, tmp_path, caplog):
+    raw = options(stage, photos, tmp_path, 1)
+    network = raw["network_g"].get("dec_opt", raw["network_g"]) | {"num_grow_ch": growth}
+    raw["network_g"] = network if stage == "psnr" else raw["network_g"] | {"dec_opt": network}
+    run(raw)
+    assert sum("aesop convert --portable" in record.message for record in caplog.records) == expected
+
+
 def test_existing_run_is_not_overwritten(photos, tmp_path):
     raw = options("psnr", photos, tmp_path, 2)
     run(raw)

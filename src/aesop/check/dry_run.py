@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Collection, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from aesop.archs import build_network
+from aesop.conversion.portable import portability_advice
 from aesop.data.degradation.degrader import Degrader
 from aesop.data.find_pairs import Single
 from aesop.data.measured_pairs import MeasuredPairs
@@ -49,6 +50,10 @@ def dry_run_report(
 
     if training and (mismatch := schedule_mismatch(training.train)):
         lines.append(f"note: {mismatch}")
+    if training and training.stage != "autoencoder":
+        with suppress(ValueError):  # a network that cannot be built is among the faults
+            if advice := portability_advice(training.network_g.model_dump()):
+                lines.append(f"note: {advice}")
     lines.append("would read:")
     without_network = not training and not config.path.pretrain_network_g
     absent = [("path.pretrain_network_g", "(not given)")] if without_network else []

@@ -186,7 +186,8 @@ def configuration(stages: Stages, part: str) -> Iterator[Finding]:
         for line in lines:
             about, colon, text = line.strip().partition(": ")
             if colon and not text.endswith("(MISSING)"):
-                yield Finding("ok", part, about if about == "device" else f"{name}{about}", text)
+                mark: Mark = "advice" if about == "note" else "ok"
+                yield Finding(mark, part, about if about == "device" else f"{name}{about}", text)
         yield from (Finding("fault", part, f"{name}options", fault.partition(" Looked at:")[0]) for fault in faults)
     config = next((step for step in stages.values() if not isinstance(step, Path)), None)
     if isinstance(config, TestConfig):

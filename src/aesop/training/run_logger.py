@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from aesop.conversion.portable import portability_advice
 from aesop.diagnosis.run_record import read_run
 from aesop.diagnosis.verdict import diagnose
 from aesop.options.config import TrainConfig
@@ -73,6 +74,12 @@ def log_verdict(folder: Path) -> None:
         return
     for line in [*lines, f"  details: aesop diagnose {folder}"]:
         log.info("%s", line)
+
+
+def log_portability(config: TrainConfig) -> None:
+    """Say it if other programs will not load the generator that a training made."""
+    if config.stage != "autoencoder" and (advice := portability_advice(config.network_g.model_dump())):
+        log.warning(advice)
 
 
 class RunLogger:

@@ -22,7 +22,7 @@ from aesop.training.out_of_memory import memory_explained
 from aesop.training.progress import step_seed
 from aesop.training.readings import Readings
 from aesop.training.rollback import roll_back
-from aesop.training.run_logger import RunLogger, check_wandb, describe_run, log_to_file, log_verdict
+from aesop.training.run_logger import RunLogger, check_wandb, describe_run, log_portability, log_to_file, log_verdict
 from aesop.training.skipped_steps import Diverged, SkippedSteps
 from aesop.training.validation import Validation
 
@@ -143,6 +143,8 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
             if progress.iteration < total:
                 checkpoints.save_final(validation.stop_reason(progress))
         log.info("finished %s: %s", config.name, config.final_model)
+        if world.is_main:
+            log_portability(config)
         if readings.every:
             log_verdict(config.run_folder)
     return config.final_model

@@ -11,8 +11,6 @@ from aesop.archs import scale_option
 
 PREFIX = "modelspec."
 VERSION_KEY, VERSION = f"{PREFIX}sai_model_spec", "1.0.1"
-HASH_KEY = f"{PREFIX}hash_sha256"
-"""Its value, the hash of the tensors as they stand in the file, is filled in by `save_weights`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,10 @@ def read_description(metadata: Mapping[str, str]) -> Description:
 
 
 def modelspec(about: Description, network: Mapping[str, Any]) -> dict[str, str]:
-    """ModelSpec's keys for the weights of a network with these options; fields that are empty get none."""
+    """ModelSpec's keys for the weights of a network with these options; fields that are empty get none.
+
+    `save_weights` adds the hash of the tensors.
+    """
     scale = network.get(scale_option(network["type"]) or "")
     values = {
         "architecture": network["type"] + (f"-x{scale}" if scale else ""),

@@ -1,6 +1,5 @@
 """Writing weight files. A file appears under its name only when it is complete."""
 
-import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from aesop.system.files import replacing
-from aesop.weights.description import HASH_KEY, VERSION_KEY
+from aesop.weights.description import VERSION_KEY
+from aesop.weights.tensor_hash import HASH, tensor_hash
 
 _NO_HASH = f"0x{'0' * 64}"
 
@@ -23,7 +23,7 @@ def save_weights(path: str | os.PathLike, state: Mapping[str, Tensor], metadata:
     Metadata of ModelSpec get the hash of the tensors.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    placeholder = {HASH_KEY: _NO_HASH} if VERSION_KEY in metadata else {}
+    placeholder = {HASH: _NO_HASH} if VERSION_KEY in metadata else {}
     with replacing(path) as temporary:
         try:
             save_file(tensors, temporary, metadata={"format": "pt", **metadata, **placeholder})
@@ -34,12 +34,12 @@ def save_weights(path: str | os.PathLike, state: Mapping[str, Tensor], metadata:
 
 
 def _fill_in_hash(file: Path) -> None:
-    """Replace the placeholder in the header by SHA-256 of all that follows the header."""
+    """Replace the placeholder in the header by the hash of the tensors as they stand in the file."""
+    found = tensor_hash(file)
     with file.open("r+b") as content:
         header = content.read(int.from_bytes(content.read(8), "little"))
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
-        content.seek(8 + header.index(_NO_HASH.encode(), header.index(HASH_KEY.encode())))
-        content.write(f"0x{digest}".encode())
+        content.seek(8 + header.index(_NO_HASH.encode(), header.index(HASH.encode())))
+        content.write(found.encode())
 
 
 def save_pth(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
