@@ -489,7 +489,9 @@ def upscale(
     output: Annotated[
         Path | None, Option("--output", "-o", help="Folder; for one image a file or - (stdout); default: upscaled.")
     ] = None,
-    model: Annotated[str | None, Option("--model", "-m", help="Weight file or name; default: the bundled x4 model.")] = None,
+    model: Annotated[
+        str | None, Option("--model", "-m", help="Weight file, name, or hf:owner/name; default: the bundled x4 model.")
+    ] = None,
     tile: Annotated[int | None, Option(help="Tile size in input pixels; 0: all at once; default: by the network.")] = None,
     overlap: Annotated[int | None, Option(help="Overlap of the tiles in input pixels; default: by the network.")] = None,
     device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps; with commas: images in turn.")] = "auto",
@@ -579,6 +581,61 @@ def verify(files: Annotated[list[str], Argument(metavar="FILE...", help="Weight 
     console.print("\n".join(lines))
     if not in_order:
         raise typer.Exit(1)
+
+
+@app.command()
+def card(
+    model: Annotated[str, Argument(metavar="MODEL", help="Weight file, name, or hf:owner/name.")],
+    output: Annotated[
+        Path | None, Option("--output", "-o", metavar="FOLDER", help="Default: <scale>x-<title>_card.")
+    ] = None,
+    title: Annotated[str, Option(help="Name of the model; default: of the file's metadata, else the file's name.")] = "",
+    author: Annotated[str, Option(help="Who made it; with commas several.")] = "",
+    license: Annotated[str, Option(help="SPDX identifier, such as CC-BY-4.0.")] = "",
+    tags: Annotated[list[str] | None, Option("--tag", help="What it is for, in a word; repeat it: photo, faces.")] = None,
+    description: Annotated[str, Option(help="What it is good at, and what not.")] = "",
+    date: Annotated[str, Option(metavar="YYYY-MM-DD", help="Default: of the file's metadata, else today.")] = "",
+    urls: Annotated[
+        list[str] | None, Option("--url", help="Where the weights will be; hf:owner/name: on the Hugging Face hub.")
+    ] = None,
+    results: Annotated[
+        list[Path] | None, Option("--results", metavar="results.json", help="Measured values of this weight file.")
+    ] = None,
+    samples: Annotated[
+        list[Path] | None, Option("--samples", metavar="FILE", help="Photographs to enlarge; default: aesop's own.")
+    ] = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a folder to publish a model: weights, a Markdown card, OpenModelDB's JSON, sample pictures."""
+    from aesop.commands.card import card
+    from aesop.weights.description import Description
+
+    given = Description(title, author, license, tuple(tags or ()), description, date)
+    card(
+        model,
+        output,
+        console,
+        given=given,
+        urls=urls or (),
+        results=results or (),
+        samples=samples or (),
+        device=device,
+        overwrite=overwrite,
+    )
+
+
+@app.command()
+def push(
+    model: Annotated[str, Argument(metavar="CARD|MODEL", help="Folder of aesop card; or a model, of which one is written.")],
+    repository: Annotated[str, Argument(metavar="OWNER/NAME", help="Repository of the Hugging Face hub.")],
+    public: Annotated[bool, Option("--public", help="Allow a public repository; a new one is private otherwise.")] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Upload a model's card to the Hugging Face hub, from which -m hf:owner/name loads it."""
+    from aesop.commands.push import push
+
+    push(model, repository, public, dry_run, console)
 
 
 @app.command()

@@ -214,7 +214,7 @@ def test_the_need_of_memory_is_said_before_the_work(by_rows, monkeypatch):
     monkeypatch.setattr(upscale_picture, "available_memory", lambda: 20_000)
     monkeypatch.setattr(Upscaler, "upscale_frame", lambda *_: pytest.fail("computed"))
     (result,) = run("a.png", "out", ext="jpg")
-    assert "a.png: 86 x 80 pixels need about 0 MB of memory as jpg, and 0 MB are free" in (result.error or "")
+    assert "a.png: 86 x 80 pixels need about 21 kB of memory as jpg, and 20 kB are free" in (result.error or "")
     assert "--ext png" in (result.error or "")
     assert run("a.png", "out", ext="tif")[0].error is None
 

@@ -1,8 +1,8 @@
-"""Lists in words."""
+"""Numbers and lists in words."""
 
 import pytest
 
-from aesop.system.wording import first_few, within_a_sentence
+from aesop.system.wording import first_few, readable, within_a_sentence
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,8 @@ def test_an_abbreviation_keeps_its_letters_within_a_sentence():
     assert within_a_sentence("The GAN term is drowned") == "the GAN term is drowned"
     assert within_a_sentence("LR and HR files are swapped") == "LR and HR files are swapped"
     assert within_a_sentence("") == ""
+
+
+def test_numbers_of_bytes():
+    sizes = {3.2e9: "3.2 GB", 120e6: "120 MB", 2.26e6: "2.3 MB", 12e3: "12 kB", 0: "0 kB"}
+    assert [readable(number) for number in sizes] == list(sizes.values())

@@ -3,6 +3,7 @@
 import json
 import tempfile
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -16,6 +17,7 @@ from aesop.system.device import float32_on_cuda
 from aesop.system.distributed import World, agreed, init_distributed
 from aesop.system.files import sha256_of
 from aesop.weights.blend import Parent, blend, load_parents
+from aesop.weights.description import PREFIX, Description, modelspec, read_description
 from aesop.weights.save import save_weights
 
 SWEEP = "0,.1,...,1"
@@ -119,12 +121,27 @@ def _formula(parents: Sequence[Parent], shares: Shares) -> str:
     return " + ".join(f"{share:.6g} {parent.file}" for parent, share in zip(parents, shares, strict=True) if share)
 
 
+def _description(title: str, parents: Sequence[Parent]) -> Description:
+    """Of a blend: the author, licence, and tags on which all its parents agree."""
+    first, *others = [read_description(parent.metadata) for parent in parents]
+    agreed_on = {
+        name: getattr(first, name)
+        for name in ("author", "license", "tags")
+        if all(getattr(other, name) == getattr(first, name) for other in others)
+    }
+    return Description(title, **agreed_on, date=datetime.now(UTC).date().isoformat())
+
+
 def _write(path: Path, parents: Sequence[Parent], shares: Shares) -> None:
     of = [
         {"file": Path(parent.file).name, "sha256": sha256_of(Path(parent.file)), "share": share}
         for parent, share in zip(parents, shares, strict=True)
     ]
+    used = [parent for parent, share in zip(parents, shares, strict=True) if share]
+    titles = [read_description(parent.metadata).title or Path(parent.file).stem for parent in used]
     described = {
+        **modelspec(_description(path.stem, used), parents[0].options),
+        f"{PREFIX}merged_from": ", ".join(titles),
         "network": json.dumps(parents[0].options),
         "blend": json.dumps(of),
         "written_by": f"aesop {aesop.__version__}",

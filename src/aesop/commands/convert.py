@@ -9,6 +9,7 @@ from aesop.archs import State
 from aesop.archs.rrdbnet import RRDBNET_NAMES
 from aesop.conversion.portable import ROUNDING, difference_in_spandrel, portability, portable_weights
 from aesop.system.files import replacing
+from aesop.weights.description import Description, modelspec
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import build_described, fit, load_network
 from aesop.weights.read import METADATA_KEY, read_state_dict
@@ -54,7 +55,8 @@ def convert(source: Path, target: Path, key: str | None = None, names: str | Non
                 raise WeightsError(f"{file} holds a network that cannot be made portable: {found.reason}")
             weights[name], options = portable_weights(weights[name], options)
     # The checksum is that of the source's tensors, in its form.
-    metadata = {name: text for name, text in metadata.items() if name != HASH} | {"network": json.dumps(options)}
+    kept = {name: text for name, text in metadata.items() if name != HASH}
+    metadata = {**modelspec(Description(source.stem), options), **kept, "network": json.dumps(options)}
     if portable or target.suffix == ".pth":
         names = _names(options, names, source)
         weights = {name: published_names(state, names) for name, state in weights.items()}

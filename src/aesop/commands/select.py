@@ -12,6 +12,7 @@ from aesop.options.config import TrainConfig
 from aesop.options.read import load_train_config
 from aesop.system.device import float32_on_cuda
 from aesop.system.distributed import World, init_distributed
+from aesop.weights.description import Description, modelspec
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import load_generator
 from aesop.weights.read import State, read_state_dict
@@ -40,7 +41,9 @@ def select(
     chosen = plan.choose(results)
     target = output or run / "models" / SELECTED
     if world.is_main:
-        state, described = read_state_dict(candidates[chosen])
+        state, metadata = read_state_dict(candidates[chosen])
+        options = load_generator(candidates[chosen])[1].options
+        described = {**modelspec(Description(run.name), options), **metadata}  # older files do not describe the model
         about = {"file": candidates[chosen].relative_to(run).as_posix(), **plan.about(results, chosen)}
         save_weights(target, state, described | {"selected": json.dumps(about)})
         plan.report(results, chosen, run / "selection", console)

@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from aesop.inference.hub import HUB_PREFIX, download, is_repository
 from aesop.inference.shipped_model import shipped_model
 from aesop.weights.errors import WeightsError
 from aesop.weights.read import foreign_format
@@ -15,18 +16,21 @@ _NO_MODELS = ("", ".md", ".txt", ".json", ".yml", ".yaml", ".html")
 
 
 def find_model(model: str | os.PathLike | None) -> Path:
-    """Return the weight file that `model` names: a path, or the name, with or without extension, of a known model.
+    """Return the weight file that `model` names: a path, the name, with or without extension, of a known model, or
+    `hf:owner/name` or `hf:owner/name/file`, which is downloaded from the Hugging Face hub.
 
     Known are the model that comes with aesop, which None means, and the weight files in the folders of AESOP_MODELS and in
     the user's data folder. WeightsError names similar ones.
     """
     if model is None:
         return shipped_model()
+    name = os.fspath(model)
+    if name.startswith(HUB_PREFIX):
+        return download(name, EXTENSIONS)
     path = Path(model).expanduser()
     if path.exists():
         return path
     known = known_models()
-    name = os.fspath(model)
     found = [file for file in known if name in (file.name, file.stem)]
     if found:
         return found[0]
@@ -35,10 +39,12 @@ def find_model(model: str | os.PathLike | None) -> Path:
     near += [key for key in names if key not in near and (key in path.stem.casefold() or path.stem.casefold() in key)]
     hint = f"; did you mean {' or '.join(names[key] for key in near)}?" if near else ""
     others = f" Known models: {', '.join(sorted(names.values()))}." if names and not near else ""
+    may_be_on_hub = is_repository(name) and path.suffix not in EXTENSIONS
+    from_hub = f"; {HUB_PREFIX}{name} downloads it, if it is a model of the Hugging Face hub" if may_be_on_hub else ""
     raise WeightsError(
         f"weight file {name} does not exist, and no known model has this name{hint}{'' if hint else '.'}{others} "
         f"Give the path of a weight file (.safetensors, .pth), or put it into {user_folder()} or a folder that AESOP_MODELS "
-        "names"
+        f"names{from_hub}"
     )
 
 

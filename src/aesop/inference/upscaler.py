@@ -44,8 +44,8 @@ class Upscaler:
     """Enlarges pictures with a network: `Upscaler()(image)`. The network is loaded once, when the object is made.
 
     Args:
-        model: a weight file of any architecture that aesop knows, or the name of a model in `AESOP_MODELS` or the user's
-            data folder; default: the x4 model that comes with aesop.
+        model: a weight file of any architecture that aesop knows, the name of a model in `AESOP_MODELS` or the user's
+            data folder, or `hf:owner/name`, which is downloaded; default: the x4 model that comes with aesop.
         device: auto, cpu, cuda, cuda:N or mps.
         precision: how 8-bit pictures are computed: fp32, bf16, fp16 (GPUs only), or auto: for RRDBNet the fastest of them on
             this device, for other networks fp32. Other pictures are always computed in float32.

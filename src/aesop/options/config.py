@@ -11,6 +11,7 @@ from pydantic import BaseModel, model_validator
 from aesop.archs import AutoEncoderOptions, NetworkD, NetworkG, scale_option, trained_channels, with_scale
 from aesop.options.datasets import Datasets, TrainingDatasets
 from aesop.options.degradation import DegradationOptions
+from aesop.options.model import ModelOptions
 from aesop.options.training import TrainOptions
 from aesop.options.validation import ValOptions
 from aesop.system.option_types import Count, Name, Options, Positive, check_network_numbers
@@ -145,6 +146,8 @@ class CommonConfig(Options):
     """Real-world training: make LR images by random degradation. Requires datasets.train.type: RealESRGANDataset."""
     path: PathOptions = PathOptions()
     """Initial weights and output folders."""
+    model: ModelOptions = ModelOptions()
+    """What the weight files say of the model: title, author, licence, tags, description."""
     val: ValOptions = ValOptions()
     """Validation during training, and the metrics of `aesop test`."""
     logger: LoggerOptions = LoggerOptions()

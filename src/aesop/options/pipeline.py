@@ -37,6 +37,9 @@ def plan(path: str | Path, overrides: Sequence[str] = ()) -> Steps:
         prefix = f"stages.{stage}."
         own_options = {".".join(option) for option in own_lines}
         own_options |= {o.partition("=")[0].removeprefix(prefix) for o in overrides if o.startswith(prefix)}
+        model = options.get("model")  # a shared title is that of the last stage's model
+        if stage != STAGES[-1] and isinstance(model, dict) and model.get("title") and "model.title" not in own_options:
+            options["model"] = {**model, "title": f"{model['title']} ({stage} stage)"}
         try:
             step, notes = build_config(options, str(path), {**lines, **own_lines})
             if not isinstance(step, TrainConfig):

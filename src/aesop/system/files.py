@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -30,6 +31,20 @@ def replacing(path: str | os.PathLike) -> Generator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Generator[Path]:
+    """Yield a new folder beside `path`. On success it takes the place of `path`, on failure it is removed."""
+    path = path.absolute()
+    temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}.tmp")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        shutil.rmtree(path, ignore_errors=True)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def sha256_of(path: Path) -> str:

@@ -4,8 +4,12 @@ from collections.abc import Sequence
 
 
 def readable(number: float) -> str:
-    """Format a number of bytes: 3.2 GB, 120 MB."""
-    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
+    """Format a number of bytes: 3.2 GB, 120 MB, 2.3 MB, 12 kB."""
+    if number >= 1e9:
+        return f"{number / 1e9:.1f} GB"
+    if number >= 1e6:
+        return f"{number / 1e6:.{0 if number >= 1e7 else 1}f} MB"
+    return f"{number / 1e3:.0f} kB"
 
 
 def duration(seconds: float) -> str:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from aesop.training.optimizers import moments, restore_moments
 from aesop.training.progress import Progress
 from aesop.training.skipped_steps import Diverged, SkippedSteps
 from aesop.training.stage import Stage
+from aesop.weights.description import Description, modelspec
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import load_into
 from aesop.weights.read import read_state_dict
@@ -112,7 +114,7 @@ class Checkpoints:
         config, iteration, error = self.config, self.progress.iteration, None
         note = f"stopped early at iteration {iteration} of {config.train.total_iter}: {reason}"
         log.info("%s", note)
-        described = metadata(config, iteration) | {STOPPED_EARLY: note}
+        described = metadata(config, iteration, self.world) | {STOPPED_EARLY: note}
         try:
             if self.world.is_main:
                 save_weights(config.final_model, self.stage.network_for_use.state_dict(), described)
@@ -153,7 +155,7 @@ class Checkpoints:
         number = f"{progress.iteration:08d}"
         save_model(self.folder / "models" / f"net_g_{number}.safetensors", stage, config, progress.iteration)
         for name, net in stage.networks.items():
-            described = metadata(config, progress.iteration) if name.startswith("net_g") else {}
+            described = metadata(config, progress.iteration, self.world) if name.startswith("net_g") else {}
             save_weights(temporary / f"{name}.safetensors", net.state_dict(), described)
         for name, optimizer in stage.optimizers.items():
             save_weights(temporary / f"{name}.safetensors", moments(optimizer), {})
@@ -210,12 +212,23 @@ def refuse_broken_weights(stage: Stage, iteration: int) -> None:
             raise Diverged(f"{name} has NaN or infinite weights at iteration {iteration}")
 
 
-def metadata(config: TrainConfig, iteration: int) -> dict[str, str]:
+def metadata(config: TrainConfig, iteration: int, world: World) -> dict[str, str]:
     """What makes a weight file describe itself."""
+    network, given = config.network_g.model_dump(exclude_none=True), config.model
+    about = Description(
+        given.title or config.name,
+        given.author,
+        given.license,
+        tuple(given.tags),
+        given.description,
+        date=datetime.now(UTC).date().isoformat(),
+    )
     return {
-        "network": json.dumps(config.network_g.model_dump(exclude_none=True)),
+        **modelspec(about, network),
+        "network": json.dumps(network),
         "config": config.to_yaml(),
         "total_iter": str(iteration),
+        "processes": str(world.size),
         "stage": config.stage,
         "written_by": f"aesop {aesop.__version__}",
     }
@@ -223,7 +236,7 @@ def metadata(config: TrainConfig, iteration: int) -> dict[str, str]:
 
 def save_model(path: Path, stage: Stage, config: TrainConfig, iteration: int) -> None:
     """Write the network for use alone (the average, where there is one)."""
-    save_weights(path, stage.network_for_use.state_dict(), metadata(config, iteration))
+    save_weights(path, stage.network_for_use.state_dict(), metadata(config, iteration, stage.world))
 
 
 def early_stop_note(final: Path) -> str:

@@ -57,7 +57,7 @@ class KeptFront:
         return True
 
     def _write(self, iteration: int, measured: Mapping[str, float]) -> bool:
-        described = metadata(self.config, iteration) | {"measured": json.dumps(measured)}
+        described = metadata(self.config, iteration, self.world) | {"measured": json.dumps(measured)}
         failure = f"the model of iteration {iteration} could not be added to the front"
         path, weights = front_file(self.config.run_folder / "models", iteration), self.stage.network_for_use.state_dict()
 

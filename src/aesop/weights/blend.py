@@ -1,7 +1,7 @@
 """Weighted sums of networks of one kind: interpolation between two (DNI, Wang et al., CVPR 2019), averages of several."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ class Parent:
     state: State
     options: Mapping[str, Any]
     scale: int
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_parents(files: Sequence[str]) -> list[Parent]:
@@ -26,7 +27,7 @@ def load_parents(files: Sequence[str]) -> list[Parent]:
     parents = []
     for file in files:
         net, info = load_network(file)
-        parents.append(Parent(file, net.state_dict(), info.options, info.scale))
+        parents.append(Parent(file, net.state_dict(), info.options, info.scale, info.metadata))
         _check_fit(parents[0], parents[-1])
     return parents
 
