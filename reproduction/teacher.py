@@ -38,7 +38,7 @@ def taught(teacher: nn.Module, images: Iterable[tuple[str, np.ndarray]]) -> Iter
     """Names and the teacher's images, uint8 (4 * H, 4 * W, 3), of LR images."""
     device = next(teacher.parameters()).device
     for name, image in images:
-        lr = torch.from_numpy(image).movedim(2, 0)[None].to(device).float() / 255
+        lr = torch.tensor(image).movedim(2, 0)[None].to(device).float() / 255
         with autocast(device, fastest_precision(device)):
             sr = teacher(lr.contiguous(memory_format=torch.channels_last))
         yield name, sr[0].float().clamp(0, 1).mul(255).round().byte().movedim(0, 2).contiguous().cpu().numpy()
