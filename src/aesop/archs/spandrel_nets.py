@@ -161,12 +161,15 @@ def _keep_masks(cls: Any) -> None:
 
     @wraps(calculate)
     def calculate_mask(self: nn.Module, *sizes: Any, **options: Any) -> Any:
-        # Exporters and FakeTensorMode make tensors of another type, without numbers.
-        if not hasattr(self, "keeps_masks") or type(torch.empty(0)) is not Tensor:
+        if not hasattr(self, "keeps_masks"):
             return calculate(self, *sizes, **options)
+        weight = next(self.parameters())
+        # Exporters and FakeTensorMode make tensors of another type, without numbers. A trace contains how a mask is made.
+        if type(torch.empty(0)) is not Tensor or torch.jit.is_tracing():
+            return _placed(calculate(self, *sizes, **options), weight.device, weight.dtype)
         window = tuple((k, _hashable(vars(self)[k])) for k in ("window_size", "split_size", "shift_size") if k in vars(self))
-        device = next(self.parameters()).device
-        return _mask(calculate, window, tuple(map(_hashable, sizes)), tuple(options.items()), device)
+        where = (weight.device, weight.dtype)
+        return _mask(calculate, window, tuple(map(_hashable, sizes)), tuple(options.items()), *where)
 
     cls.calculate_mask = calculate_mask
 
@@ -181,10 +184,16 @@ def _mask(*arguments: Any) -> Any:
 
 
 @lru_cache(MASKS_KEPT)
-def _kept_mask(calculate: FunctionType, window: Any, sizes: Any, options: Any, device: torch.device) -> Any:
+def _kept_mask(
+    calculate: FunctionType, window: Any, sizes: Any, options: Any, device: torch.device, dtype: torch.dtype
+) -> Any:
     with torch.inference_mode(False):  # the next to use it may be training
-        made = calculate(SimpleNamespace(**dict(window)), *sizes, **dict(options))
-        return made.to(device) if isinstance(made, Tensor) else tuple(mask.to(device) for mask in made)
+        return _placed(calculate(SimpleNamespace(**dict(window)), *sizes, **dict(options)), device, dtype)
+
+
+def _placed(masks: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """One mask or several, added to a network's products: in the type of its weights."""
+    return masks.to(device, dtype) if isinstance(masks, Tensor) else tuple(mask.to(device, dtype) for mask in masks)
 
 
 def recomputed(block: nn.Module, *args: Any) -> Any:
