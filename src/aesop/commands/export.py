@@ -104,7 +104,7 @@ def _write(
         made = Path(folder) / f"network{target.extensions[0]}"
         try:
             target.write(net, channels, made, _metadata(info), half)
-            sizes = [tuple(side // multiple * multiple for side in size) for size in SIZES]
+            sizes = [(height // multiple * multiple, width // multiple * multiple) for height, width in SIZES]
             difference = largest_difference(target.load(made), net, sizes, channels)
         except Exception as error:
             raise ValueError(f"{name} cannot take this {info.arch} ({_reason(error)})") from error

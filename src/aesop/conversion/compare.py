@@ -1,17 +1,17 @@
 """Whether what another runtime computes is PyTorch's image, on parts of a photograph."""
 
 from collections.abc import Callable, Iterable
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-import aesop
 from aesop.images.read import ImageFile
 from aesop.images.tensors import to_tensor
 
-PHOTOGRAPH = Path(aesop.__file__).parent / "assets" / "photos" / "heldout" / "pagoda.png"
+PHOTOGRAPH = Path(str(resources.files("aesop"))) / "assets" / "photos" / "heldout" / "pagoda.png"
 
 Compute = Callable[[np.ndarray], np.ndarray]  # (1, C, H, W) -> (1, C, scale*H, scale*W), float32
 

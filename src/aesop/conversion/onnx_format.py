@@ -11,6 +11,8 @@ from torch import nn
 from aesop.conversion.compare import Compute
 from aesop.conversion.exported import InHalf, example, quiet
 
+OPSET, IR_VERSION = 18, 8  # ONNX Runtime 1.14 (2023) and what is newer can read them
+
 
 def to_onnx(net: nn.Module, channels: int) -> bytes:
     """Convert a network on the CPU for images (1, channels, H, W) of any size, in float32; return an ONNX file's content.
@@ -18,9 +20,18 @@ def to_onnx(net: nn.Module, channels: int) -> bytes:
     Needs the package onnxscript. Raises whatever PyTorch's exporter raises for a network that it cannot follow, or that is
     too large for an ONNX file (2 GB).
     """
-    sides, names = dict.fromkeys((2, 3), torch.export.Dim.DYNAMIC), {"input_names": ["input"], "output_names": ["output"]}
+    sides = dict.fromkeys((2, 3), torch.export.Dim.DYNAMIC)
     with quiet():
-        program = torch.onnx.export(net, (example(channels),), dynamo=True, dynamic_shapes=(sides,), verbose=False, **names)
+        program = torch.onnx.export(
+            net,
+            (example(channels),),
+            input_names=["input"],
+            output_names=["output"],
+            opset_version=OPSET,
+            dynamo=True,
+            dynamic_shapes=(sides,),
+            verbose=False,
+        )
     assert program is not None
     return program.model_proto.SerializeToString()
 
@@ -39,6 +50,7 @@ def write(net: nn.Module, channels: int, file: Path, metadata: Mapping[str, str]
     onnx = import_module("onnx")
     network = onnx.load_from_string(to_onnx(InHalf(net) if half else net, channels))
     onnx.helper.set_model_props(network, metadata)
+    network.ir_version = IR_VERSION
     onnx.save(network, file)
 
 
