@@ -65,6 +65,7 @@ def export(
     for name in planned:
         TARGETS[name].check_packages(name)
     net, info, channels = load_picture_generator(source)
+    net.requires_grad_(False)  # TorchScript would keep it
     multiple = needed_multiple(net)
     if multiple > 1 and pads:
         net, multiple = Padded(net, multiple, info.scale).eval(), 1
