@@ -40,7 +40,7 @@ NETWORKS = {
     **{f"RRDBNet x{scale}": {**RRDB, "scale": scale} for scale in (1, 2, 3, 4, 8)},
     "RRDBNet x4, gray": {**RRDB, "num_in_ch": 1, "num_out_ch": 1},
     "SwinIR x4": {"type": "SwinIR", **WINDOWS},
-    "DRCT x4": {"type": "DRCT", **WINDOWS, "depths": [6, 6], "gc": 8},
+    "DRCT x4": {"type": "DRCT", **WINDOWS, "depths": [6], "num_heads": [2], "gc": 8},
     "Compact (SRVGG) x4": {"type": "Compact", "num_feat": 24, "num_conv": 4, "upscale": 4},
     "SPAN x4": {"type": "SPAN", "num_in_ch": 3, "num_out_ch": 3, "feature_channels": 24, "upscale": 4},
     "MSRResNet x4": {"type": "MSRResNet", "num_feat": 24, "num_block": 4, "upscale": 4},

@@ -164,14 +164,36 @@ def _keep_masks(cls: Any) -> None:
         if not hasattr(self, "keeps_masks"):
             return calculate(self, *sizes, **options)
         weight = next(self.parameters())
-        # Exporters and FakeTensorMode make tensors of another type, without numbers. A trace contains how a mask is made.
-        if type(torch.empty(0)) is not Tensor or torch.jit.is_tracing():
-            return _placed(calculate(self, *sizes, **options), weight.device, weight.dtype)
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():  # the exported network makes its own masks
+            if len(sizes) == 1 and isinstance(vars(self).get("shift_size"), int):
+                made = window_mask(sizes[0], self.window_size, self.shift_size)
+            else:
+                made = calculate(self, *sizes, **options)
+            return _placed(made, weight.device, weight.dtype)
+        if type(torch.empty(0)) is not Tensor:  # FakeTensorMode makes tensors without numbers
+            return calculate(self, *sizes, **options)
         window = tuple((k, _hashable(vars(self)[k])) for k in ("window_size", "split_size", "shift_size") if k in vars(self))
         where = (weight.device, weight.dtype)
         return _mask(calculate, window, tuple(map(_hashable, sizes)), tuple(options.items()), *where)
 
     cls.calculate_mask = calculate_mask
+
+
+def window_mask(size: tuple[int, int], window: int, shift: int) -> Tensor:
+    """The mask of attention in windows of a shifted image (Liu et al., ICCV 2021, section 3.2), as spandrel computes it.
+
+    -100 between pixels that were not neighbours before the shift, else 0: (windows, window**2, window**2). Nothing is
+    assigned in place, for which OpenVINO has no operation.
+    """
+    height, width = size
+
+    def part(length: int) -> Tensor:
+        place = torch.arange(length)
+        return (place >= length - window).long() + (place >= length - shift).long()
+
+    parts = 3 * part(height)[:, None] + part(width)
+    windows = parts.view(height // window, window, width // window, window).transpose(1, 2).reshape(-1, window * window)
+    return -100.0 * (windows[:, None] != windows[:, :, None]).float()
 
 
 def _hashable(size: Any) -> Any:

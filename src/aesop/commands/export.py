@@ -119,11 +119,11 @@ def _write(
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of what an exporter's error came from."""
+    """What an exporter's error came from, in one line."""
     while error.__cause__:
         error = error.__cause__
-    line = (str(error).strip().splitlines() or [""])[0][:200]
-    return line if isinstance(error, ValueError) else f"{type(error).__name__}: {line}"
+    text = " ".join(str(error).split())[:400]
+    return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
 
 
 def _place(made: Sequence[Path], files: Sequence[Path]) -> None:
