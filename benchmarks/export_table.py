@@ -47,7 +47,7 @@ NETWORKS = {
     "EDSR x4": {"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 24, "num_block": 4, "upscale": 4},
     "SPSRNet x4": {"type": "SPSRNet", "nf": 16, "nb": 20, "gc": 16, "upscale": 4},
 }
-CONVERTED: dict[str, bytes] = {}  # conversion to ONNX takes nearly all of the time
+CONVERTED: dict[tuple[str, bool], bytes] = {}  # conversion to ONNX takes nearly all of the time
 PACKAGES = ("onnx", "onnxruntime", "openvino", "pnnx", "ncnn")
 
 
@@ -74,12 +74,12 @@ def network(options: dict[str, Any]) -> nn.Module:
     raise RuntimeError(f"no gain gives {options} a usable contrast")
 
 
-def to_onnx_once(net: nn.Module, channels: int) -> bytes:
+def to_onnx_once(net: nn.Module, channels: int, half: bool = False) -> bytes:
     """ONNX, the starting point of OpenVINO too, of networks with the same weights."""
     weights = hashlib.sha256(b"".join(value.numpy().tobytes() for value in net.state_dict().values())).hexdigest()
-    if weights not in CONVERTED:
-        CONVERTED[weights] = to_onnx(net, channels)
-    return CONVERTED[weights]
+    if (weights, half) not in CONVERTED:
+        CONVERTED[weights, half] = to_onnx(net, channels, half)
+    return CONVERTED[weights, half]
 
 
 def measured(file: Path, target: str, half: bool) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from aesop.archs import build_network
-from aesop.conversion.exported import InHalf, Padded, needed_multiple
+from aesop.conversion.exported import Padded, exportable, needed_multiple
 from checkpoint_kinds import COMPACT, GENERATOR, SWINIR, network
 
 SAFMN = {"type": "SAFMN", "dim": 8, "n_blocks": 1, "upscaling_factor": 4}
@@ -38,8 +38,19 @@ def test_half_precision_takes_and_returns_float32_and_leaves_the_network_alone(o
     net = network(options)
     image = torch.rand(1, 3, 20, 28)
     with torch.no_grad():
-        found, expected = InHalf(net)(image), net(image)
+        found, expected = exportable(net, half=True)(image), net(image)
     assert found.dtype == torch.float32
     assert next(net.parameters()).dtype == torch.float32
     assert 0 < (found - expected).abs().max() < 0.01
     assert expected.std() > 0.05
+
+
+def test_merged_weights_of_span_are_those_of_each_pass():
+    net = network({"type": "SPAN", "num_in_ch": 3, "num_out_ch": 3, "feature_channels": 8, "upscale": 2})
+    image = torch.rand(1, 3, 12, 16)
+    with torch.no_grad():
+        expected, copied = net(image), exportable(net)
+        for layer in copied.modules():
+            if hasattr(layer, "eval_conv"):
+                layer.conv = layer.sk = None  # what is merged is not needed any more
+        assert torch.equal(copied(image), expected)

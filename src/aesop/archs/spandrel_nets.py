@@ -165,8 +165,9 @@ def _keep_masks(cls: Any) -> None:
             return calculate(self, *sizes, **options)
         weight = next(self.parameters())
         if torch.compiler.is_exporting() or torch.jit.is_tracing():  # the exported network makes its own masks
-            if len(sizes) == 1 and isinstance(vars(self).get("shift_size"), int):
-                made = window_mask(sizes[0], self.window_size, self.shift_size)
+            own = vars(self)
+            if len(sizes) == 1 and isinstance(own.get("shift_size"), int):
+                made = window_mask(sizes[0], own["window_size"], own["shift_size"])
             else:
                 made = calculate(self, *sizes, **options)
             return _placed(made, weight.device, weight.dtype)
@@ -216,6 +217,22 @@ def _kept_mask(
 def _placed(masks: Any, device: torch.device, dtype: torch.dtype) -> Any:
     """One mask or several, added to a network's products: in the type of its weights."""
     return masks.to(device, dtype) if isinstance(masks, Tensor) else tuple(mask.to(device, dtype) for mask in masks)
+
+
+def merge_branches(net: nn.Module) -> nn.Module:
+    """Let SPAN's convolutions keep their merged weights, in place, instead of computing them in each pass.
+
+    They assign these to a layer's data, which ends the process when an exporter's tensors without numbers are assigned.
+    """
+    for module in net.modules():
+        if hasattr(module, "update_params") and hasattr(module, "eval_conv"):
+            module.update_params()
+            module.update_params = _already_merged
+    return net
+
+
+def _already_merged() -> None:
+    """In the place of SPAN's `update_params`."""
 
 
 def recomputed(block: nn.Module, *args: Any) -> Any:

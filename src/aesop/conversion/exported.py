@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aesop.archs.rrdbnet import RRDBNet
+from aesop.archs.spandrel_nets import merge_branches
 
 # Not square, so that it is no transformer's img_size, for which its graph would differ; a multiple of all windows.
 EXAMPLE_SIZE = (64, 96)
@@ -34,14 +35,20 @@ class Padded(nn.Module):
 
 
 class InHalf(nn.Module):
-    """Computes in float16; images come and go in float32."""
+    """Computes in float16, to which it converts the network in place; images come and go in float32."""
 
     def __init__(self, net: nn.Module):
         super().__init__()
-        self.net = copy.deepcopy(net).half()
+        self.net = net.half()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x.half()).float()
+
+
+def exportable(net: nn.Module, half: bool = False) -> nn.Module:
+    """A copy of a network in a form that exporters can follow; `half`: that computes in float16."""
+    copied = merge_branches(copy.deepcopy(net))
+    return InHalf(copied) if half else copied
 
 
 def needed_multiple(net: nn.Module) -> int:

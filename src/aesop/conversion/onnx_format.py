@@ -9,13 +9,15 @@ import torch
 from torch import nn
 
 from aesop.conversion.compare import Compute
-from aesop.conversion.exported import InHalf, example, quiet
+from aesop.conversion.exported import example, exportable, quiet
 
 OPSET, IR_VERSION = 18, 8  # ONNX Runtime 1.14 (2023) and what is newer can read them
 
 
-def to_onnx(net: nn.Module, channels: int) -> bytes:
-    """Convert a network on the CPU for images (1, channels, H, W) of any size, in float32; return an ONNX file's content.
+def to_onnx(net: nn.Module, channels: int, half: bool = False) -> bytes:
+    """Convert a network on the CPU for images (1, channels, H, W) of any size; return an ONNX file's content.
+
+    `half`: all in float16 but images, which come and go in float32.
 
     Needs the package onnxscript. Raises whatever PyTorch's exporter raises for a network that it cannot follow, or that is
     too large for an ONNX file (2 GB).
@@ -23,7 +25,7 @@ def to_onnx(net: nn.Module, channels: int) -> bytes:
     sides = dict.fromkeys((2, 3), torch.export.Dim.DYNAMIC)
     with quiet():
         program = torch.onnx.export(
-            net,
+            exportable(net, half),
             (example(channels),),
             input_names=["input"],
             output_names=["output"],
@@ -48,7 +50,7 @@ def compiled(onnxruntime: Any, network: bytes, precision: str) -> Compute:
 def write(net: nn.Module, channels: int, file: Path, metadata: Mapping[str, str], half: bool) -> None:
     """Write a network and what is known of it; `half`: all in float16 but images, which come and go in float32."""
     onnx = import_module("onnx")
-    network = onnx.load_from_string(to_onnx(InHalf(net) if half else net, channels))
+    network = onnx.load_from_string(to_onnx(net, channels, half))
     onnx.helper.set_model_props(network, metadata)
     network.ir_version = IR_VERSION
     onnx.save(network, file)

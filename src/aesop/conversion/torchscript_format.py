@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from aesop.conversion.compare import Compute
-from aesop.conversion.exported import InHalf, example, quiet
+from aesop.conversion.exported import example, exportable, quiet
 
 METADATA = "metadata.json"
 """The name of the metadata in the file: torch.jit.load(file, _extra_files={"metadata.json": ""}) fills it in."""
@@ -18,7 +18,7 @@ METADATA = "metadata.json"
 def write(net: nn.Module, channels: int, file: Path, metadata: Mapping[str, str], half: bool) -> None:
     """Write a network and what is known of it; `half`: all in float16 but images, which come and go in float32."""
     with quiet():
-        script = torch.jit.trace(InHalf(net) if half else net, example(channels), check_trace=False)
+        script = torch.jit.trace(exportable(net, half), example(channels), check_trace=False)
         torch.jit.save(script, file, _extra_files={METADATA: json.dumps(metadata)})
 
 
