@@ -107,6 +107,8 @@ def _write(
             target.write(net, channels, made, _metadata(info), half)
             sizes = [(height // multiple * multiple, width // multiple * multiple) for height, width in SIZES]
             difference = largest_difference(target.load(made), net, sizes, channels)
+        except (OSError, MemoryError):
+            raise
         except Exception as error:
             raise ValueError(f"{name} cannot take this {info.arch} ({_reason(error)})") from error
         if not difference <= TOLERANCES[half]:

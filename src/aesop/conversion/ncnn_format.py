@@ -48,8 +48,8 @@ def _renamed(param: str, metadata: Mapping[str, str]) -> str:
     known = dict(metadata)
     while len(name := urlencode(known)) > LONGEST_NAME:
         known.popitem()
-    param = re.sub(r"^Input +in0\b", f"Input {name}", param, count=1, flags=re.MULTILINE)
-    return re.sub(r"\bout0\b", OUTPUT, re.sub(r"\bin0\b", INPUT, param))
+    param = re.sub(r"\bout0\b", OUTPUT, re.sub(r"\bin0\b", INPUT, param))
+    return re.sub(rf"^Input +{INPUT}\b", f"Input {name}", param, count=1, flags=re.MULTILINE)
 
 
 def load(file: Path) -> Compute:
