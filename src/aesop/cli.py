@@ -554,6 +554,27 @@ def upscale(
         raise typer.Exit(1)
 
 
+@app.command()
+def export(
+    model: Annotated[str, Argument(metavar="MODEL", help="Weight file of a generator, or a name that aesop models lists.")],
+    to: Annotated[
+        list[str], Option("--to", metavar="FORMAT", help="onnx, openvino, torchscript or ncnn; several: once for each.")
+    ],
+    fp16: Annotated[bool, Option("--fp16", help="Half precision: half the size, and faster on GPUs.")] = False,
+    pad: Annotated[
+        bool, Option(help="Pad inside the network where it takes multiples of a size only, so that it takes any.")
+    ] = True,
+    output: Annotated[
+        Path | None, Option("--output", "-o", help="File or folder; default: MODEL's name in the current folder.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a network in the format of another program, run it there, and compare its images with PyTorch's."""
+    from aesop.commands.export import export
+
+    export(model, to, console, half=fp16, pads=pad, output=output, overwrite=overwrite)
+
+
 @models.callback(invoke_without_command=True)
 def list_models(context: typer.Context) -> None:
     if context.invoked_subcommand is None:

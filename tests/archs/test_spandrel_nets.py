@@ -39,6 +39,17 @@ MASKED = {
 }
 
 
+@pytest.mark.parametrize("name", ["SwinIR", "DRCT", "HAT", "Swin2SR"])
+def test_exported_masks_are_spandrels(name):
+    net = build_network({"type": name, **MASKED[name]})
+    block = next(module for module in net.modules() if hasattr(module, "calculate_mask") and module.shift_size)
+    theirs = type(block).calculate_mask.__wrapped__
+    for size in ((8, 12), (20, 4), (16, 16)):
+        options = {"dtype": torch.float32} if name == "HAT" else {}
+        expected = theirs(block, size, **options)
+        assert torch.equal(spandrel_nets.window_mask(size, block.window_size, block.shift_size), expected)
+
+
 class Operations(TorchDispatchMode):
     """Counts operators, and copies from the CPU to another device."""
 

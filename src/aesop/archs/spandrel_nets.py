@@ -161,14 +161,40 @@ def _keep_masks(cls: Any) -> None:
 
     @wraps(calculate)
     def calculate_mask(self: nn.Module, *sizes: Any, **options: Any) -> Any:
-        # Exporters and FakeTensorMode make tensors of another type, without numbers.
-        if not hasattr(self, "keeps_masks") or type(torch.empty(0)) is not Tensor:
+        if not hasattr(self, "keeps_masks"):
+            return calculate(self, *sizes, **options)
+        weight = next(self.parameters())
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():  # the exported network makes its own masks
+            own = vars(self)
+            if len(sizes) == 1 and isinstance(own.get("shift_size"), int):
+                made = window_mask(sizes[0], own["window_size"], own["shift_size"])
+            else:
+                made = calculate(self, *sizes, **options)
+            return _placed(made, weight.device, weight.dtype)
+        if type(torch.empty(0)) is not Tensor:  # FakeTensorMode makes tensors without numbers
             return calculate(self, *sizes, **options)
         window = tuple((k, _hashable(vars(self)[k])) for k in ("window_size", "split_size", "shift_size") if k in vars(self))
-        device = next(self.parameters()).device
-        return _mask(calculate, window, tuple(map(_hashable, sizes)), tuple(options.items()), device)
+        where = (weight.device, weight.dtype)
+        return _mask(calculate, window, tuple(map(_hashable, sizes)), tuple(options.items()), *where)
 
     cls.calculate_mask = calculate_mask
+
+
+def window_mask(size: tuple[int, int], window: int, shift: int) -> Tensor:
+    """The mask of attention in windows of a shifted image (Liu et al., ICCV 2021, section 3.2), as spandrel computes it.
+
+    -100 between pixels that were not neighbours before the shift, else 0: (windows, window**2, window**2). Nothing is
+    assigned in place, for which OpenVINO has no operation.
+    """
+    height, width = size
+
+    def part(length: int) -> Tensor:
+        place = torch.arange(length)
+        return (place >= length - window).long() + (place >= length - shift).long()
+
+    parts = 3 * part(height)[:, None] + part(width)
+    windows = parts.view(height // window, window, width // window, window).transpose(1, 2).reshape(-1, window * window)
+    return -100.0 * (windows[:, None] != windows[:, :, None]).float()
 
 
 def _hashable(size: Any) -> Any:
@@ -181,10 +207,32 @@ def _mask(*arguments: Any) -> Any:
 
 
 @lru_cache(MASKS_KEPT)
-def _kept_mask(calculate: FunctionType, window: Any, sizes: Any, options: Any, device: torch.device) -> Any:
+def _kept_mask(
+    calculate: FunctionType, window: Any, sizes: Any, options: Any, device: torch.device, dtype: torch.dtype
+) -> Any:
     with torch.inference_mode(False):  # the next to use it may be training
-        made = calculate(SimpleNamespace(**dict(window)), *sizes, **dict(options))
-        return made.to(device) if isinstance(made, Tensor) else tuple(mask.to(device) for mask in made)
+        return _placed(calculate(SimpleNamespace(**dict(window)), *sizes, **dict(options)), device, dtype)
+
+
+def _placed(masks: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """One mask or several, added to a network's products: in the type of its weights."""
+    return masks.to(device, dtype) if isinstance(masks, Tensor) else tuple(mask.to(device, dtype) for mask in masks)
+
+
+def merge_branches(net: nn.Module) -> nn.Module:
+    """Let SPAN's convolutions keep their merged weights, in place, instead of computing them in each pass.
+
+    They assign these to a layer's data, which ends the process when an exporter's tensors without numbers are assigned.
+    """
+    for module in net.modules():
+        if hasattr(module, "update_params") and hasattr(module, "eval_conv"):
+            module.update_params()
+            module.update_params = _already_merged
+    return net
+
+
+def _already_merged() -> None:
+    """In the place of SPAN's `update_params`."""
 
 
 def recomputed(block: nn.Module, *args: Any) -> Any:

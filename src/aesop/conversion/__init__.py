@@ -1,1 +1,1 @@
-"""Converting networks to the formats of other programs."""
+"""Networks in the formats of other programs: writing, running, and comparing them."""

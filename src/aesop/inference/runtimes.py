@@ -7,14 +7,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 import aesop
+from aesop.conversion import onnx_format, openvino_format
+from aesop.conversion.compare import Compute, images, photograph
 from aesop.conversion.onnx_format import to_onnx
-from aesop.images.read import ImageFile
-from aesop.images.tensors import to_tensor
 from aesop.inference import runtime_cache
 from aesop.system.device import processor
 from aesop.system.files import sha256_of
@@ -22,9 +21,6 @@ from aesop.system.files import sha256_of
 SMALLEST_SIDE = 32  # the exported network may be wrong for smaller images, which are fast anyway
 TOLERANCE = 1 / 255  # of the largest difference, in float32
 LEAST_PSNR = 50.0  # dB between an image in lower precision and float32's
-PHOTOGRAPH = Path(aesop.__file__).parent / "assets" / "photos" / "heldout" / "pagoda.png"
-
-Compute = Callable[[np.ndarray], np.ndarray]  # (1, C, H, W) -> (1, C, scale*H, scale*W), float32
 
 
 class OtherImages(Exception):
@@ -52,27 +48,10 @@ class Runtime:
     """(the imported package, an ONNX file's content, a precision) -> what computes, with PyTorch's number of threads."""
 
 
-def _compiled_by_openvino(openvino: Any, network: bytes, precision: str) -> Compute:
-    # Without the hint, processors with bfloat16 instructions use bfloat16.
-    hint = {"fp32": "f32"}.get(precision, precision)
-    options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    core = openvino.Core()
-    compiled = core.compile_model(core.read_model(network, b""), "CPU", options)
-    return lambda x: compiled(x)[0]
-
-
-def _compiled_by_onnxruntime(onnxruntime: Any, network: bytes, precision: str) -> Compute:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda x: session.run(None, {name: x})[0]
-
-
 # The keys are the packages' names. On CPUs, ONNX Runtime has no convolutions in bfloat16.
 RUNTIMES = {
-    "openvino": Runtime(("fp32", "bf16"), _compiled_by_openvino),
-    "onnxruntime": Runtime(("fp32",), _compiled_by_onnxruntime),
+    "openvino": Runtime(("fp32", "bf16"), openvino_format.compiled),
+    "onnxruntime": Runtime(("fp32",), onnx_format.compiled),
 }
 
 
@@ -136,11 +115,9 @@ def _converted(model: nn.Module, name: str, channels: int, key: str | None) -> t
     return network, line
 
 
-@torch.inference_mode()
 def _check(converted: Converted, precision: str, channels: int) -> None:
     """Raise OtherImages if the image of a photograph, of another size than the export's example, is not PyTorch's."""
-    photograph = to_tensor(ImageFile.at(PHOTOGRAPH).read()[60:100, 100:148])[None, :channels].contiguous()
-    theirs, ours = (net(photograph).clamp(0, 1) for net in (converted, converted.original))
+    theirs, ours = images(converted.compute, converted.original, photograph(40, 48, channels))
     difference = (theirs - ours).abs().max().item()
     psnr = -10 * (theirs - ours).double().square().mean().log10().item()
     if precision == "fp32" and not difference <= TOLERANCE:

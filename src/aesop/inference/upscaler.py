@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aesop.archs import image_channels
 from aesop.archs.rrdbnet import RRDBNet
 from aesop.images.tensors import ImageArray
 from aesop.inference.alpha import ALPHA_METHODS, enlarged_alpha, has_sharp_edges, mended_colours
@@ -25,8 +24,7 @@ from aesop.inference.tiling import NotFinite, OnRows, check_tiling, upscale_by_r
 from aesop.inference.turned import EightWays
 from aesop.pictures.picture import Frame
 from aesop.system.device import Float32InThreads, fastest_precision, pick_device, threads_on_cpu
-from aesop.weights.errors import WeightsError
-from aesop.weights.load import load_generator
+from aesop.weights.load import load_picture_generator
 
 Image = TypeVar("Image", np.ndarray, PIL.Image.Image, Tensor)
 OnProgress = Callable[[float], None]  # is called with the part of a frame that is done, up to 1
@@ -91,13 +89,7 @@ class Upscaler:
         self.device, self.alpha, self.threads = pick_device(device), alpha, threads
         self.runtime, self.tta = runtime, tta
         path = find_model(model)
-        net, info = load_generator(path)
-        channels = image_channels(info.options)
-        if channels not in ((1, 1), (3, 3)):
-            raise WeightsError(
-                f"{path} contains a {info.arch} that makes {channels[1]} channels of {channels[0]}: a picture needs a "
-                "network of 3 channels (RGB) or 1 (gray)"
-            )
+        net, info, channels = load_picture_generator(path)
         self.name, self.scale = path.stem, info.scale
         usual_tile, usual_overlap = default_tiling(net)
         self.tile = usual_tile if tile is None else tile
@@ -112,11 +104,11 @@ class Upscaler:
         check_tiling(self.tile, self.overlap)
         self.precision, fallback = _precision_for(net, precision, self.device, runtime)
         with threads_on_cpu(threads):
-            net, line = with_runtime(net.to(self.device), runtime, self.device, self.precision, channels[0], path)
+            net, line = with_runtime(net.to(self.device), runtime, self.device, self.precision, channels, path)
         self.notes = tuple(note for note in (fallback, line, borders) if note)
         if tta:
             net = EightWays(net)
-        self._takes_colour = channels[0] == 3
+        self._takes_colour = channels == 3
         self._gray = _OnGray(net) if self._takes_colour else net
         self._network = net
 

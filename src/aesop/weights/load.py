@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from aesop.archs import State, build_network
+from aesop.archs import State, build_network, image_channels
 from aesop.archs.autoencoder import AutoEncoder
 from aesop.archs.recognise import recognise_network
 from aesop.weights.errors import WeightsError
@@ -60,6 +60,18 @@ def load_generator(path: str | os.PathLike) -> tuple[nn.Module, LoadedInfo]:
     if isinstance(net, AutoEncoder) or not hasattr(net, "scale"):  # discriminators have none
         raise WeightsError(f"{path} contains a {info.arch}, not a generator: give the net_g file of a PSNR or GAN training")
     return net, info
+
+
+def load_picture_generator(path: str | os.PathLike) -> tuple[nn.Module, LoadedInfo, int]:
+    """Load a generator for RGB or gray pictures; also returns its number of channels, 3 or 1. See `load_network`."""
+    net, info = load_generator(path)
+    channels = image_channels(info.options)
+    if channels not in ((1, 1), (3, 3)):
+        raise WeightsError(
+            f"{path} contains a {info.arch} that makes {channels[1]} channels of {channels[0]}: a picture needs a "
+            "network of 3 channels (RGB) or 1 (gray)"
+        )
+    return net, info, channels[0]
 
 
 def load_autoencoder(path: str | os.PathLike, key: str | None = None) -> AutoEncoder:
