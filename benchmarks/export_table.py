@@ -26,9 +26,9 @@ import record
 from aesop.archs import build_network
 from aesop.commands.export import export
 from aesop.conversion import onnx_format, openvino_format
-from aesop.conversion.compare import photograph
 from aesop.conversion.onnx_format import to_onnx
 from aesop.conversion.targets import TARGETS
+from aesop.images.photograph import photograph_for
 from aesop.system.files import replacing
 from aesop.weights.load import load_generator
 from aesop.weights.save import save_weights
@@ -56,7 +56,7 @@ def network(options: dict[str, Any]) -> nn.Module:
     torch.manual_seed(0)
     net = build_network(options).eval()
     weights = [parameter for parameter in net.parameters() if parameter.ndim > 1 and parameter.requires_grad]
-    image = photograph(48, 48, next(iter(weights)).shape[1] if options.get("num_in_ch") == 1 else 3)
+    image = photograph_for(next(iter(weights)).shape[1] if options.get("num_in_ch") == 1 else 3, 48, 48)
     with torch.no_grad():
         for weight in weights:
             weight.normal_(0, weight[0].numel() ** -0.5)

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from aesop.conversion.compare import largest_difference, photograph
+from aesop.conversion.compare import largest_difference
+from aesop.images.photograph import photograph_for
 
 SIZES = ((8, 12), (9, 7))
 
@@ -44,6 +45,6 @@ def test_another_size_is_an_error():
 
 def test_the_photograph_has_contrast():
     for channels in (1, 3):
-        image = photograph(96, 75, channels)
+        image = photograph_for(channels, 96, 75)
         assert image.shape == (1, channels, 96, 75)
         assert image.std() > 0.1

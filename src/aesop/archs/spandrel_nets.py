@@ -224,10 +224,10 @@ def merge_branches(net: nn.Module) -> nn.Module:
 
     They assign these to a layer's data, which ends the process when an exporter's tensors without numbers are assigned.
     """
-    for module in net.modules():
-        if hasattr(module, "update_params") and hasattr(module, "eval_conv"):
-            module.update_params()
-            module.update_params = _already_merged
+    layers: list[Any] = [layer for layer in net.modules() if hasattr(layer, "update_params") and hasattr(layer, "eval_conv")]
+    for layer in layers:
+        layer.update_params()
+        layer.update_params = _already_merged
     return net
 
 

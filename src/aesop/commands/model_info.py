@@ -44,7 +44,7 @@ def _facts(path: Path) -> dict[str, Any]:
     net.requires_grad_(False)
     state, metadata = read_state_dict(path)
     taken, made = image_channels(info.options)
-    image = photograph_for(taken, SIDE)
+    image = photograph_for(taken, SIDE, SIDE)
     with torch.inference_mode(), OperationCounter(net) as counter:
         net(image)
     return {

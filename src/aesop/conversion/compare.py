@@ -1,24 +1,14 @@
 """Whether what another runtime computes is PyTorch's image, on parts of a photograph."""
 
 from collections.abc import Callable, Iterable
-from importlib import resources
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aesop.images.read import ImageFile
-from aesop.images.tensors import to_tensor
-
-PHOTOGRAPH = Path(str(resources.files("aesop"))) / "assets" / "photos" / "heldout" / "pagoda.png"
+from aesop.images.photograph import photograph_for
 
 Compute = Callable[[np.ndarray], np.ndarray]  # (1, C, H, W) -> (1, C, scale*H, scale*W), float32
-
-
-def photograph(height: int, width: int, channels: int = 3) -> Tensor:
-    """A part of the photograph, up to 204x284: (1, channels, height, width) in [0, 1]."""
-    return to_tensor(ImageFile.at(PHOTOGRAPH).read()[60 : 60 + height, 100 : 100 + width])[None, :channels].contiguous()
 
 
 @torch.inference_mode()
@@ -34,7 +24,7 @@ def largest_difference(compute: Compute, net: nn.Module, sizes: Iterable[tuple[i
     """
     differences = []
     for height, width in sizes:
-        theirs, ours = images(compute, net, photograph(height, width, channels))
+        theirs, ours = images(compute, net, photograph_for(channels, height, width))
         if theirs.shape != ours.shape:
             found, expected = (f"{image.shape[-1]}x{image.shape[-2]}" for image in (theirs, ours))
             raise ValueError(f"of {width}x{height} pixels it makes {found} instead of {expected}")

@@ -19,6 +19,7 @@ from aesop.conversion.exported import EXAMPLE_SIZE
 
 INPUT, OUTPUT = "data", "output"  # as realesrgan-ncnn-vulkan and Upscayl call them
 LONGEST_NAME = 255  # of a layer
+LONGEST_TIME = 900  # seconds that pnnx may take
 
 
 def write(net: nn.Module, channels: int, file: Path, metadata: Mapping[str, str], half: bool) -> None:
@@ -31,7 +32,12 @@ def write(net: nn.Module, channels: int, file: Path, metadata: Mapping[str, str]
     with tempfile.TemporaryDirectory() as folder:
         torchscript_format.write(net, channels, Path(folder) / "net.pt", {}, half=False)
         command = [import_module("pnnx").EXEC_PATH, "net.pt", *shapes, f"fp16={int(half)}"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
+        try:
+            done = subprocess.run(
+                command, cwd=folder, capture_output=True, text=True, errors="replace", check=False, timeout=LONGEST_TIME
+            )
+        except subprocess.TimeoutExpired:
+            raise ValueError(f"pnnx did not end within {LONGEST_TIME} s") from None
         made = Path(folder) / "net.ncnn.param"
         if done.returncode or not made.exists():
             raise ValueError(f"pnnx ended with {done.returncode}")

@@ -84,7 +84,7 @@ def difference_in_spandrel(net: nn.Module, source: State | Path, options: Mappin
     registry.add(*(known for known in spandrel.MAIN_REGISTRY if type(known.architecture).__module__.startswith("spandrel.")))
     loader = spandrel.ModelLoader("cpu", registry)
     loaded: Any = loader.load_from_file(source) if isinstance(source, Path) else loader.load_from_state_dict(dict(source))
-    image = photograph_for(image_channels(options)[0], side)
+    image = photograph_for(image_channels(options)[0], side, side)
     with torch.inference_mode():
         ours, theirs = net(image).clamp(0, 1), loaded(image)
     return (ours - theirs).abs().max().item() if ours.shape == theirs.shape else float("inf")

@@ -13,10 +13,10 @@ TOP, LEFT = 60, 100  # of a part with both fine detail and flat areas
 
 
 def photograph(height: int, width: int) -> ImageArray:
-    """Return a part of it, (height, width, 3) of uint8."""
+    """Return a part of it, (height, width, 3) of uint8; at most 204x284."""
     return ImageFile.at(PHOTOGRAPH).read_uint8()[TOP : TOP + height, LEFT : LEFT + width]
 
 
-def photograph_for(channels: int, side: int) -> Tensor:
-    """Return a part of it as the input (1, channels, side, side) of a network; more than three channels repeat."""
-    return to_tensor(photograph(side, side)).repeat(-(-channels // 3), 1, 1)[None, :channels]
+def photograph_for(channels: int, height: int, width: int) -> Tensor:
+    """Return a part of it as the input (1, channels, height, width) of a network; more than three channels repeat."""
+    return to_tensor(photograph(height, width)).repeat(-(-channels // 3), 1, 1)[None, :channels].contiguous()

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 import aesop
 from aesop.conversion import onnx_format, openvino_format
-from aesop.conversion.compare import Compute, images, photograph
+from aesop.conversion.compare import Compute, images
 from aesop.conversion.onnx_format import to_onnx
+from aesop.images.photograph import photograph_for
 from aesop.inference import runtime_cache
 from aesop.system.device import processor
 from aesop.system.files import sha256_of
@@ -117,7 +118,7 @@ def _converted(model: nn.Module, name: str, channels: int, key: str | None) -> t
 
 def _check(converted: Converted, precision: str, channels: int) -> None:
     """Raise OtherImages if the image of a photograph, of another size than the export's example, is not PyTorch's."""
-    theirs, ours = images(converted.compute, converted.original, photograph(40, 48, channels))
+    theirs, ours = images(converted.compute, converted.original, photograph_for(channels, 40, 48))
     difference = (theirs - ours).abs().max().item()
     psnr = -10 * (theirs - ours).double().square().mean().log10().item()
     if precision == "fp32" and not difference <= TOLERANCE:
