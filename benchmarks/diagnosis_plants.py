@@ -45,7 +45,7 @@ TEXT = """# How often the diagnosis is right
 
 `benchmarks/diagnosis_plants.py` plants each cause that `aesop diagnose` knows in a small training and compares the verdict.
 It writes this page. Networks have about 30,000 weights, crops 48 pixels (128 with a VGG-style discriminator), and trainings
-60 to 130 iterations with a reading every 10. Larger and longer trainings are not covered, and neither is a cause that needs
+60 to 240 iterations with a reading every 10. Larger and longer trainings are not covered, and neither is a cause that needs
 thousands of iterations to show.
 
 ## Judged runs
