@@ -21,22 +21,22 @@ _HEAD = (
     "<h1>AESOP</h1><p>Drop pictures and get them back larger, and otherwise unchanged. They stay on this computer and are "
     "removed when you close the page.</p>"
 )
-# What a size asks for: the fields of FinalSize, each with a label and a usual value.
-_SIZES: Mapping[str, Mapping[str, tuple[str, float]]] = {
+# What a size asks for: the fields of FinalSize, each with a label, a usual value, and its decimals.
+_SIZES: Mapping[str, Mapping[str, tuple[str, float, int]]] = {
     "x2": {},
     "x4": {},
-    "Longer side": {"longest": ("Longer side in pixels", 4000)},
-    "Fit into": {"width": ("Width in pixels", 3840), "height": ("Height in pixels", 2160)},
-    "Megapixels": {"megapixels": ("Megapixels", 12)},
+    "Longer side": {"longest": ("Longer side in pixels", 4000, 0)},
+    "Fit into": {"width": ("Width in pixels", 3840, 0), "height": ("Height in pixels", 2160, 0)},
+    "Megapixels": {"megapixels": ("Megapixels", 12, 1)},
 }
 _NUMBERS = {name: number for fields in _SIZES.values() for name, number in fields.items()}
 
 
 def build_page(gr: Any, sessions: Sessions) -> Any:
-    """The page as `gradio.Blocks`; `gr` is gradio. It serves files below /gradio_api/file=."""
+    """The page as `gradio.Blocks`; `gr` is gradio."""
 
-    def slider_of(session: Session, number: int) -> Any:
-        return gr.update(value=[quote(str(path)) for path in session.previews(number)])
+    def slider_of(session: Session, number: int) -> list[str]:
+        return [_address(path) for path in session.previews(number)]
 
     # Uploads are copied into the session's folder at once; gradio's own copies are removed after a minute.
     with gr.Blocks(title="AESOP", delete_cache=(60, 60), analytics_enabled=False) as page:
@@ -50,23 +50,23 @@ def build_page(gr: Any, sessions: Sessions) -> Any:
                 size = gr.Radio([*_SIZES], value="x4", label="Size", elem_id="size")
                 with gr.Row():
                     numbers = [
-                        gr.Number(
-                            value, label=label, visible=False, precision=None if name == "megapixels" else 0, elem_id=name
-                        )
-                        for name, (label, value) in _NUMBERS.items()
+                        gr.Number(value, label=label, visible=False, precision=digits, elem_id=name)
+                        for name, (label, value, digits) in _NUMBERS.items()
                     ]
                 start = gr.Button("Upscale", variant="primary", elem_id="start")
                 cancel = gr.Button("Cancel", visible=False, elem_id="cancel")
             with gr.Column(min_width=300, scale=3):
                 status = gr.HTML("<p>Results appear here.</p>", elem_id="status", padding=False)
-                shown = gr.Dropdown(label="Shown", visible=False, elem_id="shown")
-                slider = gr.ImageSlider(
-                    label="Before and after", visible=False, interactive=False, buttons=["fullscreen"], elem_id="slider"
-                )
-                # Without this, gradio copies both files into a folder that all sessions share.
+                with gr.Column(visible=False) as comparison:
+                    shown = gr.Dropdown(label="Shown", visible=False, elem_id="shown")
+                    slider = gr.ImageSlider(
+                        label="Before and after", interactive=False, buttons=["fullscreen"], elem_id="slider"
+                    )
+                # Without this, gradio copies both files into a folder that all sessions share. It holds for plain values,
+                # not for updates, which replace the component.
                 slider.postprocess = lambda files: files and slider.data_model(root=[{"url": file} for file in files])
                 downloads = gr.HTML(elem_id="downloads", padding=False)
-        results = [status, shown, slider, downloads]
+        results = [status, comparison, shown, slider, downloads]
 
         def add(uploads: list[str], request: gr.Request) -> tuple[None, str, Any]:
             session = sessions.of(request.session_hash)
@@ -87,7 +87,7 @@ def build_page(gr: Any, sessions: Sessions) -> Any:
 
         def begin() -> list[Any]:
             hidden = gr.update(visible=False)
-            return [hidden, gr.update(visible=True), "", hidden, hidden, ""]
+            return [hidden, gr.update(visible=True), "", hidden, hidden, None, ""]
 
         def upscale(
             model: str,
@@ -116,8 +116,9 @@ def build_page(gr: Any, sessions: Sessions) -> Any:
             choices = [(session.results[number].target.name, number) for number in done]
             return [
                 _status(session, error),
+                gr.update(visible=bool(done)),
                 gr.update(choices=choices, value=done[0] if done else None, visible=len(done) > 1),
-                gr.update(visible=True, **slider_of(session, done[0])) if done else gr.update(visible=False),
+                slider_of(session, done[0]) if done else None,
                 _list_results(session),
             ]
 
@@ -129,7 +130,7 @@ def build_page(gr: Any, sessions: Sessions) -> Any:
             session.cancel()
             return [*end(), *view(session, "Cancelled.")]
 
-        def show(number: int, request: gr.Request) -> Any:
+        def show(number: int, request: gr.Request) -> list[str]:
             return slider_of(sessions.of(request.session_hash), number)
 
         def leave(request: gr.Request) -> None:
@@ -192,11 +193,15 @@ def _list_results(session: Session) -> str:
     lines = []
     for result in session.results:
         if not result.error:
-            name, address = escape(result.target.name), quote(str(result.target))
+            name = escape(result.target.name)
             notes = "".join(f"<br><small>{escape(note)}</small>" for note in result.notes)
-            link = f'<a href="/gradio_api/file={address}" download="{name}">{name}</a>'
+            link = f'<a href="{_address(result.target)}" download="{name}">{name}</a>'
             lines.append(f"<li>{link} <small>{readable(result.target.stat().st_size)}</small>{notes}</li>")
     return f"<p>Download</p><ul>{''.join(lines)}</ul>" if lines else ""
+
+
+def _address(file: Path) -> str:
+    return f"/gradio_api/file={quote(str(file))}"
 
 
 def _error(text: str) -> str:
