@@ -104,4 +104,4 @@ def _listening(port: int) -> closing[socket.socket]:
     try:
         return closing(socket.create_server((HOST, port)))
     except OSError as error:
-        raise ValueError(f"--port {port}: {error.strerror}; choose another, or 0 for any free one") from error
+        raise ValueError(f"--port {port}: {os.strerror(error.errno or 0)}; choose another, or 0 for any free one") from error

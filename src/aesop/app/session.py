@@ -1,5 +1,6 @@
 """The pictures and results of one visitor of the page: their files, and the work on them."""
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,16 +16,18 @@ from aesop.commands.upscale import upscale_files
 from aesop.commands.upscale_plan import find_images
 from aesop.commands.upscale_results import Result
 from aesop.inference.final_size import FinalSize, sides_at
-from aesop.pictures.picture import Picture
 from aesop.pictures.read import open_picture
 
 MAX_MB = 100
 """Of a file that is dropped."""
 MAX_MEGAPIXELS = 100
 """Of a picture that is dropped, all frames together."""
-MAX_RESULT_MEGAPIXELS = 400
-_COMMAND = "the command aesop upscale has no such limit"
+MAX_RESULT_MEGAPIXELS = 200  # larger ones are not read again, for the preview
+_ELSEWHERE = "aesop upscale on the command line takes more"
 _computing = Lock()  # one picture at a time, whoever asked for it
+
+
+Sizes = tuple[tuple[int, int], ...]  # width and height of each frame
 
 
 class Cancelled(Exception):
@@ -44,9 +47,9 @@ class Session:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.pictures: dict[Path, Picture] = {}
+        self.pictures: dict[Path, Sizes] = {}
         self.results: list[Result] = []
-        self._runs = 0
+        self._clears = self._runs = 0  # number the folders of pictures and of results
         self._stop = Event()
         self._working = Lock()
 
@@ -62,16 +65,15 @@ class Session:
             raise
 
     def clear(self) -> None:
-        """Forget the pictures that were added; results stay."""
-        for path in self.pictures:
-            path.unlink(missing_ok=True)
+        """Forget the pictures that were added. Results stay, and until the next ones come also the files."""
         self.pictures.clear()
+        self._clears += 1
 
     def upscale(self, wish: Wish, on_progress: Callable[[float], None]) -> None:
         """Upscale all pictures as `aesop upscale` does; `results` has one of each, also of those that fail.
 
         Raises:
-            Cancelled: `cancel` was called; what is finished is in `results`.
+            Cancelled: `cancel` was called; `results` has what was finished before the last picture.
             ValueError, OSError: nothing can be computed.
         """
         stop = self._stop = Event()
@@ -84,10 +86,11 @@ class Session:
         with self._working, _computing:
             report(0)
             self.results = []
-            shutil.rmtree(self._results, ignore_errors=True)
-            self._runs += 1  # a new folder: browsers keep what they loaded from the former one
-            for path, picture in self.pictures.items():
-                _check_result(path.name, picture, wish.size)
+            self._runs += 1  # browsers keep what they loaded from the former folder
+            for former in {*self.folder.iterdir()} - {self._pictures}:
+                shutil.rmtree(former)
+            for path, sizes in self.pictures.items():
+                _check_result(path.name, sizes, wish.size)
             if not self.pictures:
                 raise ValueError("there are no pictures: drop some first")
             for result in upscale_files(
@@ -118,18 +121,18 @@ class Session:
     def line(self, error: Exception | str) -> str:
         """A message as a line for the page: without the folders of this machine."""
         text = " ".join(str(error).split()) or type(error).__name__
-        return text.replace(f"{self._results}/", "").replace(f"{self._added}/", "")
+        return re.sub(rf"{re.escape(str(self.folder))}[/\\]\w+[/\\]", "", text)
 
     @property
-    def _added(self) -> Path:
-        return self.folder / "pictures"
+    def _pictures(self) -> Path:
+        return self.folder / f"pictures{self._clears}"
 
     @property
     def _results(self) -> Path:
         return self.folder / f"results{self._runs}"
 
     def _free(self, name: str) -> Path:
-        path = self._added / name
+        path = self._pictures / name
         names = (path.with_stem(f"{path.stem} {number}") for number in count(2))
         while path.exists():
             path = next(names)
@@ -161,20 +164,20 @@ class Sessions:
             self.close(key)
 
 
-def _checked(path: Path) -> Picture:
-    find_images([path], path.parent)
-    picture = open_picture(path)
-    megapixels = sum(width * height for width, height in picture.sizes) / 1e6
-    if megapixels > MAX_MEGAPIXELS:
-        raise ValueError(f"{path}: {megapixels:.0f} megapixels; this page takes {MAX_MEGAPIXELS}, while {_COMMAND}")
-    return picture
+def _checked(path: Path) -> Sizes:
+    find_images([path], path.parent)  # names kinds that are not read, such as videos
+    sizes = open_picture(path).sizes
+    if (megapixels := _megapixels(sizes)) > MAX_MEGAPIXELS:
+        raise ValueError(f"{path}: {megapixels:.0f} megapixels; this page takes {MAX_MEGAPIXELS}, {_ELSEWHERE}")
+    return sizes
 
 
-def _check_result(name: str, picture: Picture, size: FinalSize) -> None:
-    final = [sides_at(size.scale_of(*sides, network=1), *sides) for sides in picture.sizes]
-    megapixels = sum(width * height for width, height in final) / 1e6
-    if megapixels > MAX_RESULT_MEGAPIXELS:
-        raise ValueError(
-            f"{name} would have {megapixels:.0f} megapixels; this page makes {MAX_RESULT_MEGAPIXELS}: choose a smaller "
-            f"size, or {_COMMAND}"
-        )
+def _check_result(name: str, sizes: Sizes, size: FinalSize) -> None:
+    final = tuple(sides_at(size.scale_of(*sides, network=1), *sides) for sides in sizes)
+    if (megapixels := _megapixels(final)) > MAX_RESULT_MEGAPIXELS:
+        limit = f"this page makes {MAX_RESULT_MEGAPIXELS}, {_ELSEWHERE}"
+        raise ValueError(f"{name} would have {megapixels:.0f} megapixels: choose a smaller size ({limit})")
+
+
+def _megapixels(sizes: Sizes) -> float:
+    return sum(width * height for width, height in sizes) / 1e6
