@@ -59,7 +59,8 @@ class Server:
 def server(tmp_path_factory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("server"))
     yield server
-    server.end(signal.SIGINT)
+    assert server.end(signal.SIGINT) == 0
+    assert not server.folder.exists()
 
 
 @pytest.fixture(scope="module")
@@ -208,13 +209,13 @@ def test_a_size_without_a_number_is_one_line(tmp_path, visit):
 
 
 def test_a_file_that_is_too_large_is_refused(tmp_path, visit, server):
-    large = tmp_path / "large.png"
+    large = tmp_path / "oversized.png"
     with large.open("wb") as file:
         file.truncate(110_000_000)
     page = visit()
     page.set_input_files("#drop input[type=file]", large)
     page.wait_for_selector("text=maximum allowed size", timeout=LONG)
-    assert not [path for path in server.folder.rglob("large*") if path.stat().st_size]
+    assert not [*server.folder.rglob("oversized*")]
 
 
 def test_two_visitors_wait_for_each_other_and_see_only_their_own(tmp_path, visit, server):
@@ -235,7 +236,7 @@ def test_two_visitors_wait_for_each_other_and_see_only_their_own(tmp_path, visit
     assert path.parent.parent != next(server.folder.rglob("first_x4.png")).parent.parent
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_the_end_of_the_program_removes_all_files_and_stops_the_work(tmp_path, chromium, number):
     server = Server(tmp_path)
     with chromium.new_context() as context:

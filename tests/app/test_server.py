@@ -45,6 +45,7 @@ def test_the_page_answers_its_own_requests_and_lets_browsers_ask_no_other_server
         {"host": "127.0.0.1:7860", "origin": "https://elsewhere.example"},
         {"host": "127.0.0.1:7860", "origin": "null"},
         {"host": "127.0.0.1:7860", "origin": "http://127.0.0.1:9000"},
+        {"host": "127.0.0.1:7860", "sec-fetch-site": "cross-site"},  # such as a picture on another page
         {"host": "elsewhere.example"},  # a name that leads to this machine
     ],
 )
@@ -62,6 +63,8 @@ def test_a_port_in_use_is_one_line():
 
 def test_a_missing_package_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
+    for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED"):
+        monkeypatch.setenv(name, "")  # puts the former values back after the test
     result = CliRunner().invoke(app, ["app", "--port", "0"])
     assert (result.exit_code, result.output) == (1, 'error: the page needs gradio: pip install "aesop-sr[app]"\n')
 

@@ -46,7 +46,7 @@ def build_page(gr: Any, sessions: Sessions) -> Any:
                 drop = gr.File(label="Pictures", file_count="multiple", height=140, elem_id="drop")
                 added = gr.HTML(_list_added([], []), elem_id="added", padding=False)
                 clear = gr.Button("Remove all", size="sm", visible=False, elem_id="clear")
-                model = gr.Dropdown(_models(), value=_models()[-1][1], label="Model", elem_id="model")
+                model = gr.Dropdown(_models(), label="Model", elem_id="model")
                 size = gr.Radio([*_SIZES], value="x4", label="Size", elem_id="size")
                 with gr.Row():
                     numbers = [
@@ -103,7 +103,7 @@ def build_page(gr: Any, sessions: Sessions) -> Any:
             given = {"longest": longest, "width": width, "height": height, "megapixels": megapixels}
             error = ""
             try:
-                wish = Wish(None if model == shipped_model().stem else model, _final_size(size, given))
+                wish = Wish(None if Path(model) == shipped_model() else Path(model), _final_size(size, given))
                 session.upscale(wish, lambda part: progress(part, desc="Upscaling"))
             except Cancelled:
                 error = "Cancelled."
@@ -153,8 +153,10 @@ def build_page(gr: Any, sessions: Sessions) -> Any:
 
 
 def _models() -> list[tuple[str, str]]:
-    """The models that `aesop models` lists: what the page calls them, and their names. The last comes with aesop."""
-    return [(f"{file.stem} (bundled)" if file == shipped_model() else file.stem, file.stem) for file in known_models()]
+    """The models that `aesop models` lists, the one that comes with aesop first: names and files."""
+    bundled = shipped_model()
+    others = [(file.stem, str(file)) for file in known_models() if file != bundled]
+    return [(f"{bundled.stem} (bundled)", str(bundled)), *others]
 
 
 def _final_size(size: str, given: Mapping[str, float | None]) -> FinalSize:

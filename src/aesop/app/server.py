@@ -4,7 +4,7 @@ import os
 import signal
 import socket
 import webbrowser
-from contextlib import closing, suppress
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,9 +39,9 @@ def serve(port: int, open_browser: bool, console: Console) -> None:
         keep_freed_memory()
         if open_browser:
             webbrowser.open(address)
-        for name in ("SIGTERM", "SIGHUP"):  # as Ctrl-C does; the server sees to the first, and then raises it again
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server raises it again when it has ended
+        if hasattr(signal, "SIGHUP"):  # the terminal is closed
+            signal.signal(signal.SIGHUP, server.handle_exit)
         with suppress(KeyboardInterrupt):
             server.run(sockets=[sock])
         sessions.close_all()
@@ -76,21 +76,24 @@ class Guard:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        headers = dict(scope.get("headers", ()))
-        host = headers.get(b"host", b"").decode("latin-1")
-        origin = headers.get(b"origin", b"").decode("latin-1")
+        headers = {name: value.decode("latin-1") for name, value in scope.get("headers", ())}
+        host = headers.get(b"host", "")
+        is_own = (
+            host.partition(":")[0] in (HOST, "localhost")
+            and headers.get(b"origin", f"http://{host}") == f"http://{host}"
+            and headers.get(b"sec-fetch-site", "none") in ("none", "same-origin")
+        )
 
         async def send_with_headers(message: Any) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *_HEADERS]
             await send(message)
 
-        is_own = host.partition(":")[0] in (HOST, "localhost") and origin in ("", f"http://{host}")
         if scope["type"] == "lifespan" or is_own:
             await self.app(scope, receive, send_with_headers)
             return
         await send_with_headers({"type": "http.response.start", "status": 403, "headers": []})
-        await send({"type": "http.response.body", "body": b"this page is for its own machine only\n"})
+        await send({"type": "http.response.body", "body": b"type the address of this page: other pages may not use it\n"})
 
 
 def _gradio() -> Any:
@@ -100,8 +103,8 @@ def _gradio() -> Any:
         raise ValueError('the page needs gradio: pip install "aesop-sr[app]"') from error
 
 
-def _listening(port: int) -> closing[socket.socket]:
+def _listening(port: int) -> socket.socket:
     try:
-        return closing(socket.create_server((HOST, port)))
+        return socket.create_server((HOST, port))
     except OSError as error:
         raise ValueError(f"--port {port}: {os.strerror(error.errno or 0)}; choose another, or 0 for any free one") from error

@@ -38,7 +38,7 @@ class Cancelled(Exception):
 class Wish:
     """What a visitor chose. `model` None is the model that comes with aesop."""
 
-    model: str | None
+    model: Path | None
     size: FinalSize
 
 
