@@ -95,6 +95,9 @@ def write_options(folder: Path, raw: dict, name: str = "options.yml") -> Path:
     return path
 
 
+VERBS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+
+
 @pytest.fixture(autouse=True)
 def _fresh_log():
     """The log's handler keeps the stdout of the first command of a process, which is another one in each test."""
@@ -185,12 +188,12 @@ def test_the_package_exports_its_classes():
 def test_help_names_every_verb():
     text = succeeded("--help")
     verbs = {"train", "pipeline", "test", "upscale", "demo", "convert", "schema"}
-    assert verbs <= {command.callback.__name__ for command in app.registered_commands if command.callback}
+    assert verbs <= set(VERBS)
     for verb in verbs:
         assert re.search(rf"\b{verb}\b", text)
 
 
-@pytest.mark.parametrize("verb", [command.callback.__name__ for command in app.registered_commands if command.callback])
+@pytest.mark.parametrize("verb", VERBS)
 def test_help_of_a_verb(verb):
     text = succeeded(verb, "--help")
     assert f"{verb} [OPTIONS]" in text

@@ -575,6 +575,17 @@ def export(
     export(model, to, console, half=fp16, pads=pad, output=output, overwrite=overwrite)
 
 
+@app.command("app")
+def serve_page(
+    port: Annotated[int, Option(min=0, max=65535, help="Port of the page; 0: any free one.")] = 7860,
+    open_browser: Annotated[bool, Option("--open", help="Open the page in the browser.")] = False,
+) -> None:
+    """Serve a page on this machine that upscales pictures in the browser, until Ctrl-C."""
+    from aesop.app.server import serve
+
+    serve(port, open_browser, console)
+
+
 @models.callback(invoke_without_command=True)
 def list_models(context: typer.Context) -> None:
     if context.invoked_subcommand is None:

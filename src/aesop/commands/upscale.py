@@ -10,7 +10,7 @@ from rich.console import Console
 from aesop.commands.upscale_picture import Choices, PictureWork
 from aesop.commands.upscale_pipeline import in_turn
 from aesop.commands.upscale_plan import PIPE, Plan, Shard, check_output, find_images, named_videos, plan_targets
-from aesop.commands.upscale_progress import UpscaleProgress
+from aesop.commands.upscale_progress import Style, UpscaleProgress
 from aesop.commands.upscale_results import Result, counted
 from aesop.commands.upscale_video import VideoOptions, upscale_videos
 from aesop.images.errors import ImageError
@@ -39,7 +39,7 @@ def upscale_files(
     strip_metadata: bool = False,
     quality: int | None = None,
     lossless: bool | None = None,
-    progress: str | None = None,
+    progress: Style | None = None,
     size: FinalSize | None = None,
     shard: str | None = None,
     tta: bool = False,

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Lock
 from types import TracebackType
 from typing import Self
@@ -13,19 +13,22 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from aesop.system.wording import duration
 
 STYLES = ("bar", "plain", "json")
+Style = str | Callable[[float], None]
 COMPUTED = 0.99  # of an image, when it is computed but not yet written
 
 
 class UpscaleProgress:
     """Progress over all images, in the style `bar`, `plain` or `json`; default: a bar on a terminal, else plain lines.
 
+    A function as style is called with the part of all that is done, from 0 to 1; what it raises ends the work.
+
     Lines are printed when the whole percent changes. A plain one is `37% photo.png (2 of 10, 0:01:20 left)`; one of JSON has
     the keys percent, image, number, of, and seconds_left, which is null at first. Images count by their `sizes` in pixels if
     they are given; one whose size is not known counts as much as the average. Several threads may report.
     """
 
-    def __init__(self, console: Console, images: int, style: str | None = None, sizes: Sequence[int | None] = ()):
-        if style not in (None, *STYLES):
+    def __init__(self, console: Console, images: int, style: Style | None = None, sizes: Sequence[int | None] = ()):
+        if not callable(style) and style not in (None, *STYLES):
             raise ValueError(f"--progress {style}: use {', '.join(STYLES)}")
         self.console, self.images = console, images
         self.style = style or ("bar" if console.is_terminal else "plain")
@@ -90,6 +93,9 @@ class UpscaleProgress:
 
     def _show(self) -> None:
         done = (self._finished + sum(part * self._size(number) for number, part in self._parts.items())) / self._total
+        if callable(self.style):
+            self.style(done)
+            return
         worked = done - self._idle / self._total
         if self.style == "bar":
             name = self._name if self.images == 1 else f"{self._name} ({self._number + 1} of {self.images})"

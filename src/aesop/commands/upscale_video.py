@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from aesop.commands.upscale_plan import PIPE, Found, Shard, check_output, plan_targets
-from aesop.commands.upscale_progress import UpscaleProgress
+from aesop.commands.upscale_progress import Style, UpscaleProgress
 from aesop.commands.upscale_results import Result
 from aesop.images.read import ImageFile
 from aesop.inference.final_size import FinalSize, sides_at
@@ -48,7 +48,7 @@ def upscale_videos(
     suffix: str | None,
     shard: str | None,
     options: VideoOptions,
-    progress: str | None,
+    progress: Style | None,
     console: Console,
 ) -> list[Result]:
     """Upscale video files. Arguments are those of `upscale_files`; `upscaler` has the weights of `model`.
