@@ -62,9 +62,9 @@ def test_whole_numbers_are_those_of_the_first_parent_with_a_share():
     assert blend(parents, [0, 0.5, 0.5])["n"] == 7
 
 
-@pytest.mark.parametrize("shares", [[0.5, 0.4], [1.5, -0.5], [1.0]])
+@pytest.mark.parametrize("shares", [[0.5, 0.4], [1.5, -0.4], [1.0], [float("nan"), 0]])
 def test_shares_must_add_up(shares):
-    with pytest.raises(ValueError, match="shares from 0 on that add up to 1"):
+    with pytest.raises(ValueError, match="shares that add up to 1"):
         blend([parent({"w": torch.zeros(1)})] * 2, shares)
 
 

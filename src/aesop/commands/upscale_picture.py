@@ -15,6 +15,7 @@ from aesop.commands.upscale_plan import PIPE, PipedImage
 from aesop.commands.upscale_progress import UpscaleProgress
 from aesop.images.computed_rows import Abandoned, ComputedRows
 from aesop.images.read import ImageFile
+from aesop.inference.consistent import shortfall
 from aesop.inference.final_size import FinalSize, sides_at
 from aesop.inference.upscaler import Upscaler
 from aesop.pictures.jpeg_quality import jpeg_quality
@@ -118,6 +119,7 @@ class PictureWork:
     def _upscaled(self, upscaler: Upscaler, frame: Frame, stop: Event, index: int = 0) -> Frame:
         height, width = frame.pixels.shape[:2]
         made = upscaler.upscale_frame(frame, self._scale_of(width, height), partial(self._on_progress, stop, index))
+        self.notes += shortfall(upscaler.lr_psnr)
         height, width = made.pixels.shape[:2]
         return replace(made, metadata=made.metadata and self._fitted(made.metadata, width, height))
 
