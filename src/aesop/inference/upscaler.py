@@ -256,7 +256,7 @@ class Upscaler:
         if frame.pixels.ndim == 3 and not self._takes_colour:
             meanwhile.append(30 * area)  # chroma is enlarged as floats
         if self.consistent:
-            meanwhile.append(of_pixel * area + 10 * area)  # a second result, and a channel as floats
+            meanwhile.append(of_pixel * area + 16 * area)  # a second result, and a channel as floats
         if (height, width) != (wanted_height, wanted_width):
             meanwhile.append(12 * area + wanted_height * wanted_width * of_pixel)
         return max(mending, made + max(meanwhile))
