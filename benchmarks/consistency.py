@@ -43,8 +43,8 @@ def measured(upscaler: Upscaler, pairs: MeasuredPairs, quality: int | None, metr
         return made
 
     values = means(enlarge, pairs, metrics)
-    least = min(reached) if upscaler.consistent else None
-    return {"consistent": upscaler.consistent, **values, "seconds": seconds / len(pairs), "lowest_lr_psnr": least}
+    row = {"consistent": upscaler.consistent, **values, "seconds": seconds / len(pairs)}
+    return row | ({"lowest_lr_psnr": min(reached)} if upscaler.consistent else {})
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`--texture`: the ends are the two networks' pictures byte for byte, the rest lies on the line, and strangers are refused."""
+"""`--texture`: the ends are the pictures of the two networks, the rest lies on the line, and strangers are refused."""
 
 import io
 import json

@@ -126,8 +126,7 @@ def _upscale(
     def enlarge(images: list[Plane]) -> list[Plane]:
         nonlocal reached
         large = upscaler.upscale_video_frames(images, encoding.enlarged)
-        if upscaler.lr_psnr is not None:
-            reached = min(reached, upscaler.lr_psnr)
+        reached = min(reached, upscaler.lr_psnr)
         return [image[: encoding.height, : encoding.width] for image in large]
 
     try:

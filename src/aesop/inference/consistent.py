@@ -58,11 +58,13 @@ def made_consistent(image: ImageArray, low: ImageArray) -> tuple[ImageArray, flo
     return made, float(-10 * np.log10(max(error / low.size, 1e-12)))
 
 
-def shortfall(reached: float | None) -> list[str]:
+def shortfall(reached: float) -> list[str]:
     """A note on a result whose reduction is further from the input than LEAST_PSNR."""
-    if reached is None or reached >= LEAST_PSNR:
+    if reached >= LEAST_PSNR:
         return []
-    return [f"--consistent: {reached:.1f} dB between the input and the reduced result, as no reduced picture is so sharp"]
+    return [
+        f"--consistent: reduced, the result is {reached:.1f} dB from the input, which is sharper than reduced pictures are"
+    ]
 
 
 @lru_cache(maxsize=4)  # pages, frames, and folders often have one size

@@ -1,5 +1,6 @@
 """`aesop.Upscaler`: enlarging pictures in memory, whatever their kind, depth and channels."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -72,7 +73,7 @@ class Upscaler:
         precision: how 8-bit pictures are computed: fp32, bf16, or fp16.
         weights: names the weights: the SHA-256 of the file; with `texture`, of both files, and the texture.
         lr_psnr: with `consistent`, the PSNR in dB between the input and the reduced result of the last picture, or the
-            lowest, if it passed the network several times.
+            lowest, if it passed the network several times; otherwise infinite.
         notes: lines about what differs from what was asked for.
 
     Raises:
@@ -107,14 +108,14 @@ class Upscaler:
         if faithful_model is not None and texture is None:
             raise ValueError("a faithful model has no meaning without a texture: give --texture, from 0 to 1.5")
         self.runtime, self.tta, self.consistent = runtime, tta, consistent
-        self.lr_psnr: float | None = None
+        self.lr_psnr = math.inf
         path = find_model(model)
         net, info = load_generator(path)
         self.weights = sha256_of(path)
         if texture is not None:
             faithful = find_faithful(faithful_model, path)
             net.load_state_dict(with_texture(str(faithful), str(path), texture))
-            self.weights = f"{sha256_of(faithful)} {self.weights} {texture:g}"
+            self.weights = f"{sha256_of(faithful)} {self.weights} {float(texture)!r}"
         channels = image_channels(info.options)
         if channels not in ((1, 1), (3, 3)):
             raise WeightsError(
@@ -181,7 +182,7 @@ class Upscaler:
         """
         rows, columns = frame.pixels.shape[:2]
         wanted = list(sides_at(scale or self.scale, columns, rows))[::-1]
-        self.lr_psnr = None
+        self.lr_psnr = math.inf
         while True:
             frame = self._once(frame, on_progress)
             height, width = frame.pixels.shape[:2]
@@ -225,7 +226,7 @@ class Upscaler:
         """Enlarge frames (H, W, 3) of one size, uint8 or uint16, to `size` (width, height), together."""
         width, height = size
         images = np.stack(frames)
-        self.lr_psnr = None
+        self.lr_psnr = math.inf
         while True:
             low = images
             if self._takes_colour:
@@ -295,7 +296,7 @@ class Upscaler:
 
     def _made_consistent(self, image: ImageArray, low: ImageArray) -> ImageArray:
         made, reached = made_consistent(image, low)
-        self.lr_psnr = min(reached, self.lr_psnr or reached)
+        self.lr_psnr = min(self.lr_psnr, reached)
         return made
 
     def _through_network(self, image: ImageArray, on_tile: Callable[[int, int], None] | None) -> ImageArray:
