@@ -519,6 +519,15 @@ def upscale(
     megapixels: Annotated[float | None, Option(help="Final number of pixels in millions.")] = None,
     shard: Annotated[str | None, Option(metavar="K/N", help="Of N equal parts of the images, upscale the Kth.")] = None,
     tta: Annotated[bool, Option("--tta", help="Mean over eight turned and mirrored passes: 8 times slower.")] = False,
+    texture: Annotated[
+        float | None, Option(metavar="T", help="0: faithful, like --faithful-model; 1: as the model; between, to 1.5.")
+    ] = None,
+    faithful_model: Annotated[
+        str | None, Option("--faithful-model", metavar="FILE", help="PSNR network that the model was trained from.")
+    ] = None,
+    consistent: Annotated[
+        bool, Option("--consistent", help="Results that become the input when reduced; for clean inputs.")
+    ] = False,
 ) -> None:
     """Upscale images, folders of images, and videos, with a weight file of any scale and architecture."""
     from aesop.commands.upscale import upscale_files
@@ -549,6 +558,9 @@ def upscale(
         shard,
         tta,
         threads,
+        texture,
+        faithful_model,
+        consistent,
     )
     if not report(results, console):
         raise typer.Exit(1)

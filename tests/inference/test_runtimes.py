@@ -268,6 +268,19 @@ def test_a_network_is_exported_once(weights, own_cache, stand_in, monkeypatch):
     assert len(list(own_cache.iterdir())) == 5
 
 
+def test_each_texture_is_exported_once(weights, tmp_path, own_cache, stand_in):
+    exports = stand_in(adding(0))
+    faithful = tmp_path / "psnr.safetensors"
+    for by in (0.01, 0.02):
+        other = network("rrdb_x4")
+        next(other.parameters()).data *= 1 + by
+        save_weights(faithful, other.state_dict(), {"network": json.dumps(NETWORKS["rrdb_x4"])})
+        for texture in (0.5, 0.6, 0.5, None, 0.6):
+            of = {} if texture is None else {"texture": texture, "faithful_model": faithful}
+            Upscaler(weights, "cpu", "fp32", runtime="openvino", **of)
+    assert len(exports) == 5  # each of two textures for two partners, and the model alone
+
+
 def test_a_kept_network_is_checked_too(weights, own_cache, stand_in):
     stand_in(adding(0))
     Upscaler(weights, "cpu", "fp32", runtime="openvino")

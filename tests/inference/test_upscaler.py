@@ -563,7 +563,7 @@ def test_frames_of_a_video_get_the_size_asked_for(made):
     assert np.abs(np.stack(gray).astype(int) - (200, 30, 90)).max() <= 1
 
 
-@pytest.mark.parametrize("kind", ["colour", "gray", "sharp alpha", "deep", "reduced"])
+@pytest.mark.parametrize("kind", ["colour", "gray", "sharp alpha", "deep", "reduced", "consistent"])
 def test_no_more_memory_is_taken_than_is_said(made, kind):
     pixels = noise(300, 310, 3, dtype="uint16" if kind == "deep" else "uint8")
     alpha = None
@@ -573,7 +573,8 @@ def test_no_more_memory_is_taken_than_is_said(made, kind):
         alpha = np.zeros((300, 310), np.uint8)
         alpha[100:200] = 255
     frame, scale = Frame(pixels, alpha), 1.3 if kind == "reduced" else 2
-    upscaler = made(nn.Upsample(scale_factor=2), tile=64)
+    upscaler = made(nn.Upsample(scale_factor=2), tile=64, consistent=kind == "consistent")
+    upscaler.upscale_frame(Frame(pixels[:8, :8]), scale)  # imports what it needs
     tracemalloc.start()  # knows the arrays of NumPy, not those of PyTorch
     result = upscaler.upscale_frame(frame, scale)
     peak = tracemalloc.get_traced_memory()[1]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aesop.archs import build_network
-from aesop.weights.blend import Parent, blend, load_parents
+from aesop.weights.blend import FAR, Parent, blend, distance, load_parents
 from aesop.weights.errors import WeightsError
 from aesop.weights.save import save_pth, save_weights
 
@@ -62,9 +62,27 @@ def test_whole_numbers_are_those_of_the_first_parent_with_a_share():
     assert blend(parents, [0, 0.5, 0.5])["n"] == 7
 
 
-@pytest.mark.parametrize("shares", [[0.5, 0.4], [1.5, -0.5], [1.0]])
+def test_a_negative_share_goes_beyond_a_parent():
+    a, b = torch.randn(2, 5, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(blend([parent({"w": a}), parent({"w": b})], [-0.3, 1.3])["w"], b + 0.3 * (b - a))
+
+
+def test_the_distance_is_twice_one_minus_the_correlation():
+    generator = torch.Generator().manual_seed(0)
+    a, noise = torch.randn(2, 64, 64, generator=generator, dtype=torch.float64)
+    for share in (0.0, 0.3, 0.9, 1.0):
+        b = (1 - share**2) ** 0.5 * a + share * noise
+        b = (b - b.mean()) * (a.std() / b.std()) + a.mean()
+        states = [{"w": w, "bias": torch.full((64,), k), "table": torch.eye(9)} for k, w in ((1.0, a), (9.0, b))]
+        correlation = torch.corrcoef(torch.stack([a.ravel(), b.ravel()]))[0, 1].item()
+        expected = max(2 * (1 - correlation), 0) ** 0.5
+        assert distance(*map(parent, states)) == pytest.approx(expected, abs=1e-6)
+    assert distance(*map(parent, states)) > FAR
+
+
+@pytest.mark.parametrize("shares", [[0.5, 0.4], [1.5, -0.4], [1.0], [float("nan"), 0]])
 def test_shares_must_add_up(shares):
-    with pytest.raises(ValueError, match="shares from 0 on that add up to 1"):
+    with pytest.raises(ValueError, match="shares that add up to 1"):
         blend([parent({"w": torch.zeros(1)})] * 2, shares)
 
 

@@ -44,6 +44,9 @@ def upscale_files(
     shard: str | None = None,
     tta: bool = False,
     threads: int | None = None,
+    texture: float | None = None,
+    faithful_model: str | Path | None = None,
+    consistent: bool = False,
     console: Console | None = None,
 ) -> Iterator[Result]:
     """Upscale image files, and all images below folders, by default with the model that comes with aesop.
@@ -70,7 +73,8 @@ def upscale_files(
     UpscaleProgress(console, 1, progress)  # refuses an unknown style first
 
     def load(device: str) -> Upscaler:
-        return Upscaler(model, device, precision, tile, overlap, runtime, alpha, tta, threads)
+        how = (precision, tile, overlap, runtime, alpha, tta, threads, texture, faithful_model, consistent)
+        return Upscaler(model, device, *how)
 
     def announce(upscalers: Sequence[Upscaler]) -> None:
         if model is None:
@@ -88,7 +92,7 @@ def upscale_files(
         video_options = VideoOptions(size, quality, not strip_metadata, overwrite, skip_existing)
         upscaler = load(device)
         announce([upscaler])
-        return iter(upscale_videos(videos, upscaler, model, output, ext, suffix, shard, video_options, progress, console))
+        return iter(upscale_videos(videos, upscaler, output, ext, suffix, shard, video_options, progress, console))
     check_output(output, ext, suffix, 1, lossless)
     found, notes = find_images(inputs, output, Shard.parse(shard))
     ext = check_output(output, ext, suffix, len(found), lossless)

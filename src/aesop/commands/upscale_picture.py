@@ -1,5 +1,6 @@
 """The way of one picture through `aesop upscale`: it is read, computed, and written, by different threads."""
 
+import math
 import os
 import sys
 from collections.abc import Generator, Iterator
@@ -15,6 +16,7 @@ from aesop.commands.upscale_plan import PIPE, PipedImage
 from aesop.commands.upscale_progress import UpscaleProgress
 from aesop.images.computed_rows import Abandoned, ComputedRows
 from aesop.images.read import ImageFile
+from aesop.inference.consistent import shortfall
 from aesop.inference.final_size import FinalSize, sides_at
 from aesop.inference.upscaler import Upscaler
 from aesop.pictures.jpeg_quality import jpeg_quality
@@ -62,6 +64,7 @@ class PictureWork:
         self.error: str | None = None
         self.notes: list[str] = []
         self._picture: Picture | None = None  # until it is written, or there is an error
+        self._reached = math.inf  # the lowest `lr_psnr` of the frames
         self._frame: Frame | None = None  # that was decoded, then that which was computed
 
     @contextmanager
@@ -118,6 +121,7 @@ class PictureWork:
     def _upscaled(self, upscaler: Upscaler, frame: Frame, stop: Event, index: int = 0) -> Frame:
         height, width = frame.pixels.shape[:2]
         made = upscaler.upscale_frame(frame, self._scale_of(width, height), partial(self._on_progress, stop, index))
+        self._reached = min(self._reached, upscaler.lr_psnr)
         height, width = made.pixels.shape[:2]
         return replace(made, metadata=made.metadata and self._fitted(made.metadata, width, height))
 
@@ -166,7 +170,11 @@ class PictureWork:
         need, available = max(upscaler.memory_of(frame, scale), writing), available_memory()
         what = f"{self.source}: {width} x {height} pixels need about {readable(need)} of memory as {self.ext[1:]}"
         if available is not None and need > available:
-            by_rows = "" if frame.alpha is not None else "; --ext png and --ext tif need little at the network's own scale"
+            by_rows = (
+                ""
+                if frame.alpha is not None or upscaler.consistent
+                else "; --ext png and --ext tif need little at the network's own scale"
+            )
             raise ValueError(f"{what}, and {readable(available)} are free: close programs, or upscale parts of it{by_rows}")
         self.shown.say(what)
 
@@ -190,7 +198,7 @@ class PictureWork:
                 sys.stdout.buffer.flush()
         else:
             notes = save(self.target)
-        self.notes = [*picture.notes, *notes, *self.notes]
+        self.notes = [*picture.notes, *notes, *self.notes, *shortfall(self._reached)]
         self._picture = None
 
     def _is_done(self) -> bool:

@@ -1,5 +1,6 @@
 """`aesop upscale` for videos: their frames pass the network, and all else is copied."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,8 +14,8 @@ from aesop.commands.upscale_plan import PIPE, Found, Shard, check_output, plan_t
 from aesop.commands.upscale_progress import Style, UpscaleProgress
 from aesop.commands.upscale_results import Result
 from aesop.images.read import ImageFile
+from aesop.inference.consistent import shortfall
 from aesop.inference.final_size import FinalSize, sides_at
-from aesop.inference.models import find_model
 from aesop.inference.upscaler import Upscaler
 from aesop.system.files import sha256_of
 from aesop.video.clip import Clip, ClipFrame
@@ -42,7 +43,6 @@ class VideoOptions:
 def upscale_videos(
     videos: Sequence[Path],
     upscaler: Upscaler,
-    model: str | Path | None,
     output: Path,
     ext: str | None,
     suffix: str | None,
@@ -51,7 +51,7 @@ def upscale_videos(
     progress: Style | None,
     console: Console,
 ) -> list[Result]:
-    """Upscale video files. Arguments are those of `upscale_files`; `upscaler` has the weights of `model`.
+    """Upscale video files. Arguments are those of `upscale_files`.
 
     Results have the extension of the clip if such files are written here, otherwise .mkv. Finished parts of a clip are kept
     next to the result until it is complete: after an interruption, the same command goes on.
@@ -63,7 +63,6 @@ def upscale_videos(
         raise VideoError("\n  ".join(missing))
     sources = [ImageFile.at(video) for video in dict.fromkeys(videos)]
     ext = check_output(output, ext, suffix, len(sources), writable=FORMATS)
-    weights = sha256_of(find_model(model))
     suffix = options.size.suffix(upscaler.scale) if suffix is None else suffix
     own = Shard.parse(shard)
     found = [Found(source.path.parent, source.path.name) for source in sources if own.takes(source.path.name)]
@@ -75,7 +74,7 @@ def upscale_videos(
             shown.begin(number, source.name)
             notes, reason = [], None
             try:
-                notes = _upscale(upscaler, weights, source, target, options, shown, number)
+                notes = _upscale(upscaler, source, target, options, shown, number)
             except (ValueError, OSError, MemoryError) as error:
                 reason = str(error) or type(error).__name__
             except KeyboardInterrupt as stop:
@@ -88,7 +87,6 @@ def upscale_videos(
 
 def _upscale(
     upscaler: Upscaler,
-    weights: str,
     source: Path,
     target: Path,
     options: VideoOptions,
@@ -110,21 +108,25 @@ def _upscale(
     copied, left_out = streams_to_copy(source, encoding, extension)
     job = {
         "source": sha256_of(source),
-        "model": weights,
+        "model": upscaler.weights,
         "tile": upscaler.tile,
         "overlap": upscaler.overlap,
         "precision": upscaler.precision,
         "runtime": upscaler.runtime,
         "tta": upscaler.tta,
+        "consistent": upscaler.consistent,
         "encoding": encoding.describe(),
         "headers": encoding.headers(),
         "frames": PART_FRAMES,
     }
     parts = Parts(target, job)
     done = parts.begin(options.overwrite)
+    reached = math.inf  # by `consistent`
 
     def enlarge(images: list[Plane]) -> list[Plane]:
+        nonlocal reached
         large = upscaler.upscale_video_frames(images, encoding.enlarged)
+        reached = min(reached, upscaler.lr_psnr)
         return [image[: encoding.height, : encoding.width] for image in large]
 
     try:
@@ -140,7 +142,7 @@ def _upscale(
             part = enlarged(chain([first], islice(frames, PART_FRAMES - 1)), enlarge, upscaler.at_once)
             parts.save(part_number, encoding.encode(_watched(part, begun, clip.count, partial(shown.update, number))))
             done = part_number + 1
-        notes += left_out + clip.notes
+        notes += left_out + clip.notes + shortfall(reached)
         notes += join(clip, encoding, copied, parts.times(done), parts.packets(done), target, options.keep_tags)
     except KeyboardInterrupt:
         of = f"{done * PART_FRAMES} of about {clip.count} frames of {source.name}"

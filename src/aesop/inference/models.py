@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from aesop.inference.hub import HUB_PREFIX, download, is_repository
-from aesop.inference.shipped_model import shipped_model
+from aesop.inference.shipped_model import faithful_partner, shipped_model
 from aesop.weights.errors import WeightsError
 from aesop.weights.read import foreign_format
 
@@ -46,6 +46,17 @@ def find_model(model: str | os.PathLike | None) -> Path:
         f"Give the path of a weight file (.safetensors, .pth), or put it into {user_folder()} or a folder that AESOP_MODELS "
         f"names{from_hub}"
     )
+
+
+def find_faithful(faithful: str | os.PathLike | None, model: Path) -> Path:
+    """Return the weight file of a model's faithful network: the named one (see `find_model`), or that of a shipped model."""
+    found = faithful_partner(model) if faithful is None else find_model(faithful)
+    if found is None:
+        raise WeightsError(
+            f"{model.name} has no faithful network that is known: give the PSNR network that it was trained from "
+            "(--faithful-model FILE)"
+        )
+    return found
 
 
 def known_models() -> list[Path]:

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +16,6 @@ from aesop.conversion.onnx_format import to_onnx
 from aesop.images.photograph import photograph_for
 from aesop.inference import runtime_cache
 from aesop.system.device import processor
-from aesop.system.files import sha256_of
 
 SMALLEST_SIDE = 32  # the exported network may be wrong for smaller images, which are fast anyway
 TOLERANCE = 1 / 255  # of the largest difference, in float32
@@ -57,12 +55,13 @@ RUNTIMES = {
 
 
 def with_runtime(
-    model: nn.Module, name: str, device: torch.device, precision: str, channels: int = 3, weights: Path | None = None
+    model: nn.Module, name: str, device: torch.device, precision: str, channels: int = 3, weights: str | None = None
 ) -> tuple[nn.Module, str | None]:
     """Convert a network for a runtime. Falls back to PyTorch if that fails; the line to print says why.
 
-    A network from the file `weights` is converted once and kept in the user's cache folder. A converted network is used only
-    if its image of a photograph is PyTorch's: within 1/255 in float32, with a PSNR of at least 50 dB in bfloat16.
+    A network whose weights have a name, such as a hash, is converted once and kept in the user's cache folder. A converted
+    network is used only if its image of a photograph is PyTorch's: within 1/255 in float32, with a PSNR of at least 50 dB in
+    bfloat16.
     """
     if name == "pytorch":
         return model, None
@@ -93,9 +92,9 @@ def with_runtime(
     return made, line
 
 
-def _key(weights: Path, name: str, package: Any, precision: str) -> str:
+def _key(weights: str, name: str, package: Any, precision: str) -> str:
     return runtime_cache.key_of(
-        weights=sha256_of(weights),
+        weights=weights,
         precision=precision,
         runtime=f"{name} {package.__version__}",
         exporter=f"aesop {aesop.__version__}, torch {torch.__version__}",

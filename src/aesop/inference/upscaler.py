@@ -1,5 +1,6 @@
 """`aesop.Upscaler`: enlarging pictures in memory, whatever their kind, depth and channels."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,13 +18,16 @@ from torch import Tensor, nn
 from aesop.archs.rrdbnet import RRDBNet
 from aesop.images.tensors import ImageArray
 from aesop.inference.alpha import ALPHA_METHODS, enlarged_alpha, has_sharp_edges, mended_colours
+from aesop.inference.consistent import made_consistent
 from aesop.inference.final_size import sides_at
-from aesop.inference.models import find_model
+from aesop.inference.models import find_faithful, find_model
 from aesop.inference.runtimes import RUNTIMES, with_runtime
 from aesop.inference.tiling import NotFinite, OnRows, check_tiling, upscale_by_rows, upscale_image
 from aesop.inference.turned import EightWays
 from aesop.pictures.picture import Frame
 from aesop.system.device import Float32InThreads, fastest_precision, pick_device, threads_on_cpu
+from aesop.system.files import sha256_of
+from aesop.weights.blend import with_texture
 from aesop.weights.load import load_picture_generator
 
 Image = TypeVar("Image", np.ndarray, PIL.Image.Image, Tensor)
@@ -54,11 +58,20 @@ class Upscaler:
         alpha: how transparency is enlarged: network, bicubic, or auto, which uses the network for shapes with sharp edges.
         tta: whether to return the mean over the eight ways to turn and mirror the picture, which takes eight times as long.
         threads: how many threads compute on a CPU; default: PyTorch's number.
+        texture: how much texture the network adds, from 0, the picture of `faithful_model`, over 1, that of `model`, to 1.5,
+            by weights on the line through both; default: `model` alone.
+        faithful_model: the PSNR network from which `model` was trained, as file or name; default: that of a model that comes
+            with aesop.
+        consistent: whether to change results as little as possible, so that they become the input when they are reduced by
+            MATLAB's bicubic interpolation.
 
     Attributes:
         name: what the model is called.
         scale: how much the network enlarges.
         precision: how 8-bit pictures are computed: fp32, bf16, or fp16.
+        weights: names the weights: the SHA-256 of the file; with `texture`, of both files, and the texture.
+        lr_psnr: with `consistent`, the PSNR in dB between the input and the reduced result of the last picture, or the
+            lowest, if it passed the network several times; otherwise infinite.
         notes: lines about what differs from what was asked for.
 
     Raises:
@@ -77,6 +90,9 @@ class Upscaler:
         alpha: str = "auto",
         tta: bool = False,
         threads: int | None = None,
+        texture: float | None = None,
+        faithful_model: str | Path | None = None,
+        consistent: bool = False,
     ):
         if tile is not None:
             check_tiling(tile, overlap or 0)
@@ -87,10 +103,20 @@ class Upscaler:
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, found {threads}")
         self.device, self.alpha, self.threads = pick_device(device), alpha, threads
-        self.runtime, self.tta = runtime, tta
+        if faithful_model is not None and texture is None:
+            raise ValueError("a faithful model has no meaning without a texture: give --texture, from 0 to 1.5")
+        self.runtime, self.tta, self.consistent = runtime, tta, consistent
+        self.lr_psnr = math.inf
         path = find_model(model)
         net, info, channels = load_picture_generator(path)
+        self.weights = sha256_of(path)
+        if texture is not None:
+            faithful = find_faithful(faithful_model, path)
+            net.load_state_dict(with_texture(str(faithful), str(path), texture))
+            self.weights = f"{sha256_of(faithful)} {self.weights} {float(texture)!r}"
         self.name, self.scale = path.stem, info.scale
+        if consistent and self.scale == 1:
+            raise ValueError(f"{path.name} does not enlarge: a consistent result would be the input itself")
         usual_tile, usual_overlap = default_tiling(net)
         self.tile = usual_tile if tile is None else tile
         self.overlap = usual_overlap if overlap is None else overlap
@@ -104,7 +130,7 @@ class Upscaler:
         check_tiling(self.tile, self.overlap)
         self.precision, fallback = _precision_for(net, precision, self.device, runtime)
         with threads_on_cpu(threads):
-            net, line = with_runtime(net.to(self.device), runtime, self.device, self.precision, channels, path)
+            net, line = with_runtime(net.to(self.device), runtime, self.device, self.precision, channels, self.weights)
         self.notes = tuple(note for note in (fallback, line, borders) if note)
         if tta:
             net = EightWays(net)
@@ -148,6 +174,7 @@ class Upscaler:
         """
         rows, columns = frame.pixels.shape[:2]
         wanted = list(sides_at(scale or self.scale, columns, rows))[::-1]
+        self.lr_psnr = math.inf
         while True:
             frame = self._once(frame, on_progress)
             height, width = frame.pixels.shape[:2]
@@ -159,10 +186,10 @@ class Upscaler:
         return frame
 
     def can_go_by_rows(self, frame: Frame, scale: float) -> bool:
-        """Whether `upscale_by_rows` can enlarge a frame: by the network's scale, and without transparency."""
+        """Whether `upscale_by_rows` can enlarge a frame: by the network's scale, without transparency, not `consistent`."""
         height, width = frame.pixels.shape[:2]
-        if frame.alpha is not None or (frame.pixels.ndim == 3 and not self._takes_colour):
-            return False  # a part goes another way than through the network
+        if self.consistent or frame.alpha is not None or (frame.pixels.ndim == 3 and not self._takes_colour):
+            return False  # a part goes another way than through the network, or needs the whole result
         return sides_at(scale, width, height) == (width * self.scale, height * self.scale)
 
     def upscale_by_rows(self, frame: Frame, on_rows: OnRows, on_progress: OnProgress | None = None) -> None:
@@ -191,11 +218,15 @@ class Upscaler:
         """Enlarge frames (H, W, 3) of one size, uint8 or uint16, to `size` (width, height), together."""
         width, height = size
         images = np.stack(frames)
+        self.lr_psnr = math.inf
         while True:
+            low = images
             if self._takes_colour:
-                images = self._run(self._network, images, None)
+                images = self._run(self._network, low, None)
             else:
-                images = np.stack([self._through_network(image, None) for image in images])
+                images = np.stack([self._through_network(image, None) for image in low])
+            if self.consistent:
+                images = np.stack([self._made_consistent(*pair) for pair in zip(images, low, strict=True)])
             rows, columns = images.shape[1:3]
             if (rows >= height and columns >= width) or self.scale == 1:
                 break
@@ -217,6 +248,8 @@ class Upscaler:
             meanwhile.append(4 * frame.alpha.dtype.itemsize * area)
         if frame.pixels.ndim == 3 and not self._takes_colour:
             meanwhile.append(30 * area)  # chroma is enlarged as floats
+        if self.consistent:
+            meanwhile.append(of_pixel * area + 16 * area)  # a second result, and a channel as floats
         if (height, width) != (wanted_height, wanted_width):
             meanwhile.append(12 * area + wanted_height * wanted_width * of_pixel)
         return max(mending, made + max(meanwhile))
@@ -246,8 +279,17 @@ class Upscaler:
         """Enlarge (H, W) or (H, W, 3); float32 values are brought to [0, 1] and back."""
         low, high = _range(image)
         if (low, high) == (0, 1):
-            return self._through_network(image, on_tile)
-        return self._through_network((image - low) / (high - low), on_tile) * (high - low) + low
+            return self._in_range(image, on_tile)
+        return self._in_range((image - low) / (high - low), on_tile) * (high - low) + low
+
+    def _in_range(self, image: ImageArray, on_tile: Callable[[int, int], None] | None) -> ImageArray:
+        made = self._through_network(image, on_tile)
+        return self._made_consistent(made, image) if self.consistent else made
+
+    def _made_consistent(self, image: ImageArray, low: ImageArray) -> ImageArray:
+        made, reached = made_consistent(image, low)
+        self.lr_psnr = min(self.lr_psnr, reached)
+        return made
 
     def _through_network(self, image: ImageArray, on_tile: Callable[[int, int], None] | None) -> ImageArray:
         if image.ndim == 2:

@@ -1,0 +1,37 @@
+"""Photographs, reduced by MATLAB's bicubic interpolation, enlarged, and measured, for other scripts."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+import aesop
+from aesop.data.measured_pairs import MeasuredPairs
+from aesop.evaluation.image_views import Image
+from aesop.evaluation.measure import averages, measure
+from aesop.metrics.build import Metric, make_metrics
+from aesop.options.datasets import PairedDataset
+from aesop.options.validation import MetricOptions
+from aesop.system.distributed import World
+
+HELD_OUT = Path(aesop.__file__).parent / "assets" / "photos" / "heldout"
+CPU = torch.device("cpu")
+
+
+def photographs(folders: Sequence[Path], scale: int) -> dict[str, MeasuredPairs]:
+    """The photographs of folders of HR images, by name."""
+    found = {}
+    for folder in folders:
+        name = folder.parent.name if folder.name == "HR" else folder.name
+        found[name] = MeasuredPairs.find(PairedDataset(dataroot_gt=str(folder)), name, scale)
+    return found
+
+
+def metrics_of(scale: int) -> dict[str, Metric]:
+    """PSNR (luma), LPIPS, DISTS, and the PSNR of the reduced images."""
+    return make_metrics({name: MetricOptions() for name in ("psnr", "lpips", "dists", "lrpsnr")}, scale, CPU)
+
+
+def means(enlarge: Callable[[Image], Image], pairs: MeasuredPairs, metrics: dict[str, Metric]) -> dict[str, float]:
+    """The metrics' means over the images."""
+    return averages(measure(lambda lq, _: enlarge(lq), pairs, metrics, World(device=CPU)))
