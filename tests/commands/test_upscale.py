@@ -112,7 +112,7 @@ def _one_thread():
 def run(monkeypatch, tmp_path):
     """`upscale_files` with the nearest-neighbour network instead of a weight file."""
     load = lambda path: (Nearest(2), LoadedInfo("RRDBNet", 2, {}, {}))  # noqa: E731
-    monkeypatch.setattr("aesop.inference.upscaler.load_generator", load)
+    monkeypatch.setattr("aesop.weights.load.load_generator", load)
     (tmp_path / "w.safetensors").touch()
 
     def call(inputs, output, **options):
@@ -810,7 +810,7 @@ def test_one_channel_weights(command, tmp_path):
     photograph().save(tmp_path / "colour.png")
     photograph().convert("L").save(tmp_path / "gray.png")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("aesop.inference.upscaler.load_generator", load_generator)
+        patch.setattr("aesop.weights.load.load_generator", load_generator)
         assert command("colour.png", "gray.png", "-m", "17.pth", "-o", "out").exit_code == 0
     assert Image.open(tmp_path / "out" / "colour_x4.png").mode == "RGB"
     assert Image.open(tmp_path / "out" / "gray_x4.png").mode == "L"

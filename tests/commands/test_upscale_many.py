@@ -46,7 +46,7 @@ def _network(monkeypatch, tmp_path):
     def load(path: Path) -> tuple[nn.Module, LoadedInfo]:
         return Doubled(), LoadedInfo("RRDBNet", 2, {}, {})
 
-    monkeypatch.setattr("aesop.inference.upscaler.load_generator", load)
+    monkeypatch.setattr("aesop.weights.load.load_generator", load)
     monkeypatch.chdir(tmp_path)
 
 

@@ -49,7 +49,7 @@ def network(monkeypatch):
     """The network that `run` uses."""
     net = Double()
     load = lambda path: (net, LoadedInfo("RRDBNet", 2, {}, {}))  # noqa: E731
-    monkeypatch.setattr("aesop.inference.upscaler.load_generator", load)
+    monkeypatch.setattr("aesop.weights.load.load_generator", load)
     return net
 
 

@@ -32,7 +32,7 @@ class Wrong(nn.Module):
 def made(monkeypatch):
     def make(net: nn.Module | None = None, channels: int = 3, **options) -> Upscaler:
         info = LoadedInfo("Wrong", 2, {"num_in_ch": channels, "num_out_ch": channels}, {})
-        monkeypatch.setattr("aesop.inference.upscaler.load_generator", lambda path: ((net or Wrong()).eval(), info))
+        monkeypatch.setattr("aesop.weights.load.load_generator", lambda path: ((net or Wrong()).eval(), info))
         return Upscaler(device="cpu", consistent=True, **options)
 
     return make
@@ -158,7 +158,7 @@ def test_frames_of_videos(made):
 
 def test_networks_that_keep_the_size_are_refused(made, monkeypatch):
     info = LoadedInfo("Wrong", 1, {"num_in_ch": 3, "num_out_ch": 3}, {})
-    monkeypatch.setattr("aesop.inference.upscaler.load_generator", lambda path: (Wrong().eval(), info))
+    monkeypatch.setattr("aesop.weights.load.load_generator", lambda path: (Wrong().eval(), info))
     with pytest.raises(ValueError, match="does not enlarge"):
         Upscaler(device="cpu", consistent=True)
 

@@ -75,7 +75,7 @@ def test_a_network_that_turns_with_its_input_stays_the_same():
 def upscalers(monkeypatch) -> tuple[Upscaler, Upscaler]:
     net = Skewed().eval()
     info = LoadedInfo("RRDBNet", 2, {"num_in_ch": 3, "num_out_ch": 3}, {})
-    monkeypatch.setattr("aesop.inference.upscaler.load_generator", lambda path: (net, info))
+    monkeypatch.setattr("aesop.weights.load.load_generator", lambda path: (net, info))
     return Upscaler(device="cpu"), Upscaler(device="cpu", tta=True)
 
 

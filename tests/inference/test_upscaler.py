@@ -48,7 +48,7 @@ def made(monkeypatch):
 
     def make(net: nn.Module, channels: int = 3, **options) -> Upscaler:
         info = LoadedInfo("RRDBNet", getattr(net, "scale", 2), {"num_in_ch": channels, "num_out_ch": channels}, {})
-        monkeypatch.setattr("aesop.inference.upscaler.load_generator", lambda path: (net.eval(), info))
+        monkeypatch.setattr("aesop.weights.load.load_generator", lambda path: (net.eval(), info))
         return Upscaler(device="cpu", **options)
 
     return make
