@@ -18,6 +18,8 @@ from aesop.weights.load import load_network
 from aesop.weights.save import save_weights
 from checkpoint_kinds import COMPACT, DRCT, ESRGAN, MSRRESNET, SWINIR, autoencoder_options, network
 
+pytestmark = pytest.mark.slow
+
 EDSR = {**MSRRESNET, "type": "EDSR"}
 SPSR = {"type": "SPSRNet", "in_nc": 3, "out_nc": 3, "nf": 4, "nb": 20, "upscale": 4}
 DISCRIMINATOR = {"type": "UNetDiscriminatorSN", "num_in_ch": 3, "num_feat": 4}

@@ -32,6 +32,8 @@ from aesop.training.checkpoint import metadata
 from aesop.weights.description import Description
 from aesop.weights.save import save_weights
 
+pytestmark = pytest.mark.slow
+
 NETWORK = {"type": "RRDBNet", "num_feat": 16, "num_block": 1, "num_grow_ch": 8, "scale": 4}
 OURS = Description("Faces", "Jane Doe", "CC-BY-NC-4.0", ("photo", "dslr"), "For faces.", "2026-11-30")
 
