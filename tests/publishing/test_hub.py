@@ -249,8 +249,19 @@ def test_a_dry_run_asks_nobody(card, monkeypatch):
     result = CliRunner().invoke(app, ["push", str(card), "jane/faces", "--dry-run"])
     assert result.exit_code == 0, result.output
     listed = {line.split(" (")[0] for line in result.output.splitlines()}
-    assert {str(file) for file in card.rglob("*") if file.is_file()} <= listed
+    assert {str(file.relative_to(card)) for file in card.rglob("*") if file.is_file()} <= listed
     assert "https://huggingface.co/jane/faces (private" in result.output
+
+
+@pytest.mark.slow
+def test_a_dry_run_of_a_model_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = model_in(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    result = CliRunner().invoke(app, ["push", str(model), "jane/faces", "--dry-run"])
+    assert result.exit_code == 0, result.output
+    assert "2x-Faces.safetensors (" in result.output
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from aesop.system.wording import readable
 def card(model: str, output: Path | None, console: Console, **options: Any) -> None:
     """Write the folder and print what is in it. `options`: see `write_card`."""
     folder = write_card(model, output, **options)
-    console.print("\n".join(listing(folder)))
+    console.print("\n".join([f"written: {folder}", *listing(folder)]))
     entry = json.loads(next(folder.glob("*.json")).read_text(encoding="utf-8"))
     if entry["license"] is None:
         console.print("note: without a licence nobody may use the model or pass it on: add --license, such as CC-BY-4.0")
@@ -24,6 +24,6 @@ def card(model: str, output: Path | None, console: Console, **options: Any) -> N
 
 
 def listing(folder: Path) -> list[str]:
-    """A line for each file of a card."""
+    """A line for each file of a card, by its name within."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [f"{file} ({readable(file.stat().st_size)})" for file in files]
+    return [f"{file.relative_to(folder)} ({readable(file.stat().st_size)})" for file in files]

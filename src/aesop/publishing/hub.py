@@ -42,13 +42,16 @@ def push_to_hub(model: str | Path, repository: str, *, public: bool = False, api
     return f"{address} ({'public' if is_public else 'private'})"
 
 
-def card_for_hub(model: str | Path, repository: str) -> Path:
-    """The card's folder itself, or one that is written for a model, with the repository as the place of its weights."""
+def card_for_hub(model: str | Path, repository: str, target: Path | None = None) -> Path:
+    """The card's folder itself, or one that is written for a model, with the repository as the place of its weights.
+
+    It is written to `target`; default: see `write_card`.
+    """
     if not is_repository(repository):
         raise ValueError(f"{repository}: write the repository as owner/name")
     folder = Path(model)
     if not folder.is_dir():
-        return write_card(model, urls=[HUB_PREFIX + repository])
+        return write_card(model, target, urls=[HUB_PREFIX + repository])
     if not is_card(folder):
         raise ValueError(f"{folder} is not a card and nothing else, so it is not uploaded: aesop card MODEL writes one")
     return folder
