@@ -108,7 +108,7 @@ def written(path: Path, options: dict, **metadata: str) -> Path:
 def test_info_says_what_a_file_holds_and_what_was_measured(tmp_path):
     train = {"total_iter": 9, "pixel_opt": {"type": "L1Loss", "loss_weight": 0.5}, "gan_opt": None}
     recorded = {
-        "config": yaml.safe_dump({"train": train}),
+        "config": yaml.safe_dump({"train": train, "datasets": {"train": {"gt_size": 64}}}),
         "total_iter": "9",
         "evil\x1b[0m": "red\x1b[31m",
         "sha256": "false",

@@ -24,12 +24,14 @@ from aesop.inference.upscaler import Upscaler
 from aesop.options.read import build_config
 from aesop.publishing.card import write_card
 from aesop.publishing.markdown_card import license_of_hub
+from aesop.publishing.model import Model
 from aesop.publishing.openmodeldb import Entry
 from aesop.publishing.samples import SIDES, richest_part
 from aesop.system.distributed import World
 from aesop.system.files import sha256_of
 from aesop.training.checkpoint import metadata
 from aesop.weights.description import Description
+from aesop.weights.errors import WeightsError
 from aesop.weights.save import save_weights
 
 pytestmark = pytest.mark.slow
@@ -320,3 +322,15 @@ def test_the_card_of_the_shipped_model(tmp_path):
     published = load_file(folder / "4x-aesop-compact.safetensors")
     shipped = load_file(shipped_model())
     assert all(torch.equal(published[name], value) and value.dtype == torch.float16 for name, value in shipped.items())
+
+
+def test_the_options_in_a_file_cannot_fill_the_memory(tmp_path):
+    lines = ["a0: &a0 [x]", *(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]" for k in range(1, 12))]
+    torch.manual_seed(0)
+    save_weights(
+        tmp_path / "bomb.safetensors",
+        build_network(NETWORK).state_dict(),
+        {"network": json.dumps(NETWORK), "config": "\n".join([*lines, "datasets: {train: {gt_size: *a11}}"])},
+    )
+    with pytest.raises(WeightsError, match="options of its training cannot be read: it holds more than 5000 values"):
+        Model.find(tmp_path / "bomb.safetensors", Description())

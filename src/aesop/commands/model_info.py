@@ -16,7 +16,7 @@ from aesop.evaluation.cost import OperationCounter
 from aesop.evaluation.receptive_field import SHARE, receptive_field
 from aesop.images.photograph import photograph_for
 from aesop.inference.models import find_model
-from aesop.options.yaml_file import MAX_BYTES, parse_yaml
+from aesop.publishing.training import find_recipe, training_facts
 from aesop.system.files import replacing, sha256_of
 from aesop.weights.description import PREFIX, read_description
 from aesop.weights.load import load_generator
@@ -61,7 +61,7 @@ def _facts(path: Path) -> dict[str, Any]:
         "receptive_field": {"side": receptive_field(net, image), "share": SHARE, "measured_on": SIDE},
         "gflops_per_output_megapixel": counter.flops / 1e9 / ((SIDE * info.scale) ** 2 / 1e6),
         "description": asdict(read_description(metadata)),
-        "losses": _losses(metadata),
+        "losses": _losses(metadata, path),
         "metadata": {
             name: text
             for name, text in metadata.items()
@@ -82,15 +82,12 @@ def _portability(net: nn.Module, path: Path, options: Mapping[str, Any]) -> Port
     return found
 
 
-def _losses(metadata: Mapping[str, str]) -> dict[str, float]:
+def _losses(metadata: Mapping[str, str], path: Path) -> dict[str, float]:
     """The losses of the training that made the file, with their weights, from the options that it recorded."""
-    text = metadata.get("config") or metadata.get("recipe", "")
-    try:
-        train = parse_yaml(text)[0]["train"] if text and len(text) <= MAX_BYTES else {}
-        options = {name.removesuffix("_opt"): loss for name, loss in train.items() if name.endswith("_opt") and loss}
-        return {name: float(loss.get("loss_weight", loss.get("perceptual_weight", 1))) for name, loss in options.items()}
-    except (ValueError, LookupError, TypeError, AttributeError):  # another project's metadata
-        return {}
+    with suppress(ValueError, TypeError, AttributeError):  # another project's metadata
+        losses = training_facts(find_recipe(metadata, path), metadata).losses or {}
+        return {name.removesuffix("_opt"): weight for name, weight in losses.items()}
+    return {}
 
 
 def _shown(facts: Mapping[str, Any]) -> dict[str, str]:

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import nn
 
 from aesop.publishing.training import RECIPE_KEY, Training, find_recipe, training_facts
@@ -38,7 +37,7 @@ class Model:
         try:
             recipe = find_recipe(info.metadata, file)
             training = training_facts(recipe, info.metadata)
-        except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise WeightsError(f"{file}: the options of its training cannot be read: {error}") from error
         return cls(about, net, info, fit(net, read_state_dict(file)[0], str(file)), recipe, training)
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from aesop.losses import LossTerms
+from aesop.options.yaml_file import MAX_BYTES, parse_yaml
 
 RECIPE_KEY = "recipe"
 DEGRADED, BICUBIC, FILES = "made by random degradation", "made by bicubic interpolation", "given"
@@ -36,12 +35,22 @@ class Training:
 def find_recipe(metadata: Mapping[str, str], file: Path) -> dict[str, Any]:
     """The options of a model's training without paths, from its metadata or the run folder around it; {} if unknown."""
     if text := metadata.get(RECIPE_KEY):
-        return yaml.safe_load(text)
+        return _parsed(text)
     text = metadata.get("config")
     if not text:
         recorded = (folder / "config.yml" for folder in list(file.absolute().parents)[:3])
         text = next((path.read_text(encoding="utf-8") for path in recorded if path.is_file()), "")
-    return _recipe(yaml.safe_load(text) or {})
+    return _recipe(_parsed(text))
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """The options in a text that may come from anybody; ValueError if they are none."""
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"they are longer than {MAX_BYTES // 1000} kB")
+    options = parse_yaml(text)[0] or {}
+    if not isinstance(options, dict):
+        raise ValueError("they are no options")
+    return options
 
 
 def _recipe(config: Mapping[str, Any]) -> dict[str, Any]:
