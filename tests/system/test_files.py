@@ -1,10 +1,11 @@
 """Replacing a file: all of it or nothing."""
 
 import os
+from pathlib import Path
 
 import pytest
 
-from aesop.system.files import replacing
+from aesop.system.files import replacing, replacing_folder
 
 
 def test_the_file_appears_only_when_it_is_whole(tmp_path):
@@ -86,3 +87,21 @@ def test_a_file_that_its_writer_closed_to_others_gets_the_usual_permissions(tmp_
         temporary.chmod(0o600)
     (tmp_path / "b.bin").write_bytes(b"x")
     assert (tmp_path / "a.bin").stat().st_mode == (tmp_path / "b.bin").stat().st_mode
+
+
+def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
+    folder = tmp_path / "card"
+    for content in ("old", "new"):
+        with replacing_folder(folder) as temporary:
+            (temporary / content).touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["card", "new"]
+
+    def fails(self: Path, target: Path) -> None:
+        if (self / "newest").exists():
+            raise OSError("no space")
+        os.rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(OSError, match="no space"), replacing_folder(folder) as temporary:
+        (temporary / "newest").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["card", "new"]

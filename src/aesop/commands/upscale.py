@@ -73,8 +73,20 @@ def upscale_files(
     UpscaleProgress(console, 1, progress)  # refuses an unknown style first
 
     def load(device: str) -> Upscaler:
-        how = (precision, tile, overlap, runtime, alpha, tta, threads, texture, faithful_model, consistent)
-        return Upscaler(model, device, *how)
+        return Upscaler(
+            model,
+            device,
+            precision,
+            tile,
+            overlap,
+            runtime,
+            alpha,
+            tta,
+            threads,
+            texture=texture,
+            faithful_model=faithful_model,
+            consistent=consistent,
+        )
 
     def announce(upscalers: Sequence[Upscaler]) -> None:
         if model is None:

@@ -35,14 +35,25 @@ def replacing(path: str | os.PathLike) -> Generator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Generator[Path]:
-    """Yield a new folder beside `path`. On success it takes the place of `path`, on failure it is removed."""
+    """Yield a new folder beside `path`. On success it takes the place of `path`, on failure it is removed.
+
+    The folder that was there before stays until then.
+    """
     path = path.absolute()
     temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}.tmp")
+    former = temporary.with_suffix(".former.tmp")
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        shutil.rmtree(path, ignore_errors=True)
-        temporary.rename(path)
+        if path.exists():
+            path.rename(former)
+        try:
+            temporary.rename(path)
+        except OSError:
+            if former.exists():
+                former.rename(path)
+            raise
+        shutil.rmtree(former, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
