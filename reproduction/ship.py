@@ -20,18 +20,18 @@ def ship(source: Path, target: Path) -> None:
     """Write the generator of `source` to `target`, without paths, data sets, and logger options in the metadata.
 
     Raises:
-        ValueError: If no adversarial stage of `aesop train` wrote the file.
+        ValueError: If neither a PSNR stage nor an adversarial one of `aesop train` wrote the file.
     """
     net, info = load_generator(source)
     config = yaml.safe_load(info.metadata.get("config", "")) or {}
-    if not config.get("network_d"):
-        raise ValueError(
-            f"{source} does not come from the adversarial stage of a training; use a net_g_*.safetensors in its models/"
-        )
+    if info.metadata.get("stage") not in ("psnr", "adversarial") or not config:
+        raise ValueError(f"{source} does not come from a training of a generator; use a net_g_*.safetensors in its models/")
     train = config["train"]
     (train.get("aesop_opt") or {}).pop("autoencoder_load", None)
     batch = {key: config["datasets"]["train"][key] for key in ("gt_size", "batch_size_per_gpu")}
-    recipe = {"scale": info.scale, "datasets": {"train": batch}, "train": train, "network_d": config["network_d"]}
+    recipe = {"scale": info.scale, "datasets": {"train": batch}, "train": train}
+    if config.get("network_d"):
+        recipe["network_d"] = config["network_d"]
     metadata = {
         "network": info.metadata["network"],
         "recipe": yaml.safe_dump(recipe, sort_keys=False),

@@ -372,7 +372,7 @@ def test_the_experiment_at_toy_size(run, toy, tmp_path):
 
 
 def test_shipping_refuses_what_no_training_wrote(tmp_path):
-    with pytest.raises(ValueError, match="does not come from the adversarial stage"):
+    with pytest.raises(ValueError, match="does not come from a training of a generator"):
         ship.ship(shipped_model(), tmp_path / "w.safetensors")
     assert not list(tmp_path.iterdir())
 

@@ -528,6 +528,12 @@ def upscale(
     consistent: Annotated[
         bool, Option("--consistent", help="Results that become the input when reduced; for clean inputs.")
     ] = False,
+    hallucination_map: Annotated[
+        bool, Option("--hallucination-map", help="Also write maps of what results show that their inputs did not determine.")
+    ] = False,
+    report_page: Annotated[
+        Path | None, Option("--report", metavar="FILE.html", help="Write a page with sliders, maps and settings.")
+    ] = None,
 ) -> None:
     """Upscale images, folders of images, and videos, with a weight file of any scale and architecture."""
     from aesop.commands.upscale import upscale_files
@@ -561,6 +567,8 @@ def upscale(
         texture,
         faithful_model,
         consistent,
+        hallucination_map,
+        report_page,
     )
     if not report(results, console):
         raise typer.Exit(1)

@@ -8,14 +8,20 @@ from threading import Thread
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 from aesop.app import session
-from aesop.app.preview import LONGEST_SIDE, write_preview
 from aesop.app.session import Cancelled, Session, Sessions, Wish
 from aesop.cli import app
+from aesop.commands.upscale_results import map_file
 from aesop.inference.final_size import FinalSize
+from aesop.inference.hallucination import read_map
+from aesop.inference.shipped_model import shipped_model
+from aesop.pictures.preview import LONGEST_SIDE, write_preview
+from aesop.weights.load import load_network
+from aesop.weights.save import save_weights
 
 _CHUNKS = ((b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(bytes(1000))))
 BOMB = b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -94,6 +100,36 @@ def test_results_are_byte_for_byte_those_of_the_command_line(tmp_path, visitor):
     assert parts[-1] == 1
 
 
+def test_texture_and_map_are_those_of_the_command_line(tmp_path, visitor):
+    faithful = tmp_path / "faithful.safetensors"
+    net, info = load_network(shipped_model())
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight *= 0.97
+    save_weights(faithful, net.state_dict(), dict(info.metadata))
+    visitor.add(picture(tmp_path / "cat.png"))
+    visitor.upscale(Wish(None, FinalSize(scale=4), 0.3, faithful), ignore)
+    asked = ["--texture", "0.3", "--faithful-model", str(faithful), "--hallucination-map", "-o", str(tmp_path / "command")]
+    assert CliRunner().invoke(app, ["upscale", str(tmp_path / "cat.png"), *asked]).exit_code == 0
+    target = visitor.results[0].target
+    for file in (target, map_file(target)):
+        assert file.read_bytes() == (tmp_path / "command" / file.name).read_bytes()
+    visitor.upscale(Wish(None, FinalSize(scale=4)), ignore)
+    assert visitor.results[0].target.read_bytes() != (tmp_path / "command" / target.name).read_bytes()
+
+
+def test_the_map_over_a_result_is_bright_where_the_map_is(tmp_path, visitor):
+    image = np.full((48, 64, 3), 128, np.uint8)
+    image[:, 32:] = np.random.default_rng(0).integers(0, 256, (48, 32, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / "half.png")
+    visitor.add(tmp_path / "half.png")
+    visitor.upscale(Wish(None, FinalSize(scale=4)), ignore)
+    over = np.asarray(Image.open(visitor.previews(0)[2]).convert("L")).astype(float)
+    levels, _ = read_map(map_file(visitor.results[0].target))
+    assert levels[:, 144:].mean() > 2 * levels[:, :112].mean()
+    assert over[:, 144:].mean() > over[:, :112].mean() + 20
+
+
 def test_a_damaged_picture_fails_alone(tmp_path, visitor):
     whole, damaged = picture(tmp_path / "whole.png"), picture(tmp_path / "damaged.png", 64, 64)
     damaged.write_bytes(damaged.read_bytes()[:3000])
@@ -116,11 +152,11 @@ def test_what_was_cleared_can_be_dropped_again_and_earlier_results_stay_to_be_lo
     visitor.add(picture(tmp_path / "cat.png"))
     visitor.upscale(Wish(None, FinalSize(scale=2)), ignore)
     visitor.clear()
-    assert [Image.open(path).size for path in visitor.previews(0)] == [(24, 16), (48, 32)]
+    assert [Image.open(path).size for path in visitor.previews(0)] == [(24, 16), (48, 32), (48, 32)]
     visitor.add(tmp_path / "cat.png")
     visitor.upscale(Wish(None, FinalSize(scale=3)), ignore)
     kept = sorted(path.name for path in visitor.folder.rglob("*.png"))
-    assert kept == ["cat.png", "cat_x3.png"]
+    assert kept == ["cat.png", "cat_x3.png", "cat_x3_map.png"]
 
 
 def test_without_pictures_there_is_nothing_to_upscale(visitor):

@@ -1,6 +1,6 @@
 """The page: what is on it, and what its parts do. The work itself is in `session.py`.
 
-A further choice, such as a strength, is a component beside `model` and a field of `Wish`. A further view of a result is a
+A further choice is a component beside `model` and a field of `Wish`. A further view of a result is one of _VIEWS, and a
 file that `Session.previews` writes.
 """
 
@@ -11,15 +11,21 @@ from typing import Any
 from urllib.parse import quote
 
 from aesop.app.session import MAX_MB, MAX_MEGAPIXELS, Cancelled, Session, Sessions, Wish
-from aesop.commands.upscale_results import Result, counted
+from aesop.commands.upscale_results import Result, counted, map_file
 from aesop.inference.final_size import FinalSize
+from aesop.inference.hallucination import FULL_COLOUR
 from aesop.inference.models import known_models
-from aesop.inference.shipped_model import shipped_model
+from aesop.inference.shipped_model import faithful_partner, shipped_model
 from aesop.system.wording import readable
+from aesop.weights.blend import MOST_TEXTURE
 
 _HEAD = (
     "<h1>AESOP</h1><p>Drop pictures and get them back larger, and otherwise unchanged. They stay on this computer and are "
     "removed when you close the page.</p>"
+)
+_LEGEND = (
+    "<p>Bright places have texture that the input did not determine: black is certain, yellow stands for an expected error "
+    f"of {FULL_COLOUR} grey levels and more.</p>"
 )
 # What a size asks for: the fields of FinalSize, each with a label, a usual value, and its decimals.
 _SIZES: Mapping[str, Mapping[str, tuple[str, float, int]]] = {
@@ -29,14 +35,18 @@ _SIZES: Mapping[str, Mapping[str, tuple[str, float, int]]] = {
     "Fit into": {"width": ("Width in pixels", 3840, 0), "height": ("Height in pixels", 2160, 0)},
     "Megapixels": {"megapixels": ("Megapixels", 12, 1)},
 }
+# What the slider compares: the numbers of two of `Session.previews`.
+_VIEWS = {"Before and after": (0, 1), "What was invented": (1, 2)}
+_NO_PARTNER = ""
 _NUMBERS = {name: number for fields in _SIZES.values() for name, number in fields.items()}
 
 
 def build_page(gr: Any, sessions: Sessions) -> Any:
     """The page as `gradio.Blocks`; `gr` is gradio."""
 
-    def slider_of(session: Session, number: int) -> list[str]:
-        return [_address(path) for path in session.previews(number)]
+    def slider_of(session: Session, number: int, view: str) -> list[str]:
+        previews = session.previews(number)
+        return [_address(previews[side]) for side in _VIEWS[view]]
 
     # Uploads are copied into the session's folder at once; gradio's own copies are removed after a minute.
     with gr.Blocks(title="AESOP", delete_cache=(60, 60), analytics_enabled=False) as page:
@@ -47,6 +57,23 @@ def build_page(gr: Any, sessions: Sessions) -> Any:
                 added = gr.HTML(_list_added([], []), elem_id="added", padding=False)
                 clear = gr.Button("Remove all", size="sm", visible=False, elem_id="clear")
                 model = gr.Dropdown(_models(), label="Model", elem_id="model")
+                partner = gr.Dropdown(
+                    _partners(shipped_model()),
+                    value=_partner_of(shipped_model()),
+                    label="Faithful model",
+                    info="The PSNR network that the model was trained from, to choose its texture",
+                    elem_id="partner",
+                )
+                texture = gr.Slider(
+                    0,
+                    MOST_TEXTURE,
+                    value=1,
+                    step=0.05,
+                    label="Texture",
+                    info="0: faithful and smooth, 1: as the model",
+                    visible=bool(_partner_of(shipped_model())),
+                    elem_id="texture",
+                )
                 size = gr.Radio([*_SIZES], value="x4", label="Size", elem_id="size")
                 with gr.Row():
                     numbers = [
@@ -59,14 +86,16 @@ def build_page(gr: Any, sessions: Sessions) -> Any:
                 status = gr.HTML("<p>Results appear here.</p>", elem_id="status", padding=False)
                 with gr.Column(visible=False) as comparison:
                     shown = gr.Dropdown(label="Shown", visible=False, elem_id="shown")
+                    compared = gr.Radio([*_VIEWS], value=next(iter(_VIEWS)), label="Compare", elem_id="compared")
                     slider = gr.ImageSlider(
-                        label="Before and after", interactive=False, buttons=["fullscreen"], elem_id="slider"
+                        label="Left and right", interactive=False, buttons=["fullscreen"], elem_id="slider"
                     )
+                    legend = gr.HTML(_LEGEND, visible=False, elem_id="legend", padding=False)
                 # Without this, gradio copies both files into a folder that all sessions share. It holds for plain values,
                 # not for updates, which replace the component.
                 slider.postprocess = lambda files: files and slider.data_model(root=[{"url": file} for file in files])
                 downloads = gr.HTML(elem_id="downloads", padding=False)
-        results = [status, comparison, shown, slider, downloads]
+        results = [status, comparison, shown, compared, slider, legend, downloads]
 
         def add(uploads: list[str], request: gr.Request) -> tuple[None, str, Any]:
             session = sessions.of(request.session_hash)
@@ -87,10 +116,19 @@ def build_page(gr: Any, sessions: Sessions) -> Any:
 
         def begin() -> list[Any]:
             hidden = gr.update(visible=False)
-            return [hidden, gr.update(visible=True), "", hidden, hidden, None, ""]
+            return [hidden, gr.update(visible=True), "", hidden, hidden, next(iter(_VIEWS)), None, hidden, ""]
+
+        def find_partner(model: str) -> list[Any]:
+            own = _partner_of(Path(model))
+            return [gr.update(choices=_partners(Path(model)), value=own), gr.update(visible=bool(own), value=1)]
+
+        def ask_texture(partner: str) -> Any:
+            return gr.update(visible=bool(partner))
 
         def upscale(
             model: str,
+            partner: str,
+            texture: float,
             size: str,
             longest: float | None,
             width: float | None,
@@ -103,7 +141,9 @@ def build_page(gr: Any, sessions: Sessions) -> Any:
             given = {"longest": longest, "width": width, "height": height, "megapixels": megapixels}
             error = ""
             try:
-                wish = Wish(None if Path(model) == shipped_model() else Path(model), _final_size(size, given))
+                own = None if Path(model) == shipped_model() else Path(model)
+                faithful = Path(partner) if partner and texture != 1 else None
+                wish = Wish(own, _final_size(size, given), texture if faithful else None, faithful)
                 session.upscale(wish, lambda part: progress(part, desc="Upscaling"))
             except Cancelled:
                 error = "Cancelled."
@@ -118,7 +158,9 @@ def build_page(gr: Any, sessions: Sessions) -> Any:
                 _status(session, error),
                 gr.update(visible=bool(done)),
                 gr.update(choices=choices, value=done[0] if done else None, visible=len(done) > 1),
-                slider_of(session, done[0]) if done else None,
+                next(iter(_VIEWS)),
+                slider_of(session, done[0], next(iter(_VIEWS))) if done else None,
+                gr.update(visible=False),
                 _list_results(session),
             ]
 
@@ -130,8 +172,9 @@ def build_page(gr: Any, sessions: Sessions) -> Any:
             session.cancel()
             return [*end(), *view(session, "Cancelled.")]
 
-        def show(number: int, request: gr.Request) -> list[str]:
-            return slider_of(sessions.of(request.session_hash), number)
+        def show(number: int, view: str, request: gr.Request) -> tuple[list[str], Any]:
+            legend = gr.update(visible=view != next(iter(_VIEWS)))
+            return slider_of(sessions.of(request.session_hash), number, view), legend
 
         def leave(request: gr.Request) -> None:
             sessions.close(request.session_hash)
@@ -140,14 +183,22 @@ def build_page(gr: Any, sessions: Sessions) -> Any:
         quiet = {"show_progress": "hidden", **private}
         drop.upload(add, drop, [drop, added, clear], **private)
         clear.click(remove, None, [added, clear], **quiet)
+        model.input(find_partner, model, [partner, texture], **quiet)
+        partner.input(ask_texture, partner, texture, **quiet)
         size.change(ask_numbers, size, numbers, **quiet)
         begun = start.click(begin, None, [start, cancel, *results], queue=False, **quiet)
         running = begun.then(
-            upscale, [model, size, *numbers], results, show_progress_on=status, concurrency_limit=1, **private
+            upscale,
+            [model, partner, texture, size, *numbers],
+            results,
+            show_progress_on=status,
+            concurrency_limit=1,
+            **private,
         )
         running.then(end, None, [start, cancel], queue=False, **quiet)
         cancel.click(stop, None, [start, cancel, *results], cancels=[running], queue=False, **quiet)
-        shown.input(show, shown, slider, **private)
+        for choice in (shown, compared):
+            choice.input(show, [shown, compared], [slider, legend], **private)
         page.unload(leave)
     return page
 
@@ -157,6 +208,18 @@ def _models() -> list[tuple[str, str]]:
     bundled = shipped_model()
     others = [(file.stem, str(file)) for file in known_models() if file != bundled]
     return [(f"{bundled.stem} (bundled)", str(bundled)), *others]
+
+
+def _partners(model: Path) -> list[tuple[str, str]]:
+    """What may be the faithful model of another, by names and files; the first is none."""
+    own = faithful_partner(model)
+    others = [own] if own else []
+    others += [file for file in known_models() if file not in (own, model)]
+    return [("none", _NO_PARTNER), *((file.stem, str(file)) for file in others)]
+
+
+def _partner_of(model: Path) -> str:
+    return str(faithful_partner(model) or _NO_PARTNER)
 
 
 def _final_size(size: str, given: Mapping[str, float | None]) -> FinalSize:
@@ -198,6 +261,9 @@ def _list_results(session: Session) -> str:
             name = escape(result.target.name)
             notes = "".join(f"<br><small>{escape(note)}</small>" for note in result.notes)
             link = f'<a href="{_address(result.target)}" download="{name}">{name}</a>'
+            if result.map:
+                file = map_file(result.target)
+                link += f' <a href="{_address(file)}" download="{escape(file.name)}" title="{result.map.meaning}">map</a>'
             lines.append(f"<li>{link} <small>{readable(result.target.stat().st_size)}</small>{notes}</li>")
     return f"<p>Download</p><ul>{''.join(lines)}</ul>" if lines else ""
 

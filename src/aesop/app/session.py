@@ -11,11 +11,13 @@ from threading import Event, Lock
 
 from rich.console import Console
 
-from aesop.app.preview import write_preview
 from aesop.commands.upscale import upscale_files
 from aesop.commands.upscale_plan import find_images
-from aesop.commands.upscale_results import Result
+from aesop.commands.upscale_results import Result, map_file
+from aesop.images.write import write_image
 from aesop.inference.final_size import FinalSize, sides_at
+from aesop.inference.hallucination import overlaid, read_map
+from aesop.pictures.preview import LONGEST_SIDE, shown, write_preview
 from aesop.pictures.read import open_picture
 
 MAX_MB = 100
@@ -36,10 +38,12 @@ class Cancelled(Exception):
 
 @dataclass(frozen=True)
 class Wish:
-    """What a visitor chose. `model` None is the model that comes with aesop."""
+    """What a visitor chose. `model` None is the model that comes with aesop, `texture` None the model's own."""
 
     model: Path | None
     size: FinalSize
+    texture: float | None = None
+    faithful_model: Path | None = None
 
 
 class Session:
@@ -94,18 +98,29 @@ class Session:
             if not self.pictures:
                 raise ValueError("there are no pictures: drop some first")
             for result in upscale_files(
-                [*self.pictures], self._results, wish.model, size=wish.size, progress=report, console=Console(quiet=True)
+                [*self.pictures],
+                self._results,
+                wish.model,
+                size=wish.size,
+                texture=wish.texture,
+                faithful_model=wish.faithful_model,
+                hallucination_map=True,
+                progress=report,
+                console=Console(quiet=True),
             ):
                 self.results.append(result)
 
-    def previews(self, number: int) -> tuple[Path, Path]:
-        """Pictures of one size of an input and its result, by the number in `results`, that browsers can show."""
+    def previews(self, number: int) -> tuple[Path, Path, Path]:
+        """Pictures that browsers can show: an input, its result, and the map over it, by the number in `results`."""
         result = self.results[number]
-        before, after = (self._results / "previews" / f"{number}_{side}.png" for side in ("before", "after"))
+        before, after, doubts = (self._results / "previews" / f"{number}_{side}.png" for side in ("before", "after", "map"))
         for source, target in ((result.source, before), (result.target, after)):
             if not target.exists():
                 write_preview(source, target)
-        return before, after
+        if not doubts.exists():
+            levels, _ = read_map(map_file(result.target))
+            write_image(doubts, overlaid(shown(result.target, LONGEST_SIDE), levels))
+        return before, after, doubts
 
     def cancel(self) -> None:
         """End the work, and return when it has ended: after the tile that is being computed."""

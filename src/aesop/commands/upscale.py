@@ -1,5 +1,6 @@
 """`aesop upscale`: upscaling image files and folders of images."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -11,7 +12,8 @@ from aesop.commands.upscale_picture import Choices, PictureWork
 from aesop.commands.upscale_pipeline import in_turn
 from aesop.commands.upscale_plan import PIPE, Plan, Shard, check_output, find_images, named_videos, plan_targets
 from aesop.commands.upscale_progress import Style, UpscaleProgress
-from aesop.commands.upscale_results import Result, counted
+from aesop.commands.upscale_report import check_report, described, reported
+from aesop.commands.upscale_results import Result, counted, map_file
 from aesop.commands.upscale_video import VideoOptions, upscale_videos
 from aesop.images.errors import ImageError
 from aesop.images.read import ImageFile
@@ -47,6 +49,8 @@ def upscale_files(
     texture: float | None = None,
     faithful_model: str | Path | None = None,
     consistent: bool = False,
+    hallucination_map: bool = False,
+    report: Path | None = None,
     console: Console | None = None,
 ) -> Iterator[Result]:
     """Upscale image files, and all images below folders, by default with the model that comes with aesop.
@@ -62,8 +66,14 @@ def upscale_files(
     output; what comes in there goes out there by default, except to a terminal.
 
     `device` may name several, with commas: images are handed out to them one by one.
+
+    With `hallucination_map`, a map of the error to expect is written beside each result as `<name>_map.png`. A `report` is a
+    page with a slider and the map of each picture, and implies the maps.
     """
     size = size or FinalSize()
+    maps = hallucination_map or report is not None
+    if report:
+        check_report(report, overwrite)
     if output is None:
         output = PIPE if list(inputs) == [PIPE] and not sys.stdout.isatty() else Path("upscaled")
     if output == PIPE and sys.stdout.isatty():
@@ -97,6 +107,8 @@ def upscale_files(
 
     devices = device.split(",")
     if videos := named_videos(inputs):
+        if maps:
+            raise ValueError("--hallucination-map and --report are for pictures: leave them out for videos")
         if alpha != "auto" or lossless is not None:
             raise ValueError("--alpha and --lossless are for pictures: leave them out for videos")
         if len(devices) > 1:
@@ -105,6 +117,8 @@ def upscale_files(
         upscaler = load(device)
         announce([upscaler])
         return iter(upscale_videos(videos, upscaler, output, ext, suffix, shard, video_options, progress, console))
+    if maps and output == PIPE:
+        raise ValueError("--hallucination-map writes a file beside the result: name the result with -o, instead of -")
     check_output(output, ext, suffix, 1, lossless)
     found, notes = find_images(inputs, output, Shard.parse(shard))
     ext = check_output(output, ext, suffix, len(found), lossless)
@@ -118,8 +132,12 @@ def upscale_files(
     for note in plan.renamed:
         say(note)
     options = SaveOptions(quality, lossless)
-    choices = Choices(size, first.scale, options, overwrite, skip_existing, strip_metadata, is_default_model=model is None)
-    return _upscale(plan, upscalers, choices, UpscaleProgress(console, len(plan), progress, _sizes(plan)))
+    is_default = model is None
+    choices = Choices(size, first.scale, options, overwrite, skip_existing, strip_metadata, is_default, maps)
+    if maps:
+        _check_maps(plan)
+    results = _upscale(plan, upscalers, choices, UpscaleProgress(console, len(plan), progress, _sizes(plan)))
+    return reported(results, report, len(plan), described(first, size), say) if report else results
 
 
 def _upscale(plan: Plan, upscalers: Sequence[Upscaler], choices: Choices, shown: UpscaleProgress) -> Iterator[Result]:
@@ -130,11 +148,22 @@ def _upscale(plan: Plan, upscalers: Sequence[Upscaler], choices: Choices, shown:
     try:
         with shown:
             for work in in_turn(works, upscalers):
-                yield Result(work.source.path, work.target, work.error, work.notes, work.skipped)
+                yield Result(work.source.path, work.target, work.error, work.notes, work.skipped, map=work.map)
     except KeyboardInterrupt:
         go_on = "; to go on, repeat the command with --skip-existing" if len(plan) > 1 else ", and nothing was written"
         of = f"{shown.succeeded} of {counted(len(plan), 'image')} {'is' if shown.succeeded == 1 else 'are'} done"
         raise KeyboardInterrupt(f"interrupted: {of}{go_on}") from None
+
+
+def _check_maps(plan: Plan) -> None:
+    """ValueError if a map would replace an input or another result."""
+    others = {os.path.realpath(found.image.path) for found in plan.found}
+    others |= {os.path.realpath(plan.target(number)) for number in range(len(plan))}
+    taken = [file for number in range(len(plan)) if os.path.realpath(file := map_file(plan.target(number))) in others]
+    if taken:
+        raise ValueError(
+            f"{taken[0]} is an input or a result, and the place of a hallucination map: choose another -o or --suffix"
+        )
 
 
 def _sizes(plan: Plan) -> list[int | None]:

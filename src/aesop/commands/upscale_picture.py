@@ -14,10 +14,12 @@ from threading import Event
 
 from aesop.commands.upscale_plan import PIPE, PipedImage
 from aesop.commands.upscale_progress import UpscaleProgress
+from aesop.commands.upscale_results import map_file
 from aesop.images.computed_rows import Abandoned, ComputedRows
 from aesop.images.read import ImageFile
 from aesop.inference.consistent import shortfall
 from aesop.inference.final_size import FinalSize, sides_at
+from aesop.inference.hallucination import HallucinationMap, write_map
 from aesop.inference.upscaler import Upscaler
 from aesop.pictures.jpeg_quality import jpeg_quality
 from aesop.pictures.kinds import kind_of
@@ -50,6 +52,8 @@ class Choices:
     skip_existing: bool
     strip_metadata: bool
     is_default_model: bool
+    maps: bool = False
+    """Whether the hallucination map of each picture is written beside it."""
 
 
 class PictureWork:
@@ -63,6 +67,8 @@ class PictureWork:
         self.skipped = False
         self.error: str | None = None
         self.notes: list[str] = []
+        self.map: HallucinationMap | None = None  # of the first frame
+        self._has_blocks = False
         self._picture: Picture | None = None  # until it is written, or there is an error
         self._reached = math.inf  # the lowest `lr_psnr` of the frames
         self._frame: Frame | None = None  # that was decoded, then that which was computed
@@ -73,7 +79,7 @@ class PictureWork:
             yield
         except (ValueError, OSError, MemoryError) as error:
             self.error = str(error) or type(error).__name__
-            self._picture = self._frame = None
+            self._picture = self._frame = self.map = None
 
     def read(self) -> None:
         """Open the picture, check all that can be checked before it is computed, and decode it unless it is `alone`."""
@@ -83,13 +89,18 @@ class PictureWork:
             self.skipped = self._is_done()
             if self.skipped:
                 return
+            if self.choices.maps:
+                self._check_map()
             for width, height in dict.fromkeys(self.final):
                 check_writable(self._file(), width, height, picture, self.choices.options)
             by_network = picture.size[0] * picture.size[1] * self.choices.network_scale**2
             width, height = self.final[0]
             self.alone = picture.count > 1 or max(width * height, by_network) > LARGE
-            if self.choices.is_default_model and (_quality_of(self.source) or 100) <= VISIBLE_BLOCKS:
+            self._has_blocks = (_quality_of(self.source) or 100) <= VISIBLE_BLOCKS
+            if self.choices.is_default_model and self._has_blocks:
                 self.notes.append(_BLOCKS)
+            if self.choices.maps and picture.count > 1:
+                self.notes.append("the hallucination map is that of the first frame or page")
             if not self.alone:
                 (self._frame,) = picture.frames()
             self._picture = picture
@@ -113,6 +124,8 @@ class PictureWork:
         with self._own_errors():
             if self._frame:
                 self._save(iter([self._frame]))
+            if self.map:
+                write_map(map_file(self.target), self.map)
         self.shown.finish(self.number, self.error is None, not self.skipped)
 
     def _file(self) -> Path:
@@ -122,6 +135,10 @@ class PictureWork:
         height, width = frame.pixels.shape[:2]
         made = upscaler.upscale_frame(frame, self._scale_of(width, height), partial(self._on_progress, stop, index))
         self._reached = min(self._reached, upscaler.lr_psnr)
+        if self.choices.maps and index == 0:
+            self.map = upscaler.hallucination_map(frame, made)
+            if self._has_blocks:
+                self.map = replace(self.map, is_calibrated=False)
         height, width = made.pixels.shape[:2]
         return replace(made, metadata=made.metadata and self._fitted(made.metadata, width, height))
 
@@ -141,7 +158,8 @@ class PictureWork:
     def _compute_large(self, upscaler: Upscaler, picture: Picture, stop: Event) -> None:
         """Write rows while they are computed, if the format takes them so; otherwise compute all first."""
         (frame,) = picture.frames()
-        if not (takes_rows(self._file()) and upscaler.can_go_by_rows(frame, self._scale_of(*picture.size))):
+        by_rows = takes_rows(self._file()) and not self.choices.maps  # a map needs the whole result
+        if not (by_rows and upscaler.can_go_by_rows(frame, self._scale_of(*picture.size))):
             self._state_memory(upscaler, frame)
             made = self._upscaled(upscaler, frame, stop)
             del frame
@@ -167,12 +185,14 @@ class PictureWork:
         channels = (3 if frame.pixels.ndim == 3 else 1) + (frame.alpha is not None)
         made = width * height * channels * frame.pixels.itemsize
         writing = made + memory_to_write(self._file(), width, height)
+        if self.choices.maps:
+            writing += 2 * made  # the input is enlarged once more
         need, available = max(upscaler.memory_of(frame, scale), writing), available_memory()
         what = f"{self.source}: {width} x {height} pixels need about {readable(need)} of memory as {self.ext[1:]}"
         if available is not None and need > available:
             by_rows = (
                 ""
-                if frame.alpha is not None or upscaler.consistent
+                if frame.alpha is not None or upscaler.consistent or self.choices.maps
                 else "; --ext png and --ext tif need little at the network's own scale"
             )
             raise ValueError(f"{what}, and {readable(available)} are free: close programs, or upscale parts of it{by_rows}")
@@ -201,6 +221,12 @@ class PictureWork:
         self.notes = [*picture.notes, *notes, *self.notes, *shortfall(self._reached)]
         self._picture = None
 
+    def _check_map(self) -> None:
+        """ValueError if another file is where the map belongs."""
+        file, here = map_file(self.target), self.choices.skip_existing and os.path.exists(self.target)
+        if os.path.exists(file) and not (self.choices.overwrite or here):
+            raise ValueError(f"{file} exists, where the hallucination map belongs: to replace it, add --overwrite")
+
     def _is_done(self) -> bool:
         """Whether the target is there and may stay. ValueError if it must not be replaced."""
         if self.target == PIPE or not os.path.exists(self.target):
@@ -215,7 +241,7 @@ class PictureWork:
                 f"{self.target} exists, but is no picture, of another size, or has other frames: to replace it, "
                 "add --overwrite"
             )
-        return there == "the result"
+        return there == "the result" and (not self.choices.maps or map_file(self.target).exists())
 
 
 def _open(source: ImageFile) -> Picture:

@@ -9,6 +9,7 @@ from typing import Self
 from rich.console import Console
 
 from aesop.commands.upscale_plan import PIPE
+from aesop.inference.hallucination import HallucinationMap
 from aesop.system.wording import first_few
 
 
@@ -24,6 +25,13 @@ class Result:
     """With `skip_existing`: the target was there before."""
     kind: str = "image"
     """Or `video`."""
+    map: HallucinationMap | None = None
+    """With `hallucination_map`: the one that was written beside the target, see `map_file`."""
+
+
+def map_file(target: Path) -> Path:
+    """Where the hallucination map of a result is."""
+    return target.with_name(f"{target.stem}_map.png")
 
 
 def report(results: Iterable[Result], console: Console) -> bool:

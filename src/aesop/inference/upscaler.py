@@ -20,6 +20,7 @@ from aesop.images.tensors import ImageArray
 from aesop.inference.alpha import ALPHA_METHODS, enlarged_alpha, has_sharp_edges, mended_colours
 from aesop.inference.consistent import made_consistent
 from aesop.inference.final_size import sides_at
+from aesop.inference.hallucination import HallucinationMap, expected_error, is_calibrated_for
 from aesop.inference.models import find_faithful, find_model
 from aesop.inference.runtimes import RUNTIMES, with_runtime
 from aesop.inference.tiling import NotFinite, OnRows, check_tiling, upscale_by_rows, upscale_image
@@ -105,7 +106,7 @@ class Upscaler:
         self.device, self.alpha, self.threads = pick_device(device), alpha, threads
         if faithful_model is not None and texture is None:
             raise ValueError("a faithful model has no meaning without a texture: give --texture, from 0 to 1.5")
-        self.runtime, self.tta, self.consistent = runtime, tta, consistent
+        self.runtime, self.tta, self.texture, self.consistent = runtime, tta, texture, consistent
         self.lr_psnr = math.inf
         path = find_model(model)
         net, info, channels = load_picture_generator(path)
@@ -208,6 +209,22 @@ class Upscaler:
                 on_progress(tiles / total)
 
         self._run(self._gray if image.ndim == 2 else self._network, np.atleast_3d(image), on_tile, pass_on)
+
+    def hallucination_map(self, low: Frame, made: Frame) -> HallucinationMap:
+        """Map the error to expect of `made`, which `upscale_frame` or `upscale_by_rows` made of `low`.
+
+        It is calibrated for the model that comes with aesop, at its own scale and without `texture` and `consistent`.
+        """
+        height, width = low.pixels.shape[:2]
+        own_scale = made.pixels.shape[:2] == (height * self.scale, width * self.scale)
+        is_calibrated = is_calibrated_for(self.weights) and own_scale and not self.consistent
+        colours = low.pixels if low.alpha is None else mended_colours(low.pixels, low.alpha)
+        first, last = _range(colours)
+        images = [colours, made.pixels]
+        if (first, last) != (0, 1):
+            images = [(image - first) / (last - first) for image in images]
+        with threads_on_cpu(self.threads):
+            return expected_error(images[0], images[1], self.device, is_calibrated)
 
     @property
     def at_once(self) -> int:
