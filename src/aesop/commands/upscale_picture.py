@@ -63,6 +63,8 @@ class PictureWork:
         self.skipped = False
         self.error: str | None = None
         self.notes: list[str] = []
+        self.size: tuple[int, int] | None = None
+        """(width, height) of the first page of the result. Known after `read`."""
         self._picture: Picture | None = None  # until it is written, or there is an error
         self._reached = math.inf  # the lowest `lr_psnr` of the frames
         self._frame: Frame | None = None  # that was decoded, then that which was computed
@@ -80,6 +82,7 @@ class PictureWork:
         with self._own_errors():
             picture = _open(self.source)
             self.final = [sides_at(self._scale_of(*sides), *sides) for sides in picture.sizes]
+            self.size = self.final[0]
             self.skipped = self._is_done()
             if self.skipped:
                 return
