@@ -23,7 +23,7 @@ from typer.core import TyperGroup
 
 import aesop
 from aesop.commands import completion
-from aesop.commands.json_report import json_report
+from aesop.commands.json_report import STDOUT, json_report
 from aesop.system import terminal
 from aesop.system.exit_codes import ExitCode
 from aesop.system.signals import Interrupted
@@ -110,7 +110,7 @@ def _with_common_options(verb: Callable[..., None]) -> Callable[..., None]:
 app = Program(
     cls=Verbs, help="AESOP: train, test and use super-resolution.", no_args_is_help=True, pretty_exceptions_enable=False
 )
-prepare = Program(help="Prepare photographs for training.", no_args_is_help=True)
+prepare = Program(no_args_is_help=True)
 app.add_typer(prepare, name="prepare")
 models = Program(help="List the models that `aesop upscale -m NAME` knows, describe one, or verify files.")
 app.add_typer(models, name="models")
@@ -401,6 +401,8 @@ def table(
     """Make a table with intervals and tests from results of methods, for the terminal, Markdown, LaTeX, CSV or JSON."""
     from aesop.commands.table import run
 
+    if json_file == STDOUT and output is None and form not in (None, "terminal"):
+        raise ValueError(f"the {form} table and --json - would both go to standard output: name a file for one of them")
     with json_report("table", json_file) as found:
         found["comparison"] = run(
             files,
@@ -631,8 +633,9 @@ def upscale(
     from aesop.system.device import keep_freed_memory
 
     keep_freed_memory()
-    if json_file == output == Path("-"):
-        raise ValueError("-o - and --json - both write to standard output: give a file to one of them")
+    is_piped = output == STDOUT or (output is None and inputs == [STDOUT])
+    if json_file == STDOUT and is_piped:
+        raise ValueError("the picture and --json - would both go to standard output: name a file for one of them")
     with json_report("upscale", json_file) as found:
         results = upscale_files(
             inputs,
@@ -858,6 +861,11 @@ def figure(
         figure.draw(spec, output, overwrite, console)
     else:
         raise ValueError("name a file: aesop figure SPEC.yml; aesop figure --example plane prints one to start from")
+
+
+@prepare.callback()
+def prepare_photographs() -> None:
+    """Prepare photographs for training."""
 
 
 @prepare.command()

@@ -32,8 +32,10 @@ class Converted:
     """With `portable`, the largest between the images that the source and, in spandrel, the target make of a photograph."""
 
     def __str__(self) -> str:
-        checked = f"; spandrel loads it, largest difference on a photograph {self.difference:.2g}"
-        return f"{self.target}: {self.holds}{'' if self.difference is None else checked}"
+        line = f"{self.target}: {self.holds}"
+        if self.difference is None:
+            return line
+        return f"{line}; spandrel loads it, largest difference on a photograph {self.difference:.2g}"
 
 
 def convert(

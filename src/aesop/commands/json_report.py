@@ -1,6 +1,7 @@
 """The JSON that `--json FILE` writes, of one shape for all commands: `{"aesop": VERSION, "command": "models info", ...}`.
 
-The other keys are the command's own. Values that are no numbers (NaN, infinity) are null, paths are strings.
+The other keys are the command's own: docs/reference/json.md lists them. Values that are no numbers (NaN, infinity) are null,
+paths are strings.
 """
 
 import json

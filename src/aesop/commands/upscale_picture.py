@@ -64,7 +64,7 @@ class PictureWork:
         self.error: str | None = None
         self.notes: list[str] = []
         self.size: tuple[int, int] | None = None
-        """(width, height) of the first page of the result. Known after `read`."""
+        """(width, height) of the first page of the result, which is known after `read`; None if there is an error."""
         self._picture: Picture | None = None  # until it is written, or there is an error
         self._reached = math.inf  # the lowest `lr_psnr` of the frames
         self._frame: Frame | None = None  # that was decoded, then that which was computed
@@ -74,7 +74,7 @@ class PictureWork:
         try:
             yield
         except (ValueError, OSError, MemoryError) as error:
-            self.error = str(error) or type(error).__name__
+            self.error, self.size = str(error) or type(error).__name__, None
             self._picture = self._frame = None
 
     def read(self) -> None:

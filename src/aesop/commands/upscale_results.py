@@ -26,13 +26,14 @@ class Result:
     kind: str = "image"
     """Or `video`."""
     size: tuple[int, int] | None = None
-    """(width, height) of the result, of a picture's first page; None if it is not known."""
+    """(width, height) of the result, of a picture's first page; None if there is an error."""
 
 
 def kept(results: Iterable[Result], found: dict[str, Any]) -> Iterator[Result]:
     """Pass results on, and keep them in `found["results"]`."""
+    found["results"] = []
     for result in results:
-        found.setdefault("results", []).append(result)
+        found["results"].append(result)
         yield result
 
 
