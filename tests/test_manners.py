@@ -319,6 +319,31 @@ def test_the_program_ends_with_its_code(words, code, tmp_path):
     assert bool(done.stderr) == (code != 0)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "measure a --hr b --scale 9",
+        "measure a --hr b --crop-border none",
+        "bench x.yml --seconds 0",
+        "bench x.yml --seconds soon",
+        "app --port 99999",
+        "degrade a.png --seed 0.5",
+        "upscale a.png --scale big",
+        "upscale a.png --threads 0",
+        "select run --tile 1e3",
+        "models info",
+        "prepare pack a",
+        "prepare unpack",
+    ],
+)
+def test_arguments_of_other_types_are_a_usage_error(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(*words.split())
+    assert result.exit_code == ExitCode.USAGE
+    assert "Traceback" not in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_ctrl_c_ends_with_its_code(tmp_path, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
