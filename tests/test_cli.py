@@ -207,7 +207,7 @@ def test_no_verb_prints_the_help():
 def test_the_schema_is_json_on_stdout_or_in_a_file(tmp_path):
     printed = json.loads(succeeded("schema"))
     assert printed["properties"]["name"]["description"]
-    assert printed["required"] == ["name", "network_g"]
+    assert printed["else"]["required"] == ["name", "network_g"]  # unless it is a pipeline
     succeeded("schema", tmp_path / "schema.json")
     assert json.loads((tmp_path / "schema.json").read_text()) == printed
 

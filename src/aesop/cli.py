@@ -1,13 +1,16 @@
 """The command line: each verb passes its arguments on. A user's mistake prints one message and exits with 1.
 
-Verbs import what they run themselves, so that `--version`, `--help` and shell completion start without PyTorch.
+Verbs import what they run themselves, so that `--version`, `--help` and shell completion start without PyTorch. Every verb
+takes `--quiet` and `--verbose`, and those that report something `--json FILE`.
 """
 
+import functools
+import inspect
 import io
 import json
-import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +22,12 @@ from typer import Argument, Option
 from typer.core import TyperGroup
 
 import aesop
+from aesop.commands import completion
+from aesop.commands.json_report import STDOUT, json_report
+from aesop.system import terminal
+from aesop.system.exit_codes import ExitCode
 from aesop.system.signals import Interrupted
+from aesop.system.terminal import Note, console, set_verbosity
 
 # What a user can cause: bad options, files, weights or images, a full disk, too little memory, a diverged training.
 USER_ERRORS = (ValueError, OSError, FloatingPointError, MemoryError)
@@ -36,40 +44,76 @@ class Verbs(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Turn a user's mistake into one message without a traceback, and an interrupted training into its exit code."""
-        logger = logging.getLogger("aesop")
-        if not logger.handlers:
-            logger.addHandler(logging.StreamHandler(sys.stdout))
-            logger.setLevel(logging.INFO)
         try:
             return super().invoke(ctx)
         except typer.Exit:
             raise
         except USER_ERRORS as error:
-            message, exit_code = Text.assemble(("error: ", "bold red"), _message(error)), 1
+            message, exit_code = Text.assemble(("error: ", "bold red"), _message(error)), ExitCode.FAILED
+            if terminal.is_verbose() and _reports_errors():
+                traceback.print_exc()
         except Interrupted as stop:
             message, exit_code = Text(str(stop)), stop.exit_code
         except KeyboardInterrupt as stop:
             is_training = ctx.invoked_subcommand in ("train", "pipeline")
             go_on = "; to continue a training from its last checkpoint, add --resume" if is_training else ""
-            message, exit_code = Text(str(stop) or f"interrupted{go_on}"), 130
+            message, exit_code = Text(str(stop) or f"interrupted{go_on}"), ExitCode.INTERRUPTED
         except Exception:
             if _reports_errors():
                 raise
-            raise typer.Exit(1) from None
+            raise typer.Exit(ExitCode.FAILED) from None
         if _reports_errors():
             Console(stderr=True, soft_wrap=True).print(message)
         raise typer.Exit(exit_code)
 
 
-app = typer.Typer(
+Quiet = Annotated[
+    bool, Option("--quiet", "-q", help="Print the result, warnings and errors only.", rich_help_panel="Common options")
+]
+Verbose = Annotated[
+    bool,
+    Option("--verbose", "-v", help="Print details, and tracebacks of errors.", rich_help_panel="Common options"),
+]
+
+
+class Program(typer.Typer):
+    """A Typer whose verbs and callbacks take the options that all have in common: `aesop -q test` is `aesop test -q`."""
+
+    def command(self, *args: Any, **options: Any) -> Callable[[Any], Any]:
+        return lambda verb: super(Program, self).command(*args, **options)(_with_common_options(verb)) and verb
+
+    def callback(self, *args: Any, **options: Any) -> Callable[[Any], Any]:
+        return lambda verb: super(Program, self).callback(*args, **options)(_with_common_options(verb)) and verb
+
+
+def _with_common_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """A function that also takes `quiet` and `verbose`, and sets them before it calls the verb."""
+
+    @functools.wraps(verb)
+    def run(*args: Any, quiet: bool, verbose: bool, **options: Any) -> None:
+        if quiet and verbose:
+            raise typer.BadParameter("--quiet and --verbose exclude each other: give one of them")
+        if quiet or verbose or verb is main:  # the program's own options come first
+            set_verbosity(quiet, verbose)
+        verb(*args, **options)
+
+    signature = inspect.signature(verb)
+    common = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
+        for name, kind in (("quiet", Quiet), ("verbose", Verbose))
+    ]
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *common])  # ty: ignore
+    run.__annotations__ = {**verb.__annotations__, "quiet": Quiet, "verbose": Verbose}
+    return run
+
+
+app = Program(
     cls=Verbs, help="AESOP: train, test and use super-resolution.", no_args_is_help=True, pretty_exceptions_enable=False
 )
-prepare = typer.Typer(help="Prepare photographs for training.", no_args_is_help=True)
+prepare = Program(no_args_is_help=True)
 app.add_typer(prepare, name="prepare")
-models = typer.Typer(help="List the models that `aesop upscale -m NAME` knows, describe one, or verify files.")
+models = Program(help="List the models that `aesop upscale -m NAME` knows, describe one, or verify files.")
 app.add_typer(models, name="models")
-# Without markup, as messages contain names of files. Under torchrun, only rank 0 prints.
-console = Console(soft_wrap=True, markup=False, highlight=False, quiet=os.environ.get("RANK", "0") != "0")
 
 PublishedForm = Annotated[Path | None, Option("-opt", metavar="CONFIG.yml", help="Option file, as in BasicSR's scripts.")]
 Words = Annotated[list[str] | None, Argument(metavar="CONFIG.yml key.path=value", help="Option file, options to change.")]
@@ -98,13 +142,16 @@ AtLeast = Annotated[
 AtMost = Annotated[
     list[str] | None, Option("--at-most", metavar="METRIC=VALUE", help="Choose among those that stay below: lpips=0.2.")
 ]
-Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.", autocompletion=completion.devices)]
 TileSide = Annotated[int, Option("--tile", help="Tile size in LR pixels; 0: of the option file, else whole images.")]
 CacheFolder = Annotated[
     Path | None, Option("--cache", help="Folder that keeps SR images and values, up to 10 GB; default: user's.")
 ]
 NoCache = Annotated[bool, Option("--no-cache", help="Compute everything.")]
-JsonFile = Annotated[Path | None, Option("--json", metavar="FILE", help="Also write the results to this JSON file.")]
+JsonFile = Annotated[
+    Path | None,
+    Option("--json", metavar="FILE", help="Also write the results as JSON; -: to standard output, where nothing else goes."),
+]
 
 
 def _message(error: Exception) -> str:
@@ -135,9 +182,9 @@ def _published_changes(changes: list[str], launcher: str | None, debug: bool, fo
     """The overrides of a command line of BasicSR's scripts, in our form: --force_yml train:total_iter=9 ... Say what has no
     effect."""
     if launcher not in (None, "none"):
-        console.print(f"note: --launcher {launcher} has no effect: processes that torchrun started are recognised")
+        console.print(Note(f"note: --launcher {launcher} has no effect: processes that torchrun started are recognised"))
     if debug:
-        console.print("note: --debug has no effect; to look at a training first, use --dry-run or logger.print_freq=1")
+        console.print(Note("note: --debug has no effect; to look at a training first, use --dry-run or logger.print_freq=1"))
     if not force_yml:
         return changes
     forced = (override.partition("=") for override in [*force_yml, *changes])
@@ -148,7 +195,7 @@ def _read(load: Callable[[Path, list[str]], tuple[Any, list[str]]], file: Path, 
     """Read an option file and print its notes."""
     options, notes = load(file, overrides)
     for note in notes:
-        console.print(f"note: {note}")
+        console.print(Note(f"note: {note}"))
     return options
 
 
@@ -223,7 +270,7 @@ def pipeline(
         lines += [f"memory on a GPU, {stage}: {text}" for stage, text in memory_by_stage(steps)]
         _show(lines, faults)
     else:
-        console.print(f"finished: {run_pipeline(steps)}")
+        console.print(Note(f"finished: {run_pipeline(steps)}"))
 
 
 @app.command()
@@ -235,6 +282,7 @@ def test(
     debug: Debug = False,
     local_rank: LocalRank = None,
     force_yml: ForceYml = None,
+    output: JsonFile = None,
 ) -> None:
     """Measure weights on test sets. Prints a table and writes values per image as JSON and CSV."""
     from aesop.check.dry_run import check_inputs, dry_run_report
@@ -248,9 +296,11 @@ def test(
         lines, faults = dry_run_report(options)
         _show(options.to_yaml().splitlines() + lines, faults)
     else:
-        check_inputs(options, file)
-        if test(options, console).missing:
-            raise typer.Exit(1)
+        with json_report("test", output) as found:
+            check_inputs(options, file)
+            found["results"] = results = test(options, console)
+        if results.missing:
+            raise typer.Exit(ExitCode.FAILED)
 
 
 @app.command()
@@ -276,7 +326,7 @@ def measure(
     output: Annotated[Path | None, Option("--output", "-o", help="Folder for results.json and values.csv.")] = None,
     overwrite: Overwrite = False,
     name: Annotated[str | None, Option(help="Of the results; default: the output folder's.")] = None,
-    device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Device = "auto",
     tile: Annotated[int, Option(help="Tile size of networks in LR pixels; 0: the whole image at once.")] = 0,
     cost: Annotated[
         bool, Option("--cost", help="Also parameters, operations, time and memory of networks, on the largest image.")
@@ -285,32 +335,32 @@ def measure(
         Path | None, Option(help="Folder that keeps SR images and values, up to 10 GB; default: user's.")
     ] = None,
     no_cache: Annotated[bool, Option("--no-cache", help="Compute everything.")] = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Measure finished images of any method, and networks, against HR images. Exits with 1 if something is missing."""
     from aesop.commands.measure import Request, measure
 
-    results = measure(
-        Request(
-            inputs=inputs,
-            hr=hr,
-            lr=lr or (),
-            metrics=metrics,
-            scale=scale,
-            crop_border=crop_border,
-            rgb=rgb,
-            autoencoder=autoencoder,
-            output=output,
-            overwrite=overwrite,
-            name=name,
-            device=device,
-            tile=tile,
-            cost=cost,
-            cache=_measured_in(cache, no_cache),
-        ),
-        console,
+    request = Request(
+        inputs=inputs,
+        hr=hr,
+        lr=lr or (),
+        metrics=metrics,
+        scale=scale,
+        crop_border=crop_border,
+        rgb=rgb,
+        autoencoder=autoencoder,
+        output=output,
+        overwrite=overwrite,
+        name=name,
+        device=device,
+        tile=tile,
+        cost=cost,
+        cache=_measured_in(cache, no_cache),
     )
+    with json_report("measure", json_file) as found:
+        found["results"] = results = measure(request, console)
     if results.missing:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FAILED)
 
 
 @app.command()
@@ -318,7 +368,12 @@ def table(
     files: Annotated[list[Path], Argument(metavar="RESULTS.json...", help="Written by aesop measure or aesop test.")],
     form: Annotated[
         str | None,
-        Option("--format", "-f", help="terminal, markdown, latex, csv or json; default: by -o, else terminal."),
+        Option(
+            "--format",
+            "-f",
+            help="terminal, markdown, latex, csv or json; default: by -o, else terminal.",
+            autocompletion=completion.tables,
+        ),
     ] = None,
     output: Annotated[
         Path | None, Option("--output", "-o", metavar="FILE", help="File to write: .md, .tex, .csv, .json.")
@@ -341,26 +396,30 @@ def table(
     methods: Annotated[list[str] | None, Option("--method", metavar="NAME", help="Only these, in this order.")] = None,
     sets: Annotated[list[str] | None, Option("--set", metavar="NAME", help="Only these test sets, in this order.")] = None,
     metrics: Annotated[list[str] | None, Option("--metric", metavar="NAME", help="Only these, in this order.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Make a table with intervals and tests from results of methods, for the terminal, Markdown, LaTeX, CSV or JSON."""
     from aesop.commands.table import run
 
-    run(
-        files,
-        console,
-        form=form,
-        output=output,
-        overwrite=overwrite,
-        against=against,
-        published=published,
-        mark=mark,
-        intervals=intervals,
-        common_images=common_images,
-        seeds=seeds or (),
-        methods=methods or (),
-        sets=sets or (),
-        metrics=metrics or (),
-    )
+    if json_file == STDOUT and output is None and form not in (None, "terminal"):
+        raise ValueError(f"the {form} table and --json - would both go to standard output: name a file for one of them")
+    with json_report("table", json_file) as found:
+        found["comparison"] = run(
+            files,
+            console,
+            form=form,
+            output=output,
+            overwrite=overwrite,
+            against=against,
+            published=published,
+            mark=mark,
+            intervals=intervals,
+            common_images=common_images,
+            seeds=seeds or (),
+            methods=methods or (),
+            sets=sets or (),
+            metrics=metrics or (),
+        )
 
 
 @app.command()
@@ -380,6 +439,7 @@ def select(
     tile: TileSide = 0,
     cache: CacheFolder = None,
     no_cache: NoCache = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Measure the checkpoints of a training, draw their perception-distortion plane, and choose one by a rule."""
     from aesop.commands.candidates import Choosing
@@ -387,7 +447,8 @@ def select(
 
     folder = _measured_in(cache, no_cache)
     asked = Choosing(hr or (), lr or (), metrics, best, at_least or (), at_most or (), device, tile, folder)
-    select(run, asked, output, overwrite, console)
+    with json_report("select", json_file) as found:
+        found |= vars(select(run, asked, output, overwrite, console))
 
 
 @app.command()
@@ -411,6 +472,7 @@ def blend(
     tile: TileSide = 0,
     cache: CacheFolder = None,
     no_cache: NoCache = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Interpolate between the weights of A and B, or average more files. With images, choose the best blend by a rule."""
     from aesop.commands.blend import blend_files
@@ -418,7 +480,8 @@ def blend(
 
     folder = _measured_in(cache, no_cache)
     asked = Choosing(hr or (), lr or (), metrics, best, at_least or (), at_most or (), device, tile, folder)
-    blend_files(files, alpha, config, asked, output, overwrite, console)
+    with json_report("blend", json_file) as found:
+        found |= vars(blend_files(files, alpha, config, asked, output, overwrite, console))
 
 
 @app.command()
@@ -432,8 +495,10 @@ def doctor(
     """Check this machine; with an option file also its data, time and memory. Exits with 1 if there are faults."""
     from aesop.commands.doctor import run
 
-    if run(_option_file(words, opt) if words or opt else None, console, quick, not no_run, output):
-        raise typer.Exit(1)
+    with json_report("doctor", output) as found:
+        found |= run(_option_file(words, opt) if words or opt else None, console, quick, not no_run)
+    if found["faults"]:
+        raise typer.Exit(ExitCode.FAILED)
 
 
 @app.command()
@@ -447,7 +512,8 @@ def bench(
     from aesop.commands.bench import run
     from aesop.options.read import load_train_config
 
-    run(_read(load_train_config, *_option_file(words, opt)), seconds, output, console)
+    with json_report("bench", output) as found:
+        found |= run(_read(load_train_config, *_option_file(words, opt)), seconds, console)
 
 
 @app.command()
@@ -472,13 +538,16 @@ def diagnose(
             raise ValueError(f"{run} is a weight file: --weights and -o are for the run folder of a training")
         if data is None:
             raise ValueError(f"{run} is a weight file: give HR images with --data FOLDER to try the auto-encoder with")
-        diagnose.audit_autoencoder(run, data, console, output)
+        with json_report("diagnose", output) as found:
+            found |= diagnose.audit_autoencoder(run, data, console).to_json()
     elif data is not None:
         raise ValueError(f"--data is for an auto-encoder's weight file (.safetensors, .pth); {run} is none")
-    elif weights:
-        diagnose.print_weights(run, console)
     else:
-        diagnose.run(run, console, page=page, json_file=output)
+        with json_report("diagnose", output) as found:
+            if weights:
+                found |= vars(diagnose.print_weights(run, console))
+            else:
+                found |= diagnose.run(run, console, page=page).to_json()
 
 
 @app.command()
@@ -490,17 +559,39 @@ def upscale(
         Path | None, Option("--output", "-o", help="Folder; for one image a file or - (stdout); default: upscaled.")
     ] = None,
     model: Annotated[
-        str | None, Option("--model", "-m", help="Weight file, name, or hf:owner/name; default: the bundled x4 model.")
+        str | None,
+        Option(
+            "--model",
+            "-m",
+            help="Weight file, name, or hf:owner/name; default: the bundled x4 model.",
+            autocompletion=completion.models,
+        ),
     ] = None,
     tile: Annotated[int | None, Option(help="Tile size in input pixels; 0: all at once; default: by the network.")] = None,
     overlap: Annotated[int | None, Option(help="Overlap of the tiles in input pixels; default: by the network.")] = None,
-    device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps; with commas: images in turn.")] = "auto",
-    precision: Annotated[str, Option(help="fp32, bf16, fp16 or auto: the fastest, near fp32; 8 bits only.")] = "auto",
-    runtime: Annotated[str, Option(help="pytorch; for CPUs also openvino or onnxruntime, which convert once.")] = "pytorch",
+    device: Annotated[
+        str,
+        Option(help="auto, cpu, cuda, cuda:N or mps; with commas: images in turn.", autocompletion=completion.devices),
+    ] = "auto",
+    precision: Annotated[
+        str,
+        Option(help="fp32, bf16, fp16 or auto: the fastest, near fp32; 8 bits only.", autocompletion=completion.precisions),
+    ] = "auto",
+    runtime: Annotated[
+        str,
+        Option(
+            help="pytorch; for CPUs also openvino or onnxruntime, which convert once.", autocompletion=completion.runtimes
+        ),
+    ] = "pytorch",
     threads: Annotated[int | None, Option(min=1, help="Threads on a CPU; default: PyTorch's number.")] = None,
     ext: Annotated[
         str | None,
-        Option("--ext", "--format", help="png, jpg, webp, tif, avif, gif, bmp; mp4, mkv, webm, mov; default: the input's."),
+        Option(
+            "--ext",
+            "--format",
+            help="png, jpg, webp, tif, avif, gif, bmp; mp4, mkv, webm, mov; default: the input's.",
+            autocompletion=completion.image_formats,
+        ),
     ] = None,
     suffix: Annotated[str | None, Option(help="Suffix of output names; default: _x4 for an x4 network.")] = None,
     overwrite: Overwrite = False,
@@ -511,7 +602,12 @@ def upscale(
     lossless: Annotated[
         bool | None, Option(help="Of WebP files; default: as the input is. PNG, TIFF and BMP always are.")
     ] = None,
-    progress: Annotated[str | None, Option(help="bar, plain or json; default: bar on a terminal, else plain.")] = None,
+    progress: Annotated[
+        str | None,
+        Option(
+            help="bar, plain or json; default: bar on a terminal, else plain.", autocompletion=completion.progress_styles
+        ),
+    ] = None,
     scale: Annotated[float | None, Option(help="Enlarge by this; default: by the network's scale.")] = None,
     width: Annotated[int | None, Option(help="Final width in pixels; with --height, fit into both.")] = None,
     height: Annotated[int | None, Option(help="Final height in pixels.")] = None,
@@ -534,51 +630,71 @@ def upscale(
     report_page: Annotated[
         Path | None, Option("--report", metavar="FILE.html", help="Write a page with sliders, maps and settings.")
     ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Upscale images, folders of images, and videos, with a weight file of any scale and architecture."""
     from aesop.commands.upscale import upscale_files
-    from aesop.commands.upscale_results import report
+    from aesop.commands.upscale_results import kept, report
     from aesop.inference.final_size import FinalSize
     from aesop.system.device import keep_freed_memory
 
     keep_freed_memory()
-    results = upscale_files(
-        inputs,
-        output,
-        model,
-        tile,
-        overlap,
-        device,
-        precision,
-        runtime,
-        ext,
-        suffix,
-        overwrite,
-        skip_existing,
-        alpha,
-        strip_metadata,
-        quality,
-        lossless,
-        progress,
-        FinalSize(scale, width, height, longest, megapixels),
-        shard,
-        tta,
-        threads,
-        texture,
-        faithful_model,
-        consistent,
-        hallucination_map,
-        report_page,
-    )
-    if not report(results, console):
-        raise typer.Exit(1)
+    is_piped = output == STDOUT or (output is None and inputs == [STDOUT])
+    if json_file == STDOUT and is_piped:
+        raise ValueError("the picture and --json - would both go to standard output: name a file for one of them")
+    with json_report("upscale", json_file) as found:
+        results = upscale_files(
+            inputs,
+            output,
+            model,
+            tile,
+            overlap,
+            device,
+            precision,
+            runtime,
+            ext,
+            suffix,
+            overwrite,
+            skip_existing,
+            alpha,
+            strip_metadata,
+            quality,
+            lossless,
+            progress,
+            FinalSize(scale, width, height, longest, megapixels),
+            shard,
+            tta,
+            threads,
+            texture,
+            faithful_model,
+            consistent,
+            hallucination_map,
+            report_page,
+            terminal.progress,
+        )
+        done = report(kept(results, found) if json_file else results, console)
+    if not done:
+        raise typer.Exit(ExitCode.FAILED)
 
 
 @app.command()
 def export(
-    model: Annotated[str, Argument(metavar="MODEL", help="Weight file of a generator, or a name that aesop models lists.")],
+    model: Annotated[
+        str,
+        Argument(
+            metavar="MODEL",
+            help="Weight file of a generator, or a name that aesop models lists.",
+            autocompletion=completion.models,
+        ),
+    ],
     to: Annotated[
-        list[str], Option("--to", metavar="FORMAT", help="onnx, openvino, torchscript or ncnn; several: once for each.")
+        list[str],
+        Option(
+            "--to",
+            metavar="FORMAT",
+            help="onnx, openvino, torchscript or ncnn; several: once for each.",
+            autocompletion=completion.exports,
+        ),
     ],
     fp16: Annotated[bool, Option("--fp16", help="Half precision: half the size, and faster on GPUs.")] = False,
     pad: Annotated[
@@ -588,11 +704,13 @@ def export(
         Path | None, Option("--output", "-o", help="File or folder; default: MODEL's name in the current folder.")
     ] = None,
     overwrite: Overwrite = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Write a network in the format of another program, run it there, and compare its images with PyTorch's."""
     from aesop.commands.export import export
 
-    export(model, to, console, half=fp16, pads=pad, output=output, overwrite=overwrite)
+    with json_report("export", json_file) as found:
+        found["exported"] = export(model, to, console, half=fp16, pads=pad, output=output, overwrite=overwrite)
 
 
 @app.command("app")
@@ -616,28 +734,42 @@ def list_models(context: typer.Context) -> None:
 
 @models.command()
 def info(
-    model: Annotated[str, Argument(metavar="FILE", help="Weight file, or the name of a model.")], output: JsonFile = None
+    model: Annotated[
+        str, Argument(metavar="FILE", help="Weight file, or the name of a model.", autocompletion=completion.models)
+    ],
+    output: JsonFile = None,
 ) -> None:
     """Describe a model: network, cost, receptive field, licence, training, and which programs load it."""
     from aesop.commands.model_info import model_info
 
-    console.print("\n".join(model_info(model, output)))
+    with json_report("models info", output) as found:
+        facts, lines = model_info(model)
+        found |= facts
+        console.print("\n".join(lines))
 
 
 @models.command()
-def verify(files: Annotated[list[str], Argument(metavar="FILE...", help="Weight files, or names of models.")]) -> None:
+def verify(
+    files: Annotated[
+        list[str], Argument(metavar="FILE...", help="Weight files, or names of models.", autocompletion=completion.models)
+    ],
+    output: JsonFile = None,
+) -> None:
     """Check that weight files are safe to read, complete, finite, and make an image of a photograph."""
     from aesop.commands.model_verification import verify_models
 
-    lines, in_order = verify_models(files)
-    console.print("\n".join(lines))
-    if not in_order:
-        raise typer.Exit(1)
+    with json_report("models verify", output) as found:
+        found["models"] = checked = verify_models(files)
+        console.print("\n".join(map(str, checked)))
+    if any(each.fault for each in checked):
+        raise typer.Exit(ExitCode.FAILED)
 
 
 @app.command()
 def card(
-    model: Annotated[str, Argument(metavar="MODEL", help="Weight file, name, or hf:owner/name.")],
+    model: Annotated[
+        str, Argument(metavar="MODEL", help="Weight file, name, or hf:owner/name.", autocompletion=completion.models)
+    ],
     output: Annotated[
         Path | None, Option("--output", "-o", metavar="FOLDER", help="Default: <scale>x-<title>_card.")
     ] = None,
@@ -710,11 +842,13 @@ def degrade(
     folder: Annotated[Path | None, Option("--set", help="Write a validation set here, and a sheet only with -o.")] = None,
     seed: Annotated[int, Option(help="Seed of the random degradations.")] = 0,
     overwrite: Overwrite = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Show what a real-world recipe does to images, or write a fixed validation set of such pairs."""
     from aesop.commands.degrade import run
 
-    run(words, config, count, output, folder, seed, overwrite, console)
+    with json_report("degrade", json_file) as found:
+        found |= run(words, config, count, output, folder, seed, overwrite, console)
 
 
 @app.command()
@@ -735,6 +869,11 @@ def figure(
         figure.draw(spec, output, overwrite, console)
     else:
         raise ValueError("name a file: aesop figure SPEC.yml; aesop figure --example plane prints one to start from")
+
+
+@prepare.callback()
+def prepare_photographs() -> None:
+    """Prepare photographs for training."""
 
 
 @prepare.command()
@@ -758,20 +897,23 @@ def convert(
     portable: Annotated[
         bool, Option("--portable", help="So that chaiNNer, ComfyUI and InvokeAI load the network; checked with spandrel.")
     ] = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Convert weights between self-describing safetensors and the .pth files of BasicSR, BSRGAN and ESRGAN."""
     from aesop.commands.convert import convert
 
-    console.print(convert(source, target, key, names, portable))
+    with json_report("convert", json_file) as found:
+        found |= vars(done := convert(source, target, key, names, portable))
+    console.print(Note(str(done)))
 
 
 @app.command()
 def schema(output: Annotated[Path | None, Argument(help="File to write; default: the terminal.")] = None) -> None:
     """Print the JSON schema of option files, which editors use for completion and checks."""
-    from aesop.options.config import OptionFile
+    from aesop.options.file_schema import file_schema
     from aesop.system.files import replacing
 
-    text = json.dumps(OptionFile.model_json_schema(), indent=1) + "\n"
+    text = json.dumps(file_schema(), indent=1) + "\n"
     if output is None:
         sys.stdout.write(text)
     else:

@@ -123,7 +123,7 @@ def test_both_sets_of_a_state_folder_become_portable(tmp_path):
     options = rrdbnet(growth=8)
     for seed, name in enumerate(("net_g", "net_g_ema")):
         save_weights(tmp_path / "state" / f"{name}.safetensors", network(options, seed).state_dict(), {})
-    line = convert(tmp_path / "state", tmp_path / "both.pth", portable=True)
+    line = str(convert(tmp_path / "state", tmp_path / "both.pth", portable=True))
     assert "params, params_ema" in line
     with torch.no_grad():
         x = torch.rand(1, 3, 8, 8)

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from aesop.app.session import MAX_MB, MAX_MEGAPIXELS, Cancelled, Session, Sessions, Wish
-from aesop.commands.upscale_results import Result, counted, map_file
+from aesop.commands.upscale_results import Result, counted
 from aesop.inference.final_size import FinalSize
 from aesop.inference.hallucination import FULL_COLOUR
 from aesop.inference.models import known_models
@@ -262,8 +262,7 @@ def _list_results(session: Session) -> str:
             notes = "".join(f"<br><small>{escape(note)}</small>" for note in result.notes)
             link = f'<a href="{_address(result.target)}" download="{name}">{name}</a>'
             if result.map:
-                file = map_file(result.target)
-                link += f' <a href="{_address(file)}" download="{escape(file.name)}" title="{result.map.meaning}">map</a>'
+                link += f' <a href="{_address(result.map)}" download="{escape(result.map.name)}">map</a>'
             lines.append(f"<li>{link} <small>{readable(result.target.stat().st_size)}</small>{notes}</li>")
     return f"<p>Download</p><ul>{''.join(lines)}</ul>" if lines else ""
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from aesop.commands.upscale import upscale_files
 from aesop.commands.upscale_plan import find_images
-from aesop.commands.upscale_results import Result, map_file
+from aesop.commands.upscale_results import Result
 from aesop.images.write import write_image
 from aesop.inference.final_size import FinalSize, sides_at
 from aesop.inference.hallucination import overlaid, read_map
@@ -118,7 +118,8 @@ class Session:
             if not target.exists():
                 write_preview(source, target)
         if not doubts.exists():
-            levels, _ = read_map(map_file(result.target))
+            assert result.map
+            levels, _ = read_map(result.map)
             write_image(doubts, overlaid(shown(result.target, LONGEST_SIDE), levels))
         return before, after, doubts
 

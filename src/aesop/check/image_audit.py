@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
-from rich.console import Console
 from rich.progress import track
 
 from aesop.data.find_pairs import Pair, Single, find_singles, listed_pairs, match_images, select_listed
@@ -16,6 +15,7 @@ from aesop.images.read import ImageFile
 from aesop.images.resize import imresize, mod_crop
 from aesop.options.datasets import PairedDataset, TrainDataset
 from aesop.system.device import usable_cores
+from aesop.system.terminal import progress
 
 Array = np.ndarray
 # Mean difference from our bicubic, in grey levels of 255, above which an LR image was made in another way. Measured on the
@@ -70,7 +70,7 @@ def audit(data: PairedDataset, section: str, scale: int, compare: bool = True, a
     chosen = [pairs[place * len(pairs) // count] for place in range(count)]
     with ThreadPoolExecutor(usable_cores()) as threads:
         coming = threads.map(lambda pair: look(pair, scale, compare), chosen)
-        items = list(track(coming, f"datasets.{section}", count, console=Console(stderr=True), transient=True))
+        items = list(track(coming, f"datasets.{section}", count, console=progress, transient=True))
     return Audit(items, len(pairs), missing, unused)
 
 

@@ -1,8 +1,7 @@
 """`aesop bench CONFIG`: how fast a training runs on this machine, and where the time goes."""
 
-import json
 from dataclasses import asdict
-from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -11,18 +10,18 @@ from rich.table import Column, Table
 from aesop.check.time_and_memory import estimate
 from aesop.options.config import TrainConfig
 from aesop.system.device import pick_device
-from aesop.system.files import replacing
+from aesop.system.terminal import Note, progress
 from aesop.system.wording import readable
 
 
-def run(config: TrainConfig, seconds: float, output: Path | None, console: Console) -> None:
-    """Make steps on the real data for about `seconds` seconds, then each part of a step alone; print and write the times."""
+def run(config: TrainConfig, seconds: float, console: Console) -> dict[str, Any]:
+    """Make steps on the real data for about `seconds`, then each part of a step alone; print and return the times."""
     device, batch, side = pick_device(config.device), config.datasets.train.batch_size_per_gpu, config.datasets.train.gt_size
-    with Console(stderr=True).status("measuring"):
+    with progress.status("measuring"):
         measured, replaced = estimate(config, seconds=seconds, with_parts=True)
     notes = [f"measured with untrained weights for {', '.join(replaced)}"] if replaced else []
     for note in (*notes, *measured.said):
-        console.print(f"note: {note}")
+        console.print(Note(f"note: {note}"))
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     memory = f", peak memory {readable(measured.memory)}" if measured.memory else ""
     console.print(
@@ -35,7 +34,4 @@ def run(config: TrainConfig, seconds: float, output: Path | None, console: Conso
     for part, spent in sorted(measured.parts.items(), key=lambda entry: -entry[1]):
         table.add_row(part, f"{1000 * spent:.1f}", f"{spent / total:.0%}")
     console.print(table)
-    if output is not None:
-        content = asdict(measured) | {"device": name, "precision": config.precision, "batch": batch}
-        with replacing(output) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return asdict(measured) | {"device": name, "precision": config.precision, "batch": batch}

@@ -9,13 +9,14 @@ from pathlib import Path
 from rich.console import Console
 
 import aesop
-from aesop.commands.candidates import Choosing, Plan
+from aesop.commands.candidates import Choosing, Chosen, Plan
 from aesop.evaluation.methods import method_names
 from aesop.inference.models import find_model
 from aesop.options.read import load_config
 from aesop.system.device import float32_on_cuda
 from aesop.system.distributed import World, agreed, init_distributed
 from aesop.system.files import sha256_of
+from aesop.system.terminal import Note
 from aesop.weights.blend import Parent, blend, load_parents
 from aesop.weights.description import PREFIX, Description, modelspec, read_description
 from aesop.weights.save import save_weights
@@ -35,7 +36,7 @@ def blend_files(
     overwrite: bool,
     console: Console,
     world: World | None = None,
-) -> Path:
+) -> Chosen:
     """Write a blend of weight files to `output`. With images, several are measured, and `asked` chooses.
 
     Two files A and B give (1 - alpha) A + alpha B for each alpha, more files their average. Without images there is one
@@ -61,8 +62,9 @@ def blend_files(
         (shares,) = mixtures.values()
         if world.is_main:
             _write(output, parents, shares)
-            console.print(f"{_formula(parents, shares)}\nwritten: {output}")
-        return output
+            console.print(_formula(parents, shares))
+            console.print(Note(f"written: {output}"))
+        return Chosen(output, _formula(parents, shares))
     plan = Plan.make(asked, load_config(config)[0] if config else None, parents[0].scale, console)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(agreed(world, folder))
@@ -73,13 +75,15 @@ def blend_files(
         agreed(world, None)  # all are written
         results = plan.measure(output.stem, blends, world, console)
     chosen = plan.choose(results)
+    formulas = {name: _formula(parents, shares) for name, shares in mixtures.items()}
+    named = tuple(method.model_copy(update={"source": formulas[method.name]}) for method in results.methods)
+    results = results.model_copy(update={"methods": named})
     if world.is_main:
-        formulas = {name: _formula(parents, shares) for name, shares in mixtures.items()}
-        named = tuple(method.model_copy(update={"source": formulas[method.name]}) for method in results.methods)
         _write(output, parents, mixtures[chosen])
-        plan.report(results.model_copy(update={"methods": named}), chosen, output.with_suffix(""), console)
-        console.print(f"chosen ({plan.rule}): {formulas[chosen]}\nwritten: {output}")
-    return output
+        plan.report(results, chosen, output.with_suffix(""), console)
+        console.print(f"chosen ({plan.rule}): {formulas[chosen]}")
+        console.print(Note(f"written: {output}"))
+    return Chosen(output, chosen, str(plan.rule), results)
 
 
 def _mixtures(files: Sequence[str], alpha: str | None, is_measured: bool) -> dict[str, Shares]:

@@ -28,6 +28,7 @@ from aesop.options.config import TestConfig, TrainConfig
 from aesop.options.validation import FrontOptions, MetricOptions
 from aesop.system.distributed import World
 from aesop.system.files import replacing
+from aesop.system.terminal import Note
 
 FRONT_METRICS = ("psnr", "lpips")
 
@@ -48,6 +49,20 @@ class Choosing:
     tile: int = 0
     cache: Path | None = None
     """None: no cache."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What both commands report."""
+
+    written: Path
+    """The file with the chosen weights."""
+    chosen: str
+    """The candidate's name; of weights that were blended without images the formula."""
+    rule: str | None = None
+    """By which it was chosen. None: by nothing, as there was one candidate."""
+    results: Results | None = None
+    """The values of all candidates."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +105,12 @@ class Plan:
             quiet = console if number == 1 else Console(quiet=True)  # notes on the images are the same each time
             results, _ = Evaluation(name, [method], self.sets, self.metrics, cache, tolerant=True).run(world, quiet)
             if results.missing:
-                console.print(f"note: {candidate} is left out: {results.missing[0]}")
+                console.print(Note(f"note: {candidate} is left out: {results.missing[0]}"))
                 continue
             found[candidate] = results
             means = _values(results, _deciding(results))[candidate]
             values = "  ".join(f"{metric} {value:.4f}" for metric, value in means.items())
-            console.print(f"{candidate} ({number} of {len(candidates)}): {values}")
+            console.print(Note(f"{candidate} ({number} of {len(candidates)}): {values}"))
         if not found:
             raise ValueError("nothing could be measured; see the notes")
         return combine(found)[0]
@@ -129,14 +144,13 @@ class Plan:
         }
         with replacing(folder / "plane.yml") as temporary:
             temporary.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
-        console.print(f"values per image: {folder}/values.csv and {folder}/results.json")
+        console.print(Note(f"values per image: {folder}/values.csv and {folder}/results.json"))
         if find_spec("matplotlib"):
             draw(folder / "plane.yml", None, True, console)
         else:
             command = f"aesop figure {folder}/plane.yml"
-            console.print(
-                f'note: the plane is not drawn without matplotlib: pip install "aesop-sr[figures]", then {command}'
-            )
+            missing = 'note: the plane is not drawn without matplotlib: pip install "aesop-sr[figures]"'
+            console.print(Note(f"{missing}, then {command}"))
 
     def about(self, results: Results, chosen: str) -> dict[str, object]:
         """How a candidate was chosen, for its metadata."""

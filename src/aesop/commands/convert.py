@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,26 @@ from aesop.weights.tensor_names import published_names
 STATE_FILES = {"params": "net_g.safetensors", "params_ema": "net_g_ema.safetensors"}
 
 
-def convert(source: Path, target: Path, key: str | None = None, names: str | None = None, portable: bool = False) -> str:
-    """Write `target` from a weight file or the state folder of a run; returns a line that describes it.
+@dataclass(frozen=True)
+class Converted:
+    source: Path
+    target: Path
+    holds: str
+    """The network's options, or the keys of the sets of weights."""
+    difference: float | None = None
+    """With `portable`, the largest between the images that the source and, in spandrel, the target make of a photograph."""
+
+    def __str__(self) -> str:
+        line = f"{self.target}: {self.holds}"
+        if self.difference is None:
+            return line
+        return f"{line}; spandrel loads it, largest difference on a photograph {self.difference:.2g}"
+
+
+def convert(
+    source: Path, target: Path, key: str | None = None, names: str | None = None, portable: bool = False
+) -> Converted:
+    """Write `target` from a weight file or the state folder of a run.
 
     A `.safetensors` file holds one set of weights (the averaged one, if there is one) and the network's options. A `.pth`
     file has BasicSR's layout, with metadata: a state folder gives `params` and `params_ema`, a file gives `params_ema`.
@@ -61,10 +80,11 @@ def convert(source: Path, target: Path, key: str | None = None, names: str | Non
         names = _names(options, names, source)
         weights = {name: published_names(state, names) for name, state in weights.items()}
     if not portable:
-        return f"{target}: {_write(target, weights, metadata, key)}"
+        return Converted(source, target, _write(target, weights, metadata, key))
     with replacing(target) as written:
         # Of two sets of weights, programs take the averaged one, which comes last.
-        return f"{target}: {_write(written, weights, metadata, key)}; {_checked(written, list(files.values())[-1], key)}"
+        holds = _write(written, weights, metadata, key)
+        return Converted(source, target, holds, _checked(written, list(files.values())[-1], key))
 
 
 def _write(target: Path, weights: Mapping[str, State], metadata: Mapping[str, str], key: str | None) -> str:
@@ -79,8 +99,8 @@ def _write(target: Path, weights: Mapping[str, State], metadata: Mapping[str, st
     return ", ".join(weights)
 
 
-def _checked(target: Path, source: Path, key: str | None) -> str:
-    """Compare a file as spandrel loads it with its source; returns a line on the difference, or raises WeightsError."""
+def _checked(target: Path, source: Path, key: str | None) -> float:
+    """Compare a file as spandrel loads it with its source; returns the difference, or raises WeightsError."""
     net, info = load_network(source, None if key == "none" else key)
     try:
         difference = difference_in_spandrel(net, target, info.options)
@@ -89,7 +109,7 @@ def _checked(target: Path, source: Path, key: str | None) -> str:
         raise WeightsError(f"{source} cannot be made portable: spandrel does not load the result ({brief})") from error
     if not difference <= ROUNDING:
         raise WeightsError(f"{source} cannot be made portable: spandrel's image of a photograph differs by {difference:.2g}")
-    return f"spandrel loads it, largest difference on a photograph {difference:.2g}"
+    return difference
 
 
 def _files(source: Path, key: str | None, one: bool) -> dict[str, Path]:

@@ -31,6 +31,7 @@ from aesop.images.write import write_image
 from aesop.options.degradation import DegradationOptions
 from aesop.options.pipeline import read_stages
 from aesop.options.read import apply_overrides, build_config
+from aesop.system.terminal import Note, shows_progress
 from aesop.system.wording import first_few
 from aesop.web.page import Figure, Image, Page
 
@@ -48,8 +49,10 @@ def run(
     seed: int,
     overwrite: bool,
     console: Console,
-) -> None:
+) -> dict[str, Any]:
     """Write the sheet `output`, or the set `folder`, or both; without either, the sheet `degradations.html`.
+
+    Returns what was written, and by which options.
 
     Nothing is written if images, options or targets cannot be used. `words` are images, folders of images, and
     `key.path=value` overrides of the options. `config` is an option file with a `degradation` section (in a pipeline: the
@@ -83,11 +86,19 @@ def run(
             write_page(output, results, options, f"x{scale}, seed {seed}, {title}")
         else:
             write_image(output, mosaic(results.values()))
-        console.print(f"written: {output}")
+        console.print(Note(f"written: {output}"))
     if folder is not None:
         write_set(folder, images, options, scale, seed, console)
-        console.print(f"{len(images)} pairs written; to use them in an option file:")
-        console.print(f"  val: {{dataroot_gt: {folder / 'HR'}, dataroot_lq: {folder / 'LR'}}}")
+        console.print(Note(f"{len(images)} pairs written; to use them in an option file:"))
+        console.print(Note(f"  val: {{dataroot_gt: {folder / 'HR'}, dataroot_lq: {folder / 'LR'}}}"))
+    return {
+        "sheet": output,
+        "set": folder,
+        "images": [image.name for image in images],
+        "scale": scale,
+        "seed": seed,
+        "degradation": options.model_dump(mode="json"),
+    }
 
 
 def split_words(words: Sequence[str]) -> tuple[list[Path], list[str]]:
@@ -177,7 +188,7 @@ def write_set(
     drawn = {}
     with _replacing_set(folder) as temporary:
         numbered = list(enumerate(images))
-        for number, image in track(numbered, "degrading", console=console, disable=not console.is_terminal):
+        for number, image in track(numbered, "degrading", console=console, disable=not shows_progress(console)):
             hr = mod_crop(image.read_uint8(), scale)
             lq, (draw,) = degrade(usm_sharpen(to_tensor(hr)[None]), options, scale, batch_generator(seed, number))
             drawn[image.stem] = draw.describe()

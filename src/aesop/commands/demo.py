@@ -26,6 +26,7 @@ from aesop.options.datasets import PairedDataset
 from aesop.options.pipeline import plan
 from aesop.options.validation import MetricOptions
 from aesop.system.distributed import World
+from aesop.system.terminal import Note
 from aesop.system.wording import duration
 from aesop.training.train import train
 from aesop.web.page import Chart, Figure, Image, Page
@@ -43,17 +44,18 @@ def run(output: Path, console: Console, quick: bool = False) -> Path:
     `quick` trains a few iterations per stage, to show that everything works; the results mean nothing.
     """
     stages = make_stages(output, quick)
-    console.print("AESOP demo: PSNR net -> auto-encoder -> two GANs that differ in one loss, on photographs in the package.")
+    introduction = "PSNR net -> auto-encoder -> two GANs that differ in one loss, on photographs in the package."
+    console.print(Note(f"AESOP demo: {introduction}"))
     start = time.perf_counter()
     for number, (title, config) in enumerate(stages.items(), 1):
         console.rule(f"{number}/{len(stages)} {title}")
         if is_finished(config):
-            console.print(f"already trained: {config.final_model} (remove {output} to start over)")
+            console.print(Note(f"already trained: {config.final_model} (remove {output} to start over)"))
         else:
             train(config, resume=True)
     console.rule("measuring on held-out photographs")
     page = compare(stages, console).write(output / "index.html")
-    console.print(f"Total: {duration(time.perf_counter() - start)}. Open this page: {page.resolve()}")
+    console.print(Note(f"Total: {duration(time.perf_counter() - start)}. Open this page: {page.resolve()}"))
     return page
 
 
@@ -91,7 +93,7 @@ def compare(stages: Stages, console: Console) -> Page:
     console.print(summary_table(results.means.items(), described(options)))
     if missing:
         labels = " and ".join(METRICS[name].label for name in missing)
-        console.print(f"{labels} skipped: their weights are not on this machine (see AESOP_WEIGHTS in the README).")
+        console.print(Note(f"{labels} skipped: their weights are not on this machine (see AESOP_WEIGHTS in the README)."))
     return make_page(stages, results, autoencoder, options)
 
 

@@ -1,9 +1,8 @@
 """`aesop doctor`: what is wrong, or could be better, with this machine, an option file, its data, and its time and memory.
 
-`aesop.check` measures and this module judges. Each result is a Finding, printed at once and written to the JSON file.
+`aesop.check` measures and this module judges. Each result is a Finding, printed at once and part of the JSON report.
 """
 
-import json
 import math
 import os
 import platform
@@ -33,7 +32,7 @@ from aesop.options.datasets import PairedDataset, TrainDataset
 from aesop.options.error_messages import ConfigError
 from aesop.options.pipeline import read_stages
 from aesop.system.device import memory_of, pick_device, reason_against_bf16, usable_cores
-from aesop.system.files import replacing
+from aesop.system.terminal import progress
 from aesop.system.wording import duration, first_few, readable
 from aesop.training.checkpoint import states
 from aesop.training.out_of_memory import less_memory
@@ -75,8 +74,8 @@ def listed(mark: Mark, part: str, about: str, text: str, files: Sequence[object]
     return Finding(mark, part, about, f"{text}: {first_few(files)}", {"files": list(map(str, files))})
 
 
-def run(source: Source | None, console: Console, quick: bool, measure: bool, output: Path | None) -> bool:
-    """Print the findings and write all to `output` (JSON); returns whether there are faults. No source: the machine's.
+def run(source: Source | None, console: Console, quick: bool, measure: bool) -> dict[str, Any]:
+    """Print the findings; returns all of them, and how many are faults and advice. No source: the machine's.
 
     With an option file, what is in order about the machine is not printed.
     """
@@ -94,11 +93,7 @@ def run(source: Source | None, console: Console, quick: bool, measure: bool, out
     faults, advice = (sum(finding.mark == mark for finding in findings) for mark in ("fault", "advice"))
     verdict = "fix the faults first" if faults else "nothing is in the way"
     console.print(f"\n{_count(faults, 'fault')}, {_count(advice, 'piece')} of advice: {verdict}")
-    if output is not None:
-        content = {"aesop": aesop.__version__, "faults": faults, "advice": advice, "findings": [asdict(f) for f in findings]}
-        with replacing(output) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    return faults > 0
+    return {"faults": faults, "advice": advice, "findings": findings}
 
 
 def examine(source: Source | None, quick: bool = False, measure: bool = True) -> Iterator[Finding]:
@@ -311,7 +306,7 @@ def durations(stages: Stages, faults: Sequence[Finding] = ()) -> Iterator[Findin
             continue
         part = f"estimate of the {stage} stage"
         try:
-            with Console(stderr=True).status(f"a short run of the {stage} stage"):
+            with progress.status(f"a short run of the {stage} stage"):
                 measured, replaced = estimate(config, autoencoder)
         except MemoryError as error:
             yield Finding("fault", part, "memory", f"does not fit ({error}). To use less, set {less_memory(config)}")

@@ -16,6 +16,7 @@ from aesop.conversion.exported import Padded, needed_multiple
 from aesop.conversion.targets import TARGETS
 from aesop.inference.models import find_model
 from aesop.system.files import replacing
+from aesop.system.terminal import Note
 from aesop.weights.description import read_description
 from aesop.weights.load import LoadedInfo, load_picture_generator
 
@@ -29,6 +30,8 @@ class Exported:
     files: list[Path]
     difference: float
     """The largest from PyTorch's images, whose range is 1."""
+    limit: float
+    """Above which nothing is written."""
 
 
 def export(
@@ -70,7 +73,7 @@ def export(
     if multiple > 1 and pads:
         net, multiple = Padded(net, multiple, info.scale).eval(), 1
     elif multiple > 1:
-        console.print(f"note: without padding, the network takes images whose sides are multiples of {multiple}")
+        console.print(Note(f"note: without padding, the network takes images whose sides are multiples of {multiple}"))
     done = []
     for name, paths in planned.items():
         difference = _write(net, name, paths, info, channels, half, multiple)
@@ -79,7 +82,7 @@ def export(
             f"{', '.join(map(str, paths))}: x{info.scale} {info.arch}, {precision}, {size:.1f} MB; its images differ from "
             f"PyTorch's by at most {difference:.1e} (limit {TOLERANCES[half]:.1e})"
         )
-        done.append(Exported(name, paths, difference))
+        done.append(Exported(name, paths, difference, TOLERANCES[half]))
     return done
 
 

@@ -10,6 +10,7 @@ from aesop.evaluation.figures import crops, plane
 from aesop.evaluation.figures.drawing import save
 from aesop.evaluation.figures.spec import KINDS, CropsSpec, PlaneSpec, read_spec
 from aesop.options.error_messages import ConfigError
+from aesop.system.terminal import Note
 
 
 def example(kind: str) -> str:
@@ -29,7 +30,7 @@ def draw(file: Path, output: Path | None, overwrite: bool, console: Console) -> 
         if isinstance(spec, PlaneSpec):
             results, notes = combine({file: read_results(Path(file).expanduser()) for file in spec.results})
             for note in notes:
-                console.print(f"note: {note}")
+                console.print(Note(f"note: {note}"))
             panels = plane.panels(spec, results)
             metrics = [results.metrics[name] for name in (spec.x, spec.y)]
             paint = lambda is_pixels: plane.draw(spec, panels, *metrics)  # noqa: E731
@@ -38,11 +39,11 @@ def draw(file: Path, output: Path | None, overwrite: bool, console: Console) -> 
             blocks = crops.blocks(spec)
             for block in blocks:
                 region = block.region
-                console.print(f"{block.name}: [{region.left}, {region.top}, {region.width}, {region.height}]")
+                console.print(Note(f"{block.name}: [{region.left}, {region.top}, {region.width}, {region.height}]"))
             paint = lambda is_pixels: crops.draw(spec, blocks, is_pixels)  # noqa: E731
         for target in targets:
             save(paint, target)
-            console.print(f"written: {target}")
+            console.print(Note(f"written: {target}"))
     except ValueError as error:
         raise ConfigError(f"{file}: {error}") from error
     return targets

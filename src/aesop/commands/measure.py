@@ -30,6 +30,7 @@ from aesop.options.config import DEFAULT_SCALE
 from aesop.options.validation import MetricOptions
 from aesop.system.device import float32_on_cuda
 from aesop.system.distributed import World, init_distributed
+from aesop.system.terminal import Note
 from aesop.system.wording import first_few
 from aesop.weights.errors import WeightsNotFound
 from aesop.weights.pretrained import find_file
@@ -169,7 +170,7 @@ def find_lr(hr: Sequence[ImageFile], folder: Path, console: Console) -> dict[Ima
 
 def _note_unused(unused: Sequence[ImageFile], console: Console) -> None:
     if unused:
-        console.print(f"note: {len(unused)} images belong to no HR image: {first_few(unused)}")
+        console.print(Note(f"note: {len(unused)} images belong to no HR image: {first_few(unused)}"))
 
 
 # --- methods -----------------------------------------------------------------------------------------------------------
@@ -257,7 +258,7 @@ def choose_scale(given: int | None, networks: Mapping[str | None, int], sets: Se
         return given or next(iter(networks.values()))
     if pair.lq:
         return max(1, round(pair.gt.size()[0] / pair.lq.size()[0]))
-    console.print(f"note: scale {DEFAULT_SCALE}; give --scale if it is another")
+    console.print(Note(f"note: scale {DEFAULT_SCALE}; give --scale if it is another"))
     return DEFAULT_SCALE
 
 
@@ -279,7 +280,7 @@ def choose_metrics(
             if request.metrics:
                 raise
             del options[name]
-            console.print(f"note: {name} is left out: {str(error).partition(chr(10))[0]}")
+            console.print(Note(f"note: {name} is left out: {str(error).partition(chr(10))[0]}"))
     return options
 
 

@@ -1,6 +1,5 @@
 """`aesop models info`: what a weight file says of its network, and what is measured on it."""
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -17,7 +16,7 @@ from aesop.evaluation.receptive_field import SHARE, receptive_field
 from aesop.images.photograph import photograph_for
 from aesop.inference.models import find_model
 from aesop.publishing.training import find_recipe, training_facts
-from aesop.system.files import replacing, sha256_of
+from aesop.system.files import sha256_of
 from aesop.weights.description import PREFIX, read_description
 from aesop.weights.load import load_generator
 from aesop.weights.read import read_state_dict
@@ -30,13 +29,10 @@ _LONGEST = 200
 _LABELS = {"total iter": "iterations", "license": "licence"}
 
 
-def model_info(model: str, output: Path | None) -> list[str]:
-    """Return lines on the model, and write the same as JSON to `output`. WeightsError if it is no generator."""
+def model_info(model: str) -> tuple[dict[str, Any], list[str]]:
+    """Return facts on the model, and the same as lines. WeightsError if it is no generator."""
     facts = _facts(find_model(model))
-    if output is not None:
-        with replacing(output) as temporary:
-            temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    return [_printable(f"{name + ':':18}{text}") for name, text in _shown(facts).items() if text]
+    return facts, [_printable(f"{name + ':':18}{text}") for name, text in _shown(facts).items() if text]
 
 
 def _facts(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`aesop models verify`: whether weight files are safe, complete, finite, unchanged, and make an image of a photograph."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,17 +25,29 @@ NEAR = 15.0
 """dB. Networks for degraded photographs are some dB below bicubic, untrained ones below 10 dB."""
 
 
-def verify_models(models: Sequence[str]) -> tuple[list[str], bool]:
-    """Return a line for each model, and whether all are in order."""
-    lines, faults = [], 0
+@dataclass(frozen=True)
+class Checked:
+    """A model, as given, with what was found or with its first fault."""
+
+    model: str
+    found: str | None = None
+    fault: str | None = None
+
+    def __str__(self) -> str:
+        if self.fault is None:
+            return f"ok     {self.model}: {self.found}"
+        return f"fault  {self.fault}" if self.model in self.fault else f"fault  {self.model}: {self.fault}"
+
+
+def verify_models(models: Sequence[str]) -> list[Checked]:
+    """Check each model."""
+    checked = []
     for model in models:
         try:
-            lines.append(f"ok     {model}: {_verified(find_model(model))}")
+            checked.append(Checked(model, found=_verified(find_model(model))))
         except Exception as error:  # noqa: BLE001 - no file, however damaged, keeps the others from being checked
-            faults += 1
-            text = (str(error) or type(error).__name__).splitlines()[0]
-            lines.append(f"fault  {text}" if model in text else f"fault  {model}: {text}")
-    return lines, not faults
+            checked.append(Checked(model, fault=(str(error) or type(error).__name__).splitlines()[0]))
+    return checked
 
 
 def _verified(path: Path) -> str:

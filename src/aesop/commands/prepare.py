@@ -14,6 +14,7 @@ from aesop.images.listing import by_name, list_images
 from aesop.images.pack import CHANNELS, write
 from aesop.images.read import ImageFile
 from aesop.system.device import usable_cores
+from aesop.system.terminal import Note, shows_progress
 from aesop.system.wording import first_few
 
 
@@ -40,9 +41,9 @@ def pack(inputs: Sequence[Path], output: Path, overwrite: bool, console: Console
             f"{len(images)} decoded images take {needed / 1e9:.1f} GB, but {place} has {free / 1e9:.1f} GB free: free "
             "space, or choose another place with --output"
         )
-    write(output, track(_decoded(images), "packing", len(images), console=console, disable=not console.is_terminal))
+    write(output, track(_decoded(images), "packing", len(images), console=console, disable=not shows_progress(console)))
     size = f"{len(images)} images, {output.stat().st_size / 1e9:.2f} GB"
-    console.print(f"{size}: {output}. To train on it: datasets.train.dataroot_gt={output}")
+    console.print(Note(f"{size}: {output}. To train on it: datasets.train.dataroot_gt={output}"))
 
 
 def _decoded(images: Mapping[str, ImageFile]) -> Generator[tuple[str, np.ndarray]]:

@@ -7,11 +7,12 @@ from rich.console import Console
 
 from aesop.commands.card import listing
 from aesop.publishing.hub import card_for_hub, push_to_hub
+from aesop.system.terminal import Note
 
 
 def push(model: str, repository: str, public: bool, dry_run: bool, console: Console) -> None:
     if not dry_run:
-        console.print(push_to_hub(model, repository, public=public))
+        console.print(Note(push_to_hub(model, repository, public=public)))
         return
     with TemporaryDirectory() as temporary:  # for the card of a model
         folder = card_for_hub(model, repository, Path(temporary) / "card")

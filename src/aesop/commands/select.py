@@ -7,11 +7,12 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from aesop.commands.candidates import Choosing, Plan
+from aesop.commands.candidates import Choosing, Chosen, Plan
 from aesop.options.config import TrainConfig
 from aesop.options.read import load_train_config
 from aesop.system.device import float32_on_cuda
 from aesop.system.distributed import World, init_distributed
+from aesop.system.terminal import Note
 from aesop.weights.description import Description, modelspec
 from aesop.weights.errors import WeightsError
 from aesop.weights.load import load_generator
@@ -24,11 +25,11 @@ SELECTED = "net_g_selected.safetensors"
 @float32_on_cuda(tf32=False)
 def select(
     run: Path, asked: Choosing, output: Path | None, overwrite: bool, console: Console, world: World | None = None
-) -> Path:
+) -> Chosen:
     """Write the chosen weights to `output`, by default models/net_g_selected.safetensors, and the results to selection/.
 
     Measured are the files in models/ and models/front/ on the run's validation sets, or on those of `asked`; files with the
-    same weights once. The processes of torchrun share the images. Returns the written file.
+    same weights once. The processes of torchrun share the images.
     """
     if world is None:
         with init_distributed(asked.device) as world:
@@ -47,8 +48,9 @@ def select(
         about = {"file": candidates[chosen].relative_to(run).as_posix(), **plan.about(results, chosen)}
         save_weights(target, state, described | {"selected": json.dumps(about)})
         plan.report(results, chosen, run / "selection", console)
-        console.print(f"chosen ({plan.rule}): {candidates[chosen]}\nwritten: {target}")
-    return target
+        console.print(f"chosen ({plan.rule}): {candidates[chosen]}")
+        console.print(Note(f"written: {target}"))
+    return Chosen(target, chosen, str(plan.rule), results)
 
 
 def find_candidates(run: Path, console: Console) -> dict[str, Path]:
@@ -65,12 +67,12 @@ def find_candidates(run: Path, console: Console) -> dict[str, Path]:
         try:
             digest = _digest(read_state_dict(file)[0])
         except WeightsError as error:
-            console.print(f"note: left out: {error}")
+            console.print(Note(f"note: left out: {error}"))
             continue
         name = _name(file)
         if digest in names:
             if name != names[digest]:
-                console.print(f"note: {file.name} has the weights of {names[digest]}")
+                console.print(Note(f"note: {file.name} has the weights of {names[digest]}"))
             continue
         # After a rollback, models of an iteration may differ.
         names[digest] = name = name if name not in found else f"{name} ({file.parent.name})"

@@ -18,6 +18,7 @@ from aesop.evaluation.tables.markdown import to_markdown
 from aesop.evaluation.tables.table import Table
 from aesop.evaluation.tables.terminal import to_terminal
 from aesop.system.files import replacing
+from aesop.system.terminal import Note
 
 Format = Literal["terminal", "markdown", "latex", "csv", "json"]
 RENDERERS: dict[str, Callable[[Comparison, Sequence[Table]], str]] = {
@@ -45,8 +46,10 @@ def run(
     methods: Sequence[str] = (),
     sets: Sequence[str] = (),
     metrics: Sequence[str] = (),
-) -> None:
-    """Print the table, or write it to `output`. Warnings are in the table, and for a file also on stderr.
+) -> Comparison:
+    """Print the table, or write it to `output`; returns what it is made from.
+
+    Warnings are in the table, and for a file also on stderr.
 
     `seeds`: as in `NAME=a,b,c`, the methods that are trainings of one with other seeds.
     """
@@ -71,7 +74,7 @@ def run(
     if form == "terminal":
         for part in (part for table in tables for part in to_terminal(table)):
             console.print(part)
-        return
+        return comparison
 
     for warning in (*comparison.missing, *comparison.warnings):
         Console(stderr=True, soft_wrap=True, markup=False, highlight=False).print(f"warning: {warning}")
@@ -81,7 +84,8 @@ def run(
     else:
         with replacing(output) as temporary:
             temporary.write_text(text, encoding="utf-8")
-        console.print(f"written: {output}")
+        console.print(Note(f"written: {output}"))
+    return comparison
 
 
 def _seed_groups(seeds: Sequence[str]) -> dict[str, list[str]]:

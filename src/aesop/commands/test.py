@@ -14,6 +14,7 @@ from aesop.metrics.build import check_sizes, without_reference
 from aesop.options.config import TestConfig
 from aesop.system.device import float32_on_cuda
 from aesop.system.distributed import World, init_distributed
+from aesop.system.terminal import Note
 from aesop.system.user_cache import cache_folder
 
 
@@ -44,7 +45,7 @@ def test(config: TestConfig, console: Console, world: World | None = None) -> Re
     for pairs in sets.values():
         skipped = [] if pairs.has_reference else [name for name in val.metrics if name not in no_reference]
         if skipped:
-            console.print(f"{pairs.name}: {', '.join(skipped)} skipped: the set has no HR images")
+            console.print(Note(f"{pairs.name}: {', '.join(skipped)} skipped: the set has no HR images"))
     counts = {section: len(pairs) for section, pairs in sets.items()}
     views, side = plan_views(counts, len(methods), config.scale) if val.page else ({}, 0)
 
@@ -60,5 +61,5 @@ def test(config: TestConfig, console: Console, world: World | None = None) -> Re
         if val.page:
             page = write_comparison_page(config, methods, list(found.values()), results.metrics)
             total, shown = sum(counts.values()), sum(views.values())
-            console.print(f"side by side: {page}{f' ({shown} of {total} images)' if shown < total else ''}")
+            console.print(Note(f"side by side: {page}{f' ({shown} of {total} images)' if shown < total else ''}"))
     return results

@@ -148,7 +148,8 @@ def _upscale(plan: Plan, upscalers: Sequence[Upscaler], choices: Choices, shown:
     try:
         with shown:
             for work in in_turn(works, upscalers):
-                yield Result(work.source.path, work.target, work.error, work.notes, work.skipped, map=work.map)
+                notes = work.notes
+                yield Result(work.source.path, work.target, work.error, notes, work.skipped, size=work.size, map=work.map)
     except KeyboardInterrupt:
         go_on = "; to go on, repeat the command with --skip-existing" if len(plan) > 1 else ", and nothing was written"
         of = f"{shown.succeeded} of {counted(len(plan), 'image')} {'is' if shown.succeeded == 1 else 'are'} done"

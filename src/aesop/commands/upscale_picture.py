@@ -67,7 +67,11 @@ class PictureWork:
         self.skipped = False
         self.error: str | None = None
         self.notes: list[str] = []
-        self.map: HallucinationMap | None = None  # of the first frame
+        self.size: tuple[int, int] | None = None
+        """(width, height) of the first page of the result, which is known after `read`; None if there is an error."""
+        self.map: Path | None = None
+        """The hallucination map that is beside the result, of its first frame."""
+        self._made_map: HallucinationMap | None = None
         self._has_blocks = False
         self._picture: Picture | None = None  # until it is written, or there is an error
         self._reached = math.inf  # the lowest `lr_psnr` of the frames
@@ -78,14 +82,15 @@ class PictureWork:
         try:
             yield
         except (ValueError, OSError, MemoryError) as error:
-            self.error = str(error) or type(error).__name__
-            self._picture = self._frame = self.map = None
+            self.error, self.size = str(error) or type(error).__name__, None
+            self._picture = self._frame = self._made_map = None
 
     def read(self) -> None:
         """Open the picture, check all that can be checked before it is computed, and decode it unless it is `alone`."""
         with self._own_errors():
             picture = _open(self.source)
             self.final = [sides_at(self._scale_of(*sides), *sides) for sides in picture.sizes]
+            self.size = self.final[0]
             self.skipped = self._is_done()
             if self.skipped:
                 return
@@ -124,8 +129,10 @@ class PictureWork:
         with self._own_errors():
             if self._frame:
                 self._save(iter([self._frame]))
-            if self.map:
-                write_map(map_file(self.target), self.map)
+            if self._made_map:
+                write_map(map_file(self.target), self._made_map)
+            if self.choices.maps and not self.error:
+                self.map = map_file(self.target)
         self.shown.finish(self.number, self.error is None, not self.skipped)
 
     def _file(self) -> Path:
@@ -136,9 +143,9 @@ class PictureWork:
         made = upscaler.upscale_frame(frame, self._scale_of(width, height), partial(self._on_progress, stop, index))
         self._reached = min(self._reached, upscaler.lr_psnr)
         if self.choices.maps and index == 0:
-            self.map = upscaler.hallucination_map(frame, made)
+            self._made_map = upscaler.hallucination_map(frame, made)
             if self._has_blocks:
-                self.map = replace(self.map, is_calibrated=False)
+                self._made_map = replace(self._made_map, is_calibrated=False)
         height, width = made.pixels.shape[:2]
         return replace(made, metadata=made.metadata and self._fitted(made.metadata, width, height))
 

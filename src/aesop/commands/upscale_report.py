@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import aesop
-from aesop.commands.upscale_results import Result, counted, map_file
+from aesop.commands.upscale_results import Result, counted
 from aesop.inference.final_size import FinalSize
 from aesop.inference.hallucination import FULL_COLOUR, overlaid, palette, read_map
 from aesop.inference.upscaler import Upscaler
@@ -103,7 +103,8 @@ class _Report:
         after = shown(result.target, LONGEST_SIDE)
         size = (after.shape[1], after.shape[0])
         before = cv2.resize(shown(result.source, LONGEST_SIDE), size, interpolation=cv2.INTER_CUBIC)
-        levels, meaning = read_map(map_file(result.target))
+        assert result.map
+        levels, meaning = read_map(result.map)
         views = {"Input, bicubic": before.astype(np.uint8), "Result": after, "Map": overlaid(after, levels)}
         self._page.section(result.target.name)
         self._page.slider(result.target.name, views, ("Result", "Map"))

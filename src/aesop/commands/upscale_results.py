@@ -1,15 +1,15 @@
 """What became of the images or videos of `aesop upscale`, and the summary of it."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 
 from aesop.commands.upscale_plan import PIPE
-from aesop.inference.hallucination import HallucinationMap
+from aesop.system.terminal import Output
 from aesop.system.wording import first_few
 
 
@@ -25,8 +25,10 @@ class Result:
     """With `skip_existing`: the target was there before."""
     kind: str = "image"
     """Or `video`."""
-    map: HallucinationMap | None = None
-    """With `hallucination_map`: the one that was written beside the target, see `map_file`."""
+    size: tuple[int, int] | None = None
+    """(width, height) of the result, of a picture's first page; None if there is an error."""
+    map: Path | None = None
+    """With `hallucination_map`: the map beside the target."""
 
 
 def map_file(target: Path) -> Path:
@@ -34,12 +36,26 @@ def map_file(target: Path) -> Path:
     return target.with_name(f"{target.stem}_map.png")
 
 
+def kept(results: Iterable[Result], found: dict[str, Any]) -> Iterator[Result]:
+    """Pass results on, and keep them in `found["results"]`."""
+    found["results"] = []
+    for result in results:
+        found["results"].append(result)
+        yield result
+
+
 def report(results: Iterable[Result], console: Console) -> bool:
-    """Print the summary, to standard error if standard output has the picture. Return whether all images were upscaled."""
+    """Print the summary, to standard error if standard output has the picture. Return whether all images were upscaled.
+
+    With `--quiet`, print the errors only.
+    """
     total = Summary.of(results)
-    if total.is_piped:
+    is_quiet = isinstance(console, Output) and console.is_quiet
+    text = "\n".join(total.errors()) if is_quiet else total.text()
+    if total.is_piped or is_quiet:
         console = Console(stderr=True)
-    console.print(total.text(), markup=False, highlight=False, soft_wrap=True)
+    if text:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
     return not total.failed
 
 
@@ -86,8 +102,10 @@ class Summary:
         for note, (count, names) in self.notes.items():
             about = f"{counted(count, self.kind)}: " if count > 1 else ""
             lines.append(f"note: {note} ({about}{first_few(names, 3, ', ', count)})")
-        lines += [f"failed: {error}" for error in self.failed]
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.errors()])
+
+    def errors(self) -> list[str]:
+        return [f"failed: {error}" for error in self.failed]
 
 
 def counted(count: int, kind: str) -> str:

@@ -72,15 +72,15 @@ def upscale_videos(
         for number, video in enumerate(plan.found):
             source, target = video.image.path, plan.target(number)
             shown.begin(number, source.name)
-            notes, reason = [], None
+            size, notes, reason = None, [], None
             try:
-                notes = _upscale(upscaler, source, target, options, shown, number)
+                size, notes = _upscale(upscaler, source, target, options, shown, number)
             except (ValueError, OSError, MemoryError) as error:
                 reason = str(error) or type(error).__name__
             except KeyboardInterrupt as stop:
                 again = "it with --skip-existing" if len(plan) > 1 else "the command"
                 raise KeyboardInterrupt(f"interrupted{stop}; to go on, repeat {again}") from None
-            results.append(Result(source, target, reason, notes or [], notes is None, "video"))
+            results.append(Result(source, target, reason, notes or [], notes is None, "video", size))
             shown.finish(number, reason is None, notes is not None)
     return results
 
@@ -92,15 +92,15 @@ def _upscale(
     options: VideoOptions,
     shown: UpscaleProgress,
     number: int,
-) -> list[str] | None:
-    """Upscale a clip. Return notes on what is not as in the clip; None if the result was there before."""
+) -> tuple[tuple[int, int], list[str] | None]:
+    """Upscale a clip. Return the result's size, and notes on what is not as in the clip; None if it was there before."""
     clip = Clip(source)
     size = sides_at(options.size.scale_of(*clip.size, upscaler.scale), *clip.size)
     extension = target.suffix.lower()
     encoding, notes = choose_encoding(clip, size, extension, options.quality)
     if options.skip_existing and target.exists():
         if _is_enlarged(target, clip, (encoding.width, encoding.height)):
-            return None
+            return (encoding.width, encoding.height), None
         if not options.overwrite:
             raise VideoError(
                 f"{target} exists, but is no video, of another size, or of another length: to replace it, add --overwrite"
@@ -150,7 +150,7 @@ def _upscale(
     finally:
         parts.remove_if_empty()
     parts.remove()
-    return notes
+    return (encoding.width, encoding.height), notes
 
 
 def enlarged(

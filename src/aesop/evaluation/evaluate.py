@@ -18,6 +18,7 @@ from aesop.evaluation.results import MethodResults, Results
 from aesop.metrics.build import make_metrics
 from aesop.options.validation import MetricOptions
 from aesop.system.distributed import World
+from aesop.system.terminal import Note
 from aesop.system.wording import first_few
 
 Savers = Callable[[str], Mapping[str, SaveImage]]
@@ -60,10 +61,11 @@ class Evaluation:
                 on_record=True, tolerant=self.tolerant,
             )  # fmt: skip
             compared = f", {len(present)} methods" if len(present) > 1 else ""
-            console.print(f"{pairs.name}: {len(pairs)} images{compared} in {time.perf_counter() - start:.1f} s")
+            taken = f"{time.perf_counter() - start:.1f} s"
+            console.print(Note(f"{pairs.name}: {len(pairs)} images{compared} in {taken}"))
             for (whose, change), images in found[key].notes.items():
                 some = "" if len(images) == len(pairs) else f": {first_few(images, separator=', ')}"
-                console.print(f"note: {pairs.name}, {whose}: {change}{some}")
+                console.print(Note(f"note: {pairs.name}, {whose}: {change}{some}"))
         if self.cache and world.is_main:
             self.cache.trim()
         return self._results(found), found
@@ -132,4 +134,4 @@ def report(results: Results, console: Console, folder: Path | None) -> None:
         console.print(f"partial results, {len(results.missing)} missing:\n  " + "\n  ".join(results.missing))
     if folder:
         write_results(folder, results)
-        console.print(f"values per image: {folder}/values.csv and {folder}/results.json")
+        console.print(Note(f"values per image: {folder}/values.csv and {folder}/results.json"))

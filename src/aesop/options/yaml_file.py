@@ -17,7 +17,7 @@ MAX_VALUES = 5_000
 
 
 def read_yaml(path: str | Path) -> tuple[dict[str, Any], Lines]:
-    """The mapping in a YAML file, and the line of every option in it."""
+    """The mapping in a YAML file, without a key `$schema` at its top, and the line of every option in it."""
     path = Path(path)
     try:
         with path.open("rb") as file:
@@ -36,6 +36,7 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], Lines]:
     lines, count = dict(places), Counter(option for option, _ in places)
     if repeated := [f"line {lines[option]}: {'.'.join(option)}" for option in lines if count[option] > 1]:
         raise ConfigError(f"{path} gives options twice:\n  " + "\n  ".join(repeated))
+    raw.pop("$schema", None)  # for editors
     # Aliases of one anchor become copies, so that an override changes only one of them.
     return merged({}, raw), lines
 

@@ -22,7 +22,9 @@ def pick_device(name: str = "auto") -> torch.device:
         names += [*(f"cuda:{index}" for index in range(torch.cuda.device_count())), "cuda"]
     if name not in ("auto", *names):
         raise ValueError(f"unknown device {name!r}: use auto, {', '.join(names)}; this PyTorch finds no other")
-    return torch.device(names[-1] if name == "auto" else name)
+    device = torch.device(names[-1] if name == "auto" else name)
+    log.debug("device %s, PyTorch %s, %s threads", device, torch.__version__, torch.get_num_threads())
+    return device
 
 
 @contextmanager

@@ -34,7 +34,7 @@ log = logging.getLogger("aesop")
 def log_to_file(folder: Path, world: World) -> Generator[None]:
     """Copy the log of the main process to train.log; the others log errors only."""
     former = log.level
-    log.setLevel(logging.INFO if world.is_main else logging.ERROR)
+    log.setLevel(min(former or logging.INFO, logging.INFO) if world.is_main else logging.ERROR)
     if world.is_main:
         folder.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(folder / "train.log", encoding="utf-8") if world.is_main else logging.NullHandler()

@@ -51,6 +51,7 @@ def load_network(path: str | os.PathLike, key: str | None = None) -> tuple[nn.Mo
     state, metadata = read_state_dict(path, key)
     net, options = build_described(state, metadata, str(path))
     load_into(net, state, str(path))
+    log.debug("%s: %s", path, json.dumps(options))
     return net.eval(), LoadedInfo(options["type"], getattr(net, "scale", 1), options, metadata)
 
 

