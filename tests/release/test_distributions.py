@@ -19,6 +19,8 @@ import pytest
 import yaml
 from PIL import Image
 
+import aesop
+
 REPO = Path(__file__).resolve().parents[2]
 MAX_BYTES = 6_000_000  # docs/how-to/install.md states it
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -121,7 +123,7 @@ def test_metadata(wheel):
     assert metadata["Name"] == "aesop-sr"
     assert metadata["Requires-Python"] == ">=3.11"
     citation = yaml.safe_load((REPO / "CITATION.cff").read_text(encoding="utf-8"))
-    assert citation["version"] == metadata["Version"]
+    assert aesop.__version__ == citation["version"] == metadata["Version"]
     unbounded = [need for need in metadata.get_all("Requires-Dist") if not {*"<>=~"} & {*need.partition(";")[0]}]
     assert [need for need in unbounded if not need.startswith("aesop-sr[")] == []
 
