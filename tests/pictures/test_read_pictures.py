@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL
 import pytest
 import tifffile
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
@@ -455,13 +456,11 @@ def test_tiff_compressions_by_pillow(compression, mode):
     assert (frame.alpha is not None) == ("A" in mode)
 
 
+@pytest.mark.skipif(PIL.__version__.startswith("11."), reason="wheels of Pillow 11 lack Zstandard; writing crashes")
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
 def test_tiff_of_zstandard(mode):
     image = Image.fromarray(RGBA).convert(mode)
-    try:
-        data = encoded(image, "TIFF", compression="zstd")
-    except OSError:
-        pytest.skip("this Pillow has no Zstandard")
+    data = encoded(image, "TIFF", compression="zstd")
     frame = only(data)
     whole = frame.pixels if frame.alpha is None else np.dstack([frame.pixels, frame.alpha])
     np.testing.assert_array_equal(whole, np.asarray(image))
