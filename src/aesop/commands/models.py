@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from aesop.inference.models import known_models, left_out_models, user_folder
-from aesop.inference.shipped_model import SHIPPED_FOR, shipped_model
+from aesop.inference.shipped_model import purpose_of
 from aesop.weights.load import load_generator
 
 
@@ -21,7 +21,8 @@ def _describe(file: Path) -> str:
     except Exception as error:  # noqa: BLE001 - no file, however damaged, keeps the others from being listed
         return f"{file.stem}: cannot be used: {str(error) or type(error).__name__}"
     count = sum(parameter.numel() for parameter in net.parameters())
-    purpose = SHIPPED_FOR if file == shipped_model() else info.metadata.get("purpose", "")
-    where = "comes with aesop" if file == shipped_model() else str(file)
+    shipped_for = purpose_of(file)
+    purpose = shipped_for or info.metadata.get("purpose", "")
+    where = "comes with aesop" if shipped_for else str(file)
     about = f": {purpose}" if purpose else ""
     return f"{file.stem}: x{info.scale}, {info.arch}, {count / 1e6:.2f} million parameters{about} ({where})"
