@@ -249,3 +249,34 @@ def test_the_end_of_the_program_removes_all_files_and_stops_the_work(tmp_path, c
         assert server.sessions()
         assert server.end(number) == 0
         assert not server.folder.exists()
+
+
+def test_the_slider_shows_the_map_and_the_texture_is_chosen(tmp_path, visit):
+    page = visit()
+    photo = picture(tmp_path / "cat.png", 60, 40)
+    drop(page, photo)
+    page.locator("#texture input[type=number]").fill("0")
+    page.locator("#texture input[type=number]").press("Tab")
+    upscale(page)
+    command = [sys.executable, "-m", "aesop", "upscale", photo, "--texture", "0", "--hallucination-map"]
+    subprocess.run([*command, "-o", tmp_path / "command"], check=True, capture_output=True)
+    assert downloaded(page, "cat_x4.png") == (tmp_path / "command" / "cat_x4.png").read_bytes()
+    with page.expect_download() as download:
+        page.locator("#downloads a[download='cat_x4_map.png']").click()
+    assert Path(download.value.path()).read_bytes() == (tmp_path / "command" / "cat_x4_map.png").read_bytes()
+
+    right = page.locator("#slider img").nth(1)
+    until(lambda: right.evaluate("image => image.naturalWidth") == 240)
+    before = right.get_attribute("src")
+    page.click("#compared label:has-text('What was invented')")
+    until(lambda: (right.get_attribute("src") or before) != before)
+    until(lambda: right.evaluate("image => image.naturalWidth") == 240)
+    assert page.locator("#legend").is_visible()
+
+
+def test_without_a_faithful_model_there_is_no_texture_to_choose(visit):
+    page = visit()
+    assert page.locator("#texture").is_visible()
+    page.click("#partner input")
+    page.click("#partner [role=option]:has-text('none')")
+    until(lambda: not page.locator("#texture").is_visible())

@@ -476,7 +476,9 @@ def test_models_by_name(tmp_path, monkeypatch):
     for name, near in (("portrait", "portraits"), ("realesrgan-x4plus", "RealESRGAN_x4plus"), ("aesop", "aesop_compact_x4")):
         with pytest.raises(WeightsError, match=f"{name} does not exist(.|\n)*did you mean {near}"):
             find_model(name)
-    with pytest.raises(WeightsError, match="Known models: RealESRGAN_x4plus, aesop_compact_x4, aesop_compact_x4_psnr, portraits"):
+    with pytest.raises(
+        WeightsError, match="Known models: RealESRGAN_x4plus, aesop_compact_x4, aesop_compact_x4_psnr, portraits"
+    ):
         find_model("zzz.qqq")
 
 
