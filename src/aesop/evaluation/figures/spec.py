@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WithJsonSchema
 
 from aesop.evaluation.image_views import Window
 from aesop.options.error_messages import ConfigError, describe
@@ -26,7 +26,10 @@ def _region(given: Any) -> Window | None:
     return Window(top, left, height, width)
 
 
-Region = Annotated[Window | None, BeforeValidator(_region)]
+_FOUR_NUMBERS = {"type": "array", "items": {"type": "integer"}, "minItems": 4, "maxItems": 4}
+Region = Annotated[
+    Window | None, BeforeValidator(_region), WithJsonSchema({"anyOf": [{"const": "auto"}, _FOUR_NUMBERS]})
+]
 
 
 def _size(given: Any) -> Any:
