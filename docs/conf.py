@@ -5,14 +5,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
-
-import reference
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 import aesop
+import reference
 
-reference.write_pages(HERE / "reference")
+reference.write_pages(Path(__file__).parent / "reference")
 
 project = "AESOP"
 author = "the AESOP contributors"
@@ -46,7 +45,7 @@ pygments_style, pygments_dark_style = "default", "github-dark"
 
 
 def _link_files_of_the_repository(app: Any, name: str, source: list[str]) -> None:
-    """Make links to Markdown files outside of docs/ downloads, as links to other files are. They are no pages of the site."""
+    """Make links to Markdown files outside of docs/ downloads, as links to other files are: they are no pages here."""
     above = r"\.\./" * (name.count("/") + 1)
     source[0] = re.sub(rf"\]\(({above}[\w./-]+\.md)\)", r"](path:\1)", source[0])
 

@@ -2,8 +2,8 @@
 
     python docs/pixel_loss.py    # writes docs/images/pixel_loss.svg
 
-HR is y = sin(u), with a phase u that LR does not determine: it is uniform over the circle. An estimate is a sin(v) + b with a
-phase v of its own: `a` is how much texture it dares to show, `b` a wrong brightness, which LR does determine.
+HR is sin(u), with a phase u that LR does not determine: it is uniform over the circle. An estimate is a sin(v) + b with a
+phase v of its own: `a` is how much texture it shows, `b` an error of the brightness, which LR does determine.
 """
 
 from pathlib import Path

@@ -47,7 +47,7 @@ METRICS_INTRO = """\
 
 The names are those of `val.metrics` in option files and of `--metrics` on the command line. *Border*: how many HR pixels are
 left out at each side by default. *Luma or colour*: luma by default, colour with `test_y_channel: false` or `--rgb`. Weights
-are read from this machine and never downloaded; [an error names what is missing](../get-started/install.md#pretrained-networks).
+are read from this machine and [never downloaded](../get-started/install.md#pretrained-networks).
 """
 EXIT_CODES_INTRO = """\
 # Exit codes
@@ -239,8 +239,8 @@ def metrics_page() -> str:
         cells = (f"`{name}`", metric.label, better, metric.crop_border, channel[metric.channel], ", ".join(needs))
         rows.append(f"| {' | '.join(map(str, cells))} |")
     extra = (
-        f'With `pip install "aesop-sr[iqa]"` also {", ".join(f"`{name}`" for name in PYIQA_NAMES)}, and every other metric of '
-        "pyiqa as `pyiqa:NAME`. pyiqa has its own licence, which does not allow commercial use."
+        f'With `pip install "aesop-sr[iqa]"` also {", ".join(f"`{name}`" for name in PYIQA_NAMES)}, and every other one '
+        "of pyiqa as `pyiqa:NAME`. pyiqa has its own licence, which does not allow commercial use."
     )
     return "\n".join([METRICS_INTRO, *rows, "", extra, ""])
 
