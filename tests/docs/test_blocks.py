@@ -50,17 +50,17 @@ INSTEAD = {
         "aesop doctor mine.yml": "aesop doctor mine.yml --no-run",
         "num_block: 3": "num_block: 1",
         "batch_size_per_gpu: 8, num_worker_per_gpu: 1": "batch_size_per_gpu: 2, num_worker_per_gpu: 0",
-        "readings_freq: 20": "readings_freq: 2",
-        **{f"total_iter: {length}": "total_iter: 4" for length in (3000, 1000, 600)},
-        "net_g_00000600": "net_g_00000004",
-        "net_g_00003000": "net_g_00000004",
+        "readings_freq: 20": "readings_freq: 1",
+        **{f"total_iter: {length}": "total_iter: 2" for length in (3000, 1000, 600)},
+        "net_g_00000600": "net_g_00000002",
+        "net_g_00003000": "net_g_00000002",
     },
     "docs/tutorials/loop.md": {
-        "net_g_00001000": "net_g_00000004",
-        "net_g_00003000": "net_g_00000004",
+        "net_g_00001000": "net_g_00000002",
+        "net_g_00003000": "net_g_00000002",
         "range(20)": "range(2)",
     },
-    "docs/tutorials/chainner.md": {"net_g_00000600": "net_g_00000004"},
+    "docs/tutorials/chainner.md": {"net_g_00000600": "net_g_00000002"},
 }
 
 
@@ -112,7 +112,7 @@ def folder(tmp_path, monkeypatch):
     for name in ("coffee_cup.jpg", "dandelion.jpg"):
         crop(PHOTOS / "train" / name, work / "photos" / name, 96)
     for name in ("pagoda.png", "astronaut.png"):
-        crop(PHOTOS / "heldout" / name, work / "others" / name, 192)
+        crop(PHOTOS / "heldout" / name, work / "others" / name, 96)
     crop(PHOTOS / "train" / "chelsea_cat.jpg", work / "cat.jpg", 24)
     monkeypatch.chdir(work)
     return work
@@ -205,13 +205,13 @@ def test_first_photograph(folder):
 @pytest.mark.slow
 def test_photographs(trained, folder):
     # The page itself ran in the fixture, or for another test before.
-    assert (folder / "experiments/mine/3_adversarial/models/net_g_00000004.safetensors").exists()
+    assert (folder / "experiments/mine/3_adversarial/models/net_g_00000002.safetensors").exists()
 
 
 @pytest.mark.slow
 def test_reading(trained, folder):
     readings = run(DOCS / "tutorials" / "reading.md")["readings"]
-    assert [line["iter"] for line in readings] == [2, 4]
+    assert [line["iter"] for line in readings] == [1, 2]
     assert (folder / "experiments/mine/3_adversarial/diagnosis.html").exists()
     assert (folder / "experiments/mine/3_adversarial/models/net_g_selected.safetensors").exists()
 
