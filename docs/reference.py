@@ -1,4 +1,4 @@
-"""Write the reference pages from the code: options, commands, metrics, exit codes, and the Python classes.
+"""Write the reference pages from the code: options, commands, metrics, and the Python classes.
 
 `docs/conf.py` calls `write_pages`, so that a page cannot fall behind what it describes. Each function returns a page in
 Markdown, as MyST reads it.
@@ -18,7 +18,6 @@ from aesop.evaluation.figures.spec import CropsSpec, PlaneSpec
 from aesop.metrics import METRICS
 from aesop.metrics.pyiqa_metrics import PYIQA_NAMES
 from aesop.options.config import OptionFile
-from aesop.system import exit_codes
 
 OPTIONS_INTRO = """\
 # Options
@@ -49,9 +48,6 @@ The names are those of `val.metrics` in option files and of `--metrics` on the c
 left out at each side by default. *Luma or colour*: luma by default, colour with `test_y_channel: false` or `--rgb`. Weights
 are read from this machine and [never downloaded](../get-started/install.md#pretrained-networks).
 """
-EXIT_CODES_INTRO = """\
-# Exit codes
-"""
 PYTHON_INTRO = """\
 # Python
 
@@ -66,7 +62,6 @@ def write_pages(folder: Path) -> None:
         "figure-files.md": figures_page(),
         "commands.md": commands_page(),
         "metrics.md": metrics_page(),
-        "exit-codes.md": f"{EXIT_CODES_INTRO}\n{exit_codes.markdown_table()}\n",
         "python.md": python_page(),
     }
     for name, text in pages.items():

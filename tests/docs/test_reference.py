@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import aesop
 from aesop.cli import app
 from aesop.options.config import TestConfig, TrainConfig
+from aesop.system.exit_codes import markdown_table
 from aesop.system.option_types import Options
 from aesop.system.signals import Interrupted
 
@@ -76,7 +77,9 @@ def test_every_metric_exit_code_and_class_is_named(pages):
     from aesop.metrics import METRICS
 
     assert set(re.findall(r"(?m)^\| `(\w+)` \|", pages["metrics.md"])) == set(METRICS)
-    codes = {int(code) for code in re.findall(r"(?m)^\| (\d+) \|", pages["exit-codes.md"])}
+    exit_codes = (DOCS / "reference" / "exit-codes.md").read_text(encoding="utf-8")
+    assert markdown_table() in exit_codes
+    codes = {int(code) for code in re.findall(r"(?m)^\| (\d+) \|", exit_codes)}
     misspelt = CliRunner().invoke(app, ["trian"]).exit_code
     stopped = Interrupted(signal.SIGTERM, 1).exit_code
     assert codes >= {0, 1, misspelt, 130, stopped}
