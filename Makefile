@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 # Tests run small operations, on which several BLAS threads cost more time than they save; a process per core does not.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 
-.PHONY: help setup demo test test-slow lint clean
+.PHONY: help setup demo test test-slow lint docs clean
 
 help:
 	@echo "make demo      create .venv and run the whole method on photographs (about 5 minutes on 2 cores)"
 	@echo "make test      create .venv and run the fast tests (under 10 minutes on 2 cores)"
 	@echo "make test-slow run the slow tests"
 	@echo "make lint      check style, types, and imports"
+	@echo "make docs      build the documentation site in build/site"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "-- creating $(VENV) (PyTorch is large: the first time takes a few minutes)"
@@ -41,5 +42,14 @@ lint: setup
 	$(BIN)/ty check
 	$(BIN)/lint-imports
 
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	@touch $@
+
+# Warnings are errors: a link or an anchor that leads nowhere, a page that is in no table of contents.
+docs: $(VENV)/.docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky docs build/site
+	@echo "-- open build/site/index.html in a browser"
+
 clean:
-	rm -rf $(VENV) demo_output .pytest_cache .ruff_cache
+	rm -rf $(VENV) build/site demo_output .pytest_cache .ruff_cache

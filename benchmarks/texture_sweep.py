@@ -1,6 +1,6 @@
 """Measure the perception-distortion curve of `aesop upscale --texture`: T = 0, 0.1 ... 1.5.
 
-    python benchmarks/texture_sweep.py MODEL FAITHFUL [--data FOLDER ...] [--step 0.1] [--record NAME]
+    python benchmarks/texture_sweep.py MODEL FAITHFUL [--data FOLDER ...] [--step 0.1] [--figure FILE.png] [--record NAME]
 
 MODEL is a GAN and FAITHFUL the PSNR network that it was trained from. The HR photographs of every FOLDER, by default the
 bundled held-out ones, are reduced by bicubic interpolation and enlarged. LPIPS and DISTS need weights, which AESOP_WEIGHTS
@@ -25,12 +25,35 @@ def is_monotone(points: list[dict[str, float]], name: str) -> bool:
     return bool((np.diff([point[name] for point in points if point["texture"] <= 1]) < 0).all())
 
 
+def draw(sets: list[dict[str, Any]], file: Path) -> None:
+    """Draw the curves in the perception-distortion plane; points beyond the two networks are hollow."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(5.2, 4), layout="constrained")
+    for each in sets:
+        x, y = ([point[name] for point in each["points"]] for name in ("psnr", "lpips"))
+        (line,) = axes.plot(x, y, linewidth=1, label=each["photographs"])
+        for point in each["points"]:
+            colour = line.get_color() if point["texture"] <= 1 else "white"
+            axes.plot(point["psnr"], point["lpips"], "o", color=line.get_color(), markerfacecolor=colour, markersize=5)
+            axes.annotate(
+                f"{point['texture']:g}", (point["psnr"], point["lpips"]), (5, 4), textcoords="offset points", fontsize=8
+            )
+    axes.set(xlabel="PSNR in dB, better to the right", ylabel="LPIPS, better below")
+    axes.legend(frameon=False)
+    figure.savefig(file, dpi=150)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("faithful", metavar="FAITHFUL")
     parser.add_argument("--data", nargs="*", type=Path, default=[HELD_OUT], metavar="FOLDER", help="HR photographs")
     parser.add_argument("--step", type=float, default=0.1)
+    parser.add_argument("--figure", type=Path, metavar="FILE.png", help="draw the curves")
     parser.add_argument("--record", metavar="NAME", help="write results/NAME_<date>_cpu.json, such as texture")
     arguments = parser.parse_args()
     files = [find_model(file) for file in (arguments.model, arguments.faithful)]
@@ -53,6 +76,8 @@ def main() -> None:
         monotone = {metric: is_monotone(points, metric) for metric in ("psnr", "lpips", "dists")}
         print(f"\nfalls from T = 0 to 1: {monotone}")
         sets.append({"photographs": name, "count": len(pairs), "falls_from_0_to_1": monotone, "points": points})
+    if arguments.figure:
+        draw(sets, arguments.figure)
     if arguments.record:
         record: dict[str, Any] = {"model": files[0].name, "faithful": files[1].name, "distance": apart, "sets": sets}
         write(arguments.record, described(CPU) | record)

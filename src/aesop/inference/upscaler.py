@@ -144,11 +144,13 @@ class Upscaler:
 
         Args:
             image: one of
+
                 - a NumPy array of uint8, uint16, or floating point in [0, 1]: (H, W) gray, (H, W, 2) gray and alpha,
                   (H, W, 3) RGB, or (H, W, 4) RGB and alpha;
                 - a Pillow image of mode L, LA, RGB, RGBA, I;16, F in [0, 1], or with a palette, which becomes RGB or RGBA.
                   It is not turned as its Exif orientation says, and its `info` (profile, Exif, ...) is kept;
                 - a floating-point tensor in [0, 1], (C, H, W) or (N, C, H, W), of the same channels, on any device.
+
                 Colours are not multiplied by alpha. All is computed in float32 (or bfloat16, see `precision`).
             scale: how much to enlarge; default: the network's scale. For more, the network runs repeatedly; what is then
                 too large is reduced with antialiasing.

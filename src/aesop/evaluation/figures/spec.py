@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WithJsonSchema
 
 from aesop.evaluation.image_views import Window
 from aesop.options.error_messages import ConfigError, describe
@@ -26,7 +26,8 @@ def _region(given: Any) -> Window | None:
     return Window(top, left, height, width)
 
 
-Region = Annotated[Window | None, BeforeValidator(_region)]
+_FOUR_NUMBERS = {"type": "array", "items": {"type": "integer"}, "minItems": 4, "maxItems": 4}
+Region = Annotated[Window | None, BeforeValidator(_region), WithJsonSchema({"anyOf": [{"const": "auto"}, _FOUR_NUMBERS]})]
 
 
 def _size(given: Any) -> Any:
@@ -64,6 +65,7 @@ class PlaneSpec(FigureSpec):
     """The perception-distortion plane: one panel for each test set, one point for each method."""
 
     kind: Literal["plane"]
+    """What the file draws."""
     results: Annotated[list[str], BeforeValidator(_file_names), AfterValidator(_some)]
     """One results.json, or several."""
     x: str = "psnr"
@@ -83,6 +85,7 @@ class PlaneSpec(FigureSpec):
     front: bool = True
     """Join the methods that no other one beats in both metrics."""
     width: Centimetres = 8.8
+    """In print, in cm: by default a column of a two-column page."""
     height: Centimetres = 6.5
     """Of one panel, in cm."""
     columns: Positive | None = None
@@ -93,6 +96,7 @@ class CropsSpec(FigureSpec):
     """One block for each image: the whole image with a rectangle, and its pixels there as each method renders them."""
 
     kind: Literal["crops"]
+    """What the file draws."""
     hr: str
     """Folder of the HR images, or one HR image."""
     images: Annotated[Mapping[str, Region], AfterValidator(_some)]
@@ -114,6 +118,7 @@ class CropsSpec(FigureSpec):
     colour: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")] = "#e8112d"
     """Of the rectangle, as #rrggbb."""
     width: Centimetres = 18.0
+    """In print, in cm: by default both columns of a two-column page."""
 
 
 KINDS: dict[str, type[FigureSpec]] = {"plane": PlaneSpec, "crops": CropsSpec}
