@@ -181,6 +181,7 @@ def test_upscale_reports_each_file_also_when_some_fail(photo, tmp_path):
         "skipped": False,
         "kind": "image",
         "size": list(Image.open(out / "photo_x4.png").size),
+        "map": None,
     }
     words = (photo, "-o", out, "--device", "cpu", "--skip-existing")
     (again,) = report_of("upscale", *words, folder=tmp_path)["results"]
@@ -387,13 +388,13 @@ def test_completed_names_are_those_that_commands_know(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("upscale a.png -m aesop_", ["aesop_compact_x4"]),
+        ("upscale a.png -m aesop_", ["aesop_compact_x4", "aesop_compact_x4_psnr"]),
         ("upscale a.png --runtime op", ["openvino"]),
         ("upscale a.png --device c", ["cpu", "cuda"]),
         ("upscale a.png --format w", ["webp", "webm"]),
         ("table a.json -f la", ["latex"]),
         ("export aesop_compact_x4 --to o", ["onnx", "openvino"]),
-        ("models info aesop_", ["aesop_compact_x4"]),
+        ("models info aesop_", ["aesop_compact_x4", "aesop_compact_x4_psnr"]),
         ("upscale a.png --qu", ["--quality", "--quiet"]),
     ],
 )

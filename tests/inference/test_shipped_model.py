@@ -17,7 +17,7 @@ from aesop.evaluation.methods import predict
 from aesop.images.read import ImageFile
 from aesop.images.resize import imresize
 from aesop.images.write import write_image
-from aesop.inference.shipped_model import shipped_model
+from aesop.inference.shipped_model import faithful_partner, shipped_model
 from aesop.metrics.build import make_metrics
 from aesop.options.datasets import PairedDataset
 from aesop.options.validation import MetricOptions
@@ -75,3 +75,20 @@ def test_it_is_good_enough_to_be_shipped(monkeypatch):
         cells = [float(cell.strip(" *")) for cell in row[1].split("|")]
         assert cells[0] == pytest.approx(figures["psnr"], abs=0.01)
         assert cells[4] == pytest.approx(figures["lpips"], abs=0.001)
+
+
+@pytest.mark.slow
+def test_its_faithful_partner_has_the_psnr_of_its_card():
+    data = SHARED / "data" / "Set14" / "HR"
+    if not data.is_dir():
+        pytest.skip(f"needs {data}")
+    pairs = MeasuredPairs.find(PairedDataset(dataroot_gt=str(data)), "Set14", 4)
+    metrics = make_metrics({"psnr": MetricOptions()}, 4, torch.device("cpu"))
+    net, _ = load_generator(faithful_partner(shipped_model()))
+
+    def enlarge(lq: np.ndarray, _: object) -> np.ndarray:
+        return predict(net, lq, None, 4, torch.device("cpu"))
+
+    (stated,) = re.findall(r"Set14: ([\d.]+) dB, LPIPS", CARD.read_text(encoding="utf-8"))
+    measured = averages(measure(enlarge, pairs, metrics, World(device=torch.device("cpu"))))["psnr"]
+    assert measured == pytest.approx(float(stated), abs=0.01)
