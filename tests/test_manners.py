@@ -413,3 +413,13 @@ app(prog_name="aesop")
     )
     *found, imported = [line.strip() for line in done.stdout.splitlines()]
     assert (sorted(found), imported) == (sorted(expected), "imported:"), done.stderr
+
+
+def test_verbose_lines_stay_out_of_a_picture_on_standard_output(tmp_path):
+    Image.new("RGB", (8, 6), "red").save(tmp_path / "in.png")
+    command = [sys.executable, "-m", "aesop", "upscale", "-", "-v"]
+    made = subprocess.run(command, input=(tmp_path / "in.png").read_bytes(), capture_output=True, check=True)
+    (tmp_path / "out.png").write_bytes(made.stdout)
+    assert made.stdout.startswith(b"\x89PNG")
+    assert Image.open(tmp_path / "out.png").size == (32, 24)
+    assert made.stderr

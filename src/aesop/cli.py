@@ -12,6 +12,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +28,7 @@ from aesop.commands.json_report import STDOUT, json_report
 from aesop.system import terminal
 from aesop.system.exit_codes import ExitCode
 from aesop.system.signals import Interrupted
-from aesop.system.terminal import Note, console, set_verbosity
+from aesop.system.terminal import Note, console, set_verbosity, stdout_for_result
 
 # What a user can cause: bad options, files, weights or images, a full disk, too little memory, a diverged training.
 USER_ERRORS = (ValueError, OSError, FloatingPointError, MemoryError)
@@ -642,7 +643,7 @@ def upscale(
     is_piped = output == STDOUT or (output is None and inputs == [STDOUT])
     if json_file == STDOUT and is_piped:
         raise ValueError("the picture and --json - would both go to standard output: name a file for one of them")
-    with json_report("upscale", json_file) as found:
+    with stdout_for_result() if is_piped else nullcontext(), json_report("upscale", json_file) as found:
         results = upscale_files(
             inputs,
             output,

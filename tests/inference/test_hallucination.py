@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from aesop import Upscaler
 from aesop.cli import app
 from aesop.commands.upscale import upscale_files
+from aesop.images import pack
 from aesop.images.listing import list_images
 from aesop.images.resize import imresize, mod_crop
 from aesop.inference import hallucination
@@ -86,7 +87,7 @@ def test_strips_change_nothing(monkeypatch):
     low = cv2.resize(NOISE, (30, 100))
     high = cv2.resize(low, (117, 397), interpolation=cv2.INTER_LANCZOS4)
     whole = expected_error(low, high, CPU).levels
-    monkeypatch.setattr(hallucination, "STRIP", 3)
+    monkeypatch.setattr(hallucination, "STRIP", 45)  # three rows
     parts = expected_error(low, high, CPU).levels
     assert whole.shape == (50, 15)
     np.testing.assert_allclose(parts, whole, rtol=1e-4)
@@ -138,6 +139,7 @@ def test_another_model_another_size_and_consistent_results_are_not_calibrated(tm
     assert not is_calibrated(Upscaler(None, "cpu"), 5)
     assert not is_calibrated(Upscaler(tmp_path / "other.safetensors", "cpu"))
     assert not is_calibrated(Upscaler(None, "cpu", consistent=True))
+    assert not is_calibrated(Upscaler(None, "cpu", tta=True))
 
 
 def test_the_palette_rises_to_its_brightest_colour():
@@ -170,29 +172,48 @@ def test_the_file_beside_the_result(photo, tmp_path):
         np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), palette()[levels])
 
 
-@pytest.mark.parametrize(("quality", "meaning"), [(95, "expected error in grey levels"), (70, "uncalibrated")])
-def test_visible_compression_is_not_calibrated(tmp_path, quality, meaning):
-    Image.fromarray(NOISE).save(tmp_path / "cat.jpg", quality=quality)
-    run(tmp_path, tmp_path / "cat.jpg", "-o", tmp_path / "out.png", "--hallucination-map")
+@pytest.mark.parametrize(
+    ("name", "quality", "meaning"),
+    [("cat.jpg", 95, "expected error in grey levels"), ("cat.jpg", 70, "uncalibrated"), ("cat.webp", 80, "uncalibrated")],
+)
+def test_visible_compression_is_not_calibrated(tmp_path, name, quality, meaning):
+    Image.fromarray(NOISE).save(tmp_path / name, quality=quality)
+    run(tmp_path, tmp_path / name, "-o", tmp_path / "out.png", "--hallucination-map")
     assert read_map(tmp_path / "out_map.png")[1].startswith(meaning)
 
 
 def test_maps_are_not_replaced_without_leave(photo, tmp_path):
     target, file = tmp_path / "out.png", tmp_path / "out_map.png"
     file.write_bytes(b"mine")
-    assert "out_map.png exists" in run(tmp_path, photo, "-o", target, "--hallucination-map", code=1)
-    assert "out_map.png exists" in run(tmp_path, photo, "-o", target, "--hallucination-map", "--skip-existing", code=1)
+    for more in ([], ["--skip-existing"]):
+        found = run(tmp_path, photo, "-o", target, "--hallucination-map", *more, code=1)
+        assert "out_map.png is where the map belongs: to replace it, add --overwrite" in found
     assert file.read_bytes() == b"mine"
     assert not target.exists()
     run(tmp_path, photo, "-o", target, "--hallucination-map", "--overwrite")
     read_map(file)
 
 
-def test_skip_existing_adds_a_map_that_is_missing(photo, tmp_path):
-    run(tmp_path, photo, "-o", tmp_path / "out.png")
-    assert "1 was there" not in run(tmp_path, photo, "-o", tmp_path / "out.png", "--hallucination-map", "--skip-existing")
-    assert "1 was there" in run(tmp_path, photo, "-o", tmp_path / "out.png", "--hallucination-map", "--skip-existing")
-    read_map(tmp_path / "out_map.png")
+def test_skip_existing_leaves_a_result_without_a_map_as_it_is(photo, tmp_path):
+    target, file = tmp_path / "out.png", tmp_path / "out_map.png"
+    again = [photo, "-o", target, "--hallucination-map", "--skip-existing"]
+    Image.new("RGB", (160, 96), "red").save(target)  # one that somebody retouched
+    mine = target.read_bytes()
+    assert "the result was there without its hallucination map" in run(tmp_path, *again)
+    Image.new("L", (160, 96)).save(file)
+    assert "the result was there without its hallucination map" in run(tmp_path, *again)
+    assert target.read_bytes() == mine
+    run(tmp_path, *again[:-1], "--overwrite")
+    assert "without its hallucination map" not in run(tmp_path, *again)
+    assert target.read_bytes() != mine
+
+
+def test_results_that_differ_in_their_kind_have_a_map_each(photo, tmp_path):
+    Image.fromarray(NOISE // 4).save(tmp_path / "cat.tif")
+    run(tmp_path, photo, tmp_path / "cat.tif", "-o", tmp_path / "out", "--hallucination-map")
+    maps = {path.name: read_map(path)[0] for path in (tmp_path / "out").glob("*_map.png")}
+    assert [*sorted(maps)] == ["cat_x4_png_map.png", "cat_x4_tif_map.png"]
+    assert maps["cat_x4_png_map.png"].mean() > 2 * maps["cat_x4_tif_map.png"].mean()
 
 
 @pytest.mark.parametrize(
@@ -218,12 +239,10 @@ def test_videos_have_no_map(tmp_path):
 
 def test_a_map_does_not_replace_another_picture(photo, tmp_path):
     Image.fromarray(NOISE).save(tmp_path / "cat_x4_map.png")
-    folder = tmp_path / "new"
     both = [photo, tmp_path / "cat_x4_map.png"]
     found = run(tmp_path, *both, "-o", tmp_path, "--hallucination-map", "--overwrite", code=1)
     assert "cat_x4_map.png is an input or a result" in found
     assert Image.open(tmp_path / "cat_x4_map.png").size == (40, 24)
-    assert not folder.exists()
 
 
 def test_of_several_pages_the_first_has_a_map(tmp_path):
@@ -254,3 +273,26 @@ def test_the_report_of_results_that_were_there_says_what_their_maps_mean(photo, 
         results = [*upscale_files([photo], tmp_path / "out", device="cpu", console=console, **options)]
     assert results[0].skipped
     assert "expected error in grey levels" in page.read_text()
+
+
+def test_the_report_of_a_pack_and_of_a_foreign_map_goes_on(photo, tmp_path):
+    pack.write(tmp_path / "photos.pack", [(photo.name, NOISE)])
+    run(tmp_path, tmp_path / "photos.pack", "-o", tmp_path / "out", "--report", tmp_path / "a.html")
+    assert "Map" in (tmp_path / "a.html").read_text()
+    file = next((tmp_path / "out").glob("*_map.png"))
+    file.write_bytes(b"mine")
+    again = [tmp_path / "photos.pack", "-o", tmp_path / "out", "--report", tmp_path / "a.html", "--skip-existing"]
+    assert "without its hallucination map" in run(tmp_path, *again)  # the report of the first run may be replaced, too
+    assert file.read_bytes() == b"mine"
+
+
+def test_gray_pictures_are_calibrated_as_well():
+    upscaler, estimates, errors = Upscaler(None, "cpu", "fp32"), [], []
+    for image in list_images(HELD_OUT):
+        hr = cv2.cvtColor(mod_crop(image.read_uint8(), 8), cv2.COLOR_RGB2GRAY)
+        low = Frame(imresize(hr, 0.25))
+        made = upscaler.upscale_frame(low)
+        estimates.append(upscaler.hallucination_map(low, made).levels)
+        errors.append(of_blocks(np.abs(made.pixels.astype(float) - hr)))
+    assert rank_correlation(estimates, errors) > 0.8
+    assert np.mean([each.mean() for each in estimates]) == pytest.approx(np.mean([each.mean() for each in errors]), rel=0.2)

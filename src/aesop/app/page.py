@@ -20,12 +20,12 @@ from aesop.system.wording import readable
 from aesop.weights.blend import MOST_TEXTURE
 
 _HEAD = (
-    "<h1>AESOP</h1><p>Drop pictures and get them back larger, and otherwise unchanged. They stay on this computer and are "
-    "removed when you close the page.</p>"
+    "<h1>AESOP</h1><p>Drop pictures and get them back larger, with their metadata, transparency, and colour profile. "
+    "They stay on this computer and are removed when you close the page.</p>"
 )
 _LEGEND = (
-    "<p>Bright places have texture that the input did not determine: black is certain, yellow stands for an expected error "
-    f"of {FULL_COLOUR} grey levels and more.</p>"
+    "<p>Where the map is bright, the original may have looked different: the small picture did not show it. Black is "
+    f"certain; in yellow places, values are expected to be off by {FULL_COLOUR} of 255 or more.</p>"
 )
 # What a size asks for: the fields of FinalSize, each with a label, a usual value, and its decimals.
 _SIZES: Mapping[str, Mapping[str, tuple[str, float, int]]] = {
@@ -61,7 +61,7 @@ def build_page(gr: Any, sessions: Sessions) -> Any:
                     _partners(shipped_model()),
                     value=_partner_of(shipped_model()),
                     label="Faithful model",
-                    info="The PSNR network that the model was trained from, to choose its texture",
+                    info="A network of the same training that adds no texture. With one, the texture can be chosen",
                     elem_id="partner",
                 )
                 texture = gr.Slider(
@@ -70,7 +70,7 @@ def build_page(gr: Any, sessions: Sessions) -> Any:
                     value=1,
                     step=0.05,
                     label="Texture",
-                    info="0: faithful and smooth, 1: as the model",
+                    info="0: smooth and faithful, 1: the model as it is, above: even more",
                     visible=bool(_partner_of(shipped_model())),
                     elem_id="texture",
                 )
@@ -88,7 +88,7 @@ def build_page(gr: Any, sessions: Sessions) -> Any:
                     shown = gr.Dropdown(label="Shown", visible=False, elem_id="shown")
                     compared = gr.Radio([*_VIEWS], value=next(iter(_VIEWS)), label="Compare", elem_id="compared")
                     slider = gr.ImageSlider(
-                        label="Left and right", interactive=False, buttons=["fullscreen"], elem_id="slider"
+                        label="Drag the line", interactive=False, buttons=["fullscreen"], elem_id="slider"
                     )
                     legend = gr.HTML(_LEGEND, visible=False, elem_id="legend", padding=False)
                 # Without this, gradio copies both files into a folder that all sessions share. It holds for plain values,
@@ -260,10 +260,11 @@ def _list_results(session: Session) -> str:
         if not result.error:
             name = escape(result.target.name)
             notes = "".join(f"<br><small>{escape(note)}</small>" for note in result.notes)
-            link = f'<a href="{_address(result.target)}" download="{name}">{name}</a>'
+            size = f" <small>{readable(result.target.stat().st_size)}</small>"
+            link = f'<a href="{_address(result.target)}" download="{name}">{name}</a>{size}'
             if result.map:
                 link += f' <a href="{_address(result.map)}" download="{escape(result.map.name)}">map</a>'
-            lines.append(f"<li>{link} <small>{readable(result.target.stat().st_size)}</small>{notes}</li>")
+            lines.append(f"<li>{link}{notes}</li>")
     return f"<p>Download</p><ul>{''.join(lines)}</ul>" if lines else ""
 
 

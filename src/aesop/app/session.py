@@ -78,7 +78,7 @@ class Session:
 
         Raises:
             Cancelled: `cancel` was called; `results` has what was finished before the last picture.
-            ValueError, OSError: nothing can be computed.
+            ValueError, OSError: nothing can be computed; earlier results stay.
         """
         stop = self._stop = Event()
 
@@ -89,14 +89,14 @@ class Session:
 
         with self._working, _computing:
             report(0)
-            self.results = []
-            self._runs += 1  # browsers keep what they loaded from the former folder
-            for former in {*self.folder.iterdir()} - {self._pictures}:
-                shutil.rmtree(former)
             for path, sizes in self.pictures.items():
                 _check_result(path.name, sizes, wish.size)
             if not self.pictures:
                 raise ValueError("there are no pictures: drop some first")
+            self.results = []
+            self._runs += 1  # browsers keep what they loaded from the former folder
+            for former in {*self.folder.iterdir()} - {self._pictures}:
+                shutil.rmtree(former)
             for result in upscale_files(
                 [*self.pictures],
                 self._results,

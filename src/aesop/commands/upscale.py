@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from aesop.commands.upscale_pipeline import in_turn
 from aesop.commands.upscale_plan import PIPE, Plan, Shard, check_output, find_images, named_videos, plan_targets
 from aesop.commands.upscale_progress import Style, UpscaleProgress
 from aesop.commands.upscale_report import check_report, described, reported
-from aesop.commands.upscale_results import Result, counted, map_file
+from aesop.commands.upscale_results import Result, counted
 from aesop.commands.upscale_video import VideoOptions, upscale_videos
 from aesop.images.errors import ImageError
 from aesop.images.read import ImageFile
@@ -73,7 +74,7 @@ def upscale_files(
     size = size or FinalSize()
     maps = hallucination_map or report is not None
     if report:
-        check_report(report, overwrite)
+        check_report(report, overwrite or skip_existing)
     if output is None:
         output = PIPE if list(inputs) == [PIPE] and not sys.stdout.isatty() else Path("upscaled")
     if output == PIPE and sys.stdout.isatty():
@@ -133,16 +134,21 @@ def upscale_files(
         say(note)
     options = SaveOptions(quality, lossless)
     is_default = model is None
-    choices = Choices(size, first.scale, options, overwrite, skip_existing, strip_metadata, is_default, maps)
-    if maps:
-        _check_maps(plan)
-    results = _upscale(plan, upscalers, choices, UpscaleProgress(console, len(plan), progress, _sizes(plan)))
+    choices = Choices(size, first.scale, options, overwrite, skip_existing, strip_metadata, is_default)
+    map_targets = _map_targets(plan) if maps else [None] * len(plan)
+    results = _upscale(plan, map_targets, upscalers, choices, UpscaleProgress(console, len(plan), progress, _sizes(plan)))
     return reported(results, report, len(plan), described(first, size), say) if report else results
 
 
-def _upscale(plan: Plan, upscalers: Sequence[Upscaler], choices: Choices, shown: UpscaleProgress) -> Iterator[Result]:
+def _upscale(
+    plan: Plan,
+    map_targets: Sequence[Path | None],
+    upscalers: Sequence[Upscaler],
+    choices: Choices,
+    shown: UpscaleProgress,
+) -> Iterator[Result]:
     works = (
-        PictureWork(number, found.image, plan.target(number), plan.extension(number), choices, shown)
+        PictureWork(number, found.image, plan.target(number), plan.extension(number), choices, shown, map_targets[number])
         for number, found in enumerate(plan.found)
     )
     try:
@@ -156,15 +162,23 @@ def _upscale(plan: Plan, upscalers: Sequence[Upscaler], choices: Choices, shown:
         raise KeyboardInterrupt(f"interrupted: {of}{go_on}") from None
 
 
-def _check_maps(plan: Plan) -> None:
-    """ValueError if a map would replace an input or another result."""
-    others = {os.path.realpath(found.image.path) for found in plan.found}
-    others |= {os.path.realpath(plan.target(number)) for number in range(len(plan))}
-    taken = [file for number in range(len(plan)) if os.path.realpath(file := map_file(plan.target(number))) in others]
-    if taken:
+def _map_targets(plan: Plan) -> list[Path]:
+    """Where the hallucination maps go: `cat_x4_map.png`, but `cat_x4_jpg_map.png` where results differ only in their kinds.
+
+    ValueError if a map would replace an input or a result.
+    """
+    targets = [plan.target(number) for number in range(len(plan))]
+    stems = Counter(os.path.normcase(target.with_suffix("")) for target in targets)
+    made = []
+    for target in targets:
+        kind = f"_{target.suffix[1:]}" if stems[os.path.normcase(target.with_suffix(""))] > 1 else ""
+        made.append(target.with_name(f"{target.stem}{kind}_map.png"))
+    others = {os.path.realpath(path) for path in (*targets, *(found.image.path for found in plan.found))}
+    if taken := [file for file in made if os.path.realpath(file) in others]:
         raise ValueError(
             f"{taken[0]} is an input or a result, and the place of a hallucination map: choose another -o or --suffix"
         )
+    return made
 
 
 def _sizes(plan: Plan) -> list[int | None]:

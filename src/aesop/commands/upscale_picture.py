@@ -14,12 +14,11 @@ from threading import Event
 
 from aesop.commands.upscale_plan import PIPE, PipedImage
 from aesop.commands.upscale_progress import UpscaleProgress
-from aesop.commands.upscale_results import map_file
 from aesop.images.computed_rows import Abandoned, ComputedRows
 from aesop.images.read import ImageFile
 from aesop.inference.consistent import shortfall
 from aesop.inference.final_size import FinalSize, sides_at
-from aesop.inference.hallucination import HallucinationMap, write_map
+from aesop.inference.hallucination import HallucinationMap, read_map, write_map
 from aesop.inference.upscaler import Upscaler
 from aesop.pictures.jpeg_quality import jpeg_quality
 from aesop.pictures.kinds import kind_of
@@ -37,6 +36,9 @@ _BLOCKS = (
 )
 
 
+_LOSSY = ("webp", "avif", "heic")
+
+
 class Stopped(Exception):
     """Raised in the thread of a device, to end what it computes."""
 
@@ -52,15 +54,25 @@ class Choices:
     skip_existing: bool
     strip_metadata: bool
     is_default_model: bool
-    maps: bool = False
-    """Whether the hallucination map of each picture is written beside it."""
 
 
 class PictureWork:
-    """A picture to upscale into `target`, which may be PIPE; `ext` is the format there."""
+    """A picture to upscale into `target`, which may be PIPE; `ext` is the format there.
 
-    def __init__(self, number: int, source: ImageFile, target: Path, ext: str, choices: Choices, shown: UpscaleProgress):
-        self.number, self.source, self.target, self.ext = number, source, target, ext
+    `map_target` is where its hallucination map goes; None: nowhere.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        source: ImageFile,
+        target: Path,
+        ext: str,
+        choices: Choices,
+        shown: UpscaleProgress,
+        map_target: Path | None = None,
+    ):
+        self.number, self.source, self.target, self.ext, self.map_target = number, source, target, ext, map_target
         self.choices, self.shown = choices, shown
         self.alone = False
         """Whether no other picture may be in memory: it is large, or has several frames. Known after `read`."""
@@ -93,9 +105,10 @@ class PictureWork:
             self.size = self.final[0]
             self.skipped = self._is_done()
             if self.skipped:
+                self._find_map()
                 return
-            if self.choices.maps:
-                self._check_map()
+            if self.map_target and os.path.exists(self.map_target) and not self.choices.overwrite:
+                raise ValueError(f"{self.map_target} is where the map belongs: to replace it, add --overwrite")
             for width, height in dict.fromkeys(self.final):
                 check_writable(self._file(), width, height, picture, self.choices.options)
             by_network = picture.size[0] * picture.size[1] * self.choices.network_scale**2
@@ -104,7 +117,8 @@ class PictureWork:
             self._has_blocks = (_quality_of(self.source) or 100) <= VISIBLE_BLOCKS
             if self.choices.is_default_model and self._has_blocks:
                 self.notes.append(_BLOCKS)
-            if self.choices.maps and picture.count > 1:
+            self._has_blocks |= picture.format in _LOSSY
+            if self.map_target and picture.count > 1:
                 self.notes.append("the hallucination map is that of the first frame or page")
             if not self.alone:
                 (self._frame,) = picture.frames()
@@ -129,10 +143,9 @@ class PictureWork:
         with self._own_errors():
             if self._frame:
                 self._save(iter([self._frame]))
-            if self._made_map:
-                write_map(map_file(self.target), self._made_map)
-            if self.choices.maps and not self.error:
-                self.map = map_file(self.target)
+            if self.map_target and self._made_map:
+                write_map(self.map_target, self._made_map)
+                self.map = self.map_target
         self.shown.finish(self.number, self.error is None, not self.skipped)
 
     def _file(self) -> Path:
@@ -142,7 +155,7 @@ class PictureWork:
         height, width = frame.pixels.shape[:2]
         made = upscaler.upscale_frame(frame, self._scale_of(width, height), partial(self._on_progress, stop, index))
         self._reached = min(self._reached, upscaler.lr_psnr)
-        if self.choices.maps and index == 0:
+        if self.map_target and index == 0:
             self._made_map = upscaler.hallucination_map(frame, made)
             if self._has_blocks:
                 self._made_map = replace(self._made_map, is_calibrated=False)
@@ -165,7 +178,7 @@ class PictureWork:
     def _compute_large(self, upscaler: Upscaler, picture: Picture, stop: Event) -> None:
         """Write rows while they are computed, if the format takes them so; otherwise compute all first."""
         (frame,) = picture.frames()
-        by_rows = takes_rows(self._file()) and not self.choices.maps  # a map needs the whole result
+        by_rows = takes_rows(self._file()) and not self.map_target  # a map needs the whole result
         if not (by_rows and upscaler.can_go_by_rows(frame, self._scale_of(*picture.size))):
             self._state_memory(upscaler, frame)
             made = self._upscaled(upscaler, frame, stop)
@@ -192,14 +205,14 @@ class PictureWork:
         channels = (3 if frame.pixels.ndim == 3 else 1) + (frame.alpha is not None)
         made = width * height * channels * frame.pixels.itemsize
         writing = made + memory_to_write(self._file(), width, height)
-        if self.choices.maps:
-            writing += 2 * made  # the input is enlarged once more
+        if self.map_target:
+            writing += made + 6 * width * height  # the input is enlarged once more
         need, available = max(upscaler.memory_of(frame, scale), writing), available_memory()
         what = f"{self.source}: {width} x {height} pixels need about {readable(need)} of memory as {self.ext[1:]}"
         if available is not None and need > available:
             by_rows = (
                 ""
-                if frame.alpha is not None or upscaler.consistent or self.choices.maps
+                if frame.alpha is not None or upscaler.consistent or self.map_target
                 else "; --ext png and --ext tif need little at the network's own scale"
             )
             raise ValueError(f"{what}, and {readable(available)} are free: close programs, or upscale parts of it{by_rows}")
@@ -228,11 +241,18 @@ class PictureWork:
         self.notes = [*picture.notes, *notes, *self.notes, *shortfall(self._reached)]
         self._picture = None
 
-    def _check_map(self) -> None:
-        """ValueError if another file is where the map belongs."""
-        file, here = map_file(self.target), self.choices.skip_existing and os.path.exists(self.target)
-        if os.path.exists(file) and not (self.choices.overwrite or here):
-            raise ValueError(f"{file} exists, where the hallucination map belongs: to replace it, add --overwrite")
+    def _find_map(self) -> None:
+        """Of a result that was there: its map, or a note that it has none."""
+        if self.map_target is None:
+            return
+        try:
+            levels, _ = read_map(self.map_target)
+            if levels.shape == self.final[0][::-1]:
+                self.map = self.map_target
+                return
+        except (ValueError, OSError, SyntaxError):
+            pass  # PNG's reader raises SyntaxError for other files
+        self.notes.append("the result was there without its hallucination map: to have one, remove it, or add --overwrite")
 
     def _is_done(self) -> bool:
         """Whether the target is there and may stay. ValueError if it must not be replaced."""
@@ -248,7 +268,7 @@ class PictureWork:
                 f"{self.target} exists, but is no picture, of another size, or has other frames: to replace it, "
                 "add --overwrite"
             )
-        return there == "the result" and (not self.choices.maps or map_file(self.target).exists())
+        return there == "the result"
 
 
 def _open(source: ImageFile) -> Picture:

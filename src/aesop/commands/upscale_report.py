@@ -26,14 +26,14 @@ A map that is called uncalibrated is of another model, another size, or a compre
 than dark ones, but values do not read as grey levels."""
 
 
-def check_report(page: Path, overwrite: bool) -> None:
+def check_report(page: Path, may_replace: bool) -> None:
     """ValueError if the page cannot be written, before anything is computed."""
     if page.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"--report {page}: the report is a page; give it a name that ends in .html")
     if page.is_dir() or not page.parent.is_dir():
         what = "is a folder" if page.is_dir() else f"the folder {page.parent} does not exist"
         raise ValueError(f"--report {page}: {what}")
-    if page.exists() and not overwrite:
+    if page.exists() and not may_replace:
         raise ValueError(f"--report {page}: it exists; to replace it, add --overwrite")
 
 
@@ -100,21 +100,31 @@ class _Report:
         self._page.write(page)
 
     def _add_picture(self, result: Result) -> None:
+        self._page.section(result.target.name)
+        facts = {"note": "; ".join(result.notes)} if result.notes else {}
+        try:
+            facts = self._add_views(result) | facts
+        except (ValueError, OSError) as error:
+            facts["not shown"] = str(error)
+        self._page.facts(facts or {"map": "none"})
+
+    def _add_views(self, result: Result) -> dict[str, str]:
         after = shown(result.target, LONGEST_SIDE)
         size = (after.shape[1], after.shape[0])
-        before = cv2.resize(shown(result.source, LONGEST_SIDE), size, interpolation=cv2.INTER_CUBIC)
-        assert result.map
-        levels, meaning = read_map(result.map)
-        views = {"Input, bicubic": before.astype(np.uint8), "Result": after, "Map": overlaid(after, levels)}
-        self._page.section(result.target.name)
-        self._page.slider(result.target.name, views, ("Result", "Map"))
-        facts = {
-            "size": f"{levels.shape[1]} x {levels.shape[0]} pixels",
-            "map": meaning,
-            "mean": f"{levels.mean():.1f}",
-            "a tenth of the picture has at least": f"{np.quantile(levels, 0.9):.0f}",
-        }
-        self._page.facts(facts | ({"note": "; ".join(result.notes)} if result.notes else {}))
+        views, facts = {"Result": after}, {}
+        if result.source.is_file() and not result.source.samefile(result.target):
+            before = cv2.resize(shown(result.source, LONGEST_SIDE), size, interpolation=cv2.INTER_CUBIC)
+            views = {"Input, bicubic": before.astype(np.uint8)} | views
+        if result.map:
+            levels, meaning = read_map(result.map)
+            views["Map"] = overlaid(after, levels)
+            facts = {
+                "map": meaning,
+                "mean": f"{levels.mean():.1f}",
+                "a tenth of the picture has at least": f"{np.quantile(levels, 0.9):.0f}",
+            }
+        self._page.slider(result.target.name, views, [*views][-2:] if len(views) > 1 else [*views] * 2)
+        return facts | ({"size": f"{result.size[0]} x {result.size[1]} pixels"} if result.size else {})
 
 
 def _colour_bar() -> NDArray[np.uint8]:

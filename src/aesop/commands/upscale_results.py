@@ -31,11 +31,6 @@ class Result:
     """With `hallucination_map`: the map beside the target."""
 
 
-def map_file(target: Path) -> Path:
-    """Where the hallucination map of a result is."""
-    return target.with_name(f"{target.stem}_map.png")
-
-
 def kept(results: Iterable[Result], found: dict[str, Any]) -> Iterator[Result]:
     """Pass results on, and keep them in `found["results"]`."""
     found["results"] = []

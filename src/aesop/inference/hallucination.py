@@ -6,6 +6,7 @@ bicubic reductions of photographs whose originals are known (reproduction/halluc
 than the model's own, and compressed pictures it still ranks the blocks, but its values are not calibrated.
 """
 
+import copy
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import PIL.Image
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL.PngImagePlugin import PngInfo
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 from torch import Tensor, nn
 
 from aesop.images.tensors import ImageArray
@@ -33,7 +34,7 @@ FULL_COLOUR = 40
 CALIBRATED = "expected error in grey levels of 8 bits"
 UNCALIBRATED = "uncalibrated: values rank the places of the picture, but do not read as grey levels"
 _PREFIX = "Hallucination map of AESOP; palette index: "
-STRIP = 64  # rows of blocks that are computed at once
+STRIP = 1 << 16  # blocks that are computed at once
 REACH = 10  # more blocks than the estimate of a block depends on, to each side
 WIDTHS, DILATIONS = (16, 32, 48), (1, 2, 4)
 _MEAN, _SPREAD = (0.45, 0.0), (0.25, 0.07)  # of the result's values, and of its differences from bicubic interpolation
@@ -99,8 +100,9 @@ class HallucinationMap:
     def image(self) -> NDArray[np.uint8]:
         """(H, W): the error of each pixel's surroundings in whole grey levels, at most 255."""
         size = (self.levels.shape[1] * BLOCK, self.levels.shape[0] * BLOCK)
-        smooth = cv2.resize(self.levels, size, interpolation=cv2.INTER_LINEAR)[: self.height, : self.width]
-        return np.clip(np.rint(smooth), 0, 255).astype(np.uint8)
+        coarse = np.minimum(self.levels, 255)
+        smooth = cv2.resize(coarse, size, interpolation=cv2.INTER_LINEAR)[: self.height, : self.width]
+        return np.rint(smooth, out=smooth).astype(np.uint8)
 
 
 def expected_error(low: ImageArray, high: ImageArray, device: torch.device, is_calibrated: bool = True) -> HallucinationMap:
@@ -109,7 +111,7 @@ def expected_error(low: ImageArray, high: ImageArray, device: torch.device, is_c
     Both are uint8, uint16, or float32 in [0, 1]. Memory on top of the images: an enlarged input, and a strip of floats.
     """
     calibration, (height, width) = load_calibration(), high.shape[:2]
-    head = calibration.head.to(device)
+    head = copy.deepcopy(calibration.head).to(device)  # several devices may compute at once
     enlarged = cv2.resize(low, (width, height), interpolation=cv2.INTER_CUBIC)
     with torch.inference_mode():
         rows = [head(strip.to(device))[0, 0, before:after].cpu().numpy() for strip, before, after in _strips(high, enlarged)]
@@ -155,7 +157,7 @@ def write_map(path: Path, made: HallucinationMap) -> None:
 
 def read_map(path: Path) -> tuple[NDArray[np.uint8], str]:
     """The values, (H, W), of a map that `write_map` wrote, and their meaning."""
-    with PIL.Image.open(path) as picture:
+    with open(path, "rb") as file, PngImageFile(file) as picture:  # Image.open refuses large ones
         meaning = str(picture.info.get("Description", ""))
         if picture.mode != "P" or not meaning.startswith(_PREFIX):
             raise ValueError(f"{path} is no hallucination map")
@@ -184,8 +186,9 @@ def _as_tensor(image: ImageArray) -> Tensor:
 
 def _strips(high: ImageArray, enlarged: ImageArray) -> Iterator[tuple[Tensor, int, int]]:
     """The head's input in overlapping strips, and which of its rows of blocks are used."""
-    blocks = -(-high.shape[0] // BLOCK)
-    for top in range(0, blocks, STRIP):
-        first, end = max(0, top - REACH), min(blocks, top + STRIP + REACH)
+    blocks, across = (-(-side // BLOCK) for side in high.shape[:2])
+    height = max(1, STRIP // across)
+    for top in range(0, blocks, height):
+        first, end = max(0, top - REACH), min(blocks, top + height + REACH)
         rows = slice(first * BLOCK, end * BLOCK)
-        yield head_input(high[rows], enlarged[rows]), top - first, min(top + STRIP, blocks) - first
+        yield head_input(high[rows], enlarged[rows]), top - first, min(top + height, blocks) - first

@@ -215,11 +215,11 @@ class Upscaler:
     def hallucination_map(self, low: Frame, made: Frame) -> HallucinationMap:
         """Map the error to expect of `made`, which `upscale_frame` or `upscale_by_rows` made of `low`.
 
-        It is calibrated for the model that comes with aesop, at its own scale and without `texture` and `consistent`.
+        It is calibrated for the model that comes with aesop, at its own scale, without `texture`, `consistent`, and `tta`.
         """
         height, width = low.pixels.shape[:2]
         own_scale = made.pixels.shape[:2] == (height * self.scale, width * self.scale)
-        is_calibrated = is_calibrated_for(self.weights) and own_scale and not self.consistent
+        is_calibrated = is_calibrated_for(self.weights) and own_scale and not (self.consistent or self.tta)
         colours = low.pixels if low.alpha is None else mended_colours(low.pixels, low.alpha)
         first, last = _range(colours)
         images = [colours, made.pixels]
