@@ -229,6 +229,7 @@ def test_fake_masks_are_not_kept():
     assert type(net(x)) is torch.Tensor
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_masks")
 @pytest.mark.parametrize("use_checkpoint", [False, True])
 def test_compiled_networks_take_masks_as_constants(use_checkpoint):

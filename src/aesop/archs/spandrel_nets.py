@@ -24,6 +24,7 @@ from aesop.archs.size_limits import bounded
 
 # Published options that have no effect on the network.
 WITHOUT_MEANING = {"DRCT": ("compress_ratio", "squeeze_factor", "conv_scale", "overlap_ratio")}
+_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # PyTorch 2.6 has only the latter
 MASKS_KEPT = 8  # SwinIR makes two for each image size, 16 MiB each for 256x256 pixels
 
 
@@ -164,7 +165,7 @@ def _keep_masks(cls: Any) -> None:
         if not hasattr(self, "keeps_masks"):
             return calculate(self, *sizes, **options)
         weight = next(self.parameters())
-        if torch.compiler.is_exporting() or torch.jit.is_tracing():  # the exported network makes its own masks
+        if _is_exporting() or torch.jit.is_tracing():  # the exported network makes its own masks
             own = vars(self)
             if len(sizes) == 1 and isinstance(own.get("shift_size"), int):
                 made = window_mask(sizes[0], own["window_size"], own["shift_size"])
