@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 from aesop.app import session
 from aesop.app.session import Cancelled, Session, Sessions, Wish
 from aesop.cli import app
-from aesop.commands.upscale_results import map_file
 from aesop.inference.final_size import FinalSize
 from aesop.inference.hallucination import read_map
 from aesop.inference.shipped_model import shipped_model
@@ -112,7 +111,7 @@ def test_texture_and_map_are_those_of_the_command_line(tmp_path, visitor):
     asked = ["--texture", "0.3", "--faithful-model", str(faithful), "--hallucination-map", "-o", str(tmp_path / "command")]
     assert CliRunner().invoke(app, ["upscale", str(tmp_path / "cat.png"), *asked]).exit_code == 0
     target = visitor.results[0].target
-    for file in (target, map_file(target)):
+    for file in (target, visitor.results[0].map):
         assert file.read_bytes() == (tmp_path / "command" / file.name).read_bytes()
     visitor.upscale(Wish(None, FinalSize(scale=4)), ignore)
     assert visitor.results[0].target.read_bytes() != (tmp_path / "command" / target.name).read_bytes()
@@ -125,7 +124,7 @@ def test_the_map_over_a_result_is_bright_where_the_map_is(tmp_path, visitor):
     visitor.add(tmp_path / "half.png")
     visitor.upscale(Wish(None, FinalSize(scale=4)), ignore)
     over = np.asarray(Image.open(visitor.previews(0)[2]).convert("L")).astype(float)
-    levels, _ = read_map(map_file(visitor.results[0].target))
+    levels, _ = read_map(visitor.results[0].map)
     assert levels[:, 144:].mean() > 2 * levels[:, :112].mean()
     assert over[:, 144:].mean() > over[:, :112].mean() + 20
 
