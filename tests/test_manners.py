@@ -23,7 +23,7 @@ from aesop.commands.table import RENDERERS
 from aesop.commands.upscale_video import FORMATS as VIDEO_FORMATS
 from aesop.conversion.targets import TARGETS
 from aesop.inference import upscaler
-from aesop.inference.models import EXTENSIONS, known_models
+from aesop.inference.models import known_models
 from aesop.inference.runtimes import RUNTIMES
 from aesop.inference.shipped_model import shipped_model
 from aesop.pictures.write import WRITABLE
@@ -373,7 +373,6 @@ def test_completed_names_are_those_that_commands_know(tmp_path, monkeypatch):
     assert ("pytorch", *RUNTIMES) == completion.RUNTIMES
     assert ("terminal", *RENDERERS) == completion.TABLES
     assert tuple(TARGETS) == completion.EXPORTS
-    assert completion.WEIGHTS == EXTENSIONS
     assert {f".{name}" for name in completion.IMAGE_FORMATS} <= {*WRITABLE, *VIDEO_FORMATS}
     (tmp_path / "mine").mkdir()
     for name in ("b.pth", "a.safetensors", "notes.txt"):

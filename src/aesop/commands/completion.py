@@ -4,10 +4,10 @@ The tests compare each list with what it stands for.
 """
 
 import os
-import sys
-from collections.abc import Iterable
-from importlib import resources
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from aesop.inference.model_folders import content, is_weight_file, model_folders
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 EXPORTS = ("onnx", "openvino", "torchscript", "ncnn")
@@ -16,68 +16,26 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 PROGRESS = ("bar", "plain", "json")
 RUNTIMES = ("pytorch", "openvino", "onnxruntime")
 TABLES = ("terminal", "markdown", "latex", "csv", "json")
-WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt")
 
 
-def devices(incomplete: str) -> list[str]:
-    return _beginning(DEVICES, incomplete)
+def _of(names: Sequence[str]) -> Callable[[str], list[str]]:
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in names if name.startswith(incomplete)]
+
+    return complete
 
 
-def exports(incomplete: str) -> list[str]:
-    return _beginning(EXPORTS, incomplete)
-
-
-def image_formats(incomplete: str) -> list[str]:
-    return _beginning(IMAGE_FORMATS, incomplete)
-
-
-def precisions(incomplete: str) -> list[str]:
-    return _beginning(PRECISIONS, incomplete)
-
-
-def progress_styles(incomplete: str) -> list[str]:
-    return _beginning(PROGRESS, incomplete)
-
-
-def runtimes(incomplete: str) -> list[str]:
-    return _beginning(RUNTIMES, incomplete)
-
-
-def tables(incomplete: str) -> list[str]:
-    return _beginning(TABLES, incomplete)
+devices, exports, image_formats, precisions, progress_styles, runtimes, tables = map(
+    _of, (DEVICES, EXPORTS, IMAGE_FORMATS, PRECISIONS, PROGRESS, RUNTIMES, TABLES)
+)
 
 
 def models(incomplete: str) -> list[str]:
     """Names of models, and weight files and folders: where a program completes names, the shell completes no files."""
-    known = dict.fromkeys(file.stem for folder in _model_folders() for file in _content(folder) if _is_weights(file))
+    known = dict.fromkeys(file.stem for folder in model_folders() for file in content(folder) if is_weight_file(file))
     folder, name = os.path.split(incomplete)
-    there = [file for file in _content(Path(folder or ".").expanduser()) if not file.name.startswith(".") or name]
-    paths = [os.path.join(folder, file.name) + "/" * file.is_dir() for file in there if file.is_dir() or _is_weights(file)]
-    return _beginning([*known, *paths], incomplete)
-
-
-def _model_folders() -> list[Path]:
-    """Those of `aesop.inference.models`, which cannot be asked without PyTorch."""
-    named = [Path(folder).expanduser() for folder in os.environ.get("AESOP_MODELS", "").split(os.pathsep) if folder]
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return [*named, base / "aesop" / "models", Path(str(resources.files("aesop"))) / "assets" / "models"]
-
-
-def _content(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError:
-        return []
-
-
-def _is_weights(file: Path) -> bool:
-    return file.suffix.lower() in WEIGHTS and file.is_file()
-
-
-def _beginning(names: Iterable[str], incomplete: str) -> list[str]:
-    return [name for name in names if name.startswith(incomplete)]
+    there = [file for file in content(Path(folder or ".").expanduser()) if not file.name.startswith(".") or name]
+    paths = [
+        os.path.join(folder, file.name) + "/" * file.is_dir() for file in there if file.is_dir() or is_weight_file(file)
+    ]
+    return _of([*known, *paths])(incomplete)

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from aesop.inference.models import known_models, left_out_models, user_folder
+from aesop.inference.model_folders import user_folder
+from aesop.inference.models import known_models, left_out_models
 from aesop.inference.shipped_model import purpose_of
 from aesop.weights.load import load_generator
 

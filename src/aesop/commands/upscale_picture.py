@@ -36,9 +36,6 @@ _BLOCKS = (
 )
 
 
-_LOSSY = ("webp", "avif", "heic")
-
-
 class Stopped(Exception):
     """Raised in the thread of a device, to end what it computes."""
 
@@ -84,7 +81,7 @@ class PictureWork:
         self.map: Path | None = None
         """The hallucination map that is beside the result, of its first frame."""
         self._made_map: HallucinationMap | None = None
-        self._has_blocks = False
+        self._is_compressed = False
         self._picture: Picture | None = None  # until it is written, or there is an error
         self._reached = math.inf  # the lowest `lr_psnr` of the frames
         self._frame: Frame | None = None  # that was decoded, then that which was computed
@@ -114,10 +111,11 @@ class PictureWork:
             by_network = picture.size[0] * picture.size[1] * self.choices.network_scale**2
             width, height = self.final[0]
             self.alone = picture.count > 1 or max(width * height, by_network) > LARGE
-            self._has_blocks = (_quality_of(self.source) or 100) <= VISIBLE_BLOCKS
-            if self.choices.is_default_model and self._has_blocks:
+            has_blocks = (_quality_of(self.source) or 100) <= VISIBLE_BLOCKS
+            if self.choices.is_default_model and has_blocks:
                 self.notes.append(_BLOCKS)
-            self._has_blocks |= picture.format in _LOSSY
+            is_lossy = picture.format != "jpeg" and not picture.lossless
+            self._is_compressed = has_blocks or is_lossy
             if self.map_target and picture.count > 1:
                 self.notes.append("the hallucination map is that of the first frame or page")
             if not self.alone:
@@ -157,7 +155,7 @@ class PictureWork:
         self._reached = min(self._reached, upscaler.lr_psnr)
         if self.map_target and index == 0:
             self._made_map = upscaler.hallucination_map(frame, made)
-            if self._has_blocks:
+            if self._is_compressed:
                 self._made_map = replace(self._made_map, is_calibrated=False)
         height, width = made.pixels.shape[:2]
         return replace(made, metadata=made.metadata and self._fitted(made.metadata, width, height))

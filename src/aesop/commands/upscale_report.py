@@ -40,7 +40,7 @@ def check_report(page: Path, may_replace: bool) -> None:
 def described(upscaler: Upscaler, size: FinalSize) -> Mapping[str, str]:
     """The settings that made the results."""
     asked = {name: value for name, value in vars(size).items() if value is not None}
-    facts = {
+    return {
         "model": f"{upscaler.name}, x{upscaler.scale}",
         "weights": f"SHA-256 {upscaler.weights}",
         "size": ", ".join(f"{name} {value:g}" for name, value in asked.items()) or "the network's scale",
@@ -50,7 +50,6 @@ def described(upscaler: Upscaler, size: FinalSize) -> Mapping[str, str]:
         "mean of eight turned passes": "yes" if upscaler.tta else "no",
         "program": f"AESOP {aesop.__version__}",
     }
-    return facts
 
 
 def reported(

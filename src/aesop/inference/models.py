@@ -2,15 +2,14 @@
 
 import difflib
 import os
-import sys
 from pathlib import Path
 
 from aesop.inference.hub import HUB_PREFIX, download, is_repository
+from aesop.inference.model_folders import EXTENSIONS, content, is_weight_file, model_folders, named_folders, user_folder
 from aesop.inference.shipped_model import faithful_partner, shipped_model
 from aesop.weights.errors import WeightsError
 from aesop.weights.read import foreign_format
 
-EXTENSIONS = (".safetensors", ".pth", ".pt", ".ckpt")
 _NO_MODELS = ("", ".md", ".txt", ".json", ".yml", ".yaml", ".html")
 """Extensions of what lies next to models."""
 
@@ -61,9 +60,7 @@ def find_faithful(faithful: str | os.PathLike | None, model: Path) -> Path:
 
 def known_models() -> list[Path]:
     """List the weight files that have names: in the folders of AESOP_MODELS, the user's data folder, and aesop's own."""
-    files = [
-        file for folder in _folders() for file in _content(folder) if file.suffix.lower() in EXTENSIONS and file.is_file()
-    ]
+    files = [file for folder in model_folders() for file in content(folder) if is_weight_file(file)]
     return list({file.stem: file for file in reversed(files)}.values())[::-1]
 
 
@@ -72,11 +69,13 @@ def left_out_models() -> list[str]:
     no name, with the reason.
     """
     known = known_models()
-    lines = [f"{folder}: AESOP_MODELS names it, but there is no such folder" for folder in _named() if not folder.is_dir()]
-    for folder in _folders():
+    lines = [
+        f"{folder}: AESOP_MODELS names it, but there is no such folder" for folder in named_folders() if not folder.is_dir()
+    ]
+    for folder in model_folders():
         if not os.access(folder, os.R_OK | os.X_OK):
             lines.append(f"{folder}: no permission to read it")
-        for file in _content(folder):
+        for file in content(folder):
             if file in known or file.name.startswith(".") or file.suffix.lower() in _NO_MODELS:
                 continue
             if reason := foreign_format(file):
@@ -89,29 +88,3 @@ def left_out_models() -> list[str]:
             else:
                 lines.append(f"{file}: no {' '.join(EXTENSIONS)} file; if it holds weights of PyTorch, rename it")
     return lines
-
-
-def _named() -> list[Path]:
-    return [Path(folder).expanduser() for folder in os.environ.get("AESOP_MODELS", "").split(os.pathsep) if folder]
-
-
-def _folders() -> list[Path]:
-    return [folder for folder in dict.fromkeys((*_named(), user_folder(), shipped_model().parent)) if folder.is_dir()]
-
-
-def _content(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError:
-        return []
-
-
-def user_folder() -> Path:
-    """Where a user's own models are, by the custom of the system."""
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return base / "aesop" / "models"
