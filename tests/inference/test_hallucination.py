@@ -173,11 +173,16 @@ def test_the_file_beside_the_result(photo, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "quality", "meaning"),
-    [("cat.jpg", 95, "expected error in grey levels"), ("cat.jpg", 70, "uncalibrated"), ("cat.webp", 80, "uncalibrated")],
+    ("name", "options", "meaning"),
+    [
+        ("cat.jpg", {"quality": 95}, "expected error in grey levels"),
+        ("cat.jpg", {"quality": 70}, "uncalibrated"),
+        ("cat.webp", {"quality": 80}, "uncalibrated"),
+        ("cat.webp", {"lossless": True}, "expected error in grey levels"),
+    ],
 )
-def test_visible_compression_is_not_calibrated(tmp_path, name, quality, meaning):
-    Image.fromarray(NOISE).save(tmp_path / name, quality=quality)
+def test_visible_compression_is_not_calibrated(tmp_path, name, options, meaning):
+    Image.fromarray(NOISE).save(tmp_path / name, **options)
     run(tmp_path, tmp_path / name, "-o", tmp_path / "out.png", "--hallucination-map")
     assert read_map(tmp_path / "out_map.png")[1].startswith(meaning)
 
