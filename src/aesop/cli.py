@@ -290,18 +290,18 @@ def test(
     from aesop.commands.test import test
     from aesop.options.read import load_test_config
 
-    file, changes = _option_file(words, opt)
-    changes = _published_changes(changes, launcher, debug, force_yml)
-    options = _read(load_test_config, file, changes)
-    if dry_run:
-        lines, faults = dry_run_report(options)
-        _show(options.to_yaml().splitlines() + lines, faults)
-    else:
-        with json_report("test", output) as found:
-            check_inputs(options, file)
-            found["results"] = results = test(options, console)
-        if results.missing:
-            raise typer.Exit(ExitCode.FAILED)
+    with json_report("test", output) as found:
+        file, changes = _option_file(words, opt)
+        changes = _published_changes(changes, launcher, debug, force_yml)
+        options = _read(load_test_config, file, changes)
+        if dry_run:
+            lines, found["problems"] = dry_run_report(options)
+            _show(options.to_yaml().splitlines() + lines, found["problems"])
+            return
+        check_inputs(options, file)
+        found["results"] = results = test(options, console)
+    if results.missing:
+        raise typer.Exit(ExitCode.FAILED)
 
 
 @app.command()
@@ -726,11 +726,14 @@ def serve_page(
 
 
 @models.callback(invoke_without_command=True)
-def list_models(context: typer.Context) -> None:
+def list_models(context: typer.Context, output: JsonFile = None) -> None:
     if context.invoked_subcommand is None:
         from aesop.commands.models import describe_models
 
-        console.print("\n".join(describe_models()))
+        with json_report("models", output) as found:
+            found |= describe_models(console)
+    elif output:
+        raise typer.BadParameter(f"give --json after {context.invoked_subcommand}")
 
 
 @models.command()
@@ -791,23 +794,25 @@ def card(
     ] = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Write a folder to publish a model: weights, a Markdown card, OpenModelDB's JSON, sample pictures."""
     from aesop.commands.card import card
     from aesop.weights.description import Description
 
     given = Description(title, author, license, tuple(tags or ()), description, date)
-    card(
-        model,
-        output,
-        console,
-        given=given,
-        urls=urls or (),
-        results=results or (),
-        samples=samples or (),
-        device=device,
-        overwrite=overwrite,
-    )
+    with json_report("card", json_file) as found:
+        found |= card(
+            model,
+            output,
+            console,
+            given=given,
+            urls=urls or (),
+            results=results or (),
+            samples=samples or (),
+            device=device,
+            overwrite=overwrite,
+        )
 
 
 @app.command()
@@ -816,22 +821,26 @@ def push(
     repository: Annotated[str, Argument(metavar="OWNER/NAME", help="Repository of the Hugging Face hub.")],
     public: Annotated[bool, Option("--public", help="Allow a public repository; a new one is private otherwise.")] = False,
     dry_run: DryRun = False,
+    output: JsonFile = None,
 ) -> None:
     """Upload a model's card to the Hugging Face hub, from which -m hf:owner/name loads it."""
     from aesop.commands.push import push
 
-    push(model, repository, public, dry_run, console)
+    with json_report("push", output) as found:
+        found |= push(model, repository, public, dry_run, console)
 
 
 @app.command()
 def demo(
     output: Annotated[Path, Option("--output", "-o", help="Folder for the runs and the page.")] = Path("demo_output"),
     quick: Annotated[bool, Option("--quick", help="Train for only a few steps, to see that it all works.")] = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Train every stage on the bundled photographs, then compare the results in a table and on a page."""
     from aesop.commands.demo import run
 
-    run(output, console, quick)
+    with json_report("demo", json_file) as found:
+        found |= run(output, console, quick)
 
 
 @app.command()
@@ -860,14 +869,18 @@ def figure(
     ] = None,
     overwrite: Overwrite = False,
     example: Annotated[str | None, Option(metavar="plane|crops", help="Print a file to start from.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Draw a figure of a paper: the perception-distortion plane, or zoomed crops of several methods."""
     from aesop.commands import figure
 
+    if example and json_file:
+        raise ValueError("--json reports a figure, and --example prints a file: give one of them")
     if example:
         sys.stdout.write(figure.example(example))
     elif spec:
-        figure.draw(spec, output, overwrite, console)
+        with json_report("figure", json_file) as found:
+            found |= figure.draw(spec, output, overwrite, console)
     else:
         raise ValueError("name a file: aesop figure SPEC.yml; aesop figure --example plane prints one to start from")
 
@@ -882,11 +895,13 @@ def pack(
     inputs: Annotated[list[Path], Argument(metavar="FOLDER...", help="Folders of images.")],
     output: Annotated[Path, Option("--output", "-o", metavar="NAME.pack", help="File to write.")],
     overwrite: Overwrite = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Decode images once into one file, from which training reads crops: dataroot_gt=NAME.pack."""
     from aesop.commands.prepare import pack
 
-    pack(inputs, output, overwrite, console)
+    with json_report("prepare pack", json_file) as found:
+        found |= pack(inputs, output, overwrite, console)
 
 
 @app.command()
@@ -905,7 +920,7 @@ def convert(
 
     with json_report("convert", json_file) as found:
         found |= vars(done := convert(source, target, key, names, portable))
-    console.print(Note(str(done)))
+        console.print(Note(str(done)))
 
 
 @app.command()

@@ -37,7 +37,7 @@ def test_the_two_gans_differ_in_one_loss(tmp_path):
 @pytest.mark.slow
 def test_quick_demo_writes_the_page_and_repeats_nothing(tmp_path):
     console = Console(record=True, width=160)
-    page = run(tmp_path / "out", console, quick=True)
+    page = run(tmp_path / "out", console, quick=True)["page"]
     text = page.read_text(encoding="utf-8")
     for shown in ("AESOP GAN", "Pixel-loss GAN", "PSNR net", "Shipped model", "Bicubic", "AE(SR)", "Photographs"):
         assert shown in text

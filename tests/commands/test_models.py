@@ -39,6 +39,17 @@ def test_every_model_has_a_line(tmp_path, monkeypatch):
     assert lines["broken"].startswith("broken: cannot be used: ")
     assert lines["aesop_compact_x4"].endswith("(comes with aesop)")
     assert "x4, RRDBNet, 1.12 million parameters: small clean photographs" in lines["aesop_compact_x4"]
+    aesop("--json", tmp_path / "models.json")
+    report = json.loads((tmp_path / "models.json").read_text())
+    models = {model.pop("name"): model for model in report["models"]}
+    assert models["mine"] == {
+        **models["mine"], "file": str(file), "shipped": False, "scale": 2, "purpose": "drawings", "fault": None,
+        "parameters": sum(parameter.numel() for parameter in net.parameters()),
+    }  # fmt: skip
+    assert RRDB.items() <= models["mine"]["network"].items()
+    assert (models["broken"]["network"], models["broken"]["fault"]) == (None, lines["broken"].split("cannot be used: ")[1])
+    assert [name for name, model in models.items() if model["shipped"]] == ["aesop_compact_x4", "aesop_compact_x4_psnr"]
+    assert report["left_out"] == []
 
 
 def test_what_has_no_name_is_named_with_the_reason(tmp_path, monkeypatch):
@@ -49,7 +60,7 @@ def test_what_has_no_name_is_named_with_the_reason(tmp_path, monkeypatch):
     for name in ("net.onnx", "net.param", "net.bin", "backup.7z", "README.md", "LICENSE", ".hidden.onnx"):
         (second / name).write_bytes(b"7767517")
     monkeypatch.setenv("AESOP_MODELS", os.pathsep.join(map(str, (first, missing, second))))
-    lines = CliRunner().invoke(app, ["models"]).stdout.splitlines()
+    lines = CliRunner().invoke(app, ["models", "--json", str(tmp_path / "a.json")]).stdout.splitlines()
     left_out = [line.removeprefix("left out: ") for line in lines if line.startswith("left out: ")]
     expected = [
         (missing, "no such folder"),
@@ -59,6 +70,7 @@ def test_what_has_no_name_is_named_with_the_reason(tmp_path, monkeypatch):
         (second / "net.onnx", "an ONNX model"),
         (second / "net.param", "ncnn"),
     ]
+    assert left_out == json.loads((tmp_path / "a.json").read_text())["left_out"]
     assert len(left_out) == len(expected)
     for line, (path, words) in zip(left_out, expected, strict=True):
         assert line.startswith(str(path))

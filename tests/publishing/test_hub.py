@@ -194,7 +194,7 @@ def test_what_is_not_in_the_cache_of_an_offline_machine(cache, name):
 def test_what_is_pushed_can_be_loaded(api, card):
     for hidden in (card / ".DS_Store", card / "images" / ".DS_Store"):
         hidden.touch()
-    said = push_to_hub(card, "jane/faces", api=api)
+    said = str(push_to_hub(card, "jane/faces", api=api))
     assert not [*api.cache.repository("jane/faces").rglob(".DS_Store")]
     assert "https://huggingface.co/jane/faces (private" in said
     assert api.private == {"jane/faces": True}
@@ -216,8 +216,22 @@ def test_what_is_pushed_can_be_loaded(api, card):
 )
 def test_visibility(api, card, existing, public, private, said):
     api.private = existing
-    assert re.search(said, push_to_hub(card, "jane/faces", public=public, api=api))
+    assert re.search(said, str(push_to_hub(card, "jane/faces", public=public, api=api)))
     assert api.private == {"jane/faces": private}
+
+
+def test_the_report_of_an_upload(api, card, library, monkeypatch, tmp_path):
+    monkeypatch.setattr(library, "HfApi", lambda: api)
+    sizes = {file.relative_to(card).as_posix(): file.stat().st_size for file in card.rglob("*") if file.is_file()}
+    (card / ".DS_Store").touch()  # is not uploaded
+    result = CliRunner().invoke(app, ["push", str(card), "jane/faces", "--public", "--json", str(tmp_path / "a.json")])
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "a.json").read_text())
+    assert report == {
+        **report, "address": "https://huggingface.co/jane/faces", "uploaded": True, "public": True,
+        "sizes": sizes,
+    }  # fmt: skip
+    assert len(api.commits) == 1
 
 
 def test_nothing_becomes_public_without_being_asked_for(api, card):

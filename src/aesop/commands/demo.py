@@ -5,6 +5,7 @@ import re
 import time
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,8 +39,8 @@ ASSETS = Path(str(resources.files("aesop"))) / "assets"
 Stages = dict[str, TrainConfig]  # by title
 
 
-def run(output: Path, console: Console, quick: bool = False) -> Path:
-    """Train, measure, and write `output/index.html`; an interrupted demo continues. Returns the page's path.
+def run(output: Path, console: Console, quick: bool = False) -> dict[str, Any]:
+    """Train, measure, and write `output/index.html`; an interrupted demo continues. Returns what the table shows.
 
     `quick` trains a few iterations per stage, to show that everything works; the results mean nothing.
     """
@@ -54,9 +55,12 @@ def run(output: Path, console: Console, quick: bool = False) -> Path:
         else:
             train(config, resume=True)
     console.rule("measuring on held-out photographs")
-    page = compare(stages, console).write(output / "index.html")
-    console.print(Note(f"Total: {duration(time.perf_counter() - start)}. Open this page: {page.resolve()}"))
-    return page
+    page, means = compare(stages, console)
+    file = page.write(output / "index.html")
+    seconds = time.perf_counter() - start
+    console.print(Note(f"Total: {duration(seconds)}. Open this page: {file.resolve()}"))
+    models = {title: config.final_model for title, config in stages.items()}
+    return {"page": file, "means": means, "models": models, "seconds": seconds}
 
 
 def make_stages(output: Path, quick: bool = False) -> Stages:
@@ -76,8 +80,8 @@ def make_stages(output: Path, quick: bool = False) -> Stages:
     return {"PSNR net": psnr, "Auto-encoder": autoencoder, "AESOP GAN": aesop_gan, "Pixel-loss GAN": pixel_gan}
 
 
-def compare(stages: Stages, console: Console) -> Page:
-    """Measure bicubic, the trained generators and the shipped model on the held-out photographs."""
+def compare(stages: Stages, console: Console) -> tuple[Page, dict[str, dict[str, float]]]:
+    """Measure bicubic, the trained generators and the shipped model on the held-out photographs: (page, means)."""
     pairs = MeasuredPairs.find(PairedDataset(dataroot_gt=str(ASSETS / "photos" / "heldout")), "held-out photographs", SCALE)
     autoencoder = load_autoencoder(stages["Auto-encoder"].final_model)
     missing = [name for name in ("lpips", "dists") if not has_pretrained(*METRICS[name].weights)]
@@ -94,7 +98,7 @@ def compare(stages: Stages, console: Console) -> Page:
     if missing:
         labels = " and ".join(METRICS[name].label for name in missing)
         console.print(Note(f"{labels} skipped: their weights are not on this machine (see AESOP_WEIGHTS in the README)."))
-    return make_page(stages, results, autoencoder, options)
+    return make_page(stages, results, autoencoder, options), results.means
 
 
 def make_page(stages: Stages, results: SetResults, autoencoder: nn.Module, metrics: dict[str, MetricOptions]) -> Page:

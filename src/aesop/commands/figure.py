@@ -2,6 +2,7 @@
 
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -20,12 +21,14 @@ def example(kind: str) -> str:
     return (resources.files("aesop") / "assets" / "figures" / f"{kind}.yml").read_text(encoding="utf-8")
 
 
-def draw(file: Path, output: Path | None, overwrite: bool, console: Console) -> list[Path]:
-    """Draw to `output`, or else to a PDF and a PNG file beside the YAML file. Returns the files."""
+def draw(file: Path, output: Path | None, overwrite: bool, console: Console) -> dict[str, Any]:
+    """Draw to `output`, or else to a PDF and a PNG file beside the YAML file. Prints and returns the files, and of crops the
+    regions that are enlarged."""
     targets = [output] if output else [file.with_suffix(".pdf"), file.with_suffix(".png")]
     if not overwrite and (there := [str(path) for path in targets if path.exists()]):
         raise ValueError(f"{', '.join(there)} exists: choose another name with -o, or add --overwrite")
     spec = read_spec(file)
+    regions: dict[str, list[int]] = {}
     try:
         if isinstance(spec, PlaneSpec):
             results, notes = combine({file: read_results(Path(file).expanduser()) for file in spec.results})
@@ -39,11 +42,12 @@ def draw(file: Path, output: Path | None, overwrite: bool, console: Console) -> 
             blocks = crops.blocks(spec)
             for block in blocks:
                 region = block.region
-                console.print(Note(f"{block.name}: [{region.left}, {region.top}, {region.width}, {region.height}]"))
+                regions[block.name] = [region.left, region.top, region.width, region.height]
+                console.print(Note(f"{block.name}: {regions[block.name]}"))
             paint = lambda is_pixels: crops.draw(spec, blocks, is_pixels)  # noqa: E731
         for target in targets:
             save(paint, target)
             console.print(Note(f"written: {target}"))
     except ValueError as error:
         raise ConfigError(f"{file}: {error}") from error
-    return targets
+    return {"files": targets, "regions": regions}

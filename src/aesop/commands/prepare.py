@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -18,10 +19,11 @@ from aesop.system.terminal import Note, shows_progress
 from aesop.system.wording import first_few
 
 
-def pack(inputs: Sequence[Path], output: Path, overwrite: bool, console: Console) -> None:
+def pack(inputs: Sequence[Path], output: Path, overwrite: bool, console: Console) -> dict[str, Any]:
     """Decode all images of folders into a pack (see images/pack.py), in the order in which they are listed.
 
     The images are named by their paths below the folder. Of several folders the names begin with the folder's name.
+    Prints and returns what was written.
     """
     if output.suffix != ".pack":
         raise ValueError(f"--output: a pack's name ends in .pack, found {output}")
@@ -42,8 +44,10 @@ def pack(inputs: Sequence[Path], output: Path, overwrite: bool, console: Console
             "space, or choose another place with --output"
         )
     write(output, track(_decoded(images), "packing", len(images), console=console, disable=not shows_progress(console)))
-    size = f"{len(images)} images, {output.stat().st_size / 1e9:.2f} GB"
-    console.print(Note(f"{size}: {output}. To train on it: datasets.train.dataroot_gt={output}"))
+    size = output.stat().st_size
+    what = f"{len(images)} images, {size / 1e9:.2f} GB"
+    console.print(Note(f"{what}: {output}. To train on it: datasets.train.dataroot_gt={output}"))
+    return {"written": output, "images": len(images), "bytes": size}
 
 
 def _decoded(images: Mapping[str, ImageFile]) -> Generator[tuple[str, np.ndarray]]:

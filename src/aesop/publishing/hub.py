@@ -1,5 +1,6 @@
 """Uploading a model's card to the Hugging Face hub. Nothing becomes public without being asked for."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,23 @@ from aesop.inference.hub import HUB_PREFIX, clear_errors, hub_library, is_reposi
 from aesop.publishing.card import FINDER, is_card, write_card
 
 
-def push_to_hub(model: str | Path, repository: str, *, public: bool = False, api: Any = None) -> str:
-    """Upload a model's card to `owner/name` on the Hugging Face hub, and return what became of it in a sentence.
+@dataclass(frozen=True)
+class Pushed:
+    """A card that was uploaded. As text, a sentence."""
+
+    card: Path
+    address: str
+    is_public: bool
+    wanted_public: bool
+
+    def __str__(self) -> str:
+        if self.wanted_public and not self.is_public:
+            return f"{self.address} is private and stays so: its settings there make it public"
+        return f"{self.address} ({'public' if self.is_public else 'private'})"
+
+
+def push_to_hub(model: str | Path, repository: str, *, public: bool = False, api: Any = None) -> Pushed:
+    """Upload a model's card to `owner/name` on the Hugging Face hub, and return what became of it.
 
     A repository that does not exist is created, private unless `public`. Files of the same names are replaced; the hub keeps
     their former versions. Needs the extra `hub` and a login (`hf auth login`).
@@ -36,10 +52,11 @@ def push_to_hub(model: str | Path, repository: str, *, public: bool = False, api
         api.upload_folder(
             repo_id=repository, folder_path=folder, commit_message=f"Upload {folder.name}", ignore_patterns=f"**{FINDER}"
         )
-    address = f"https://huggingface.co/{repository}"
-    if public and not is_public:
-        return f"{address} is private and stays so: its settings there make it public"
-    return f"{address} ({'public' if is_public else 'private'})"
+    return Pushed(folder, address_of(repository), is_public, public)
+
+
+def address_of(repository: str) -> str:
+    return f"https://huggingface.co/{repository}"
 
 
 def card_for_hub(model: str | Path, repository: str, target: Path | None = None) -> Path:
