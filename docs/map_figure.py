@@ -1,4 +1,4 @@
-"""Draw images/invented.webp: a photograph enlarged by bicubic interpolation and by the bundled model, and its map.
+"""Draw images/invented.webp: a photograph enlarged by bicubic and by the bundled model, its map, the original.
 
 python docs/map_figure.py
 """
@@ -15,7 +15,8 @@ from aesop.images.resize import imresize, mod_crop
 from aesop.inference.hallucination import overlaid
 from aesop.pictures.picture import Frame
 
-PHOTOGRAPH = Path(aesop.__file__).parent / "assets" / "photos" / "heldout" / "astronaut.png"  # NASA, public domain
+PHOTOGRAPH = Path(aesop.__file__).parent / "assets" / "photos" / "heldout" / "two_dogs.png"
+SHOWN = slice(20, 336), slice(24, 228)
 TARGET = Path(__file__).parent / "images" / "invented.webp"
 GAP = 8
 
@@ -26,8 +27,9 @@ def main() -> None:
     made = upscaler.upscale_frame(low)
     levels = upscaler.hallucination_map(low, made).image()
     bicubic = np.asarray(Image.fromarray(low.pixels).resize(hr.shape[1::-1], Image.Resampling.BICUBIC))
-    gap = np.full((hr.shape[0], GAP, 3), 255, np.uint8)
-    row = np.hstack([bicubic, gap, made.pixels, gap, overlaid(made.pixels, levels)])
+    gap = np.full((SHOWN[0].stop - SHOWN[0].start, GAP, 3), 255, np.uint8)
+    images = [bicubic, made.pixels, overlaid(made.pixels, levels), hr]
+    row = np.hstack([part for image in images for part in (image[SHOWN], gap)][:-1])
     Image.fromarray(row).save(TARGET, quality=92, method=6)
 
 

@@ -15,6 +15,12 @@ def _no_process_is_left() -> Iterator[None]:
     assert not left, f"left running: {left}"
 
 
+@pytest.fixture
+def no_count_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dry runs without the memory of a step, which takes half a minute to count at full size."""
+    monkeypatch.setattr("aesop.check.card_memory.memory_by_stage", lambda stages: [])
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:

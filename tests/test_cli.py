@@ -405,6 +405,7 @@ def test_a_dry_run_tells_sizes_and_files_and_writes_nothing(tmp_path, photos, pa
         assert fault in result.output
 
 
+@pytest.mark.usefixtures("no_count_of_memory")
 def test_a_dry_run_finds_files_that_are_there(tmp_path, photos, trained):
     raw = adversarial(tmp_path, photos, trained["psnr"], trained["autoencoder"])
     text = succeeded("train", write_options(tmp_path, raw), "--dry-run")
@@ -424,6 +425,7 @@ def test_a_dry_run_of_a_pipeline_shows_every_stage(tmp_path, photos, monkeypatch
     assert "MISSING" not in text
 
 
+@pytest.mark.usefixtures("no_count_of_memory")
 def test_a_dry_run_checks_the_images(tmp_path, photos):
     path = write_options(tmp_path, options(tmp_path, photos))
     assert "datasets.train.dataroot_gt" in refused("train", path, "datasets.train.dataroot_gt=/no", "--dry-run")
@@ -688,6 +690,7 @@ def test_testing_without_weights_says_which_option_to_set(tmp_path, photos, pair
     )
 
 
+@pytest.mark.usefixtures("no_count_of_memory")
 def test_notes_on_options_without_meaning_are_shown(tmp_path, photos):
     raw = options(tmp_path, photos, num_gpu=4, datasets__train__prefetch_mode="cuda")
     output = succeeded("train", write_options(tmp_path, raw), "--dry-run")

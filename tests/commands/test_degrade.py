@@ -223,6 +223,7 @@ def test_the_real_world_auto_encoder_is_the_published_one(tmp_path):
         assert getattr(ours.datasets.train, option) == getattr(theirs.datasets.train, option), option
 
 
+@pytest.mark.usefixtures("no_count_of_memory")
 @pytest.mark.parametrize("name", ["psnr", "autoencoder", "aesop"])
 def test_a_dry_run_of_our_recipes_misses_files_only(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""The `sh` and `python` blocks of the README, of "Get started", and of the tutorials run, each page from top to bottom.
+"""The `sh` and `python` blocks of the README, "Get started", the tutorials, and "Train" run, each page from top to bottom.
 
 A `yaml` block that begins with the name of a file, `# mine.yml`, is that file.
 """
@@ -22,12 +22,13 @@ from aesop.weights.save import save_weights
 REPO = Path(__file__).resolve().parents[2]
 DOCS = REPO / "docs"
 PHOTOS = Path(aesop.__file__).parent / "assets" / "photos"
-PAGES = [REPO / "README.md", *sorted((DOCS / "get-started").glob("*.md")), *sorted((DOCS / "tutorials").glob("*.md"))]
+TRAIN = DOCS / "how-to" / "train.md"
+PAGES = [REPO / "README.md", *sorted((DOCS / "get-started").glob("*.md")), *sorted((DOCS / "tutorials").glob("*.md")), TRAIN]
 
 NETWORK = "installs packages over the network"
 # Lines that are left out, with the reason.
 CANNOT_RUN = {
-    "make demo    # creates .venv and runs the whole method on photographs: about 5 minutes on 2 CPU cores": NETWORK,
+    "make demo    # installs into .venv and shows the whole method on photographs: about 5 minutes on 2 CPU cores": NETWORK,
     "make test    # runs the tests": NETWORK,
     "pip install .": NETWORK,
     "aesop app --open": "serves a page until Ctrl-C, in a browser; tests/app drives it",
@@ -35,15 +36,12 @@ CANNOT_RUN = {
     "aesop select experiments/mine/3_adversarial --metrics psnr,lpips": "needs the weights of LPIPS; tests/commands runs it",
     "torchrun --nproc-per-node 4 -m aesop train configs/aesop_rrdb.yml": "needs four GPUs, and the files of the line before",
 }
-TINY = "network_g.num_feat=16 network_g.num_block=1 network_g.num_grow_ch=8"
 # What is shortened, or cannot be as it stands, with what stands in its place.
 INSTEAD = {
-    "README.md": {
+    "docs/how-to/train.md": {
         "datasets.val.dataroot_gt=my/others": "datasets.val.dataroot_gt=my/others train.total_iter=2 network_g.num_block=1 "
         "datasets.train.gt_size=32 datasets.train.batch_size_per_gpu=2 datasets.train.num_worker_per_gpu=0 device=cpu",
         "configs/aesop_rrdb.yml --dry-run": "configs/aesop_rrdb.yml --dry-run || [ $? = 1 ]",  # names missing files
-        "path.pretrain_network_g=weights.pth": f"path.pretrain_network_g=weights.pth {TINY} device=cpu datasets.test_2=null "
-        "datasets.test_1.dataroot_gt=Set5/HR datasets.test_1.dataroot_lq=null val.metrics={psnr:\\ {}}",
     },
     "docs/get-started/demo.md": {"aesop demo": "aesop demo --quick"},
     "docs/get-started/first-photograph.md": {"--longest 2000": "--longest 100"},
@@ -53,6 +51,18 @@ INSTEAD = {
         "batch_size_per_gpu: 8, num_worker_per_gpu: 1": "batch_size_per_gpu: 2, num_worker_per_gpu: 0",
         "readings_freq: 20": "readings_freq: 1",
         **{f"total_iter: {length}": "total_iter: 2" for length in (3000, 1000, 600)},
+        "net_g_00000600": "net_g_00000002",
+        "net_g_00003000": "net_g_00000002",
+    },
+    "docs/tutorials/realworld.md": {
+        "aesop doctor real.yml": "aesop doctor real.yml --no-run",
+        "photos/photograph.jpg": "photos/coffee_cup.jpg",
+        "num_block: 3": "num_block: 1",
+        "queue_size: 160": "queue_size: 4",
+        "batch_size_per_gpu: 8, num_worker_per_gpu: 1": "batch_size_per_gpu: 2, num_worker_per_gpu: 0",
+        "readings_freq: 20": "readings_freq: 1",
+        **{f"total_iter: {length}": "total_iter: 2" for length in (3000, 1000, 600)},
+        "freeze_decoder: 1000": "freeze_decoder: 2",
         "net_g_00000600": "net_g_00000002",
         "net_g_00003000": "net_g_00000002",
     },
@@ -124,20 +134,14 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def files_of_readme(folder):
-    """What the README's commands find in the folder of their user."""
-    (folder / "configs").symlink_to(REPO / "configs")
-    shutil.copytree(folder / "photos", folder / "my" / "photos")
-    shutil.copytree(folder / "others", folder / "my" / "others")
-    generator = {"type": "RRDBNet", "num_feat": 16, "num_block": 1, "num_grow_ch": 8}
+    """What the README's commands find in the folder of their user, but for a training."""
+    generator = {"type": "RRDBNet", "num_feat": 16, "num_block": 1, "num_grow_ch": 32}
     autoencoder = {"type": "AutoEncoder_RRDBNet", "scale": 4, "dec_opt": generator}
-    for name, options in (("weights", generator), ("my_weights", generator), ("autoencoder", autoencoder)):
-        state = build_network(options).state_dict()
-        save_weights(folder / f"{name}.safetensors", state, {"network": json.dumps(options)})
-        torch.save({"params_ema": state}, folder / f"{name}.pth")
-    for data in ("Set5", "Set14"):
-        for image in (folder / "others").iterdir():
-            for target in (f"{data}/HR", f"results/HAT/{data}", f"results/SwinIR/{data}"):
-                crop(image, folder / target / image.name, 48)
+    for name, options in (("mine", generator), ("autoencoder", autoencoder)):
+        save_weights(folder / f"{name}.safetensors", build_network(options).state_dict(), {"network": json.dumps(options)})
+    for image in (folder / "others").iterdir():
+        for target in ("Set5/HR", "results/HAT/Set5"):
+            crop(image, folder / target / image.name, 48)
 
 
 @pytest.fixture(scope="session")
@@ -151,7 +155,9 @@ def trained(folder, training):
     if not (training / "experiments").exists():
         run(DOCS / "tutorials" / "photographs.md")
         shutil.copytree("experiments", training / "experiments")
+        shutil.copy("mine.yml", training)
     shutil.copytree(training / "experiments", "experiments", dirs_exist_ok=True)
+    shutil.copy(training / "mine.yml", "mine.yml")
 
 
 def test_what_is_left_out_or_shortened_is_on_a_page():
@@ -182,9 +188,22 @@ def test_python_of_the_first_photograph(folder):
 
 
 @pytest.mark.slow
-def test_readme(files_of_readme, folder):
+def test_readme(trained, files_of_readme, folder):
     run(REPO / "README.md")
-    assert {path.name for path in (folder / "compared").iterdir()} == {"results.json", "values.csv"}
+    assert {path.name for path in (folder / "upscaled").rglob("*.jpg")} == {
+        "cat_x4.jpg",
+        "coffee_cup_x4.jpg",
+        "dandelion_x4.jpg",
+    }
+    assert (folder / "4x_mine.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_train(folder):
+    (folder / "configs").symlink_to(REPO / "configs")
+    shutil.copytree(folder / "photos", folder / "my" / "photos")
+    shutil.copytree(folder / "others", folder / "my" / "others")
+    run(TRAIN)
     assert list((folder / "experiments/compact/3_adversarial/models").glob("*.safetensors"))
 
 
@@ -210,6 +229,14 @@ def test_first_photograph(folder):
 def test_photographs(trained, folder):
     # The page itself ran in the fixture, or for another test before.
     assert (folder / "experiments/mine/3_adversarial/models/net_g_00000002.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_realworld(folder):
+    run(DOCS / "tutorials" / "realworld.md")
+    assert (folder / "degradations.html").exists()
+    assert "Bicubic" in (folder / "real_measured" / "results.json").read_text()
+    assert "<html" in (folder / "report.html").read_text()
 
 
 @pytest.mark.slow

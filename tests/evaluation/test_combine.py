@@ -131,6 +131,16 @@ def test_files_of_another_kind_are_named(tmp_path, text):
     assert "\n" not in str(error.value)
 
 
+def test_a_folder_stands_for_the_results_in_it(tmp_path):
+    with pytest.raises(ValueError, match=r"results.json does not exist: `aesop measure"):
+        read_results(tmp_path)
+    with pytest.raises(ValueError, match=r"nope.json does not exist: `aesop measure"):
+        read_results(tmp_path / "nope.json")
+    written = results(method("a"))
+    (tmp_path / "results.json").write_text(written.to_json())
+    assert read_results(tmp_path) == written
+
+
 def test_results_are_read_as_they_were_written(tmp_path):
     written = results(without(method("a"), "Set5", "img_001"), missing=("b",))
     (tmp_path / "r.json").write_text(written.to_json())

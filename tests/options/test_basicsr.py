@@ -238,6 +238,7 @@ def test_a_set_is_left_out_with_null(real):
     assert not config.datasets.measured("test")
 
 
+@pytest.mark.usefixtures("no_count_of_memory")
 def test_the_published_form_of_the_command_takes_overrides_and_auto_resume(real):
     plain = invoke("train", real, "train.total_iter=7", "--dry-run")
     published = invoke("train", "-opt", real, "train.total_iter=7", "--auto_resume", "--dry-run")

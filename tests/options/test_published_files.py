@@ -76,6 +76,7 @@ def test_reaches_its_first_training_step(name, substitutes, tmp_path):
     assert sum(p.numel() for p in net.parameters()) > 0
 
 
+@pytest.mark.usefixtures("no_count_of_memory")
 @pytest.mark.parametrize("name", TRAININGS)
 def test_dry_run_lists_every_path_to_fill_in_and_resolves_the_full_size(name, tmp_path):
     file = write(FILES[name], tmp_path / "published.yml")
