@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests run small operations, on which several BLAS threads cost more time than they save; a process per core does not.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 
-.PHONY: help setup demo test test-slow lint docs clean
+.PHONY: help setup demo test test-slow lint docs evidence clean
 
 help:
 	@echo "make demo      create .venv and run the whole method on photographs (about 5 minutes on 2 cores)"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-slow run the slow tests"
 	@echo "make lint      check style, types, and imports"
 	@echo "make docs      build the documentation site in build/site"
+	@echo "make evidence  say how each page of docs/evidence is made, and what that needs"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "-- creating $(VENV) (PyTorch is large: the first time takes a few minutes)"
@@ -50,6 +51,9 @@ $(VENV)/.docs: $(VENV)/.installed
 docs: $(VENV)/.docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky docs build/site
 	@echo "-- open build/site/index.html in a browser"
+
+evidence: setup
+	@$(BIN)/python benchmarks/evidence.py
 
 clean:
 	rm -rf $(VENV) build/site demo_output .pytest_cache .ruff_cache

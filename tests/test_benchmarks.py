@@ -1,5 +1,6 @@
 """The baselines of the benchmarks: that they compute what they stand for."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+import evidence
 import precision
 import training_step
 import ways
@@ -64,3 +66,30 @@ def test_shares_within_the_range_of_others():
     assert rows["bf16"]["within_three"] == pytest.approx(3 / 6)
     # Of three pairs, (1, 2), (1, 3) and (2, 3), two hold 2.5; none holds 9 or 0; 1.0 lies in all, 2.0 in none.
     assert rows["bf16"]["within_two"] == pytest.approx((2 + 3 + 3) / 18)
+
+
+def test_every_page_of_the_evidence_says_how_it_is_made():
+    pages = {path.stem for path in (evidence.REPO / "docs" / "evidence").glob("*.md")} - {"index"}
+    assert set(evidence.SCRIPTS) | set(evidence.BY_HAND) == pages
+    assert not set(evidence.SCRIPTS) & set(evidence.BY_HAND)
+
+
+@pytest.mark.parametrize("command", [command for scripts in evidence.SCRIPTS.values() for command, _ in scripts])
+def test_scripts_of_the_evidence_have_the_options_shown(command):
+    script = command.split()[0].replace("-m", "src/aesop/cli.py")
+    text = (evidence.REPO / script).read_text(encoding="utf-8")
+    for option in re.findall(r"--[a-z-]+", command):
+        assert f'"{option}"' in text, option
+
+
+def test_a_need_that_is_missing_is_said():
+    here, absent, given = evidence.Need("a", lambda: True), evidence.Need("b [c]", lambda: False), evidence.Need("d")
+    assert "b \\[c]" in evidence.state([here, absent, given])
+    assert evidence.state([here, given]).endswith("with d")
+
+
+def test_every_benchmark_is_described():
+    described = (evidence.REPO / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    helpers = {"record.py", "enlarged_photographs.py", "evidence.py"}
+    for script in (evidence.REPO / "benchmarks").glob("*.py"):
+        assert f"`{script.name}`" in described or script.name in helpers, script.name

@@ -75,7 +75,7 @@ def read_metadata(wheel: Path) -> Message:
 
 
 def test_names_and_sizes(built):
-    version = PROJECT["version"]
+    version = aesop.__version__
     files = {file.name: file.stat().st_size for file in built.iterdir()}
     assert set(files) == {f"aesop_sr-{version}-py3-none-any.whl", f"aesop_sr-{version}.tar.gz"}
     assert max(files.values()) < MAX_BYTES, files
