@@ -127,7 +127,8 @@ class AESOPLoss(FrozenAutoEncoderLoss):
 
     Args:
         autoencoder: maps images (N, 3, H, W) in [0, 1] to images of the same shape. It is frozen here.
-        criterion, reduction: `l1` (published) or `l2`; `mean` or `sum`.
+        criterion: `l1` (published) or `l2`.
+        reduction: `mean` or `sum`.
         as_loss_map: use `|AE(SR) - AE(HR)|` as the weight of the pixel loss between SR and HR instead.
         range_guard: how SR values outside [0, 1], which the AE was not trained on, reach it.
             `none`: unchanged (published). `clamp`: the AE gets the clamped SR, and the plain distance of the clipped part is

@@ -96,6 +96,15 @@ def test_coverage_stands_beside_intervals_of_small_sets_only():
     assert row(means_table(compared), "95 % interval, images")[0] == "–"
 
 
+def test_sets_too_small_for_intervals_have_no_rows_and_no_words_about_them():
+    compared = compare(results(method("a", sets={"A": 3}), method("b", sets={"A": 3})), reference="a")
+    assert [each.label for each in means_table(compared).rows] == ["a", "b"]
+    assert [each.label for each in differences_table(compared).rows] == ["b", "p", "wins : losses"]
+    for table in (means_table(compared), differences_table(compared)):
+        assert table.groups[0].detail == "3 images, no intervals"
+        assert "interval" not in " ".join(table.caption)
+
+
 def caption(*methods, **options) -> str:
     return " ".join(means_table(compare(results(*methods), **options)).caption)
 

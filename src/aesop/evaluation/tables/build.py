@@ -32,6 +32,7 @@ def means_table(
     published: Sequence[tuple[PublishedMethod, Figures]] = (),
 ) -> Table:
     """Means over images; below each its interval, and for several trainings the standard deviation of the mean over them."""
+    some_have_intervals = intervals and _have_intervals(comparison)
     columns, metrics = _columns(comparison), comparison.metrics
     places = [_places(each, key, metrics[key], mark) for each, key in columns]
     rows = []
@@ -40,14 +41,14 @@ def means_table(
         means = _row(comparison, method.name, _label(method), _mean)
         cells = [replace(cell, place=each.get(method.name)) for cell, each in zip(means.cells, places, strict=True)]
         rows.append(replace(means, cells=cells, kind="method"))
-        if intervals:
+        if some_have_intervals:
             rows.append(_row(comparison, method.name, INTERVAL, _interval))
         if seeds > 1:
             rows.append(_row(comparison, method.name, f"sd over {seeds} seeds", _seed_deviation))
     for reported, figures in published:
         texts = [figures.get(each.name, {}).get(key, NONE) for each, key in columns]
         rows.append(Row(f"{reported.name} †", [Cell(text) for text in texts], "published"))
-    caption = _caption(comparison, "Mean over images", intervals)
+    caption = _caption(comparison, "Mean over images", some_have_intervals)
     if any(len(method.trainings) > 1 for method in comparison.methods):
         caption.append(
             "Methods with several seeds: mean of the trainings; sd: standard deviation of the mean over trainings."
@@ -68,7 +69,9 @@ def means_table(
 def differences_table(comparison: Comparison) -> Table:
     """Each method minus the reference: mean, interval, p, wins and losses."""
     parts: list[tuple[str, Callable[[Difference, Metric], str]]]
-    parts = [(INTERVAL, _interval), ("p", _p), ("wins : losses", _wins)]
+    parts = [("p", _p), ("wins : losses", _wins)]
+    if _have_intervals(comparison):
+        parts.insert(0, (INTERVAL, _interval))
     rows = []
     for method in comparison.methods:
         if method.name != comparison.reference:
@@ -78,7 +81,7 @@ def differences_table(comparison: Comparison) -> Table:
         "p: Wilcoxon signed-rank test over images, Holm's adjustment for the compared methods"
         f"{_untested(comparison)}; *: p < {statistics.ALPHA}."
     )
-    caption = _caption(comparison, f"Difference to {comparison.reference}, mean over images", intervals=True)
+    caption = _caption(comparison, f"Difference to {comparison.reference}, mean over images", _have_intervals(comparison))
     return Table(
         f"{_slug(comparison.name)}-differences",
         [*caption, test, *_protocol(comparison)],
@@ -133,6 +136,11 @@ def _groups(comparison: Comparison, intervals: bool) -> list[Group]:
         metrics = [comparison.metrics[key] for other, key in _columns(comparison) if other is each]
         groups.append(Group(each.name, detail, [Column(metric.label, metric.best) for metric in metrics]))
     return groups
+
+
+def _have_intervals(comparison: Comparison) -> bool:
+    """Whether any test set has enough images for them."""
+    return any(each.interval_coverage is not None for each in comparison.sets)
 
 
 def _caption(comparison: Comparison, what: str, intervals: bool) -> list[str]:
