@@ -366,7 +366,12 @@ def test_an_interrupted_command_says_how_to_go_on(tmp_path, photos, monkeypatch)
     monkeypatch.setattr("aesop.training.train.train", interrupted)
     result = run("train", write_options(tmp_path, options(tmp_path, photos)))
     assert result.exit_code == 130
-    assert "--resume" in result.stderr
+    assert "add --resume" in result.stderr
+    monkeypatch.setattr("aesop.options.pipeline.plan", interrupted)
+    result = run("pipeline", tmp_path / "pipeline.yml")
+    assert result.exit_code == 130
+    assert "interrupted; the same command continues" in result.stderr
+    assert "--resume" not in result.stderr
 
 
 def files_below(folder: Path) -> set[Path]:
