@@ -37,7 +37,7 @@ from aesop.system.wording import duration, first_few, readable
 from aesop.training.checkpoint import states
 from aesop.training.out_of_memory import less_memory
 from aesop.weights.errors import WeightsNotFound
-from aesop.weights.pretrained import find_file
+from aesop.weights.pretrained import find_file, without_places
 
 Mark = Literal["ok", "advice", "fault"]
 Source = tuple[Path, list[str]]  # option file and overrides
@@ -158,7 +158,7 @@ def environment() -> Iterator[Finding]:
         try:
             yield ok(f"weights {weights}", str(find_file(weights)))
         except WeightsNotFound as error:
-            remedy = str(error).splitlines()[0].removesuffix(" Looked at:")
+            remedy = without_places(str(error))
             yield judge(f"weights {weights}", f"needed by {' and '.join(purposes)}", remedy)
     for package, extra in EXTRAS.items():
         try:
@@ -183,7 +183,7 @@ def configuration(stages: Stages, part: str) -> Iterator[Finding]:
             if colon and not text.endswith("(MISSING)"):
                 mark: Mark = "advice" if about == "note" else "ok"
                 yield Finding(mark, part, about if about == "device" else f"{name}{about}", text)
-        yield from (Finding("fault", part, f"{name}options", fault.partition(" Looked at:")[0]) for fault in faults)
+        yield from (Finding("fault", part, f"{name}options", without_places(fault)) for fault in faults)
     config = next((step for step in stages.values() if not isinstance(step, Path)), None)
     if isinstance(config, TestConfig):
         yield output_folder(config.results_folder, part)
