@@ -201,7 +201,8 @@ def test_every_kind_of_pixel_in_every_format(tmp_path, extension, dtype, kind):
         )
     if dtype == np.uint16 and not deep:
         expected_notes.append(
-            f"{extension[1:]} files have 8 bits per channel: 16 were rounded to 8 (keep them with --ext png or the image's own format)"
+            f"{extension[1:]} files have 8 bits per channel: 16 were rounded to 8 "
+            "(keep them with --ext png or the image's own format)"
         )
     if dtype == np.float32 and not extension.startswith(".tif"):
         bits = 16 if deep else 8
