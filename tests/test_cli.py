@@ -314,14 +314,14 @@ def test_missing_weights(tmp_path, photos):
 def test_weights_of_another_network(tmp_path, photos, trained):
     path = write_options(tmp_path, options(tmp_path, photos, network_g__num_feat=8))
     text = refused("train", path, f"path.pretrain_network_g={trained['psnr']}")
-    assert f"the weights in {trained['psnr']} do not fit a RRDBNet" in text
+    assert f"the weights in {trained['psnr']} do not fit RRDBNet" in text
     assert '"num_feat": 16' in text
 
 
 def test_a_psnr_net_in_place_of_the_autoencoder(tmp_path, photos, trained):
     raw = adversarial(tmp_path, photos, trained["psnr"], trained["psnr"])
     text = refused("train", write_options(tmp_path, raw))
-    assert f"{trained['psnr']} contains a RRDBNet, not an auto-encoder: train one first (stage: autoencoder)" in text
+    assert f"{trained['psnr']} contains RRDBNet, not an auto-encoder: train one first (stage: autoencoder)" in text
 
 
 def test_missing_vgg_weights(tmp_path, photos, trained, monkeypatch):
@@ -366,7 +366,12 @@ def test_an_interrupted_command_says_how_to_go_on(tmp_path, photos, monkeypatch)
     monkeypatch.setattr("aesop.training.train.train", interrupted)
     result = run("train", write_options(tmp_path, options(tmp_path, photos)))
     assert result.exit_code == 130
-    assert "--resume" in result.stderr
+    assert "add --resume" in result.stderr
+    monkeypatch.setattr("aesop.options.pipeline.plan", interrupted)
+    result = run("pipeline", tmp_path / "pipeline.yml")
+    assert result.exit_code == 130
+    assert "interrupted; the same command continues" in result.stderr
+    assert "--resume" not in result.stderr
 
 
 def files_below(folder: Path) -> set[Path]:

@@ -32,6 +32,11 @@ from aesop.system.terminal import Note, console, set_verbosity, stdout_for_resul
 
 # What a user can cause: bad options, files, weights or images, a full disk, too little memory, a diverged training.
 USER_ERRORS = (ValueError, OSError, FloatingPointError, MemoryError)
+# What to say after an interrupt, by verb.
+_TO_GO_ON = {
+    "train": "; to continue a training from its last checkpoint, add --resume",
+    "pipeline": "; the same command continues from the last checkpoint",
+}
 
 
 class Verbs(TyperGroup):
@@ -56,8 +61,7 @@ class Verbs(TyperGroup):
         except Interrupted as stop:
             message, exit_code = Text(str(stop)), stop.exit_code
         except KeyboardInterrupt as stop:
-            is_training = ctx.invoked_subcommand in ("train", "pipeline")
-            go_on = "; to continue a training from its last checkpoint, add --resume" if is_training else ""
+            go_on = _TO_GO_ON.get(ctx.invoked_subcommand, "")
             message, exit_code = Text(str(stop) or f"interrupted{go_on}"), ExitCode.INTERRUPTED
         except Exception:
             if _reports_errors():

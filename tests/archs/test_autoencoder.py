@@ -294,7 +294,7 @@ def test_the_bicubic_variant_has_each_name_once_and_is_told_apart_by_them():
     for net, file in ((learned, bicubic.state_dict()), (bicubic, learned.state_dict()), (bicubic, doubled)):
         with pytest.raises(RuntimeError, match=r"(Missing|Unexpected) key"):
             net.load_state_dict(file)
-        with pytest.raises(WeightsError, match=r"do not fit a .*missing"):
+        with pytest.raises(WeightsError, match=r"do not fit .*missing"):
             load_into(net, file, "test")
     assert bicubic.colour_channels == 3, "no colour is lost before the bottleneck"
 

@@ -233,7 +233,7 @@ def test_converting_refuses_to_overwrite_and_what_it_cannot_do(tmp_path):
     for name in ("c.safetensors", "c.pth"):
         with pytest.raises(WeightsError, match="the weights of an unknown network"):
             convert(tmp_path / "strange.pth", tmp_path / name)
-        with pytest.raises(WeightsError, match=r"do not fit a RRDBNet: 1 missing \(conv_hr\.bias\)"):
+        with pytest.raises(WeightsError, match=r"do not fit RRDBNet: 1 missing \(conv_hr\.bias\)"):
             convert(tmp_path / "incomplete.pth", tmp_path / name)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "b.pth", "incomplete.pth", "strange.pth"]
 

@@ -362,13 +362,21 @@ def test_stages_share_the_sets_that_are_the_same(sets):
 
 def test_the_environment_lists_all_known_weights_with_a_remedy(monkeypatch):
     monkeypatch.setattr(pretrained, "_places", lambda name: [])
-    findings = {f.about: f for f in doctor.environment()}
+    findings = {f.about: f for f in examine(None)}
     for name in pretrained._KNOWN:
         finding = findings[f"weights {name}"]
         assert finding.mark == "advice"
         assert "pip install" in finding.text
         assert "\n" not in finding.text
     assert {"aesop", "libraries", "PyTorch", "cpu", "wandb", "lmdb", "pyiqa"} <= findings.keys()
+
+
+def test_with_an_option_file_only_weights_that_it_needs_are_mentioned(sets, monkeypatch):
+    monkeypatch.setattr(pretrained, "_places", lambda name: [])
+    path = options(sets, val={"val_freq": 1, "metrics": {"psnr": {}, "lpips": {}}})
+    said = [f for f in examine((path, []), measure=False) if "no weights for" in f.text]
+    assert [(f.mark, f.about) for f in said] == [("fault", "options")]
+    assert said[0].text.startswith("val.metrics.lpips: no weights for alexnet")
 
 
 @pytest.mark.parametrize(("several", "mark"), [(0.3, "advice"), (0.001, "ok")])
@@ -507,6 +515,27 @@ def test_what_was_measured_is_judged(sets, monkeypatch):
     disk = judged(path, monkeypatch, model=10**18)["disk"]
     assert disk.mark == "advice"
     assert "2 saved networks" in disk.text
+
+
+def test_a_pipeline_has_one_heading_for_each_stage_and_a_sum(sets, monkeypatch):
+    raw = yaml.safe_load(options(sets).read_text())
+    train = raw.pop("train") | {"total_iter": 1000}
+    gan = {"network_d": {"type": "UNetDiscriminatorSN"}, "train": {"total_iter": 880, "gan_opt": {}}}
+    stages = {"psnr": {"train": train}, "autoencoder": {"train": dict(train)}, "adversarial": gan}
+    path = sets / "pipeline.yml"
+    path.write_text(yaml.safe_dump(raw | {"stages": stages}))
+    measured = Estimate(computing=1.0, loading=0.5, workers=2, images=2, memory=10**6, model=10**6, state=10**6)
+    monkeypatch.setattr(doctor, "estimate", lambda *_: (measured, []))
+    monkeypatch.setattr(doctor, "memory_by_stage", lambda stages: [(stage, "batches that fit: 2") for stage in stages])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    _, text = run("doctor", path)
+    for stage in ("psnr", "autoencoder", "adversarial"):
+        assert text.count(f"estimate of the {stage} stage\n") == 1
+    assert "  ok      all stages: 0:48:00\n" in text
+    assert "batches that fit" not in text
+    _, text = run("doctor", path, "-v")
+    assert text.count("estimate of the psnr stage\n") == 1
+    assert text.count("memory on a GPU: batches that fit: 2\n") == 3
 
 
 def test_no_run_is_made_on_images_that_cannot_be_trained_on(sets):

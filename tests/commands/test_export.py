@@ -151,11 +151,11 @@ def test_mistakes(model, tmp_path, monkeypatch):
 def test_what_is_no_generator_is_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     auto = weight_file(tmp_path / "auto.safetensors", autoencoder_options())
-    run(auto, "--to", "torchscript", fails="auto.safetensors contains a AutoEncoder_RRDBNet, not a generator")
+    run(auto, "--to", "torchscript", fails="auto.safetensors contains AutoEncoder_RRDBNet, not a generator")
     judge = weight_file(tmp_path / "judge.safetensors", {"type": "UNetDiscriminatorSN", "num_feat": 4})
-    run(judge, "--to", "torchscript", fails="judge.safetensors contains a UNetDiscriminatorSN, not a generator")
+    run(judge, "--to", "torchscript", fails="judge.safetensors contains UNetDiscriminatorSN, not a generator")
     odd = weight_file(tmp_path / "odd.safetensors", {**GENERATOR, "num_in_ch": 4, "num_out_ch": 3})
-    run(odd, "--to", "torchscript", fails="odd.safetensors contains a RRDBNet that makes 3 channels of 4")
+    run(odd, "--to", "torchscript", fails="odd.safetensors contains RRDBNet, which makes 3 channels of 4")
     torch.save({"params": object()}, tmp_path / "hostile.pth")
     run("hostile.pth", "--to", "torchscript", fails="hostile.pth was not loaded: it contains objects other than tensors")
     assert not [*tmp_path.glob("*.pt")]

@@ -224,6 +224,8 @@ def test_metrics_are_by_default_those_that_can_be_measured(root):
     _, output = run(root, "good", metrics=None)
     assert "note: lpips is left out: no weights for alexnet" in output
     assert "note: niqe is left out: no weights for niqe" in output
+    assert "set AESOP_WEIGHTS to it.\n" in output
+    assert "Looked at" not in output
     (root / "weights").mkdir()
     np.savez(root / "weights" / "niqe_pris_params.npz", mu_pris_param=np.ones(36), cov_pris_param=np.eye(36))
     results, output = run(root, "good", metrics=None)

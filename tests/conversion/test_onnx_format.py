@@ -33,7 +33,9 @@ def test_gray_images_of_any_size():
     onnx.checker.check_model(network, full_check=True)
     sides = network.graph.input[0].type.tensor_type.shape.dim
     assert (sides[0].dim_value, sides[1].dim_value) == (1, 1)
-    assert all(side.dim_param for side in sides[2:])
+    assert [side.dim_param for side in sides[2:]] == ["height", "width"]
+    enlarged = network.graph.output[0].type.tensor_type.shape.dim
+    assert [side.dim_param for side in enlarged[2:]] == ["3*height", "3*width"]
     image = np.random.default_rng(0).random((1, 1, 37, 41), np.float32)
     (found,) = ReferenceEvaluator(network).run(None, {network.graph.input[0].name: image})
     with torch.no_grad():

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from aesop.cli import app
 from aesop.diagnosis.balance import balance, described, recipes
-from aesop.diagnosis.causes import CAUSES
+from aesop.diagnosis.causes import CAUSES, Finding
 from aesop.diagnosis.run_record import read_run
 from aesop.diagnosis.verdict import diagnose
 from aesop.options.read import build_config
@@ -70,6 +70,21 @@ def test_each_cause_is_named_first_with_its_evidence(cause, tmp_path):
     assert first.excess >= 1
     assert any(character.isdigit() for character in first.evidence)
     assert "train." in first.change or "network" in first.change or "datasets." in first.change
+
+
+@pytest.mark.parametrize("cause", [cause for cause in FAULTY if cause.startswith("autoencoder_")])
+def test_advice_on_an_autoencoder_fits_a_pipeline_too(cause, tmp_path):
+    change = diagnose(read_run(run_folder(tmp_path, HEALTHY | FAULTY[cause]))).findings[0].change
+    how, pipeline = change.split(" In a pipeline, ")
+    assert how.startswith("Train ")
+    assert how.endswith(".")
+    assert "stages.autoencoder" in pipeline
+    assert pipeline.endswith("otherwise name the new file in train.aesop_opt.autoencoder_load.path.")
+
+
+@pytest.mark.parametrize(("excess", "words"), [(1.24, "1.2 times past its threshold"), (2831.0, "far past its threshold")])
+def test_a_huge_excess_is_not_counted(excess, words):
+    assert Finding("blur", "Collapse to blur", excess, "", "").past == words
 
 
 def test_every_cause_has_a_test():

@@ -146,6 +146,7 @@ def test_a_small_shift_is_measured(photos):
     finding = found(Made(lambda x: bicubic(torch.roll(x, 1, -1))), photos)["kernel"]
     assert finding.mark == "fault"
     assert finding.evidence["shift"] == pytest.approx((0, -1), abs=0.15)
+    assert finding.text.endswith("its training was too short, or its LR images were shifted against their HR images")
 
 
 @pytest.mark.parametrize(
@@ -168,7 +169,9 @@ def test_exchanged_channels_are_found(photos):
     """The decoder exchanges them back, so AE(HR) has no fault."""
     findings = found(Made(lambda x: bicubic(x[:, [1, 2, 0]]), lambda x: x[:, [2, 0, 1]]), photos)
     assert [finding.about for finding in findings.values() if finding.mark == "fault"] == ["bottleneck"]
-    assert "channels are exchanged or mixed" in findings["bottleneck"].text
+    assert findings["bottleneck"].text.startswith("the bottleneck looks like LR in other colours (")
+    assert "channels are mixed, exchanged or gray" in findings["bottleneck"].text
+    assert "is an LR image" not in findings["bottleneck"].text
 
 
 def test_a_trained_encoder_that_looks_two_pixels_away(photos):
@@ -235,7 +238,7 @@ def test_a_kernel_is_found_again(name):
 
 
 def test_files_and_folders_that_do_not_serve_are_named(tmp_path):
-    with pytest.raises(WeightsError, match=r"aesop_compact_x4.safetensors contains a .*, not an auto-encoder"):
+    with pytest.raises(WeightsError, match=r"aesop_compact_x4.safetensors contains .*, not an auto-encoder"):
         audit(Path(str(resources.files("aesop"))) / "assets" / "models" / "aesop_compact_x4.safetensors", PHOTOS)
     write_image(tmp_path / "small.png", np.zeros((31, 200, 3), np.uint8))
     with pytest.raises(ImageError, match="none of 1 images has 32 pixels on each side"):

@@ -358,10 +358,10 @@ def test_results_of_one_name_are_refused():
     [
         (None, r"path\.compare_with: weight file .*second\.safetensors does not exist"),
         ({**GENERATOR, "scale": 2}, r"path\.compare_with: .*second\.safetensors enlarges 2 times and the tested network 4"),
-        (AUTOENCODER, r"path\.compare_with: .*second\.safetensors contains a AutoEncoder.*, not a generator: give"),
+        (AUTOENCODER, r"path\.compare_with: .*second\.safetensors contains AutoEncoder.*, not a generator: give"),
         (
             DISCRIMINATOR,
-            r"path\.compare_with: .*second\.safetensors contains a UNetDisc.*, not a generator: give the net_g file",
+            r"path\.compare_with: .*second\.safetensors contains UNetDisc.*, not a generator: give the net_g file",
         ),
     ],
 )

@@ -222,7 +222,7 @@ def test_from_pretrained_reads_our_file_and_the_published_one(tmp_path):
 
 def test_a_generators_file_is_refused(tmp_path):
     save_weights(tmp_path / "g.safetensors", RRDBNet(num_feat=8, num_block=1, num_grow_ch=4).state_dict(), {})
-    with pytest.raises(WeightsError, match=r"g\.safetensors contains a RRDBNet, not an auto-encoder: train one first"):
+    with pytest.raises(WeightsError, match=r"g\.safetensors contains RRDBNet, not an auto-encoder: train one first"):
         AESOPLoss.from_pretrained(tmp_path / "g.safetensors")
 
 

@@ -196,10 +196,13 @@ def test_every_kind_of_pixel_in_every_format(tmp_path, extension, dtype, kind):
     keeps_alpha = extension not in STILL_ONLY
     expected_notes = []
     if "alpha" in kind and not keeps_alpha:
-        expected_notes.append(f"{extension[1:]} files have no transparency: it was dropped (keep it with --ext png)")
+        expected_notes.append(
+            f"{extension[1:]} files have no transparency: it was dropped (keep it with --ext png or the image's own format)"
+        )
     if dtype == np.uint16 and not deep:
         expected_notes.append(
-            f"{extension[1:]} files have 8 bits per channel: 16 were rounded to 8 (keep them with --ext png)"
+            f"{extension[1:]} files have 8 bits per channel: 16 were rounded to 8 "
+            "(keep them with --ext png or the image's own format)"
         )
     if dtype == np.float32 and not extension.startswith(".tif"):
         bits = 16 if deep else 8
@@ -484,7 +487,7 @@ def test_pages_have_their_own_metadata(tmp_path):
 
 def test_an_animation_as_tiff_says_that_it_has_no_timing(tmp_path):
     notes = write(tmp_path / "a.tif", moving())
-    assert notes == ["tif files have no timing: frames became pages (keep it with --ext png)"]
+    assert notes == ["tif files have no timing: frames became pages (keep it with --ext png or the image's own format)"]
     assert len(tifffile.TiffFile(tmp_path / "a.tif").pages) == 4
 
 

@@ -1,5 +1,6 @@
 """`aesop pipeline`: which stages are finished, continue, or are refused."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from tiny_runs import RRDB
 
 from aesop.commands.pipeline import dry_run_pipeline, run_pipeline
 from aesop.options.pipeline import plan
+from aesop.system.signals import Interrupted
+from aesop.training import train as training
 
 
 @pytest.fixture
@@ -86,6 +89,26 @@ def test_a_dry_run_is_short_and_finds_what_the_run_would(pipeline, tmp_path):
     assert "autoencoder: " in of_autoencoder
     assert 'net_g_00000002.safetensors", now' in of_autoencoder
     assert "adversarial: " in of_gan
+
+
+def test_an_interrupted_pipeline_says_that_the_same_command_continues(pipeline, tmp_path, monkeypatch, caplog):
+    """On the screen and, without a traceback, in train.log."""
+    caplog.set_level("INFO", "aesop")
+    numbers = iter([0, 0, signal.SIGINT])  # after the auto-encoder's first iteration
+    monkeypatch.setattr(training, "agreed_signal", lambda *_: next(numbers, 0))
+    with pytest.raises(Interrupted) as stop:
+        run_pipeline(plan(pipeline))
+    assert str(stop.value) == "stopped by SIGINT after iteration 1; the state is saved, the same command continues"
+    text = (tmp_path / "runs" / "run" / "2_autoencoder" / "train.log").read_text()
+    assert text.splitlines()[-1].endswith(f"INFO {stop.value}")
+    assert "Traceback" not in text
+    caplog.clear()
+    run_pipeline(plan(pipeline))
+    stages = [message for message in caplog.messages if message.startswith(("stage", "starting", "continuing"))]
+    assert stages[0].startswith("stage 1 of 3, psnr: already finished, using ")
+    assert stages[1] == "stage 2 of 3, autoencoder: continuing"
+    assert stages[2].startswith("continuing from ")
+    assert stages[3:] == ["stage 3 of 3, adversarial: starting", "starting at iteration 1"]
 
 
 def test_a_stage_may_be_lengthened_if_nothing_follows_from_it_yet(pipeline, tmp_path):

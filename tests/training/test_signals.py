@@ -58,6 +58,10 @@ def test_a_signal_saves_the_state_and_leaves_with_its_code(number, photos, tmp_p
     (state,) = states(folder / "state")
     assert f"after iteration {int(state.name)};" in " ".join(output.split())
     assert "Traceback" not in output
+    log = (folder / "train.log").read_text()
+    assert f"INFO stopped by {number.name} after iteration {int(state.name)}; the state is saved, --resume" in log
+    assert "ERROR" not in log
+    assert "Traceback" not in log
 
 
 @pytest.mark.slow

@@ -184,7 +184,7 @@ def test_weights_of_something_else(tmp_path, names, says, suffix, refused):
     assert names[0] in message
     assert says in message
     assert message.endswith("or AESOP's auto-encoder")
-    with pytest.raises(WeightsError, match="do not fit a RRDBNet"):
+    with pytest.raises(WeightsError, match="do not fit RRDBNet"):
         load_into(network(), state, "file")
 
 
@@ -199,7 +199,7 @@ def test_a_description_that_is_of_no_use(tmp_path, description, refused):
 def test_a_description_that_does_not_fit_the_tensors(tmp_path, refused):
     options = {**GENERATOR, "num_feat": 16}
     save_weights(tmp_path / "net.safetensors", network().state_dict(), {"network": json.dumps(options)})
-    assert "do not fit a RRDBNet: body.0.rdb1.conv1.weight: (4, 8, 3, 3) in the file, (4, 16, 3, 3) expected" in refused(
+    assert "do not fit RRDBNet: body.0.rdb1.conv1.weight: (4, 8, 3, 3) in the file, (4, 16, 3, 3) expected" in refused(
         tmp_path / "net.safetensors"
     )
 
@@ -211,7 +211,7 @@ def test_wrong_shapes_name_the_tensor_both_shapes_and_what_the_file_is():
     with pytest.raises(WeightsError) as caught:
         load_into(wide, state, "some/file.pth")
     text = str(caught.value)
-    assert text.startswith("the weights in some/file.pth do not fit a RRDBNet: ")
+    assert text.startswith("the weights in some/file.pth do not fit RRDBNet: ")
     assert "body.0.rdb1.conv1.weight: (4, 8, 3, 3) in the file, (4, 16, 3, 3) expected" in text
     assert f"The file looks like {json.dumps(GENERATOR)}." in text
     assert all(torch.equal(value, before[name]) for name, value in wide.state_dict().items()), "nothing is half loaded"
@@ -251,12 +251,12 @@ def test_generators_autoencoders_and_discriminators_are_told_apart(tmp_path):
     assert load_generator(tmp_path / "other.safetensors")[1].arch == "Compact"
     frozen = load_autoencoder(tmp_path / "ae.safetensors")
     assert not any(parameter.requires_grad for parameter in frozen.parameters())
-    with pytest.raises(WeightsError, match=r"ae\.safetensors contains a AutoEncoder_RRDBNet, not a generator: give"):
+    with pytest.raises(WeightsError, match=r"ae\.safetensors contains AutoEncoder_RRDBNet, not a generator: give"):
         load_generator(tmp_path / "ae.safetensors")
-    with pytest.raises(WeightsError, match=r"d\.safetensors contains a UNetDiscriminatorSN, not a generator: give"):
+    with pytest.raises(WeightsError, match=r"d\.safetensors contains UNetDiscriminatorSN, not a generator: give"):
         load_generator(tmp_path / "d.safetensors")
     for name, found in (("g", "RRDBNet"), ("other", "Compact"), ("d", "UNetDiscriminatorSN")):
-        with pytest.raises(WeightsError, match=rf"{name}\.safetensors contains a {found}, not an auto-encoder"):
+        with pytest.raises(WeightsError, match=rf"{name}\.safetensors contains {found}, not an auto-encoder"):
             load_autoencoder(tmp_path / f"{name}.safetensors")
 
 

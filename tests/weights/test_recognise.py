@@ -99,7 +99,7 @@ def test_without_spandrel_ours_load_and_others_say_what_is_missing(tmp_path, mon
         patch.setitem(sys.modules, "spandrel", None)
         assert load_network(tmp_path / "ours.safetensors")[1].arch == "RRDBNet"
         assert "spandrel" in refused(tmp_path / "other.safetensors")
-        with pytest.raises(WeightsError, match="do not fit a RRDBNet"):
+        with pytest.raises(WeightsError, match="do not fit RRDBNet"):
             load_into(network(), other, "file")
     spandrel_nets.spandrel_classes.cache_clear()
     assert load_network(tmp_path / "other.safetensors")[1].arch == "Compact"
@@ -109,5 +109,5 @@ def test_auto_encoders_inside_auto_encoders_are_no_network():
     state = {f"{'decoder.' * k}conv_first.1.weight": torch.zeros(4, 3, 3, 3) for k in range(1400)}
     state |= {f"{'decoder.' * k}body.0.rdb1.conv1.weight": torch.zeros(8, 8, 3, 3) for k in range(1400)}
     net = build_network({"type": "RRDBNet", "num_feat": 8, "num_block": 1, "num_grow_ch": 4})
-    with pytest.raises(WeightsError, match="do not fit a RRDBNet"):
+    with pytest.raises(WeightsError, match="do not fit RRDBNet"):
         load_into(net, state, "deep.pth")

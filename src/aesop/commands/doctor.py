@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,12 +32,12 @@ from aesop.options.datasets import PairedDataset, TrainDataset
 from aesop.options.error_messages import ConfigError
 from aesop.options.pipeline import read_stages
 from aesop.system.device import memory_of, pick_device, reason_against_bf16, usable_cores
-from aesop.system.terminal import progress
+from aesop.system.terminal import is_verbose, progress
 from aesop.system.wording import duration, first_few, readable
 from aesop.training.checkpoint import states
 from aesop.training.out_of_memory import less_memory
 from aesop.weights.errors import WeightsNotFound
-from aesop.weights.pretrained import find_file
+from aesop.weights.pretrained import find_file, without_places
 
 Mark = Literal["ok", "advice", "fault"]
 Source = tuple[Path, list[str]]  # option file and overrides
@@ -53,6 +53,7 @@ SKIPPED = ("unreadable", "size", "too small")  # with datasets.train.bad_images:
 WAITING = 0.1  # share of an iteration
 FULL, EMPTY = 0.85, 0.4  # shares of a device's memory
 LONG = 30 * 86400  # seconds
+ON_GPU = "memory on a GPU"
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,15 @@ def listed(mark: Mark, part: str, about: str, text: str, files: Sequence[object]
 def run(source: Source | None, console: Console, quick: bool, measure: bool) -> dict[str, Any]:
     """Print the findings; returns all of them, and how many are faults and advice. No source: the machine's.
 
-    With an option file, what is in order about the machine is not printed.
+    With an option file, what is in order about the machine is not printed. Without a GPU, it takes --verbose to print what
+    fits on which one.
     """
     findings: list[Finding] = []
+    hidden = set() if is_verbose() or torch.cuda.is_available() else {ON_GPU}
     part = None
     for finding in examine(source, quick, measure):
         findings.append(finding)
-        if source is not None and finding.part == "environment" and finding.mark == "ok":
+        if finding.about in hidden or (source is not None and finding.part == "environment" and finding.mark == "ok"):
             continue
         if part != finding.part:
             console.print(Text(("" if part is None else "\n") + finding.part, "bold"))
@@ -100,6 +103,7 @@ def examine(source: Source | None, quick: bool = False, measure: bool = True) ->
     """All findings: first the machine, then the options, the data, and time and memory."""
     yield from environment()
     if source is None:
+        yield from known_weights()
         yield output_folder(Path("experiments"), "environment")
         return
     part = f"configuration {source[0]}"
@@ -120,7 +124,7 @@ def examine(source: Source | None, quick: bool = False, measure: bool = True) ->
 
 
 def environment() -> Iterator[Finding]:
-    """Versions, devices, memory, pretrained weights and optional packages."""
+    """Versions, devices, memory and optional packages."""
     ok, judge = partial(Finding, "ok", "environment"), partial(judged, "environment")
     yield ok("aesop", f"{aesop.__version__}, Python {platform.python_version()} on {platform.platform()}")
     yield ok("libraries", f"OpenCV {cv2.__version__}, Pillow {PIL.__version__}, spandrel {version('spandrel')}")
@@ -150,21 +154,25 @@ def environment() -> Iterator[Finding]:
     if shared.is_dir() and (size := shutil.disk_usage(shared).total) < SHARED_MEMORY:
         remedy = "too little for loader processes; start the container with --shm-size 8g, or use num_worker_per_gpu=0"
         yield judge("shared memory", readable(size), remedy)
+    for package, extra in EXTRAS.items():
+        try:
+            yield ok(package, version(package))
+        except PackageNotFoundError:
+            yield ok(package, f'not installed; to use it: pip install "aesop-sr[{extra}]"')
+
+
+def known_weights() -> Iterator[Finding]:
+    """All pretrained weights. `configuration` reports on those that an option file needs."""
     users = {"vgg19": ["train.perceptual_opt"]}
     for metric, info in METRICS.items():
         for weights in info.weights:
             users.setdefault(weights, []).append(f"the metric {metric}")
     for weights, purposes in users.items():
         try:
-            yield ok(f"weights {weights}", str(find_file(weights)))
+            yield Finding("ok", "environment", f"weights {weights}", str(find_file(weights)))
         except WeightsNotFound as error:
-            remedy = str(error).splitlines()[0].removesuffix(" Looked at:")
-            yield judge(f"weights {weights}", f"needed by {' and '.join(purposes)}", remedy)
-    for package, extra in EXTRAS.items():
-        try:
-            yield ok(package, version(package))
-        except PackageNotFoundError:
-            yield ok(package, f'not installed; to use it: pip install "aesop-sr[{extra}]"')
+            remedy = without_places(str(error))
+            yield judged("environment", f"weights {weights}", f"needed by {' and '.join(purposes)}", remedy)
 
 
 def configuration(stages: Stages, part: str) -> Iterator[Finding]:
@@ -183,7 +191,7 @@ def configuration(stages: Stages, part: str) -> Iterator[Finding]:
             if colon and not text.endswith("(MISSING)"):
                 mark: Mark = "advice" if about == "note" else "ok"
                 yield Finding(mark, part, about if about == "device" else f"{name}{about}", text)
-        yield from (Finding("fault", part, f"{name}options", fault.partition(" Looked at:")[0]) for fault in faults)
+        yield from (Finding("fault", part, f"{name}options", without_places(fault)) for fault in faults)
     config = next((step for step in stages.values() if not isinstance(step, Path)), None)
     if isinstance(config, TestConfig):
         yield output_folder(config.results_folder, part)
@@ -301,9 +309,10 @@ def durations(stages: Stages, faults: Sequence[Finding] = ()) -> Iterator[Findin
         return
     encoder_stage = stages.get("autoencoder")
     autoencoder = encoder_stage.network_g.model_dump(mode="json") if isinstance(encoder_stage, TrainConfig) else None
-    for stage, config in stages.items():
-        if not isinstance(config, TrainConfig):
-            continue
+    trained = {stage: config for stage, config in stages.items() if isinstance(config, TrainConfig)}
+    on_gpu = iter(memory_by_stage(stages))  # in the same order
+    seconds: list[float] = []
+    for stage, config in trained.items():
         part = f"estimate of the {stage} stage"
         try:
             with progress.status(f"a short run of the {stage} stage"):
@@ -316,9 +325,12 @@ def durations(stages: Stages, faults: Sequence[Finding] = ()) -> Iterator[Findin
         else:
             if replaced:
                 yield Finding("ok", part, "stand-ins", f"measured with untrained weights for {', '.join(replaced)}")
+            seconds.append(measured.seconds * config.train.total_iter)
             yield from cost(part, config, measured)
-    for stage, text in memory_by_stage(stages):
-        yield Finding("ok", f"estimate of the {stage} stage", "memory on a GPU", text)
+        for _, text in islice(on_gpu, 1):
+            yield Finding("ok", part, ON_GPU, text)
+    if len(seconds) == len(trained) > 1:
+        yield Finding("ok", "estimate", "all stages", _duration(sum(seconds)), {"seconds": sum(seconds)})
 
 
 def cost(part: str, config: TrainConfig, measured: Estimate) -> Iterator[Finding]:

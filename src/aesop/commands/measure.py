@@ -33,7 +33,7 @@ from aesop.system.distributed import World, init_distributed
 from aesop.system.terminal import Note
 from aesop.system.wording import first_few
 from aesop.weights.errors import WeightsNotFound
-from aesop.weights.pretrained import find_file
+from aesop.weights.pretrained import find_file, without_places
 
 USUAL_METRICS = ("psnr", "ssim", "lpips", "dists", "niqe")
 # Folders of HR images that do not name the test set: HR, GT, HRx3, GTmod12.
@@ -280,7 +280,7 @@ def choose_metrics(
             if request.metrics:
                 raise
             del options[name]
-            console.print(Note(f"note: {name} is left out: {str(error).partition(chr(10))[0]}"))
+            console.print(Note(f"note: {name} is left out: {without_places(str(error))}"))
     return options
 
 

@@ -54,11 +54,15 @@ def run_pipeline(steps: Steps) -> Path:
         raise ValueError("the pipeline cannot run:\n  " + "\n  ".join(faults))
     device = next((step.device for step in steps.values() if isinstance(step, TrainConfig)), "cpu")
     with init_distributed(device) as world:
-        return [run_step(stage, step, world) for stage, step in steps.items()][-1]
+        named = [(f"stage {k} of {len(steps)}, {stage}", step) for k, (stage, step) in enumerate(steps.items(), 1)]
+        return [run_step(stage, step, world) for stage, step in named][-1]
 
 
 def run_step(stage: str, step: TrainConfig | Path, world: World | None = None) -> Path:
-    """Train one stage to its end unless it is finished or replaced by a weight file. Returns its weight file."""
+    """Train one stage to its end unless it is finished or replaced by a weight file. Returns its weight file.
+
+    `stage` is what the log calls it.
+    """
     if isinstance(step, Path):
         log.info("%s: skipped, using %s", stage, step)
         return step
@@ -66,6 +70,7 @@ def run_step(stage: str, step: TrainConfig | Path, world: World | None = None) -
         note = early_stop_note(step.final_model)
         log.info("%s: already finished%s, using %s", stage, f" ({note})" if note else "", step.final_model)
         return step.final_model
+    log.info("%s: %s", stage, "continuing" if states(step.run_folder / "state") else "starting")
     return train(step, resume=True, world=world)
 
 

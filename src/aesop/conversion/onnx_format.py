@@ -1,5 +1,6 @@
 """ONNX, which OpenVINO, ONNX Runtime, chaiNNer, VapourSynth and others read."""
 
+import re
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -35,7 +36,19 @@ def to_onnx(net: nn.Module, channels: int, half: bool = False) -> bytes:
             verbose=False,
         )
     assert program is not None
-    return program.model_proto.SerializeToString()
+    model = program.model_proto
+    _name_sides(model.graph)
+    return model.SerializeToString()
+
+
+def _name_sides(graph: Any) -> None:
+    """Call the sides of an image height and width; the exporter has symbols such as s53, of which others are made."""
+    sides = graph.input[0].type.tensor_type.shape.dim[2:]
+    names = dict(zip((side.dim_param for side in sides), ("height", "width"), strict=True))
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for side in value.type.tensor_type.shape.dim:
+            if side.dim_param:
+                side.dim_param = re.sub(r"\w+", lambda word: names.get(word[0], word[0]), side.dim_param)
 
 
 def compiled(onnxruntime: Any, network: bytes, precision: str) -> Compute:

@@ -32,6 +32,11 @@ class Finding:
     evidence: str
     change: str
 
+    @property
+    def past(self) -> str:
+        """The excess in words."""
+        return "far past its threshold" if self.excess > 100 else f"{self.excess:.1f} times past its threshold"
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -98,10 +103,13 @@ def _autoencoder(run: RunRecord, reading: str) -> float:
     return run.late(reading) if run.config.stage == "autoencoder" else run.typical(reading)
 
 
-def _retrain(run: RunRecord, how: str) -> str:
+def _retrain(run: RunRecord, how: str, in_pipeline: str = "set this for stages.autoencoder") -> str:
     if run.config.stage == "autoencoder":
         return how
-    return f"Train another auto-encoder ({how}) and name it in train.aesop_opt.autoencoder_load.path."
+    return (
+        f"{how} In a pipeline, {in_pipeline} under a new name; otherwise name the new file in "
+        "train.aesop_opt.autoencoder_load.path."
+    )
 
 
 # An auto-encoder that was trained to reproduce HR keeps more than nine tenths of every colour; half is lost for good.
@@ -115,7 +123,11 @@ def autoencoder_loses_colour(run: RunRecord) -> Measured | None:
     return Measured(
         ratio(COLOUR_KEPT, kept) if kept < COLOUR_KEPT else 0.0,
         f"Of one colour, the auto-encoder keeps {kept:.0%} (100 % in a good one): the loss does not see that colour.",
-        _retrain(run, "network_g.enc_opt.num_feat: at least 48 at scale 4, so that its encoder has 3 channels or more"),
+        _retrain(
+            run,
+            "Train an auto-encoder whose network_g.enc_opt.num_feat is at least 48 at scale 4, so that its encoder has 3 "
+            "channels or more.",
+        ),
     )
 
 
@@ -143,7 +155,11 @@ def bottleneck_is_no_lr_image(run: RunRecord) -> Measured | None:
         (1 - fit) / (1 - FILTERED),
         f"Bottleneck and LR image differ by {1 - equal:.0%} of the LR image's variance, and the best filter of it leaves "
         f"{1 - fit:.0%} of the bottleneck unexplained (1 % in a good auto-encoder).",
-        _retrain(run, "with train.pixel_at_LR_opt, from a decoder that is a trained PSNR net"),
+        _retrain(
+            run,
+            "Train the auto-encoder longer, with train.pixel_at_LR_opt and a trained PSNR network as its decoder.",
+            "raise stages.autoencoder.train.total_iter",
+        ),
     )
 
 
@@ -160,7 +176,11 @@ def autoencoder_of_another_kernel(run: RunRecord) -> Measured | None:
         max(differs, *filters),
         f"The auto-encoder's bottleneck is an LR image, but {how}: it differs from this training's LR image by "
         f"{1 - equal:.1%} of its variance, and a filter of variance {width:+.2f} LR pixels² leaves {1 - fit:.1%}.",
-        _retrain(run, "on LR images made in the same way as this training's: the same datasets.train.dataroot_lq, or none"),
+        _retrain(
+            run,
+            "Train the auto-encoder on LR images made in the same way as this training's: with the same "
+            "datasets.train.dataroot_lq, or none.",
+        ),
     )
 
 

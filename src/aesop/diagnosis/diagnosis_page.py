@@ -24,8 +24,7 @@ def write_diagnosis_page(run: RunRecord, verdict: Verdict, path: Path) -> Path:
         page.text(f"{verdict.headline}. None of the known causes was found in the readings.")
     for number, finding in enumerate(verdict.findings, 1):
         page.text(f"{number}. {finding.title}")
-        past = f"{finding.excess:.1f} times past its threshold"
-        page.facts({"Evidence": f"{finding.evidence} ({past})", "Change": finding.change})
+        page.facts({"Evidence": f"{finding.evidence} ({finding.past})", "Change": finding.change})
     if verdict.notes:
         page.facts({f"Note {number}": note for number, note in enumerate(verdict.notes, 1)})
     if charts := _charts(run):

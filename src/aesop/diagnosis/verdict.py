@@ -37,7 +37,7 @@ class Verdict:
         """The verdict in words."""
         lines = [f"{self.run}, stage {self.stage}, iteration {self.iteration} of {self.total}: {self.headline}"]
         for number, finding in enumerate(self.findings, 1):
-            lines += [f"{number}. {finding.title} ({finding.excess:.1f} times past its threshold)"]
+            lines += [f"{number}. {finding.title} ({finding.past})"]
             lines += [f"   {finding.evidence}", f"   Change: {finding.change}"]
         if len(self.findings) > 1:
             lines.append("The first may be the cause of the others: change it alone, and diagnose again.")

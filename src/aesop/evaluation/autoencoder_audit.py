@@ -246,16 +246,18 @@ def _bottleneck(scale: int, hr: Sequence[np.ndarray], bottlenecks: Sequence[np.n
             "(pixel_at_LR_opt), or start from a decoder that is a PSNR network"
         )
         return [AuditFinding("fault", "bottleneck", text, evidence)]
-    image = (
-        f"the bottleneck is an LR image: {bicubic.psnr:.1f} dB from bicubic LR (RGB), gain {_each(bicubic.gain, '.2f')}, "
-    )
-    image += f"offset {_each(bicubic.offset, '+.3f')} for red, green, blue"
+    near = f"{bicubic.psnr:.1f} dB from bicubic LR (RGB), gain {_each(bicubic.gain, '.2f')}, "
+    near += f"offset {_each(bicubic.offset, '+.3f')} for red, green, blue"
+    image = f"the bottleneck is an LR image: {near}"
     off = max(map(abs, bicubic.offset)) > MOST_OFFSET
     off = off or not all(GAIN_RANGE[0] < gain < GAIN_RANGE[1] for gain in bicubic.gain)
     if colour < LEAST_COLOUR:
-        share = f"but LR explains {max(colour, 0):.0%} of its colours"
-        remedy = f": {share}: channels are exchanged or mixed, which the decoder undoes"
-        finding = AuditFinding("fault", "bottleneck", image + remedy, evidence)
+        text = (
+            f"the bottleneck looks like LR in other colours ({near}): LR explains {max(colour, 0):.0%} of them. Its "
+            "channels are mixed, exchanged or gray, which the decoder undoes. Train it longer, or with a pixel loss on the "
+            "bottleneck (pixel_at_LR_opt)"
+        )
+        finding = AuditFinding("fault", "bottleneck", text, evidence)
     elif off:
         remedy = (
             ": its brightness or contrast is another, which the decoder undoes; a pixel loss on the bottleneck prevents it"
@@ -289,7 +291,7 @@ def _reduction(fits: Mapping[str, "_Fit"], kernel: Kernel, expected: Kernel) -> 
         )
         return AuditFinding("fault", "kernel", text, evidence)
     if max(abs(down), abs(right)) > MOST_SHIFT:
-        text = f"{where}: LR and HR images with which it was trained probably did not lie on each other"
+        text = f"{where}: its training was too short, or its LR images were shifted against their HR images"
         return AuditFinding("fault", "kernel", text, evidence)
     like = [name for name, value in behind.items() if name != "bicubic" and value < CLEARLY]
     others = f", which cannot be told here from: {'; '.join(like)}" if like else ""

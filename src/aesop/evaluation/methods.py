@@ -98,7 +98,7 @@ def network_file(name: str, file: str, device: torch.device, precision: str, til
     """A generator's weight file as a method, and its scale."""
     net, info = load_generator(Path(file).expanduser())
     if image_channels(info.options) != (3, 3):
-        raise WeightsError(f"{file} contains a {info.arch} that does not take and make 3 channels: give a network for RGB")
+        raise WeightsError(f"{file} contains {info.arch}, which does not take and make 3 channels: give a network for RGB")
     return network(name, net, file, info.scale, device, precision, tile, {"network": info.options}), info.scale
 
 

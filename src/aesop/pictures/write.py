@@ -194,19 +194,22 @@ def _counted(frames: Iterator[Frame], path: Path, like: Picture) -> Iterator[Fra
         raise ValueError(f"{path}: {found} of {like.count} frames")
 
 
+_ELSEWHERE = "with --ext png or the image's own format"
+
+
 def _pixel_notes(extension: str, form: _Format, kind: PixelKind, like: Picture) -> list[str]:
     name, notes = extension[1:], []
     if kind.alpha and "alpha" not in form.keeps:
-        notes.append(f"{name} files have no transparency: it was dropped (keep it with --ext png)")
+        notes.append(f"{name} files have no transparency: it was dropped (keep it {_ELSEWHERE})")
     bits = form.dtype.itemsize * 8
     if kind.dtype == _FLOAT32 and form.dtype != _FLOAT32:
         notes.append(
             f"{name} files have {bits} bits per channel: floats were clipped to [0, 1] and rounded (--ext tiff keeps them)"
         )
     elif kind.dtype == _UINT16 and form.dtype == _UINT8:
-        notes.append(f"{name} files have 8 bits per channel: 16 were rounded to 8 (keep them with --ext png)")
+        notes.append(f"{name} files have 8 bits per channel: 16 were rounded to 8 (keep them {_ELSEWHERE})")
     if _animated(like) and "animation" not in form.keeps:
-        notes.append(f"{name} files have no timing: frames became pages (keep it with --ext png)")
+        notes.append(f"{name} files have no timing: frames became pages (keep it {_ELSEWHERE})")
     return notes
 
 
@@ -214,7 +217,7 @@ def _metadata_notes(extension: str, form: _Format, metadata: Metadata) -> list[s
     texts = {key for key in metadata.text if key != "Comment" or "comment" not in form.keeps}
     present = {"Exif data": metadata.exif, "XMP": metadata.xmp, "resolution": metadata.dpi, "texts": texts}
     return [
-        f"{extension[1:]} files have no {what}: {'they were' if what == 'texts' else 'it was'} dropped (keep with --ext png)"
+        f"{extension[1:]} files have no {what}: {'they were' if what == 'texts' else 'it was'} dropped (keep {_ELSEWHERE})"
         for what, content in present.items()
         if content and what not in form.keeps
     ]

@@ -14,9 +14,10 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1
 class Interrupted(Exception):
     """A signal stopped the training after a complete step; its state is saved."""
 
-    def __init__(self, number: int, iteration: int):
+    def __init__(self, number: int, iteration: int, resumes: bool = False):
         stopped = f"stopped by {signal.Signals(number).name} after iteration {iteration}"
-        super().__init__(f"{stopped}; the state is saved, --resume continues")
+        how = "the same command" if resumes else "--resume"
+        super().__init__(f"{stopped}; the state is saved, {how} continues")
         self.exit_code = 128 + number
 
 

@@ -65,7 +65,7 @@ class Checkpoints:
                 for path in list(self.folder.glob(pattern)):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
             self.drop_newer()
-        log.info("continuing from %s", source) if source else log.info("starting from the beginning")
+        log.info("continuing from %s", source) if source else log.info("starting at iteration 1")
         return self.progress
 
     def drop_newer(self) -> None:

@@ -21,6 +21,7 @@ from aesop.options.config import TrainConfig
 from aesop.system.device import hint_of_threads
 from aesop.system.distributed import World
 from aesop.system.files import append_line, replacing
+from aesop.system.signals import Interrupted
 from aesop.system.wording import duration
 from aesop.training.full_disk import write_or_log
 from aesop.training.heartbeat import Heartbeat
@@ -43,6 +44,9 @@ def log_to_file(folder: Path, world: World) -> Generator[None]:
     log.addHandler(handler)
     try:
         yield
+    except (Interrupted, KeyboardInterrupt) as stop:
+        handler.handle(log.makeRecord(log.name, logging.INFO, __file__, 0, str(stop) or "interrupted", (), None))
+        raise
     except BaseException:
         # The traceback goes into the file only; the command line shows the message.
         handler.handle(log.makeRecord(log.name, logging.ERROR, __file__, 0, "stopped by an error", (), sys.exc_info()))

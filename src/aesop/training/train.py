@@ -137,7 +137,7 @@ def train(config: TrainConfig, resume: bool = False, world: World | None = None)
                                 skipped.check()
                                 if checkpoints.saved != iteration:
                                     checkpoints.save(must=True)
-                                raise Interrupted(number, iteration)
+                                raise Interrupted(number, iteration, resume)
                 except Diverged as fault:
                     roll_back(fault, checkpoints, logger, rollbacks)
             if progress.iteration < total:

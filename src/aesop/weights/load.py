@@ -59,7 +59,7 @@ def load_generator(path: str | os.PathLike) -> tuple[nn.Module, LoadedInfo]:
     """Load a generator; see `load_network`."""
     net, info = load_network(path)
     if isinstance(net, AutoEncoder) or not hasattr(net, "scale"):  # discriminators have none
-        raise WeightsError(f"{path} contains a {info.arch}, not a generator: give the net_g file of a PSNR or GAN training")
+        raise WeightsError(f"{path} contains {info.arch}, not a generator: give the net_g file of a PSNR or GAN training")
     return net, info
 
 
@@ -69,7 +69,7 @@ def load_picture_generator(path: str | os.PathLike) -> tuple[nn.Module, LoadedIn
     channels = image_channels(info.options)
     if channels not in ((1, 1), (3, 3)):
         raise WeightsError(
-            f"{path} contains a {info.arch} that makes {channels[1]} channels of {channels[0]}: a picture needs a "
+            f"{path} contains {info.arch}, which makes {channels[1]} channels of {channels[0]}: a picture needs a "
             "network of 3 channels (RGB) or 1 (gray)"
         )
     return net, info, channels[0]
@@ -79,7 +79,7 @@ def load_autoencoder(path: str | os.PathLike, key: str | None = None) -> AutoEnc
     """Load an auto-encoder (ours or published) and freeze it; see `load_network`."""
     net, info = load_network(path, key)
     if not isinstance(net, AutoEncoder):
-        raise WeightsError(f"{path} contains a {info.arch}, not an auto-encoder: train one first (stage: autoencoder)")
+        raise WeightsError(f"{path} contains {info.arch}, not an auto-encoder: train one first (stage: autoencoder)")
     return net.requires_grad_(False)
 
 
@@ -106,7 +106,7 @@ def fit(net: nn.Module, state: Mapping[str, Tensor], source: str, strict: bool =
         with suppress(Exception):  # hostile tensors; spandrel cannot be imported
             found = recognise_network(state)
         content = f" The file looks like {json.dumps(found)}." if found else likely_content(state)
-        raise WeightsError(f"the weights in {source} do not fit a {type(net).__name__}: {'; '.join(faults)}.{content}")
+        raise WeightsError(f"the weights in {source} do not fit {type(net).__name__}: {'; '.join(faults)}.{content}")
     if wrong:
         log.warning("%s: left out %d of %d tensors, whose shapes differ (%s)", source, len(wrong), len(own), misfits[0])
     return {name: given[name] for name in own if name in given and name not in wrong}

@@ -42,6 +42,7 @@ _KNOWN = {
         "mmagic/evaluation/metrics/niqe_pris_params.npz",
     ),
 }
+_LOOKED_AT = " Looked at:"
 
 
 def find_pretrained(name: str, path: str | os.PathLike | None = None) -> State:
@@ -59,8 +60,13 @@ def find_file(name: str) -> Path:
     remedy, file, *_ = _KNOWN[name]
     raise WeightsNotFound(
         f"no weights for {name} on this machine, and aesop does not download any. Either {remedy}; or put {file} into a "
-        "folder and set AESOP_WEIGHTS to it. Looked at:\n  " + "\n  ".join(map(str, places))
+        f"folder and set AESOP_WEIGHTS to it.{_LOOKED_AT}\n  " + "\n  ".join(map(str, places))
     )
+
+
+def without_places(message: str) -> str:
+    """What `find_file` says, without the list of files that it looked at."""
+    return message.partition(_LOOKED_AT)[0]
 
 
 def has_pretrained(*names: str) -> bool:
