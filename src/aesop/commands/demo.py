@@ -97,7 +97,9 @@ def compare(stages: Stages, console: Console) -> tuple[Page, dict[str, dict[str,
     console.print(summary_table(results.means.items(), described(options)))
     if missing:
         labels = " and ".join(METRICS[name].label for name in missing)
-        console.print(Note(f"{labels} skipped: their weights are not on this machine (`aesop doctor --no-run` says how to get them)."))
+        console.print(
+            Note(f"{labels} skipped: their weights are not on this machine (`aesop doctor --no-run` says how to get them).")
+        )
     return make_page(stages, results, autoencoder, options), results.means
 
 
