@@ -41,9 +41,10 @@ def _weights() -> bool:
 
 GOLDEN = Need("golden numbers of the published code (AESOP_GOLDEN)", _golden)
 WEIGHTS = Need("weights of VGG16, AlexNet, LPIPS, and DISTS (AESOP_WEIGHTS)", _weights)
+VGG16 = Need("weights of VGG16 (AESOP_WEIGHTS)", lambda: has_pretrained("vgg16"))
 GPU = Need("a GPU", lambda: torch.cuda.is_available() or torch.backends.mps.is_available())
 TEST_SET = Need("HR photographs of a test set (DATA)")
-MODELS = Need("weight files (MODELS)")
+MODELS = Need("a folder of weight files (MODELS)")
 CHECKOUTS = Need("checkouts of BasicSR, LDL, Real-ESRGAN")
 PHOTOGRAPHS = Need(
     'pip install ".[reproduction]" and Debian\'s wallpaper packages', lambda: find_spec("skimage") is not None
@@ -55,9 +56,9 @@ SCRIPTS: dict[str, list[tuple[str, list[Need]]]] = {
     "checkpoints": [("benchmarks/checkpoint_table.py MODELS --output FILE", [MODELS])],
     "diagnosis": [("benchmarks/diagnosis_plants.py -o RUNS --photos DATA --record", [TEST_SET])],
     "evaluation": [
-        ("-m aesop measure bicubic lanczos aesop_compact_x4 MODELS --hr DATA -o compared", [MODELS, TEST_SET, WEIGHTS])
+        ("-m aesop measure bicubic lanczos aesop_compact_x4 MODELS/* --hr DATA -o compared", [MODELS, TEST_SET, WEIGHTS])
     ],
-    "export": [("benchmarks/export_table.py MODELS --output FILE --record", [EXPORT])],
+    "export": [("benchmarks/export_table.py MODELS/* --output FILE --record", [MODELS, EXPORT])],
     "metrics": [("benchmarks/metric_parity.py --data DATA --weights WEIGHTS", [TEST_SET, WEIGHTS, IQA])],
     "parity": [("benchmarks/parity_table.py", [GOLDEN])],
     "performance": [
@@ -68,12 +69,14 @@ SCRIPTS: dict[str, list[tuple[str, list[Need]]]] = {
         ("benchmarks/roofline.py --record", []),
         ("benchmarks/step_memory.py --record", []),
         ("benchmarks/loader.py --record", []),
-        ("benchmarks/readings_cost.py --record", [WEIGHTS]),
-        ("benchmarks/upscaling_speed.py --record upscale", [EXPORT]),
+        ("benchmarks/readings_cost.py --record", [VGG16]),
+        ("benchmarks/upscaling_speed.py --record", [EXPORT]),
         ("benchmarks/upscaling_memory.py --record", []),
-        ("benchmarks/measure_cache.py --hr DATA --record", [TEST_SET, WEIGHTS]),
+        ("benchmarks/measure_cache.py --hr DATA --record", [TEST_SET]),
     ],
-    "published_files": [("benchmarks/option_files_table.py FILE BasicSR=FOLDER LDL=FOLDER", [GOLDEN, CHECKOUTS])],
+    "published_files": [
+        ("benchmarks/option_files_table.py FILE BasicSR=FOLDER LDL=FOLDER Real-ESRGAN=FOLDER", [GOLDEN, CHECKOUTS])
+    ],
     "realworld": [
         ("benchmarks/degradation_statistics.py", []),
         ("benchmarks/degradation.py --record", []),
@@ -88,9 +91,12 @@ SCRIPTS: dict[str, list[tuple[str, list[Need]]]] = {
     ],
     "robustness": [("benchmarks/robustness.py --record", [])],
     "texture": [
-        ("benchmarks/texture_sweep.py aesop_compact_x4 aesop_compact_x4_psnr --data DATA", [TEST_SET, WEIGHTS]),
-        ("benchmarks/hallucination_map.py --data DATA", [TEST_SET]),
-        ("benchmarks/consistency.py --data DATA", [TEST_SET, WEIGHTS]),
+        (
+            "benchmarks/texture_sweep.py aesop_compact_x4 aesop_compact_x4_psnr --data DATA --record texture",
+            [TEST_SET, WEIGHTS],
+        ),
+        ("benchmarks/hallucination_map.py --data DATA --record hallucination_map", [TEST_SET]),
+        ("benchmarks/consistency.py --data DATA --record consistency", [TEST_SET, WEIGHTS]),
     ],
 }
 BY_HAND = {

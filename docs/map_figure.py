@@ -1,4 +1,4 @@
-"""Draw images/invented.webp: a photograph enlarged by bicubic and by the bundled model, its map, the original.
+"""Draw images/invented.webp: a photograph enlarged bicubic, the bundled model, its map, and the original.
 
 python docs/map_figure.py
 """

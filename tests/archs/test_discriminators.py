@@ -1,4 +1,4 @@
-"""Discriminators: sizes, names, and what a wrong size is told."""
+"""Discriminators: sizes, names, and the error of a wrong size."""
 
 import re
 

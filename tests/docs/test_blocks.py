@@ -1,4 +1,4 @@
-"""The `sh` and `python` blocks of the README, "Get started", the tutorials, and "Train" run, each page from top to bottom.
+"""The `sh` and `python` blocks of the README, "Get started", tutorials, and two guides run, each page from top to bottom.
 
 A `yaml` block that begins with the name of a file, `# mine.yml`, is that file.
 """
@@ -18,12 +18,19 @@ import torch
 import aesop
 from aesop.archs import build_network
 from aesop.weights.save import save_weights
+from aesop.weights.tensor_names import published_names
 
 REPO = Path(__file__).resolve().parents[2]
 DOCS = REPO / "docs"
 PHOTOS = Path(aesop.__file__).parent / "assets" / "photos"
-TRAIN = DOCS / "how-to" / "train.md"
-PAGES = [REPO / "README.md", *sorted((DOCS / "get-started").glob("*.md")), *sorted((DOCS / "tutorials").glob("*.md")), TRAIN]
+TRAIN, FILES = DOCS / "how-to" / "train.md", DOCS / "how-to" / "bring-files.md"
+PAGES = [
+    REPO / "README.md",
+    *sorted((DOCS / "get-started").glob("*.md")),
+    *sorted((DOCS / "tutorials").glob("*.md")),
+    TRAIN,
+    FILES,
+]
 
 NETWORK = "installs packages over the network"
 # Lines that are left out, with the reason.
@@ -31,10 +38,12 @@ CANNOT_RUN = {
     "make demo    # installs into .venv and shows the whole method on photographs: about 5 minutes on 2 CPU cores": NETWORK,
     "make test    # runs the tests": NETWORK,
     "pip install .": NETWORK,
-    "aesop demo": "tests/commands/test_demo.py runs it, with --quick",
+    "aesop demo": "tests/commands/test_json_keys.py runs it, with --quick",
     "aesop app --open": "serves a page until Ctrl-C, in a browser; tests/app drives it",
     "aesop train configs/aesop_rrdb.yml --resume": "needs the training set of the paper and the weights of VGG19",
     "aesop select experiments/mine/3_adversarial --metrics psnr,lpips": "needs the weights of LPIPS; tests/commands runs it",
+    "aesop train train_RealWorld_AESOP.yml --dry-run": "needs a file of another project; tests/options runs all of them",
+    "aesop train -opt train_ESRGAN_x4.yml": "as the line before",
     "torchrun --nproc-per-node 4 -m aesop train configs/aesop_rrdb.yml": "needs four GPUs, and the files of the line before",
 }
 # What is shortened, or cannot be as it stands, with what stands in its place.
@@ -54,9 +63,12 @@ INSTEAD = {
         "net_g_00000600": "net_g_00000002",
         "net_g_00003000": "net_g_00000002",
     },
+    "docs/how-to/bring-files.md": {
+        "aesop train configs/aesop_rrdb.yml path": "aesop train configs/aesop_rrdb.yml --dry-run network_g.num_block=1 path",
+        "network_g=ESRGAN_PSNR_SRx4.pth": "network_g=ESRGAN_PSNR_SRx4.pth || [ $? = 1 ]",  # others are missing
+    },
     "docs/tutorials/realworld.md": {
         "aesop doctor real.yml": "aesop doctor real.yml --no-run",
-        "photos/photograph.jpg": "photos/coffee_cup.jpg",
         "num_block: 3": "num_block: 1",
         "queue_size: 160": "queue_size: 4",
         "batch_size_per_gpu: 8, num_worker_per_gpu: 1": "batch_size_per_gpu: 2, num_worker_per_gpu: 0",
@@ -223,6 +235,17 @@ def test_first_photograph(folder):
 def test_photographs(trained, folder):
     # The page itself ran in the fixture, or for another test before.
     assert (folder / "experiments/mine/3_adversarial/models/net_g_00000002.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_files_of_other_projects(files_of_readme, folder):
+    (folder / "configs").symlink_to(REPO / "configs")
+    state = build_network({"type": "RRDBNet", "num_feat": 16, "num_block": 1, "num_grow_ch": 32}).state_dict()
+    for name in ("RealESRGAN_x4plus.pth", "ESRGAN_PSNR_SRx4.pth"):
+        torch.save({"params_ema": published_names(state)}, folder / name)
+    run(FILES)
+    for name in ("mine.pth", "4x.safetensors", "upscaled/cat_x4.jpg"):
+        assert (folder / name).exists()
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What an encoder is told."""
+"""Options of encoders."""
 
 import pytest
 from clips import make_clip

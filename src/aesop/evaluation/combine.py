@@ -16,7 +16,7 @@ def read_results(path: Path) -> Results:
     """Read `results.json`, or that of a folder. Raises ValueError that names the file and what is wrong with it."""
     if path.is_dir():
         path /= "results.json"
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(f"{path} does not exist: `aesop measure ... -o FOLDER` and `aesop test` write FOLDER/results.json")
     try:
         return Results.from_json(path.read_text(encoding="utf-8"))

@@ -46,7 +46,7 @@ class Packet:
 
 @dataclass(frozen=True)
 class Encoding:
-    """All that an encoder is told."""
+    """All options of an encoder."""
 
     encoder: str
     options: tuple[tuple[str, str], ...]

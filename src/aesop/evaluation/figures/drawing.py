@@ -61,7 +61,7 @@ def new_figure(width: float, height: float, dpi: int) -> Any:
 def save(draw: Callable[[bool], Any], path: Path) -> None:
     """Write the figure that `draw` returns to a PDF or PNG file, of the figure's size and resolution.
 
-    `draw` is told whether the file is one of pixels.
+    `draw` gets whether the file is one of pixels.
     """
     if path.suffix.lower() not in (".pdf", ".png"):
         raise ValueError(f"{path}: a figure is written as .pdf or .png")
