@@ -42,6 +42,15 @@ def test_an_autoencoder_of_its_own_keeps_its_options(write):
     assert network.dec_opt.num_grow_ch == 32  # a network of another type replaces the shared one whole
 
 
+def test_the_encoder_of_the_autoencoder_can_be_set_alone(write):
+    usual = configs_of(write(PIPELINE))["autoencoder"].network_g
+    wider = configs_of(write(PIPELINE), "stages.autoencoder.network_g.enc_opt.num_feat=64")["autoencoder"].network_g
+    assert isinstance(usual, AutoEncoderOptions)
+    assert isinstance(wider, AutoEncoderOptions)
+    assert wider.enc_opt.num_feat == 64 != usual.enc_opt.num_feat
+    assert wider.dec_opt == usual.dec_opt
+
+
 def test_stage_options_go_over_shared_ones_and_overrides_over_both(write):
     path = write(PIPELINE.replace("psnr:\n", "psnr:\n    datasets: {train: {gt_size: 64}}\n"))
     steps = configs_of(path, "manual_seed=3", "stages.autoencoder.train.total_iter=9")

@@ -54,6 +54,18 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatc
     assert torch.equal(output(load_network(tmp_path / name)[0]), output(new))
 
 
+def test_equal_weights_make_equal_files(tmp_path):
+    metadata = {f"key {number}": 'text with "quotes", ü, and \\ ' * number for number in range(12)}
+    state = {"b": torch.arange(6.0).half(), "a": torch.arange(3.0)}
+    for number in range(6):
+        save_weights(tmp_path / f"{number}.safetensors", state, metadata)
+    assert len({(tmp_path / f"{number}.safetensors").read_bytes() for number in range(6)}) == 1
+    with safe_open(tmp_path / "0.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt", **metadata}
+        for name, tensor in state.items():
+            assert torch.equal(file.get_tensor(name), tensor)
+
+
 def test_saved_tensors_may_be_views_and_need_gradients(tmp_path):
     base = torch.rand(4, 6, requires_grad=True)
     save_weights(tmp_path / "v.safetensors", {"t": base.t(), "part": torch.rand(8)[2:5]}, {"a": "b"})

@@ -132,7 +132,7 @@ class ProbabilisticAutoEncoder(AutoEncoder):
 
 class EncoderOptions(Options):
     num_feat: Positive | None = None
-    """Width of the encoder's RRDBs; default: the decoder's."""
+    """Width of the encoder's RRDBs; default: the decoder's; in a pipeline at scale 4 at least 48, to keep all colours."""
     num_grow_ch: Positive | None = None
     """Growth of the encoder's dense blocks; default: the decoder's."""
 

@@ -15,6 +15,7 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
+from aesop.archs.autoencoder import NARROWEST_IN_COLOUR, AutoEncoderOptions
 from aesop.diagnosis.run_record import Points, RunRecord
 
 # Losses that compare SR and HR pixel by pixel, and so ask for the mean of what is plausible, a blurred image.
@@ -125,10 +126,20 @@ def autoencoder_loses_colour(run: RunRecord) -> Measured | None:
         f"Of one colour, the auto-encoder keeps {kept:.0%} (100 % in a good one): the loss does not see that colour.",
         _retrain(
             run,
-            "Train an auto-encoder whose network_g.enc_opt.num_feat is at least 48 at scale 4, so that its encoder has 3 "
-            "channels or more.",
+            "Train the auto-encoder longer."
+            if _is_wide(run)
+            else "Train an auto-encoder whose network_g.enc_opt.num_feat is at least 48 at scale 4, so that its encoder has "
+            "3 channels or more; if it is, train it longer.",
         ),
     )
+
+
+def _is_wide(run: RunRecord) -> bool:
+    """Whether the encoder of this auto-encoder stage is known to have a channel for each colour."""
+    network = run.config.network_g
+    if not isinstance(network, AutoEncoderOptions):
+        return False
+    return (network.enc_opt.num_feat or getattr(network.dec_opt, "num_feat", 0)) >= NARROWEST_IN_COLOUR
 
 
 # Shares of variance. The bottleneck of a trained auto-encoder and the LR image differ by 1 to 2 % of its variance. What a

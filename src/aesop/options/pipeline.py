@@ -110,9 +110,12 @@ def _fill_in_weights(stage: str, raw: dict[str, Any], weights: Mapping[str, str]
     if start and isinstance(path, dict):
         path[start] = weights["psnr"]
     if stage == "autoencoder" and not (isinstance(network, dict) and network.get("type") in AutoEncoderOptions.type_names()):
+        encoder = network.pop("enc_opt", None) if isinstance(network, dict) else None
         raw["network_g"] = {"type": "AutoEncoder_RRDBNet", "dec_opt": network}  # the decoder is the PSNR net
         features = network.get("num_feat") if isinstance(network, dict) else None
-        if raw.get("scale", DEFAULT_SCALE) == 4 and isinstance(features, int) and features < NARROWEST_IN_COLOUR:
+        if encoder is not None:
+            raw["network_g"]["enc_opt"] = encoder
+        elif raw.get("scale", DEFAULT_SCALE) == 4 and isinstance(features, int) and features < NARROWEST_IN_COLOUR:
             raw["network_g"]["enc_opt"] = {"num_feat": NARROWEST_IN_COLOUR}
     if stage == "adversarial" and isinstance(train, dict) and isinstance(train.get("aesop_opt"), dict):
         train["aesop_opt"]["autoencoder_load"] = {"path": weights["autoencoder"]}

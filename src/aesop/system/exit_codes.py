@@ -21,7 +21,10 @@ class ExitCode(IntEnum):
         "are missing, or `aesop doctor` found faults.",
     )
     USAGE = 2, "The command line has an unknown verb or option, lacks an argument, or gives a value of another type."
-    INTERRUPTED = 130, "Ctrl-C. A training has finished its step and saved its state: `--resume` continues it."
+    INTERRUPTED = (
+        130,
+        "Ctrl-C. A training has finished its step and saved its state: `--resume` continues it, a pipeline the same command.",
+    )
     STOPPED_BY_CLUSTER = (
         138,
         "A training received SIGUSR1, which SLURM sends before the time limit, and saved its state (Linux; 128 + the "

@@ -1,5 +1,6 @@
 """Writing weight files. A file appears under its name only when it is complete."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,8 +30,21 @@ def save_weights(path: str | os.PathLike, state: Mapping[str, Tensor], metadata:
             save_file(tensors, temporary, metadata={"format": "pt", **metadata, **placeholder})
         except SafetensorError as error:  # a full disk, for example
             raise OSError(f"{path} cannot be written: {error}") from error
+        _sort_metadata(temporary)
         if placeholder:
             _fill_in_hash(temporary)
+
+
+def _sort_metadata(file: Path) -> None:
+    """Put the metadata in the order of their keys, so that equal weights make equal files: safetensors' order is random."""
+    with file.open("r+b") as content:
+        size = int.from_bytes(content.read(8), "little")
+        header = json.loads(content.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) <= size:  # the tensors follow the header, which ends in spaces
+            content.seek(8)
+            content.write(text.ljust(size))
 
 
 def _fill_in_hash(file: Path) -> None:
