@@ -23,7 +23,8 @@ class ExitCode(IntEnum):
     USAGE = 2, "The command line has an unknown verb or option, lacks an argument, or gives a value of another type."
     INTERRUPTED = (
         130,
-        "Ctrl-C. A training has finished its step and saved its state: `--resume` continues it, a pipeline the same command.",
+        "Ctrl-C. A training has finished its step and saved its state: `--resume` (a pipeline: the same command) "
+        "continues it.",
     )
     STOPPED_BY_CLUSTER = (
         138,
