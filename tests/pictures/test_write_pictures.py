@@ -740,8 +740,20 @@ def test_the_guide_says_what_every_format_keeps():
         assert cells == expected
 
 
-def test_the_guide_s_example_runs():
-    (code,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+def test_the_guide_s_examples_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "upscaled").mkdir()
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x829D] = 2.8
+    for name in ("cat.jpg", "upscaled/cat_x4.jpg"):
+        Image.new("RGB", (8, 8)).save(name, dpi=(300, 300), exif=exif, icc_profile=b"profile")
+    tifffile.imwrite("upscaled/scan_x4.tif", np.zeros((8, 8, 3), np.uint16), photometric="rgb")
+    check, in_python = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    exec(check, {})
+    shown = capsys.readouterr().out
+    assert "RGB RGB True" in shown
+    assert shown.count("33437: 2.8") == 2
+    assert "uint16" in shown
     names = {}
-    exec(code, names)
+    exec(in_python, names)
     assert (names["larger"].shape, names["thumbnail"].shape) == ((96, 128, 3), (36, 48))
