@@ -4,11 +4,9 @@ A `yaml` block that begins with the name of a file, `# mine.yml`, is that file.
 """
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -126,14 +124,8 @@ def crop(source: Path, target: Path, side: int) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """The current folder: photographs, and `aesop` on the path, which may be installed elsewhere or not at all."""
-    command = tmp_path / "bin" / "aesop"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m aesop "$@"\n')
-    command.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(Path(aesop.__file__).parents[1]))
+def folder(tmp_path, monkeypatch, aesop_command):
+    """The current folder, with photographs."""
     work = tmp_path / "work"
     for name in ("coffee_cup.jpg", "dandelion.jpg"):
         crop(PHOTOS / "train" / name, work / "photos" / name, 96)

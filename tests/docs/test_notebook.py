@@ -1,13 +1,11 @@
 """The notebook for Colab runs from top to bottom; it is stored without outputs."""
 
 import json
-import os
-import sys
 from pathlib import Path
 
+import nbclient
+import nbformat
 import pytest
-
-import aesop
 
 REPO = Path(__file__).resolve().parents[2]
 NOTEBOOK = REPO / "notebooks" / "aesop.ipynb"
@@ -20,21 +18,13 @@ def test_no_outputs_are_stored():
 
 
 @pytest.mark.slow
-def test_notebook(tmp_path, monkeypatch):
-    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
-    command = tmp_path / "bin" / "aesop"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m aesop "$@"\n')
-    command.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(Path(aesop.__file__).parents[1]))
+def test_notebook(tmp_path, monkeypatch, aesop_command):
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    nbclient.NotebookClient(
-        notebook, timeout=600, resources={"metadata": {"path": str(work)}}
-    ).execute()  # raises errors of cells
+    # Raises the errors of cells.
+    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(work)}}).execute()
     results = json.loads((work / "compared" / "results.json").read_text())
     assert {method["name"] for method in results["methods"]} == {"1_psnr", "3_adversarial", "Bicubic"}
     shown = [output["data"] for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
