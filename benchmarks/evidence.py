@@ -53,6 +53,10 @@ EXPORT = Need('pip install ".[export]"', lambda: all(find_spec(name) for name in
 IQA = Need('pip install ".[iqa]"', lambda: find_spec("pyiqa") is not None)
 
 SCRIPTS: dict[str, list[tuple[str, list[Need]]]] = {
+    "bundled_models": [
+        ("benchmarks/bundled_models.py --data DATA --compare MODELS/* --record bundled_models", [MODELS, TEST_SET, WEIGHTS]),
+        ("benchmarks/model_choice.py --data DATA --record model_choice", [TEST_SET]),
+    ],
     "checkpoints": [("benchmarks/checkpoint_table.py MODELS --output FILE", [MODELS])],
     "diagnosis": [("benchmarks/diagnosis_plants.py -o RUNS --photos DATA --record", [TEST_SET])],
     "evaluation": [

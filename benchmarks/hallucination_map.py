@@ -20,7 +20,7 @@ from aesop import Upscaler
 from aesop.images.listing import list_images
 from aesop.images.resize import imresize, mod_crop
 from aesop.inference.hallucination import BLOCK
-from aesop.inference.shipped_model import faithful_partner, shipped_model
+from aesop.inference.shipped_models import faithful_partner, shipped_model
 from aesop.pictures.picture import Frame
 from enlarged_photographs import CPU
 from record import described, write

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from aesop.images.listing import list_images
 from aesop.images.resize import imresize, mod_crop
 from aesop.images.tensors import to_tensor
-from aesop.inference.shipped_model import shipped_model
+from aesop.inference.shipped_models import shipped_model
 from aesop.inference.tiling import upscale_image
 from aesop.metrics.dists import DISTS
 from aesop.metrics.lpips import LPIPS

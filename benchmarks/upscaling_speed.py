@@ -26,7 +26,7 @@ import aesop
 from aesop.images.read import ImageFile
 from aesop.images.tensors import to_array, to_tensor
 from aesop.inference.runtimes import RUNTIMES
-from aesop.inference.shipped_model import shipped_model
+from aesop.inference.shipped_models import shipped_model
 from aesop.inference.upscaler import Upscaler
 from aesop.system.device import fastest_precision, keep_freed_memory
 from aesop.weights.load import load_generator

@@ -25,7 +25,7 @@ from aesop import Upscaler
 from aesop.images.listing import list_images
 from aesop.images.resize import imresize, mod_crop
 from aesop.inference.hallucination import BLOCK, ErrorHead, head_input
-from aesop.inference.shipped_model import shipped_model
+from aesop.inference.shipped_models import shipped_model
 from aesop.system.files import replacing
 
 SEED = 0

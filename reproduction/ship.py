@@ -2,7 +2,7 @@
 
     python reproduction/ship.py experiments/reproduction/x4/3_adversarial/models/net_g_00004000.safetensors aesop_compact_x4
 
-Then run tests/inference/test_shipped_model.py, which checks the quality of the model, and update assets/models/README.md.
+Then run tests/inference/test_shipped_models.py, which checks the quality of the model, and update assets/models/README.md.
 """
 
 import sys
@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 import aesop
-from aesop.inference.shipped_model import shipped_model
+from aesop.inference.shipped_models import shipped_model
 from aesop.weights.load import load_generator
 from aesop.weights.save import save_weights
 

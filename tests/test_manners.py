@@ -24,7 +24,7 @@ from aesop.conversion.targets import TARGETS
 from aesop.inference import upscaler
 from aesop.inference.models import known_models
 from aesop.inference.runtimes import RUNTIMES
-from aesop.inference.shipped_model import shipped_model
+from aesop.inference.shipped_models import MODELS, shipped_model
 from aesop.pictures.write import WRITABLE
 from aesop.system import terminal
 from aesop.system.exit_codes import ExitCode, markdown_table
@@ -101,7 +101,7 @@ def test_quiet_upscaling_prints_only_what_failed(photo, tmp_path):
     assert "broken.png" in line
     speaking = run("upscale", tmp_path / "in", "-o", tmp_path / "out", "--device", "cpu", "--overwrite")
     assert "upscaled 1 of 2 images" in speaking.stdout
-    assert "the x4 model that comes with aesop" in speaking.stderr
+    assert "the bundled x4 model that suits each picture" in speaking.stderr
 
 
 def test_the_log_keeps_to_warnings_when_quiet_and_tells_details_when_verbose(capsys):
@@ -172,10 +172,11 @@ def test_upscale_reports_each_file_also_when_some_fail(photo, tmp_path):
         "kind": "image",
         "size": list(Image.open(out / "photo_x4.png").size),
         "map": None,
+        "model": "aesop_compact_x4",
     }
     words = (photo, "-o", out, "--device", "cpu", "--skip-existing")
     (again,) = report_of("upscale", *words, folder=tmp_path)["results"]
-    assert again == {**done, "skipped": True}
+    assert again == {**done, "skipped": True, "model": None}
 
 
 def test_table_reports_what_its_json_format_prints(table, tmp_path):
@@ -394,7 +395,7 @@ def test_completed_names_are_those_that_commands_know(tmp_path, monkeypatch):
         (tmp_path / "mine" / name).touch()
     monkeypatch.setenv("AESOP_MODELS", str(tmp_path / "mine"))
     monkeypatch.chdir(tmp_path)
-    assert completion.models("") == [*(file.stem for file in known_models()), "mine/"]
+    assert completion.models("") == [*MODELS, *(file.stem for file in known_models()), "mine/"]
     assert completion.models("mine/") == ["mine/a.safetensors", "mine/b.pth"]
     assert completion.models("nothing") == []
 
@@ -402,13 +403,14 @@ def test_completed_names_are_those_that_commands_know(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("upscale a.png -m aesop_", ["aesop_compact_x4", "aesop_compact_x4_psnr"]),
+        ("upscale a.png -m aesop_c", ["aesop_compact_x4", "aesop_compact_x4_psnr"]),
+        ("upscale a.png -m cl", ["clean"]),
         ("upscale a.png --runtime op", ["openvino"]),
         ("upscale a.png --device c", ["cpu", "cuda"]),
         ("upscale a.png --format w", ["webp", "webm"]),
         ("table a.json -f la", ["latex"]),
         ("export aesop_compact_x4 --to o", ["onnx", "openvino"]),
-        ("models info aesop_", ["aesop_compact_x4", "aesop_compact_x4_psnr"]),
+        ("models info aesop_w", ["aesop_web_x4", "aesop_web_x4_psnr"]),
         ("upscale a.png --qu", ["--quality", "--quiet"]),
     ],
 )

@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 import torch
 
+from aesop import Upscaler
 from aesop.data.find_pairs import find_pairs
 from aesop.data.training_crops import TrainingCrops
 from aesop.images import pack
 from aesop.images.listing import list_images
 from aesop.images.read import ImageFile
 from aesop.images.write import write_image
-from aesop.inference.shipped_model import shipped_model
+from aesop.inference.shipped_models import shipped_model
 from aesop.options.datasets import PairedDataset, TrainDataset
 from aesop.options.pipeline import plan
+from aesop.options.read import load_train_config
 from aesop.weights.load import load_generator
 from aesop.weights.read import read_state_dict
 from aesop.weights.save import save_weights
@@ -30,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "reproduction"))
 
 import photographs
 import ship
+import teacher_pairs
 import web_pairs
 
 REPO = Path(__file__).resolve().parents[1]
@@ -231,6 +234,24 @@ def test_an_area_reduction_is_the_mean_of_its_pixels():
     hr = smooth(96, 144)
     mean = hr.reshape(24, 4, 36, 4, 3).mean(axis=(1, 3))
     assert np.abs(web_pairs.reduced(hr, 24, 36, "area") - mean).max() <= 1
+
+
+def test_a_large_networks_images_get_the_names_of_their_lr_images(tmp_path):
+    lr = [("a.png", smooth(24, 48)), ("b.png", smooth(48, 24))]
+    pack.write(tmp_path / "lr_02.pack", lr)
+    teacher_pairs.build(tmp_path, shipped_model(), [2])
+    upscale = Upscaler(shipped_model())
+    made = {image.name: image.read_uint8() for image in list_images(tmp_path / "sr_02.pack")}
+    assert list(made) == ["a.png", "b.png"]
+    for name, image in lr:
+        np.testing.assert_array_equal(made[name], upscale(image))
+
+
+@pytest.mark.parametrize("name", ["faithful", "web_student", "web_faithful"])
+def test_recipes_of_one_stage_are_valid(name):
+    config, _ = load_train_config(REPO / "reproduction" / f"{name}.yml")
+    assert config.train.scheduler.periods == [config.train.total_iter]
+    assert config.network_g.num_grow_ch == load_generator(shipped_model())[1].options["num_grow_ch"]
 
 
 # --- the experiment ------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from aesop.app.session import Cancelled, Session, Sessions, Wish
 from aesop.cli import app
 from aesop.inference.final_size import FinalSize
 from aesop.inference.hallucination import read_map
-from aesop.inference.shipped_model import shipped_model
+from aesop.inference.shipped_models import shipped_model
 from aesop.pictures.preview import LONGEST_SIDE, write_preview
 from aesop.weights.load import load_network
 from aesop.weights.save import save_weights
@@ -107,8 +107,9 @@ def test_texture_and_map_are_those_of_the_command_line(tmp_path, visitor):
             weight *= 0.97
     save_weights(faithful, net.state_dict(), dict(info.metadata))
     visitor.add(picture(tmp_path / "cat.png"))
-    visitor.upscale(Wish(None, FinalSize(scale=4), 0.3, faithful), ignore)
-    asked = ["--texture", "0.3", "--faithful-model", str(faithful), "--hallucination-map", "-o", str(tmp_path / "command")]
+    visitor.upscale(Wish(shipped_model(), FinalSize(scale=4), 0.3, faithful), ignore)
+    asked = ["-m", "clean", "--texture", "0.3", "--faithful-model", str(faithful), "--hallucination-map"]
+    asked += ["-o", str(tmp_path / "command")]
     assert CliRunner().invoke(app, ["upscale", str(tmp_path / "cat.png"), *asked]).exit_code == 0
     target = visitor.results[0].target
     for file in (target, visitor.results[0].map):

@@ -3,12 +3,16 @@
 import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
 import aesop
-from aesop.commands.demo import make_stages, read_losses, run
+from aesop.commands.demo import compressed_views, make_stages, read_losses, run
 from aesop.images.listing import list_images
+from aesop.images.photograph import PHOTOGRAPH
 
 ASSETS = Path(aesop.__file__).parent / "assets"
 
@@ -34,13 +38,25 @@ def test_the_two_gans_differ_in_one_loss(tmp_path):
     assert dumps[0] == dumps[1]
 
 
+def test_the_web_model_draws_no_lines_into_the_flat_parts_of_a_compressed_picture():
+    hr = np.asarray(Image.open(PHOTOGRAPH).convert("RGB"))[:200, :280]
+    views = compressed_views(hr)
+    assert list(views) == ["Bicubic", "Clean model", "Web model", "HR"]
+    flat = cv2.erode((cv2.blur(np.abs(cv2.Laplacian(hr, cv2.CV_32F)).max(2), (9, 9)) < 6).astype(np.uint8), np.ones((9, 9)))
+    assert flat.mean() > 0.1
+    detail = {title: np.abs(cv2.Laplacian(view, cv2.CV_32F)).mean(2)[flat > 0].mean() for title, view in views.items()}
+    assert detail["HR"] < detail["Clean model"]
+    assert abs(detail["Web model"] - detail["HR"]) < abs(detail["Clean model"] - detail["HR"]) / 2
+
+
 @pytest.mark.slow
 def test_quick_demo_writes_the_page_and_repeats_nothing(tmp_path):
     console = Console(record=True, width=160)
     page = run(tmp_path / "out", console, quick=True)["page"]
     text = page.read_text(encoding="utf-8")
-    for shown in ("AESOP GAN", "Pixel-loss GAN", "PSNR net", "Shipped model", "Bicubic", "AE(SR)", "Photographs"):
-        assert shown in text
+    shown = ("AESOP GAN", "Pixel-loss GAN", "PSNR net", "Bundled model", "Web model", "Bicubic", "AE(SR)", "Photographs")
+    for words in shown:
+        assert words in text
     losses = read_losses(tmp_path / "out" / "runs" / "demo_quick" / "1_psnr" / "scalars.jsonl")
     assert len(losses["l_pix"]) == 2  # the first and the last iteration
     state = next((tmp_path / "out").glob("**/3_adversarial/state/*/state.json"))

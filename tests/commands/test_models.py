@@ -17,7 +17,7 @@ from aesop.cli import app
 from aesop.images.photograph import photograph
 from aesop.images.resize import imresize
 from aesop.images.tensors import to_tensor
-from aesop.inference.shipped_model import shipped_model
+from aesop.inference.shipped_models import shipped_model
 from aesop.metrics.psnr import psnr
 from aesop.weights.load import load_generator
 from aesop.weights.save import save_weights
@@ -37,8 +37,8 @@ def test_every_model_has_a_line(tmp_path, monkeypatch):
     file = tmp_path / "mine.safetensors"
     assert lines["mine"] == f"mine: x2, RRDBNet, {count:.2f} million parameters: drawings ({file})"
     assert lines["broken"].startswith("broken: cannot be used: ")
-    assert lines["aesop_compact_x4"].endswith("(comes with aesop)")
-    assert "x4, RRDBNet, 1.12 million parameters: small clean photographs" in lines["aesop_compact_x4"]
+    assert lines["aesop_compact_x4"].endswith("(comes with aesop, also called clean)")
+    assert "x4, RRDBNet, 1.12 million parameters: clean photographs" in lines["aesop_compact_x4"]
     aesop("--json", tmp_path / "models.json")
     report = json.loads((tmp_path / "models.json").read_text())
     models = {model.pop("name"): model for model in report["models"]}
@@ -48,7 +48,9 @@ def test_every_model_has_a_line(tmp_path, monkeypatch):
     }  # fmt: skip
     assert RRDB.items() <= models["mine"]["network"].items()
     assert (models["broken"]["network"], models["broken"]["fault"]) == (None, lines["broken"].split("cannot be used: ")[1])
-    assert [name for name, model in models.items() if model["shipped"]] == ["aesop_compact_x4", "aesop_compact_x4_psnr"]
+    assert [name for name, model in models.items() if model["shipped"]] == [
+        "aesop_compact_x4", "aesop_compact_x4_psnr", "aesop_web_x4", "aesop_web_x4_psnr",
+    ]  # fmt: skip
     assert report["left_out"] == []
 
 

@@ -32,6 +32,7 @@ from aesop.commands.upscale import upscale_files
 from aesop.commands.upscale_results import Summary
 from aesop.inference import tiling
 from aesop.inference.final_size import FinalSize
+from aesop.inference.shipped_models import shipped_model
 from aesop.inference.tiling import Axis, upscale_image
 from aesop.inference.upscaler import Upscaler
 from aesop.pictures.jpeg_quality import jpeg_quality
@@ -894,7 +895,7 @@ def test_a_positional_target_gets_a_hint(command, tmp_path):
     assert "-o" not in command("gone.png").stderr
 
 
-def test_compressed_photographs_get_a_line(run, tmp_path):
+def test_each_picture_gets_the_model_that_suits_it(run, tmp_path):
     """Case 24."""
     for quality in (40, 80, 97):
         photograph().save(tmp_path / f"{quality}.jpg", quality=quality)
@@ -903,9 +904,14 @@ def test_compressed_photographs_get_a_line(run, tmp_path):
     sources = [tmp_path / name for name in ("40.jpg", "80.jpg", "97.jpg", "a.png")]
     assert [jpeg_quality(path) for path in sources] == [40, 80, 97, None]
     default = run(sources, tmp_path / "1", model=None)
-    assert [any("JPEG of quality" in note for note in result.notes) for result in default] == [True, True, False, False]
-    assert re.search(r"note: a JPEG of quality .* \(2 images: 40.jpg, 80.jpg\)", Summary.of(default).text())
-    assert not any("JPEG of quality" in note for result in run(sources, tmp_path / "2") for note in result.notes)
+    clean, web = shipped_model("clean").stem, shipped_model("web").stem
+    assert [result.model for result in default] == [web, web, clean, clean]
+    assert re.search(
+        rf"with {web} \(2 images: 40.jpg, 80.jpg\)\nwith {clean} \(2 images: 97.jpg, a.png\)", Summary.of(default).text()
+    )
+    named = run(sources, tmp_path / "2")
+    assert [result.model for result in named] == [None] * 4
+    assert "with " not in Summary.of(named).text()
 
 
 # --- real weights ----------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from aesop import Upscaler
 from aesop.archs import build_network
 from aesop.cli import app
 from aesop.commands.upscale import upscale_files
-from aesop.inference import shipped_model
+from aesop.inference import shipped_models
 from aesop.inference.models import find_faithful
 from aesop.weights.errors import WeightsError
 from aesop.weights.save import save_weights
@@ -142,8 +142,8 @@ def test_shipped_models_know_their_partner(pair, monkeypatch):
         WeightsError, match=r"gan\.safetensors has no faithful network that is known: .*--faithful-model FILE"
     ):
         Upscaler(gan, "cpu", texture=0.5)
-    monkeypatch.setattr(shipped_model, "_folder", lambda: gan.parent)
-    monkeypatch.setattr(shipped_model, "FAITHFUL", {gan.name: faithful.name})
+    monkeypatch.setattr(shipped_models, "_folder", lambda: gan.parent)
+    monkeypatch.setattr(shipped_models, "FAITHFUL", {gan.stem: faithful.stem})
     assert find_faithful(None, gan) == faithful
     assert find_faithful(gan, gan) == gan
     expected = Upscaler(gan, "cpu", texture=0.5, faithful_model=faithful)(PICTURE)
@@ -151,9 +151,8 @@ def test_shipped_models_know_their_partner(pair, monkeypatch):
 
 
 def test_partners_that_are_shipped_exist_and_descend():
-    for model, faithful in shipped_model.FAITHFUL.items():
-        folder = shipped_model.shipped_model().parent
-        Upscaler(folder / model, "cpu", texture=0.5, faithful_model=folder / faithful)
+    for model, faithful in shipped_models.FAITHFUL.items():
+        Upscaler(model, "cpu", texture=0.5, faithful_model=faithful)
 
 
 def test_the_command(pair, tmp_path):

@@ -471,14 +471,14 @@ def test_models_by_name(tmp_path, monkeypatch):
         file.touch()
     assert find_model("portraits") == find_model("portraits.pth") == own
     assert find_model("RealESRGAN_x4plus") == shared
-    assert find_model("aesop_compact_x4") == find_model(None)
+    assert find_model("aesop_compact_x4") == find_model(None) == find_model("clean")
+    assert find_model("web") == find_model("aesop_web_x4") != find_model("clean")
     assert find_model(shared) == shared
-    for name, near in (("portrait", "portraits"), ("realesrgan-x4plus", "RealESRGAN_x4plus"), ("aesop", "aesop_compact_x4")):
+    for name, near in (("portrait", "portraits"), ("realesrgan-x4plus", "RealESRGAN_x4plus"), ("aesop", "aesop_web_x4")):
         with pytest.raises(WeightsError, match=f"{name} does not exist(.|\n)*did you mean {near}"):
             find_model(name)
-    with pytest.raises(
-        WeightsError, match="Known models: RealESRGAN_x4plus, aesop_compact_x4, aesop_compact_x4_psnr, portraits"
-    ):
+    own = "aesop_compact_x4, aesop_compact_x4_psnr, aesop_web_x4, aesop_web_x4_psnr"
+    with pytest.raises(WeightsError, match=f"Known models: RealESRGAN_x4plus, {own}, portraits"):
         find_model("zzz.qqq")
 
 

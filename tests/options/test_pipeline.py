@@ -137,6 +137,15 @@ def test_an_empty_path_group_gets_the_hand_over(write):
     assert steps["adversarial"].path.pretrain_network_g == str(steps["psnr"].final_model)
 
 
+def test_a_stage_may_name_another_start(write):
+    text = PIPELINE.replace("path: {experiments_root: exp}", "path: {experiments_root: exp, pretrain_network_g: shared.pth}")
+    given = "stages.adversarial.path.pretrain_network_g=own.pth"
+    for overrides, start in (((), "exp/run/1_psnr/models/net_g_00000005.safetensors"), ((given,), "own.pth")):
+        steps = configs_of(write(text), *overrides)
+        assert steps["psnr"].path.pretrain_network_g == "shared.pth"
+        assert steps["adversarial"].path.pretrain_network_g == start
+
+
 def test_single_stage_and_pipeline_files_point_to_each_other(write):
     path = write(PIPELINE)
     assert message(path) == f"{path} describes several stages: run it with `aesop pipeline {path}`"

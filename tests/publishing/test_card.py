@@ -19,7 +19,7 @@ from aesop.archs import build_network
 from aesop.cli import app
 from aesop.images.read import ImageFile
 from aesop.images.write import write_image
-from aesop.inference.shipped_model import shipped_model
+from aesop.inference.shipped_models import shipped_model
 from aesop.inference.upscaler import Upscaler
 from aesop.options.read import build_config
 from aesop.publishing.card import write_card

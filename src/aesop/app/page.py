@@ -15,7 +15,7 @@ from aesop.commands.upscale_results import Result, counted
 from aesop.inference.final_size import FinalSize
 from aesop.inference.hallucination import FULL_COLOUR
 from aesop.inference.models import known_models
-from aesop.inference.shipped_model import faithful_partner, shipped_model
+from aesop.inference.shipped_models import MODELS, faithful_partner, shipped_model
 from aesop.system.wording import readable
 from aesop.weights.blend import MOST_TEXTURE
 
@@ -37,7 +37,8 @@ _SIZES: Mapping[str, Mapping[str, tuple[str, float, int]]] = {
 }
 # What the slider compares: the numbers of two of `Session.previews`.
 _VIEWS = {"Before and after": (0, 1), "What was invented": (1, 2)}
-_NO_PARTNER = ""
+_AUTOMATIC = "automatic"
+_NO_PARTNER, _OWN_PARTNER = "", "own"
 _NUMBERS = {name: number for fields in _SIZES.values() for name, number in fields.items()}
 
 
@@ -58,8 +59,8 @@ def build_page(gr: Any, sessions: Sessions) -> Any:
                 clear = gr.Button("Remove all", size="sm", visible=False, elem_id="clear")
                 model = gr.Dropdown(_models(), label="Model", elem_id="model")
                 partner = gr.Dropdown(
-                    _partners(shipped_model()),
-                    value=_partner_of(shipped_model()),
+                    _partners(_AUTOMATIC),
+                    value=_partner_of(_AUTOMATIC),
                     label="Faithful model",
                     info="A network of the same training that adds no texture. With one, the texture can be chosen",
                     elem_id="partner",
@@ -71,7 +72,7 @@ def build_page(gr: Any, sessions: Sessions) -> Any:
                     step=0.05,
                     label="Texture",
                     info="0: smooth and faithful, 1: the model as it is, above: even more",
-                    visible=bool(_partner_of(shipped_model())),
+                    visible=bool(_partner_of(_AUTOMATIC)),
                     elem_id="texture",
                 )
                 size = gr.Radio([*_SIZES], value="x4", label="Size", elem_id="size")
@@ -119,8 +120,8 @@ def build_page(gr: Any, sessions: Sessions) -> Any:
             return [hidden, gr.update(visible=True), "", hidden, hidden, next(iter(_VIEWS)), None, hidden, ""]
 
         def find_partner(model: str) -> list[Any]:
-            own = _partner_of(Path(model))
-            return [gr.update(choices=_partners(Path(model)), value=own), gr.update(visible=bool(own), value=1)]
+            own = _partner_of(model)
+            return [gr.update(choices=_partners(model), value=own), gr.update(visible=bool(own), value=1)]
 
         def ask_texture(partner: str) -> Any:
             return gr.update(visible=bool(partner))
@@ -141,9 +142,10 @@ def build_page(gr: Any, sessions: Sessions) -> Any:
             given = {"longest": longest, "width": width, "height": height, "megapixels": megapixels}
             error = ""
             try:
-                own = None if Path(model) == shipped_model() else Path(model)
-                faithful = Path(partner) if partner and texture != 1 else None
-                wish = Wish(own, _final_size(size, given), texture if faithful else None, faithful)
+                chosen = None if model == _AUTOMATIC else Path(model)
+                mixes = partner != _NO_PARTNER and texture != 1
+                faithful = None if partner in (_NO_PARTNER, _OWN_PARTNER) else Path(partner)
+                wish = Wish(chosen, _final_size(size, given), texture if mixes else None, faithful if mixes else None)
                 session.upscale(wish, lambda part: progress(part, desc="Upscaling"))
             except Cancelled:
                 error = "Cancelled."
@@ -204,22 +206,24 @@ def build_page(gr: Any, sessions: Sessions) -> Any:
 
 
 def _models() -> list[tuple[str, str]]:
-    """The models that `aesop models` lists, the one that comes with aesop first: names and files."""
-    bundled = shipped_model()
-    others = [(file.stem, str(file)) for file in known_models() if file != bundled]
-    return [(f"{bundled.stem} (bundled)", str(bundled)), *others]
+    """Names and files of the models: the choice by the picture, aesop's own, and the others that `aesop models` lists."""
+    own = {shipped_model(name): f"{name}: {shipped_model(name).stem}" for name in MODELS}
+    named = [*own.items(), *((file, file.stem) for file in known_models() if file not in own)]
+    return [(f"automatic: {' or '.join(MODELS)}, by the picture", _AUTOMATIC), *((name, str(file)) for file, name in named)]
 
 
-def _partners(model: Path) -> list[tuple[str, str]]:
+def _partners(model: str) -> list[tuple[str, str]]:
     """What may be the faithful model of another, by names and files; the first is none."""
-    own = faithful_partner(model)
+    if model == _AUTOMATIC:
+        return [("none", _NO_PARTNER), ("its own", _OWN_PARTNER)]
+    own = faithful_partner(Path(model))
     others = [own] if own else []
-    others += [file for file in known_models() if file not in (own, model)]
+    others += [file for file in known_models() if file not in (own, Path(model))]
     return [("none", _NO_PARTNER), *((file.stem, str(file)) for file in others)]
 
 
-def _partner_of(model: Path) -> str:
-    return str(faithful_partner(model) or _NO_PARTNER)
+def _partner_of(model: str) -> str:
+    return _OWN_PARTNER if model == _AUTOMATIC else str(faithful_partner(Path(model)) or _NO_PARTNER)
 
 
 def _final_size(size: str, given: Mapping[str, float | None]) -> FinalSize:
@@ -259,7 +263,7 @@ def _list_results(session: Session) -> str:
     for result in session.results:
         if not result.error:
             name = escape(result.target.name)
-            notes = "".join(f"<br><small>{escape(note)}</small>" for note in result.notes)
+            notes = "".join(f"<br><small>{escape(note)}</small>" for note in (result.model, *result.notes) if note)
             size = f" <small>{readable(result.target.stat().st_size)}</small>"
             link = f'<a href="{_address(result.target)}" download="{name}">{name}</a>{size}'
             if result.map:

@@ -38,7 +38,7 @@ class Cancelled(Exception):
 
 @dataclass(frozen=True)
 class Wish:
-    """What a visitor chose. `model` None is the model that comes with aesop, `texture` None the model's own."""
+    """What a visitor chose. `model` None is that of aesop's own which suits each picture, `texture` None the model's own."""
 
     model: Path | None
     size: FinalSize

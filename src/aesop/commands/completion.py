@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from aesop.inference.model_folders import content, is_weight_file, model_folders
+from aesop.inference.shipped_models import MODELS
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 EXPORTS = ("onnx", "openvino", "torchscript", "ncnn")
@@ -38,4 +39,4 @@ def models(incomplete: str) -> list[str]:
     paths = [
         os.path.join(folder, file.name) + "/" * file.is_dir() for file in there if file.is_dir() or is_weight_file(file)
     ]
-    return _of([*known, *paths])(incomplete)
+    return _of([*MODELS, *known, *paths])(incomplete)

@@ -4,10 +4,12 @@ import json
 import re
 import time
 from importlib import resources
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import torch
 from rich.console import Console
 from torch import nn
@@ -16,10 +18,11 @@ from aesop.commands.pipeline import is_finished
 from aesop.data.measured_pairs import MeasuredPairs
 from aesop.evaluation.comparison_page import LARGEST_SIDE, add_table, add_views
 from aesop.evaluation.measure import SetResults, measure_methods, measuring
-from aesop.evaluation.methods import bicubic, network
+from aesop.evaluation.methods import bicubic, network, predict
 from aesop.evaluation.result_files import described, summary_table
+from aesop.images.resize import imresize
 from aesop.images.tensors import to_array, to_tensor
-from aesop.inference.shipped_model import shipped_model
+from aesop.inference.shipped_models import CLEAN, WEB, shipped_model
 from aesop.metrics import METRICS
 from aesop.metrics.build import make_metrics
 from aesop.options.config import TrainConfig
@@ -35,6 +38,7 @@ from aesop.weights.load import load_autoencoder, load_network
 from aesop.weights.pretrained import has_pretrained
 
 SCALE = 4
+QUALITY = 50  # of the compressed picture
 ASSETS = Path(str(resources.files("aesop"))) / "assets"
 Stages = dict[str, TrainConfig]  # by title
 
@@ -90,7 +94,7 @@ def compare(stages: Stages, console: Console) -> tuple[Page, dict[str, dict[str,
     device = torch.device("cpu")
     files = {name: stages[name].final_model for name in ("PSNR net", "Pixel-loss GAN", "AESOP GAN")}
     methods = [bicubic(SCALE)]
-    for name, file in (files | {"Shipped model": shipped_model()}).items():
+    for name, file in (files | {"Bundled model": shipped_model(CLEAN)}).items():
         methods.append(network(name, load_network(file)[0], str(file), SCALE, device))
     metrics = measuring(make_metrics(options, SCALE, device, autoencoder), device)
     results = measure_methods(methods, pairs, metrics, World(), {}, len(pairs), LARGEST_SIDE)
@@ -112,8 +116,8 @@ def make_page(stages: Stages, results: SetResults, autoencoder: nn.Module, metri
         "with the original pixel by pixel, the other (AESOP) compares both after the auto-encoder.\n\n"
         f"{len(list((ASSETS / 'photos' / 'train').iterdir()))} photographs were used for training; the {results.count} here "
         "were held out. The networks are tiny, trained for minutes and without a perceptual loss: they show that the method "
-        "runs. The shipped model shows what an hour of training with a perceptual loss adds; it is the generator that aesop "
-        "upscale uses by default, and was trained on other photographs."
+        "runs. The bundled model shows what an hour of training with a perceptual loss adds; it is the generator that aesop "
+        "upscale uses for clean pictures, and was trained on other photographs."
     )
     page.section("Results")
     caption = (
@@ -130,6 +134,12 @@ def make_page(stages: Stages, results: SetResults, autoencoder: nn.Module, metri
         caption="Differences are amplified 4 times. SR differs from HR mostly in texture that nobody could know; what "
         "remains after the auto-encoder is what the AESOP loss punishes.",
     )
+    page.section("A compressed picture")
+    page.text(
+        f"A photograph at a quarter of its size, saved as JPEG of quality {QUALITY}. aesop upscale takes the bundled web "
+        "model for it; the clean one, which was trained without JPEG, draws its blocks."
+    )
+    page.slider("compressed", compressed_views(results.views[0].images["HR"]), ["Clean model", "Web model"])
     page.section("Training")
     losses = {title: read_losses(config.run_folder / "scalars.jsonl") for title, config in stages.items()}
     page.charts([Chart(title, lines, "iteration", "loss", log_y=True) for title, lines in losses.items()])
@@ -149,6 +159,17 @@ def autoencoder_view(hr: Image, sr: Image, autoencoder: nn.Module) -> list[Figur
         difference = np.minimum(np.abs(a.astype(np.int16) - b) * 4, 255).astype(np.uint8)
         figures += [Figure(a, names[0]), Figure(b, names[1]), Figure(difference, f"|{' - '.join(names)}|")]
     return figures
+
+
+def compressed_views(hr: Image) -> dict[str, Image]:
+    """An image (H, W, 3), reduced and saved as JPEG, then enlarged by bicubic interpolation and by the bundled models."""
+    file = BytesIO()
+    PIL.Image.fromarray(imresize(hr, 1 / SCALE)).save(file, "jpeg", quality=QUALITY)
+    lr = np.asarray(PIL.Image.open(file).convert("RGB"))
+    views = {"Bicubic": imresize(lr, SCALE)}
+    for title, name in (("Clean model", CLEAN), ("Web model", WEB)):
+        views[title] = predict(load_network(shipped_model(name))[0], lr, None, SCALE, torch.device("cpu"))
+    return views | {"HR": hr}
 
 
 def read_losses(file: Path) -> dict[str, list[tuple[float, float]]]:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from aesop.inference.model_folders import user_folder
 from aesop.inference.models import known_models, left_out_models
-from aesop.inference.shipped_model import purpose_of
+from aesop.inference.shipped_models import purpose_of, short_name
 from aesop.weights.load import load_generator
 
 
@@ -29,7 +29,8 @@ class Listed:
     def __str__(self) -> str:
         if self.network is None or self.parameters is None:
             return f"{self.name}: cannot be used: {self.fault}"
-        where = "comes with aesop" if self.shipped else str(self.file)
+        short = f", also called {name}" if (name := short_name(self.file)) else ""
+        where = f"comes with aesop{short}" if self.shipped else str(self.file)
         about = f": {self.purpose}" if self.purpose else ""
         size = f"{self.parameters / 1e6:.2f} million parameters"
         return f"{self.name}: x{self.scale}, {self.network['type']}, {size}{about} ({where})"

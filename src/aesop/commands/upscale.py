@@ -3,12 +3,13 @@
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
+from aesop.commands.upscale_models import Upscalers
 from aesop.commands.upscale_picture import Choices, PictureWork
 from aesop.commands.upscale_pipeline import in_turn
 from aesop.commands.upscale_plan import PIPE, Plan, Shard, check_output, find_images, named_videos, plan_targets
@@ -19,6 +20,7 @@ from aesop.commands.upscale_video import VideoOptions, upscale_videos
 from aesop.images.errors import ImageError
 from aesop.images.read import ImageFile
 from aesop.inference.final_size import FinalSize
+from aesop.inference.shipped_models import CLEAN, SCALE
 from aesop.inference.upscaler import Upscaler
 from aesop.pictures.write import SaveOptions
 
@@ -54,7 +56,7 @@ def upscale_files(
     report: Path | None = None,
     console: Console | None = None,
 ) -> Iterator[Result]:
-    """Upscale image files, and all images below folders, by default with the model that comes with aesop.
+    """Upscale image files, and all images below folders, by default each with the one of aesop's own models that suits it.
 
     Every page and frame is upscaled, and metadata are kept, as far as the format allows. All targets are checked before
     anything is computed, and each image against the limits of its format before it is computed. An image that cannot be
@@ -82,8 +84,10 @@ def upscale_files(
     console = console or Console(stderr=True)
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     UpscaleProgress(console, 1, progress)  # refuses an unknown style first
+    if model is None and faithful_model is not None:
+        raise ValueError(f"--faithful-model {faithful_model}: name the model that was trained from it as well (-m)")
 
-    def load(device: str) -> Upscaler:
+    def load(device: str, model: str | Path) -> Upscaler:
         return Upscaler(
             model,
             device,
@@ -99,11 +103,10 @@ def upscale_files(
             consistent=consistent,
         )
 
-    def announce(upscalers: Sequence[Upscaler]) -> None:
+    def announce(loaded: Sequence[Iterable[Upscaler]], which: str) -> None:
         if model is None:
-            name, scale = upscalers[0].name, upscalers[0].scale
-            say(f"with {name}, the x{scale} model that comes with aesop (another one: -m FILE or NAME)")
-        for note in dict.fromkeys(note for upscaler in upscalers for note in upscaler.notes):
+            say(f"with the bundled x{SCALE} model {which} (to choose: -m clean, -m web, or -m FILE)")
+        for note in dict.fromkeys(note for upscalers in loaded for upscaler in upscalers for note in upscaler.notes):
             say(note)
 
     devices = device.split(",")
@@ -115,8 +118,8 @@ def upscale_files(
         if len(devices) > 1:
             raise ValueError(f"--device {device}: a video runs on one device; name one of them")
         video_options = VideoOptions(size, quality, not strip_metadata, overwrite, skip_existing)
-        upscaler = load(device)
-        announce([upscaler])
+        upscaler = load(device, CLEAN if model is None else model)
+        announce([[upscaler]], "for clean pictures")
         return iter(upscale_videos(videos, upscaler, output, ext, suffix, shard, video_options, progress, console))
     if maps and output == PIPE:
         raise ValueError("--hallucination-map writes a file beside the result: name the result with -o, instead of -")
@@ -125,25 +128,24 @@ def upscale_files(
     ext = check_output(output, ext, suffix, len(found), lossless)
     for note in notes:
         say(note)
-    upscalers = [load(each) for each in devices]
-    first = upscalers[0]
-    suffix = size.suffix(first.scale) if suffix is None else suffix
+    loaded = [Upscalers(partial(load, each), model) for each in devices]
+    scale = loaded[0].scale
+    suffix = size.suffix(scale) if suffix is None else suffix
     plan = plan_targets(found, inputs, output, ext, suffix, overwrite, skip_existing)
-    announce(upscalers)
+    announce(loaded, "that suits each picture")
     for note in plan.renamed:
         say(note)
     options = SaveOptions(quality, lossless)
-    is_default = model is None
-    choices = Choices(size, first.scale, options, overwrite, skip_existing, strip_metadata, is_default)
+    choices = Choices(size, scale, options, overwrite, skip_existing, strip_metadata)
     map_targets = _map_targets(plan) if maps else [None] * len(plan)
-    results = _upscale(plan, map_targets, upscalers, choices, UpscaleProgress(console, len(plan), progress, _sizes(plan)))
-    return reported(results, report, len(plan), described(first, size), say) if report else results
+    results = _upscale(plan, map_targets, loaded, choices, UpscaleProgress(console, len(plan), progress, _sizes(plan)))
+    return reported(results, report, len(plan), described(loaded[0], size), say) if report else results
 
 
 def _upscale(
     plan: Plan,
     map_targets: Sequence[Path | None],
-    upscalers: Sequence[Upscaler],
+    devices: Sequence[Upscalers],
     choices: Choices,
     shown: UpscaleProgress,
 ) -> Iterator[Result]:
@@ -153,9 +155,17 @@ def _upscale(
     )
     try:
         with shown:
-            for work in in_turn(works, upscalers):
-                notes = work.notes
-                yield Result(work.source.path, work.target, work.error, notes, work.skipped, size=work.size, map=work.map)
+            for work in in_turn(works, devices):
+                yield Result(
+                    work.source.path,
+                    work.target,
+                    work.error,
+                    work.notes,
+                    work.skipped,
+                    size=work.size,
+                    map=work.map,
+                    model=work.model,
+                )
     except KeyboardInterrupt:
         go_on = "; to go on, repeat the command with --skip-existing" if len(plan) > 1 else ", and nothing was written"
         of = f"{shown.succeeded} of {counted(len(plan), 'image')} {'is' if shown.succeeded == 1 else 'are'} done"

@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from threading import Event
 
+from aesop.commands.upscale_models import Upscalers
 from aesop.commands.upscale_plan import PIPE, PipedImage
 from aesop.commands.upscale_progress import UpscaleProgress
 from aesop.images.computed_rows import Abandoned, ComputedRows
@@ -19,6 +21,7 @@ from aesop.images.read import ImageFile
 from aesop.inference.consistent import shortfall
 from aesop.inference.final_size import FinalSize, sides_at
 from aesop.inference.hallucination import HallucinationMap, read_map, write_map
+from aesop.inference.suitable_model import VISIBLE_QUALITY
 from aesop.inference.upscaler import Upscaler
 from aesop.pictures.jpeg_quality import jpeg_quality
 from aesop.pictures.kinds import kind_of
@@ -29,11 +32,6 @@ from aesop.system.device import available_memory
 from aesop.system.wording import readable
 
 LARGE = 64_000_000  # pixels; larger results are alone in memory, and their rows are written as they are computed
-VISIBLE_BLOCKS = 85  # JPEG quality at which they begin to show when enlarged
-_BLOCKS = (
-    f"a JPEG of quality {VISIBLE_BLOCKS} or below: the default model is for clean pictures and may draw its blocks as "
-    "lines; a model for compressed photographs (-m) suits it better"
-)
 
 
 class Stopped(Exception):
@@ -50,7 +48,6 @@ class Choices:
     overwrite: bool
     skip_existing: bool
     strip_metadata: bool
-    is_default_model: bool
 
 
 class PictureWork:
@@ -78,9 +75,12 @@ class PictureWork:
         self.notes: list[str] = []
         self.size: tuple[int, int] | None = None
         """(width, height) of the first page of the result, which is known after `read`; None if there is an error."""
+        self.model: str | None = None
+        """Which of aesop's models suits it, after `compute`; None if the model was named, or there is an error."""
         self.map: Path | None = None
         """The hallucination map that is beside the result, of its first frame."""
         self._made_map: HallucinationMap | None = None
+        self._jpeg_quality: int | None = None
         self._is_compressed = False
         self._picture: Picture | None = None  # until it is written, or there is an error
         self._reached = math.inf  # the lowest `lr_psnr` of the frames
@@ -91,7 +91,7 @@ class PictureWork:
         try:
             yield
         except (ValueError, OSError, MemoryError) as error:
-            self.error, self.size = str(error) or type(error).__name__, None
+            self.error, self.size, self.model = str(error) or type(error).__name__, None, None
             self._picture = self._frame = self._made_map = None
 
     def read(self) -> None:
@@ -111,30 +111,37 @@ class PictureWork:
             by_network = picture.size[0] * picture.size[1] * self.choices.network_scale**2
             width, height = self.final[0]
             self.alone = picture.count > 1 or max(width * height, by_network) > LARGE
-            has_blocks = (_quality_of(self.source) or 100) <= VISIBLE_BLOCKS
-            if self.choices.is_default_model and has_blocks:
-                self.notes.append(_BLOCKS)
+            self._jpeg_quality = _quality_of(self.source)
             is_lossy = picture.format != "jpeg" and not picture.lossless
-            self._is_compressed = has_blocks or is_lossy
+            self._is_compressed = is_lossy or (self._jpeg_quality or 100) <= VISIBLE_QUALITY
             if self.map_target and picture.count > 1:
                 self.notes.append("the hallucination map is that of the first frame or page")
             if not self.alone:
                 (self._frame,) = picture.frames()
             self._picture = picture
 
-    def compute(self, upscaler: Upscaler, stop: Event) -> None:
-        """Compute what was read, and write it if it is `alone`. Raises Stopped soon after `stop` is set."""
+    def compute(self, upscalers: Upscalers, stop: Event) -> None:
+        """Compute what was read by the upscaler that suits its first frame, and write it if it is `alone`.
+
+        Raises Stopped soon after `stop` is set.
+        """
         self.shown.begin(self.number, Path(self.source.name).name)
         if self._picture is None:
             return
         with self._own_errors():
+            frames = iter([self._frame]) if self._frame else self._picture.frames()
+            first = next(frames)
+            if self._picture.count == 1:
+                next(frames, None)  # closes the file, which the result may replace
+            upscaler = upscalers.suited_to(first.pixels, self._jpeg_quality)
+            self.model = upscaler.name if upscalers.chooses else None
             if self._frame:
-                self._frame = self._upscaled(upscaler, self._frame, stop)
+                self._frame = self._upscaled(upscaler, first, stop)
             elif self._picture.count == 1:
-                self._compute_large(upscaler, self._picture, stop)
+                self._compute_large(upscaler, self._picture, first, stop)
             else:
-                frames = enumerate(self._picture.frames())
-                self._save(self._upscaled(upscaler, frame, stop, index) for index, frame in frames)
+                numbered = enumerate(chain([first], frames))
+                self._save(self._upscaled(upscaler, frame, stop, index) for index, frame in numbered)
 
     def write(self) -> None:
         """Write what was computed."""
@@ -173,9 +180,8 @@ class PictureWork:
         count = self._picture.count if self._picture else 1
         self.shown.update(self.number, min((index + part) / count, 1))
 
-    def _compute_large(self, upscaler: Upscaler, picture: Picture, stop: Event) -> None:
+    def _compute_large(self, upscaler: Upscaler, picture: Picture, frame: Frame, stop: Event) -> None:
         """Write rows while they are computed, if the format takes them so; otherwise compute all first."""
-        (frame,) = picture.frames()
         by_rows = takes_rows(self._file()) and not self.map_target  # a map needs the whole result
         if not (by_rows and upscaler.can_go_by_rows(frame, self._scale_of(*picture.size))):
             self._state_memory(upscaler, frame)

@@ -5,44 +5,44 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from queue import Empty, Queue
 from threading import Event, Lock
 
+from aesop.commands.upscale_models import Upscalers
 from aesop.commands.upscale_picture import PictureWork
-from aesop.inference.upscaler import Upscaler
 
 _WAIT = 0.5  # seconds; on Windows, Ctrl-C does not end a wait without limit
 
 
-def in_turn(works: Iterable[PictureWork], upscalers: Sequence[Upscaler]) -> Iterator[PictureWork]:
-    """Hand pictures out to the upscalers one by one, and yield them in order when they are written.
+def in_turn(works: Iterable[PictureWork], devices: Sequence[Upscalers]) -> Iterator[PictureWork]:
+    """Hand pictures out to the devices one by one, and yield them in order when they are written.
 
-    In memory are, for each upscaler, at most one picture that is computed, one that is read ahead, and one that is written.
-    A single upscaler runs in the calling thread, so that Ctrl-C stops it at once; several run in a thread each, and stop
+    In memory are, for each device, at most one picture that is computed, one that is read ahead, and one that is written.
+    A single device works in the calling thread, so that Ctrl-C stops it at once; several work in a thread each, and stop
     after a tile. In either case, pictures that are computed are written to their end.
     """
     stop = Event()
-    if len(upscalers) == 1:
-        yield from _one_after_another(iter(works), upscalers[0], stop)
+    if len(devices) == 1:
+        yield from _one_after_another(iter(works), devices[0], stop)
         return
     source = _Shared(works, stop)
     done: Queue[PictureWork | BaseException | None] = Queue()
 
-    def use(upscaler: Upscaler) -> None:
+    def use(upscalers: Upscalers) -> None:
         try:
-            for work in _one_after_another(source, upscaler, stop):
+            for work in _one_after_another(source, upscalers, stop):
                 done.put(work)
             done.put(None)
         except BaseException as error:  # noqa: BLE001 - is raised below
             done.put(error)
 
-    with ThreadPoolExecutor(len(upscalers)) as threads:
+    with ThreadPoolExecutor(len(devices)) as threads:
         try:
-            for upscaler in upscalers:
-                threads.submit(use, upscaler)
-            yield from _in_order(done, len(upscalers))
+            for upscalers in devices:
+                threads.submit(use, upscalers)
+            yield from _in_order(done, len(devices))
         finally:
             stop.set()
 
 
-def _one_after_another(works: Iterator[PictureWork], upscaler: Upscaler, stop: Event) -> Iterator[PictureWork]:
+def _one_after_another(works: Iterator[PictureWork], upscalers: Upscalers, stop: Event) -> Iterator[PictureWork]:
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
 
         def read_next() -> Future[PictureWork] | None:
@@ -56,7 +56,7 @@ def _one_after_another(works: Iterator[PictureWork], upscaler: Upscaler, stop: E
                 yield behind.result()
                 behind = None
             ahead = None if work.alone else read_next()
-            work.compute(upscaler, stop)
+            work.compute(upscalers, stop)
             if behind:
                 yield behind.result()
             behind = writer.submit(_write, work)

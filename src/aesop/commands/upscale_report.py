@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import aesop
+from aesop.commands.upscale_models import Upscalers
 from aesop.commands.upscale_results import Result, counted
 from aesop.inference.final_size import FinalSize
 from aesop.inference.hallucination import FULL_COLOUR, overlaid, palette, read_map
-from aesop.inference.upscaler import Upscaler
 from aesop.pictures.preview import shown
 from aesop.web.page import Figure, Page
 
@@ -37,12 +37,13 @@ def check_report(page: Path, may_replace: bool) -> None:
         raise ValueError(f"--report {page}: it exists; to replace it, add --overwrite")
 
 
-def described(upscaler: Upscaler, size: FinalSize) -> Mapping[str, str]:
+def described(upscalers: Upscalers, size: FinalSize) -> Mapping[str, str]:
     """The settings that made the results."""
+    upscaler = next(iter(upscalers))
     asked = {name: value for name, value in vars(size).items() if value is not None}
     return {
-        "model": f"{upscaler.name}, x{upscaler.scale}",
-        "weights": f"SHA-256 {upscaler.weights}",
+        "model": f"{' or '.join(each.name for each in upscalers)}, x{upscaler.scale}",
+        "weights": f"SHA-256 {'; '.join(each.weights for each in upscalers)}",
         "size": ", ".join(f"{name} {value:g}" for name, value in asked.items()) or "the network's scale",
         "computed": f"{upscaler.precision} by {upscaler.runtime} on {upscaler.device}",
         "texture": "that of the model" if upscaler.texture is None else f"{upscaler.texture:g}",
@@ -100,7 +101,8 @@ class _Report:
 
     def _add_picture(self, result: Result) -> None:
         self._page.section(result.target.name)
-        facts = {"note": "; ".join(result.notes)} if result.notes else {}
+        facts = {"model": result.model} if result.model else {}
+        facts |= {"note": "; ".join(result.notes)} if result.notes else {}
         try:
             facts = self._add_views(result) | facts
         except (ValueError, OSError) as error:

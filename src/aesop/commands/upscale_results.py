@@ -29,6 +29,8 @@ class Result:
     """(width, height) of the result, of a picture's first page; None if there is an error."""
     map: Path | None = None
     """With `hallucination_map`: the map beside the target."""
+    model: str | None = None
+    """Which of aesop's models was chosen; None if the model was named, nothing was computed, or there is an error."""
 
 
 def kept(results: Iterable[Result], found: dict[str, Any]) -> Iterator[Result]:
@@ -63,6 +65,7 @@ class Summary:
         self.is_piped = False
         self.failed: list[str] = []
         self.notes: dict[str, tuple[int, list[str]]] = {}  # note -> how many images it is about, and the first of them
+        self.models: dict[str, tuple[int, list[str]]] = {}  # model -> how many images it upscaled, and the first of them
         self._place: Path | None = None  # of the result, or of all results
 
     @classmethod
@@ -77,8 +80,9 @@ class Summary:
         self.kind = result.kind
         self.is_piped |= result.target == PIPE
         for note in dict.fromkeys(result.notes):
-            count, names = self.notes.get(note, (0, []))
-            self.notes[note] = (count + 1, [*names, result.source.name][:3])
+            _count(self.notes, note, result)
+        if result.model:
+            _count(self.models, result.model, result)
         if result.error:  # most errors name the file themselves
             self.failed.append(f"{'' if str(result.source) in result.error else f'{result.source}: '}{result.error}")
             return
@@ -94,13 +98,22 @@ class Summary:
         place = "" if self._place in (None, PIPE) else f": {self._place}"
         before = f" ({self.skipped} {'was' if self.skipped == 1 else 'were'} there already)" if self.skipped else ""
         lines = [f"upscaled {self.done - self.skipped} of {counted(self.count, self.kind)}{before}{place}"]
-        for note, (count, names) in self.notes.items():
-            about = f"{counted(count, self.kind)}: " if count > 1 else ""
-            lines.append(f"note: {note} ({about}{first_few(names, 3, ', ', count)})")
+        lines += [f"with {line}" for line in self._listed(self.models)]
+        lines += [f"note: {line}" for line in self._listed(self.notes)]
         return "\n".join([*lines, *self.errors()])
+
+    def _listed(self, found: dict[str, tuple[int, list[str]]]) -> Iterator[str]:
+        for what, (count, names) in found.items():
+            about = f"{counted(count, self.kind)}: " if count > 1 else ""
+            yield f"{what} ({about}{first_few(names, 3, ', ', count)})"
 
     def errors(self) -> list[str]:
         return [f"failed: {error}" for error in self.failed]
+
+
+def _count(found: dict[str, tuple[int, list[str]]], what: str, result: Result) -> None:
+    count, names = found.get(what, (0, []))
+    found[what] = (count + 1, [*names, result.source.name][:3])
 
 
 def counted(count: int, kind: str) -> str:

@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from aesop.inference.shipped_model import shipped_model
+from aesop.inference.shipped_models import shipped_model
 
 EXTENSIONS = (".safetensors", ".pth", ".pt", ".ckpt")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aesop.inference.hub import HUB_PREFIX, download, is_repository
 from aesop.inference.model_folders import EXTENSIONS, content, is_weight_file, model_folders, named_folders, user_folder
-from aesop.inference.shipped_model import faithful_partner, shipped_model
+from aesop.inference.shipped_models import MODELS, faithful_partner, shipped_model
 from aesop.weights.errors import WeightsError
 from aesop.weights.read import foreign_format
 
@@ -18,8 +18,8 @@ def find_model(model: str | os.PathLike | None) -> Path:
     """Return the weight file that `model` names: a path, the name, with or without extension, of a known model, or
     `hf:owner/name` or `hf:owner/name/file`, which is downloaded from the Hugging Face hub.
 
-    Known are the model that comes with aesop, which None means, and the weight files in the folders of AESOP_MODELS and in
-    the user's data folder. WeightsError names similar ones.
+    Known are the weight files in the folders of AESOP_MODELS, in the user's data folder, and in the package, whose
+    models are also called `clean`, which None means, and `web`. WeightsError names similar ones.
     """
     if model is None:
         return shipped_model()
@@ -33,6 +33,8 @@ def find_model(model: str | os.PathLike | None) -> Path:
     found = [file for file in known if name in (file.name, file.stem)]
     if found:
         return found[0]
+    if name in MODELS:
+        return shipped_model(name)
     names = {file.stem.casefold(): file.stem for file in known}
     near = difflib.get_close_matches(path.stem.casefold(), names, 3, 0.5)
     near += [key for key in names if key not in near and (key in path.stem.casefold() or path.stem.casefold() in key)]

@@ -48,7 +48,8 @@ class Upscaler:
 
     Args:
         model: a weight file of any architecture that aesop knows, the name of a model in `AESOP_MODELS` or the user's
-            data folder, or `hf:owner/name`, which is downloaded; default: the x4 model that comes with aesop.
+            data folder, `hf:owner/name`, which is downloaded, or `clean` or `web`, the x4 models that come with aesop for
+            clean and for compressed pictures; default: `clean`.
         device: auto, cpu, cuda, cuda:N or mps.
         precision: how 8-bit pictures are computed: fp32, bf16, fp16 (GPUs only), or auto: for RRDBNet the fastest of them on
             this device, for other networks fp32. Other pictures are always computed in float32.

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,11 @@ def plan(path: str | Path, overrides: Sequence[str] = ()) -> Steps:
                 found[f"stages.{stage}.weights: {given} does not exist"] = {stage: ""}
             continue
         options["name"] = f"{options.get('name', Path(path).stem)}/{number}_{stage}"
-        _fill_in_weights(stage, options, weights)
         own_lines = {option[2:]: line for option, line in lines.items() if option[:2] == ("stages", stage)}
         prefix = f"stages.{stage}."
         own_options = {".".join(option) for option in own_lines}
         own_options |= {o.partition("=")[0].removeprefix(prefix) for o in overrides if o.startswith(prefix)}
+        _fill_in_weights(stage, options, weights, own_options)
         model = options.get("model")  # a shared title is that of the last stage's model
         if stage != STAGES[-1] and isinstance(model, dict) and model.get("title") and "model.title" not in own_options:
             options["model"] = {**model, "title": f"{model['title']} ({stage} stage)"}
@@ -102,12 +102,15 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict
     return options, lines
 
 
-def _fill_in_weights(stage: str, raw: dict[str, Any], weights: Mapping[str, str]) -> None:
-    """Fill in what the stages before this one made. Sections of a wrong type are left for the checks."""
+def _fill_in_weights(stage: str, raw: dict[str, Any], weights: Mapping[str, str], own: Collection[str]) -> None:
+    """Fill in what the stages before this one made, unless its `own` options name another start.
+
+    Sections of a wrong type are left for the checks.
+    """
     path = raw["path"] = {} if raw.get("path") is None else raw["path"]
     network, train = raw.get("network_g"), raw.get("train")
     start = {"autoencoder": "pretrain_network_decoder", "adversarial": "pretrain_network_g"}.get(stage)
-    if start and isinstance(path, dict):
+    if start and isinstance(path, dict) and f"path.{start}" not in own:
         path[start] = weights["psnr"]
     if stage == "autoencoder" and not (isinstance(network, dict) and network.get("type") in AutoEncoderOptions.type_names()):
         encoder = network.pop("enc_opt", None) if isinstance(network, dict) else None
