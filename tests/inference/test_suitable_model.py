@@ -48,8 +48,8 @@ def test_contrast_falls_with_quality():
 
 def test_the_table_of_a_jpeg_file_is_enough():
     flat = np.full((20, 20, 3), 9, np.uint8)
-    assert suitable_model(flat, 90) == WEB
-    assert suitable_model(flat, 91) == CLEAN
+    assert suitable_model(flat, 85) == WEB
+    assert suitable_model(flat, 86) == CLEAN
 
 
 def test_every_depth_has_the_same_contrast():

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from aesop.inference.shipped_models import CLEAN, WEB
 from aesop.pictures.block_contrast import block_contrast
 
-VISIBLE_QUALITY = 90
+VISIBLE_QUALITY = 85
 """JPEG quality at which blocks begin to show when a picture is enlarged."""
 VISIBLE_CONTRAST = 0.1
 """`block_contrast` from which on they show, also in a file of another kind, or of a higher quality that was saved again."""
