@@ -895,7 +895,7 @@ def test_a_positional_target_gets_a_hint(command, tmp_path):
     assert "-o" not in command("gone.png").stderr
 
 
-def test_each_picture_gets_the_model_that_suits_it(run, tmp_path):
+def test_each_picture_gets_the_model_that_suits_it(run, tmp_path, monkeypatch):
     """Case 24."""
     for quality in (40, 80, 97):
         photograph().save(tmp_path / f"{quality}.jpg", quality=quality)
@@ -909,6 +909,12 @@ def test_each_picture_gets_the_model_that_suits_it(run, tmp_path):
     assert re.search(
         rf"with {web} \(2 images: 40.jpg, 80.jpg\)\nwith {clean} \(2 images: 97.jpg, a.png\)", Summary.of(default).text()
     )
+    monkeypatch.setenv("AESOP_MODELS", str(tmp_path))
+    for taken in ("web", "clean"):  # folders, and models of the user
+        (tmp_path / taken).mkdir()
+        (tmp_path / f"{taken}.pth").touch()
+    monkeypatch.chdir(tmp_path)
+    assert [result.model for result in run(sources, tmp_path / "3", model=None)] == [web, web, clean, clean]
     named = run(sources, tmp_path / "2")
     assert [result.model for result in named] == [None] * 4
     assert "with " not in Summary.of(named).text()

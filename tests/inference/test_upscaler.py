@@ -473,6 +473,9 @@ def test_models_by_name(tmp_path, monkeypatch):
     assert find_model("RealESRGAN_x4plus") == shared
     assert find_model("aesop_compact_x4") == find_model(None) == find_model("clean")
     assert find_model("web") == find_model("aesop_web_x4") != find_model("clean")
+    (tmp_path / "web").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert find_model("web") == find_model("aesop_web_x4")
     assert find_model(shared) == shared
     for name, near in (("portrait", "portraits"), ("realesrgan-x4plus", "RealESRGAN_x4plus"), ("aesop", "aesop_web_x4")):
         with pytest.raises(WeightsError, match=f"{name} does not exist(.|\n)*did you mean {near}"):

@@ -20,7 +20,7 @@ from aesop.commands.upscale_video import VideoOptions, upscale_videos
 from aesop.images.errors import ImageError
 from aesop.images.read import ImageFile
 from aesop.inference.final_size import FinalSize
-from aesop.inference.shipped_models import CLEAN, SCALE
+from aesop.inference.shipped_models import SCALE, shipped_model
 from aesop.inference.upscaler import Upscaler
 from aesop.pictures.write import SaveOptions
 
@@ -118,7 +118,7 @@ def upscale_files(
         if len(devices) > 1:
             raise ValueError(f"--device {device}: a video runs on one device; name one of them")
         video_options = VideoOptions(size, quality, not strip_metadata, overwrite, skip_existing)
-        upscaler = load(device, CLEAN if model is None else model)
+        upscaler = load(device, shipped_model() if model is None else model)
         announce([[upscaler]], "for clean pictures")
         return iter(upscale_videos(videos, upscaler, output, ext, suffix, shard, video_options, progress, console))
     if maps and output == PIPE:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from numpy.typing import NDArray
 
-from aesop.inference.shipped_models import MODELS
+from aesop.inference.shipped_models import MODELS, shipped_model
 from aesop.inference.suitable_model import suitable_model
 from aesop.inference.upscaler import Upscaler
 
@@ -19,8 +19,8 @@ class Upscalers:
     """
 
     def __init__(self, load: Callable[[str | Path], Upscaler], model: str | Path | None):
-        names = MODELS if model is None else [model]
-        self._loaded = {name: load(name) for name in names}
+        files = {name: shipped_model(name) for name in MODELS} if model is None else {"": model}
+        self._loaded = {name: load(file) for name, file in files.items()}
         self.chooses = model is None
         """Whether pictures may get different models."""
 

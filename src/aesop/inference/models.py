@@ -27,7 +27,7 @@ def find_model(model: str | os.PathLike | None) -> Path:
     if name.startswith(HUB_PREFIX):
         return download(name, EXTENSIONS)
     path = Path(model).expanduser()
-    if path.exists():
+    if path.exists() and not (name in MODELS and path.is_dir()):
         return path
     known = known_models()
     found = [file for file in known if name in (file.name, file.stem)]
