@@ -34,7 +34,7 @@ from aesop.images.write import write_image
 from aesop.inference.shipped_models import CLEAN, SCALE, WEB
 from aesop.metrics.build import make_metrics
 from aesop.options.validation import MetricOptions
-from enlarged_photographs import CPU, photographs
+from enlarged_photographs import CPU, compressed, photographs
 from record import described, write
 
 QUALITIES = (None, 95, 90, 85, 80, 60, 40)
@@ -49,14 +49,6 @@ def by_area(hr: Image) -> Image:
 
 
 REDUCTIONS: dict[str, Callable[[Image], Image]] = {"bicubic": lambda hr: imresize(hr, 1 / SCALE), "area": by_area}
-
-
-def saved(image: Image, quality: int | None) -> Image:
-    """The image after JPEG; None: as it is."""
-    if quality is None:
-        return image
-    _, data = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
 
 
 @dataclass(frozen=True)
@@ -74,8 +66,9 @@ def inputs(pairs: MeasuredPairs, number: int) -> Iterator[Input]:
     sample = pairs[number]
     assert sample.gt is not None
     for reduction, reduce in REDUCTIONS.items():
+        lr = reduce(sample.gt)
         for quality in QUALITIES:
-            yield Input(sample.name, quality, reduction, sample.gt, saved(reduce(sample.gt), quality))
+            yield Input(sample.name, quality, reduction, sample.gt, lr if quality is None else compressed(lr, quality))
 
 
 @dataclass(frozen=True)

@@ -13,20 +13,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-
 from aesop import Upscaler
 from aesop.data.measured_pairs import MeasuredPairs
 from aesop.evaluation.image_views import Image
 from aesop.metrics.build import Metric
-from enlarged_photographs import CPU, HELD_OUT, means, metrics_of, photographs
+from enlarged_photographs import CPU, HELD_OUT, compressed, means, metrics_of, photographs
 from record import described, write
-
-
-def compressed(image: Image, quality: int) -> Image:
-    _, data = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
 
 
 def measured(upscaler: Upscaler, pairs: MeasuredPairs, quality: int | None, metrics: dict[str, Metric]) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
 
 import aesop
@@ -35,3 +37,9 @@ def metrics_of(scale: int) -> dict[str, Metric]:
 def means(enlarge: Callable[[Image], Image], pairs: MeasuredPairs, metrics: dict[str, Metric]) -> dict[str, float]:
     """The metrics' means over the images."""
     return averages(measure(lambda lq, _: enlarge(lq), pairs, metrics, World(device=CPU)))
+
+
+def compressed(image: Image, quality: int) -> Image:
+    """An image (H, W, 3) saved as JPEG and read again."""
+    _, data = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
