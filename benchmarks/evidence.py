@@ -90,8 +90,9 @@ SCRIPTS: dict[str, list[tuple[str, list[Need]]]] = {
         ("benchmarks/reference_figures.py FIGURES.json --weights WEIGHTS --data DATA", [MODELS, TEST_SET, WEIGHTS])
     ],
     "reproduction": [
-        ("reproduction/photographs.py -o datasets/reproduction", [PHOTOGRAPHS]),
-        ("reproduction/run.py --test-data DATA", [TEST_SET, WEIGHTS]),
+        ("reproduction/photographs.py -o datasets/lanes --more FOLDER", [PHOTOGRAPHS]),
+        ("reproduction/lanes.py --queue reproduction/claim_queue.yml start", [VGG16]),
+        ("reproduction/claim.py --test-data DATA --record", [TEST_SET, WEIGHTS]),
     ],
     "robustness": [("benchmarks/robustness.py --record", [])],
     "texture": [

@@ -194,10 +194,10 @@ def test_faults_of_a_queue(folder, entries, message):
         lanes.read_queue(queue(folder, _1=entries))
 
 
-# --- the queue that is committed -----------------------------------------------------------------------------------------
+# --- the queues that are committed -----------------------------------------------------------------------------------------
 
-QUEUE = lanes.read_queue(REPO / "reproduction" / "lanes.yml")
-RUNS = {run.name: run for runs in QUEUE.values() for run in runs}
+QUEUES = [lanes.read_queue(REPO / "reproduction" / name) for name in ("lanes.yml", "claim_queue.yml")]
+RUNS = {run.name: run for queue in QUEUES for runs in queue.values() for run in runs}
 
 
 def planned(run: lanes.Run) -> dict[str, TrainConfig]:
@@ -211,7 +211,8 @@ def test_every_run_can_be_planned_and_keeps_20_states_and_those_of_stops(name):
     assert list(steps) == list(STAGES)
     for stage, step in steps.items():
         assert step.run_folder == RUNS[name].folder / lanes.STAGES[stage]
-        assert step.train.total_iter == 20 * step.logger.save_checkpoint_freq == 20 * step.val.val_freq
+        assert step.train.total_iter == 20 * step.logger.save_checkpoint_freq
+        assert step.val.val_freq % step.logger.save_checkpoint_freq == step.train.total_iter % step.val.val_freq == 0
         assert step.logger.keep_states >= 100
         assert step.train.scheduler.periods == [step.train.total_iter]
         assert "heldout" in str(step.datasets.measured("val")["val"].dataroot_gt)

@@ -3,8 +3,6 @@
 import gzip
 import json
 import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,15 +16,11 @@ from aesop.data.find_pairs import find_pairs
 from aesop.data.training_crops import TrainingCrops
 from aesop.images import pack
 from aesop.images.listing import list_images
-from aesop.images.read import ImageFile
 from aesop.images.write import write_image
 from aesop.inference.shipped_models import shipped_model
 from aesop.options.datasets import PairedDataset, TrainDataset
-from aesop.options.pipeline import plan
 from aesop.options.read import load_train_config
 from aesop.weights.load import load_generator
-from aesop.weights.read import read_state_dict
-from aesop.weights.save import save_weights
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "reproduction"))
 
@@ -254,168 +248,10 @@ def test_recipes_of_one_stage_are_valid(name):
     assert config.network_g.num_grow_ch == load_generator(shipped_model())[1].options["num_grow_ch"]
 
 
-# --- the experiment ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def run():
-    pytest.importorskip("matplotlib", reason='the experiment draws with it: pip install "aesop-sr[reproduction]"')
-    import run
-
-    return run
-
-
-def test_the_variants_differ_in_what_their_names_say(run):
-    def losses(name: str) -> dict:
-        dump = plan(run.FILE, run.VARIANTS[name][1])["adversarial"].model_dump(mode="json")
-        others.append({key: value for key, value in dump.items() if key != "train"})
-        return dump["train"]
-
-    others: list[dict] = []
-    found = {name: losses(name) for name in run.VARIANTS}
-    assert all(rest == others[0] for rest in others)
-    assert {name: (train["pixel_opt"] or {}).get("type") for name, train in found.items() if "no_artifact" not in name} == {
-        "pixel": "L1Loss", "pixel_0.01": "L1Loss", "lr_pixel": "LRL1Loss", "aesop": None
-    }  # fmt: skip
-    assert found["pixel_0.01"]["pixel_opt"]["loss_weight"] == 0.01
-    for name, train in found.items():
-        assert (train["artifacts_opt"] is None) == name.endswith("_no_artifact")
-        assert (train["aesop_opt"] is not None) == name.startswith("aesop")
-    rests = [
-        {key: train[key] for key in train.keys() - {"pixel_opt", "aesop_opt", "artifacts_opt"}} for train in found.values()
-    ]
-    assert all(rest == rests[0] for rest in rests)
-
-
-def test_a_missing_test_set_is_named(run, tmp_path):
-    with pytest.raises(ValueError, match=r"Set5 does not exist; .* must hold Set5, Set14, BSDS_test50"):
-        run.experiment(tmp_path, ["aesop"], 1, [], TOY)
-
-
-def test_folders_that_could_be_mistaken_for_hr_images_are_refused(run, tmp_path):
-    write_image(tmp_path / "Set5" / "a.png", noise(8, 8))
-    write_image(tmp_path / "Set5" / "LRx2" / "a.png", noise(4, 4))
-    with pytest.raises(ValueError, match=r"Set5 contains LRx2 but no HR folder: move the HR images to .*Set5/HR"):
-        run.experiment(tmp_path, ["aesop"], 1, [], TOY)
-
-
-def test_options_that_the_experiment_cannot_have(run, tmp_path):
-    with pytest.raises(ValueError, match="--seeds 0: must be at least 1"):
-        run.experiment(tmp_path, ["aesop"], 0, [], TOY)
-    with pytest.raises(ValueError, match=r"stages\.adversarial\.weights: .*remove this option"):
-        run.experiment(tmp_path, ["aesop"], 1, [], [*TOY, f"stages.adversarial.weights={shipped_model()}"])
-
-
-def test_what_is_missing_is_named_before_anything_is_trained(run, tmp_path, monkeypatch):
-    monkeypatch.setenv("AESOP_WEIGHTS", str(tmp_path))
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    for name in run.SETS:
-        (tmp_path / name).mkdir()
-    options = [*TOY, f"path.experiments_root={tmp_path}/runs", f"datasets.train.dataroot_gt={tmp_path}/p.pack"]
-    with pytest.raises(ValueError, match=r"the experiment cannot run:(.|\n)*p\.pack(.|\n)*vgg16(.|\n)*val\.metrics\.lpips"):
-        run.experiment(tmp_path, ["aesop"], 1, [], options)
-    with pytest.raises(ValueError, match=r"--compare .*aesop_compact_x4\.safetensors: x4 model, expected x2"):
-        run.experiment(tmp_path, ["aesop"], 1, [shipped_model()], [*options, "scale=2"])
-    assert not (tmp_path / "runs").exists()
-
-
-def test_psnr_at_equal_lpips(run):
-    """Straight lines, of which the closed form is known; one run turns back on its way."""
-
-    def row(method: str, points: list[tuple[float, float]]) -> object:
-        figures = {"Set14": {"psnr": 30.0, "lpips": 0.4}}
-        return run.Row(method, figures, 0, [{"iter": i, "psnr": p, "lpips": q} for i, (p, q) in enumerate(points)] or None)
-
-    rows = [row("PSNR net", []), row("a", [(29, 0.2)]), row("a", [(28, 0.2)]), row("b", [(29, 0.35), (25, 0.38), (26, 0.1)])]
-    assert run.at_equal_lpips(rows).splitlines() == [
-        "| Set14: PSNR at LPIPS | 0.350 | 0.300 | 0.250 | 0.200 |",
-        "| --- | --- | --- | --- | --- |",
-        "| a | 29.62 ± 0.18 | 29.25 ± 0.35 | 28.88 ± 0.53 | 28.50 ± 0.71 |",
-        "| b | 29.00 | 25.29 | 25.46 | 25.64 |",
-    ]
-    worse = row("worse", [(29, 0.5)])
-    assert run.at_equal_lpips([*rows, worse, worse]).splitlines()[-1] == "| worse | nan | nan | nan | nan |"
-    assert run.at_equal_lpips([rows[0], worse]) == "No run's LPIPS on Set14 fell below the PSNR net's."
-
-
-@pytest.fixture
-def toy(run, tmp_path, monkeypatch):
-    """Test sets of one image, a pack of one photograph, and the options to use them."""
-    if not (SHARED / "weights").is_dir():
-        pytest.skip(f"needs the weights of VGG16, LPIPS and DISTS in {SHARED / 'weights'}")
-    monkeypatch.setenv("AESOP_WEIGHTS", str((SHARED / "weights").resolve()))
-    for name in run.SETS:
-        folder = tmp_path / "data" / name / "HR" if name == "Set5" else tmp_path / "data" / name
-        folder.mkdir(parents=True)
-        write_image(folder / "a.png", noise(96, 96))
-    pack.write(tmp_path / "p.pack", [("a.png", noise(96, 120))])
-    return [*TOY, f"datasets.train.dataroot_gt={tmp_path}/p.pack"]
-
-
-@pytest.mark.slow
-def test_the_experiment_at_toy_size(run, toy, tmp_path):
-    options = [*toy, f"path.experiments_root={tmp_path}/runs"]
-    run.experiment(tmp_path / "data", ["aesop"], 1, [], options)
-    folder = tmp_path / "runs" / "x4"
-    model = folder / "3_aesop_0" / "models" / "net_g_00000004.safetensors"
-    before = model.stat().st_mtime_ns
-    run.experiment(tmp_path / "data", ["aesop", "pixel"], 2, [model], options)
-    assert model.stat().st_mtime_ns == before
-    rows = json.loads((folder / "results.json").read_text())
-    assert [(row["method"], row["seed"]) for row in rows] == [
-        ("bicubic", None), ("Lanczos", None), (model.stem, None), ("PSNR net", None),
-        *((run.VARIANTS[name][0], seed) for seed in (0, 1) for name in ("aesop", "pixel")),
-    ]  # fmt: skip
-    assert rows[2]["figures"] == rows[4]["figures"]  # the same weights, measured apart
-    assert [point["iter"] for point in rows[4]["trajectory"]] == [1, 2, 3, 4]
-    assert set(rows[0]["figures"]["Set5"]) == set(run.MEASURED)
-    for name in ("bicubic.json", "psnr_net.json"):
-        (folder / name).write_text((folder / name).read_text().replace('"psnr": ', '"psnr": 1'))
-    start = folder / "1_psnr" / "models" / "net_g_00000004.safetensors"
-    state, about = read_state_dict(start)
-    save_weights(start, {name: tensor.half() for name, tensor in state.items()}, about)  # as if it had been trained anew
-    run.experiment(tmp_path / "data", ["aesop"], 1, [], options, ["dists"])
-    again = {row["method"]: row["figures"] for row in json.loads((folder / "results.json").read_text())}
-    assert again["PSNR net"]["Set5"]["psnr"] == pytest.approx(rows[3]["figures"]["Set5"]["psnr"], abs=0.1)
-    assert again["bicubic"]["Set5"]["psnr"] > 100  # depends on no weights but the auto-encoder's, and is kept
-    assert "DISTS" not in (folder / "table.md").read_text()
-    run.write(folder, [run.Row(**row) for row in rows])
-    first, second = (row["figures"]["Set5"]["psnr"] for row in rows if row["method"] == "AESOP, weight 1")
-    middle, apart = (first + second) / 2, abs(first - second) / 2**0.5
-    assert f"| AESOP, weight 1 | {middle:.2f} ± {apart:.2f} |" in (folder / "table.md").read_text()
-    for picture in ("plot.png", "crops.png"):
-        assert ImageFile.at(folder / picture).read().std() > 10
-    ship.ship(model, tmp_path / "shipped.safetensors")
-    (trained, _), (shipped, info) = (load_generator(file) for file in (model, tmp_path / "shipped.safetensors"))
-    for name, tensor in trained.state_dict().items():
-        assert torch.equal(tensor.half().float(), shipped.state_dict()[name])
-    assert str(tmp_path) not in "".join(info.metadata.values())
+# --- shipping ------------------------------------------------------------------------------------------------------------
 
 
 def test_shipping_refuses_what_no_training_wrote(tmp_path):
     with pytest.raises(ValueError, match="does not come from a training of a generator"):
         ship.ship(shipped_model(), tmp_path / "w.safetensors")
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-def test_an_experiment_that_was_stopped_ends_as_one_that_was_not(run, toy, tmp_path):
-    arguments = ["--test-data", f"{tmp_path}/data", "--seeds", "1", "--only", "aesop", "--without", "dists"]
-    options = [*toy, "scale=2", "name=x2", "logger.print_freq=1"]
-    options += [f"stages.{stage}.train.total_iter=30" for stage in ("psnr", "adversarial")]
-    folders = [tmp_path / name for name in ("stopped", "whole")]
-    stopped, whole = (
-        [sys.executable, run.__file__, *arguments, *options, f"path.experiments_root={folder}"] for folder in folders
-    )
-    for run_name, not_begun in (("1_psnr", "2_autoencoder"), ("3_aesop_0", "3_aesop_0/figures.json")):
-        with subprocess.Popen(stopped, stdout=subprocess.PIPE, text=True, stderr=subprocess.STDOUT) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if line.startswith(f"[x2/{run_name}] 5/30"):
-                    process.send_signal(signal.SIGTERM)
-            assert process.wait() == 128 + signal.SIGTERM
-        assert not (folders[0] / "x2" / not_begun).exists()
-    for command in (stopped, whole):
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    kept, undisturbed = ((folder / "x2" / "results.json").read_text() for folder in folders)
-    assert kept == undisturbed
