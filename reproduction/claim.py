@@ -8,7 +8,7 @@ images are made by bicubic downscaling. The weights of LPIPS are read from the f
 finished are left out, and nothing is measured twice, so the command may be repeated while others train. --run measures some
 runs and makes no report. --record writes benchmarks/results/claim_<date>_cpu.json.
 
-Of each run are measured, with EMA weights: on Set14 ten networks on the way, on both sets the last one and its blends with
+Of each run are measured, with EMA weights: on Set14 five networks on the way, on both sets the last one and its blends with
 the PSNR net, from which all runs start. A blend has less texture and more fidelity: blends show what a run reaches at
 another LPIPS than its own. Output in experiments/lanes/claim: measured/, report.md, claim.webp, crops.webp.
 """
@@ -37,6 +37,7 @@ from aesop.evaluation.measure import measuring
 from aesop.evaluation.methods import predict
 from aesop.images.resize import imresize
 from aesop.images.tensors import to_tensor
+from aesop.inference.shipped_models import shipped_model
 from aesop.metrics.build import make_metrics
 from aesop.options.datasets import PairedDataset
 from aesop.options.validation import MetricOptions
@@ -56,11 +57,13 @@ except ImportError:
     sys.exit('error: the plots need matplotlib: pip install ".[reproduction]"')
 
 QUEUE = Path(__file__).parent / "claim_queue.yml"
+START = shipped_model().with_name("aesop_compact_x4_psnr.safetensors")
+AUTOENCODER = Path(__file__).parent / "weights" / "claim_autoencoder.safetensors"
 FOLDER = ROOT / "claim"
 FOLLOWED, SETS = "Set14", ("Set14", "BSDS_test50")
 CPU = torch.device("cpu")
 SCALE = 4
-STEPS = 10  # networks on a run's way that are measured
+STEPS = 5  # networks on a run's way that are measured
 SHARES = (0.6, 0.8)  # of the GAN, in its blends with the PSNR net
 METRICS = ("psnr", "lrpsnr", "lpips")
 SPLIT = ("se", "ve")  # fidelity bias and perceptual variance
@@ -140,13 +143,10 @@ def measure_runs(runs: Mapping[str, Path], chosen: Sequence[str], data: Path) ->
     Raises:
         ValueError: If a test set is missing.
     """
-    start, judge = (finished_weights(FOLDER / "aesop_0" / stage) for stage in ("1_psnr", "2_autoencoder"))
-    if start is None or judge is None:
-        raise ValueError(f"{FOLDER / 'aesop_0'} lacks its PSNR net or auto-encoder, which all runs start from")
-    meter = Meter(data, load_autoencoder(judge))
-    known = {"start": meter.measure("start", [(0, 0.0, name, lambda: load_generator(start)[0]) for name in SETS])}
+    meter = Meter(data, load_autoencoder(AUTOENCODER))
+    known = {"start": meter.measure("start", [(0, 0.0, name, lambda: load_generator(START)[0]) for name in SETS])}
     for name in chosen:
-        known[name] = meter.measure(name, wanted(runs[name], start))
+        known[name] = meter.measure(name, wanted(runs[name]))
     for name in runs.keys() - known.keys():
         known[name] = read_points(name)
     return known
@@ -156,13 +156,13 @@ Wanted = tuple[int, float, str, Callable[[], nn.Module]]
 """Iteration, share, set, and how the network is made."""
 
 
-def wanted(stage: Path, start: Path) -> Iterator[Wanted]:
+def wanted(stage: Path) -> Iterator[Wanted]:
     total = total_of(stage / "config.yml")
     files = {at: stage / "models" / f"net_g_{at:08d}.safetensors" for at in range(total // STEPS, total + 1, total // STEPS)}
 
     def blended(share: float) -> nn.Module:
-        net = load_generator(start)[0]
-        net.load_state_dict(blend(load_parents([str(start), str(files[total])]), [1 - share, share]))
+        net = load_generator(START)[0]
+        net.load_state_dict(blend(load_parents([str(START), str(files[total])]), [1 - share, share]))
         return net
 
     for at, file in files.items():
@@ -392,7 +392,7 @@ def last_fifth(measured: Measured) -> str:
     """Table of how much LPIPS changed in the last fifth of the iterations, of its end."""
 
     def change(run: str) -> float:
-        *_, before, _, end = way(measured[run])
+        *_, before, end = way(measured[run])
         return 100 * (end.mean("lpips") / before.mean("lpips") - 1)
 
     rows = [(LOSSES[loss], ", ".join(f"{change(run):+.1f} %" for run in runs)) for loss, runs in seeds(measured)]
@@ -478,8 +478,8 @@ def draw_crops(file: Path, runs: Mapping[str, Path]) -> None:
     """The demo's held-out photographs where bicubic has the largest error, with the first seed of each loss."""
     held_out = Path(aesop.__file__).parent / "assets" / "photos" / "heldout"
     pairs = MeasuredPairs.find(PairedDataset(dataroot_gt=str(held_out)), "heldout", SCALE)
-    files = {"PSNR net": FOLDER / "aesop_0" / "1_psnr"} | {LOSSES[loss]: runs[names[0]] for loss, names in seeds(runs)}
-    nets = {label: load_generator(found)[0].eval() for label, stage in files.items() if (found := finished_weights(stage))}
+    ends = {LOSSES[loss]: finished_weights(runs[names[0]]) for loss, names in seeds(runs)}
+    nets = {label: load_generator(file)[0].eval() for label, file in {"PSNR net": START, **ends}.items() if file}
     views = []
     for sample in (pairs[index] for index in range(len(pairs))):
         images = {"bicubic": imresize(sample.lq, SCALE)}

@@ -7,9 +7,8 @@
     python reproduction/lanes.py stop      # saves the states and ends
 
 The queue is lanes.yml: lane -> runs, in the order they are trained. A run is an option file of `aesop pipeline` in this
-folder, with changes (`set`), from the PSNR net and auto-encoder of another run (`weights_of`) where it has none of its own.
-A lane that is through with its runs helps with the others'. Runs are in ROOT/<run>/, data where the option files say, both
-below the current folder. AESOP_WEIGHTS is set as for `aesop train`.
+folder, with changes (`set`). A lane that is through with its runs helps with the others'. Runs are in ROOT/<run>/, data and
+weights where the option files say, both below the current folder. AESOP_WEIGHTS is set as for `aesop train`.
 
 `start` may be called at any time and after any crash. A run that fails without making a step is tried again up to TRIES
 times; the lane then continues with the next one. What happened is in ROOT/lanes.jsonl, one line an event: time, lane, run,
@@ -54,7 +53,6 @@ class Run:
     name: str
     file: Path
     changes: tuple[str, ...] = ()
-    weights_of: str | None = None
 
     @property
     def folder(self) -> Path:
@@ -65,20 +63,12 @@ class Run:
         return (self.folder / name for name in STAGES.values() if (self.folder / name / "config.yml").is_file())
 
     def weights(self, stage: str) -> Path | None:
-        """The finished stage's weights, its own or those of `weights_of`."""
-        own = finished_weights(self.folder / STAGES[stage])
-        if own is None and self.weights_of is not None and stage != "adversarial":
-            return finished_weights(ROOT / self.weights_of / STAGES[stage])
-        return own
+        """The finished stage's weights; None where it is not finished, or the option file names others."""
+        return finished_weights(self.folder / STAGES[stage])
 
     @property
     def is_finished(self) -> bool:
         return self.weights("adversarial") is not None
-
-    @property
-    def is_due(self) -> bool:
-        """Not finished, and what it starts from is there."""
-        return not self.is_finished and (self.weights_of is None or None not in map(self.weights, ("psnr", "autoencoder")))
 
     def command(self) -> list[str]:
         """Trains every stage that is not finished. Those that are do not depend on the option file any more."""
@@ -117,18 +107,16 @@ def read_queue(file: Path) -> dict[str, list[Run]]:
     for run in (run for runs in queue.values() for run in runs):
         if names.count(run.name) > 1:
             raise ValueError(f"{file}: two runs are named {run.name}")
-        if run.weights_of is not None and run.weights_of not in names:
-            raise ValueError(f"{file}: {run.name}: there is no run {run.weights_of} to take weights of")
         if not run.file.is_file():
             raise ValueError(f"{file}: {run.name}: {run.file} does not exist")
     return queue
 
 
 def _run(entry: Any, file: Path) -> Run:
-    known = {"run", "file", "set", "weights_of"}
+    known = {"run", "file", "set"}
     if not isinstance(entry, Mapping) or not {"run", "file"} <= entry.keys() <= known:
-        raise ValueError(f"{file}: an entry has run and file, and may have set and weights_of; found {entry!r}")
-    return Run(entry["run"], file.parent / entry["file"], tuple(entry.get("set", ())), entry.get("weights_of"))
+        raise ValueError(f"{file}: an entry has run and file, and may have set; found {entry!r}")
+    return Run(entry["run"], file.parent / entry["file"], tuple(entry.get("set", ())))
 
 
 # --- what is known of a run ----------------------------------------------------------------------------------------------
@@ -265,9 +253,9 @@ class Lane:
     def _train_next(self, lane_lock: BinaryIO) -> bool:
         """Train the first run that is due and that no other lane trains; False where there is none."""
         for run in self.runs:
-            if run.is_due and self.failures[run.name] < TRIES:
+            if not run.is_finished and self.failures[run.name] < TRIES:
                 with locked(run.folder / ".lock") as run_lock:
-                    if run_lock is not None and run.is_due:
+                    if run_lock is not None and not run.is_finished:
                         self._train(run, (lane_lock, run_lock))
                         return True
         return False
@@ -406,9 +394,7 @@ def described(run: Run, lane: str, pulse: Mapping[str, Any] | None, logged: list
     begun = list(run.stages())
     resumed = sum(event["run"] == run.name and event["event"] == "resumed" for event in logged)
     ended = [event for event in logged if event["run"] == run.name and event["event"] in ("failed", "lost")]
-    state = (
-        "finished" if run.is_finished else "running" if pulse else "begun" if begun else "due" if run.is_due else "waiting"
-    )
+    state = "finished" if run.is_finished else "running" if pulse else "begun" if begun else "due"
     if state == "begun" and ended and ended[-1] is [event for event in logged if event["run"] == run.name][-1]:
         state = ended[-1]["event"]
     yield f"[{lane}] {run.name}: {state}, {hours_of(run.name, logged, now):.2f} h, {resumed} resumptions"

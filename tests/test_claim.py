@@ -33,14 +33,11 @@ SHARED = Path(os.environ.get("AESOP_SHARED", "../shared"))
 
 TOY = [
     "device=cpu",
-    "network_g.num_block=1",
     "datasets.train.gt_size=48",
     "datasets.train.batch_size_per_gpu=2",
     "stages.adversarial.network_d.num_feat=4",
-    "stages.psnr.train.total_iter=2",
-    "stages.autoencoder.train.total_iter=2",
     "stages.adversarial.train.total_iter=10",
-    *(f"stages.{stage}.val.val_freq=0" for stage in ("psnr", "autoencoder", "adversarial")),
+    "stages.adversarial.val.val_freq=0",
     "stages.adversarial.logger.save_checkpoint_freq=1",
     "stages.adversarial.logger.readings_freq=5",
 ]
@@ -54,7 +51,7 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def made(psnr: float, lpips: float, images: int = 3, start: bool = False, **more: float) -> list[claim.Point]:
-    """A run of ten networks on straight lines from the PSNR net (30 dB, LPIPS 0.4) to its end, and its blends on them."""
+    """A run whose networks lie on straight lines from the PSNR net (30 dB, LPIPS 0.4) to its end, and its blends on them."""
 
     def point(at: int, share: float, name: str, part: float) -> claim.Point:
         values = {
@@ -67,7 +64,7 @@ def made(psnr: float, lpips: float, images: int = 3, start: bool = False, **more
 
     if start:
         return [point(0, 0.0, name, 0) for name in claim.SETS]
-    way = [point(100 * k, 1.0, claim.FOLLOWED, k / 10) for k in range(1, 11)]
+    way = [point(200 * k, 1.0, claim.FOLLOWED, k / claim.STEPS) for k in range(1, claim.STEPS + 1)]
     return [
         *way,
         point(1000, 1.0, "BSDS_test50", 1),
@@ -156,6 +153,13 @@ def test_readings_of_a_run(tmp_path):
     assert table.splitlines()[2] == "| AESOP, weight 1 | 0.2500 | 0.200 | 0.500 | 0.5000 | -0.200 | 0.500 |"
 
 
+def test_the_report_is_about_what_the_runs_start_from(monkeypatch):
+    monkeypatch.chdir(Path(claim.__file__).parents[1])
+    config = plan(claim.QUEUE.with_name("claim.yml"), [])["adversarial"]
+    assert Path(config.path.pretrain_network_g).samefile(claim.START)
+    assert Path(config.train.aesop_opt.autoencoder_load.path).samefile(claim.AUTOENCODER)
+
+
 # --- faults --------------------------------------------------------------------------------------------------------------
 
 
@@ -192,14 +196,10 @@ def toy(tmp_path, monkeypatch):
     pack.write(tmp_path / "p.pack", [("a.png", noise(96, 120))])
     runs = {run.name: run for lane in lanes.read_queue(claim.QUEUE).values() for run in lane}
     for name in ("claim/aesop_0", "claim/pixel_0"):
-        run = runs[name]
-        given = {stage: run.weights(stage) for stage in ("psnr", "autoencoder")}
-        options = [f"name={name}", f"path.experiments_root={lanes.ROOT}", *run.changes, *TOY]
+        options = [f"name={name}", f"path.experiments_root={lanes.ROOT}", *runs[name].changes, *TOY]
         options += [f"datasets.train.dataroot_gt={tmp_path}/p.pack"]
-        options += [f"stages.{stage}.weights={path}" for stage, path in given.items() if path is not None]
-        steps = plan(run.file, options)
-        for stage, step in steps.items():
-            run_step(stage, step)
+        options += [f"stages.psnr.weights={claim.START}", f"stages.autoencoder.weights={claim.AUTOENCODER}"]
+        run_step("adversarial", plan(claim.QUEUE.with_name("claim.yml"), options)["adversarial"])
     return tmp_path
 
 
@@ -208,7 +208,7 @@ def test_two_runs_at_toy_size(toy, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["claim.py", "--test-data", "data"])
     claim.main()
     folder, first = toy / claim.FOLDER, capsys.readouterr().out
-    assert first.count("aesop_0 at ") == 10 + 1 + 2 * 2
+    assert first.count("aesop_0 at ") == claim.STEPS + 1 + 2 * 2
     assert "| pixel L1, weight 1: LR-PSNR |" in (folder / "report.md").read_text()
     for picture in ("claim.webp", "crops.webp"):
         assert ImageFile.at(folder / picture).read().std() > 10
@@ -216,7 +216,7 @@ def test_two_runs_at_toy_size(toy, monkeypatch, capsys):
     model = folder / "aesop_0" / "3_adversarial" / "models" / "net_g_00000010.safetensors"
     net, cpu = load_generator(model)[0].eval(), torch.device("cpu")
     wanted = {name: MetricOptions() for name in ("psnr", "lpips")}
-    judge = load_autoencoder(folder / "aesop_0" / "2_autoencoder" / "models" / "net_g_00000002.safetensors")
+    judge = load_autoencoder(claim.AUTOENCODER)
     pairs = claim.test_set(toy / "data", "BSDS_test50")
     metrics = make_metrics(wanted, 4, cpu)
     (row,) = measure(lambda lq, gt: predict(net, lq, gt, 4, cpu), pairs, metrics, World(device=cpu))
