@@ -1,16 +1,17 @@
 """Measure the GANs of claim_queue.yml: what fidelity does each loss leave at the same perceptual quality, and why?
 
     python reproduction/lanes.py --queue reproduction/claim_queue.yml start    # trains them, in the background
-    python reproduction/claim.py --test-data FOLDER [--run NAME]... [--record]
+    python reproduction/claim.py --test-data FOLDER [--run NAME]... [--add RECORD] [--record]
 
 FOLDER contains Set14 and BSDS_test50: HR images in SET/HR with LR images in SET/LRx4, or HR images in SET itself. Missing LR
 images are made by bicubic downscaling. The weights of LPIPS are read from the folder in AESOP_WEIGHTS. Runs that are not
 finished are left out, and nothing is measured twice, so the command may be repeated while others train. --run measures some
-runs and makes no report. --record writes benchmarks/results/claim_<date>_cpu.json.
+runs and makes no report. --record writes benchmarks/results/claim_<date>_cpu.json; --add takes the runs of such a record, made
+on another machine, into the report and the new record.
 
-Of each run are measured, with EMA weights: on Set14 five networks on the way, on both sets the last one and its blends with
-the PSNR net, from which all runs start. A blend has less texture and more fidelity: blends show what a run reaches at
-another LPIPS than its own. Output in experiments/lanes/claim: measured/, report.md, claim.webp, crops.webp.
+Of each run are measured, with EMA weights: on Set14 five networks on the way, on both sets the last one and its blend with
+the PSNR net, from which all runs start. A blend has less texture and more fidelity: it shows what a run reaches at another
+LPIPS than its own. Output in experiments/lanes/claim: measured/, report.md, claim.webp, crops.webp.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ from aesop.training.image_readings import split_of_the_error
 from aesop.weights.blend import blend, load_parents
 from aesop.weights.load import load_autoencoder, load_generator
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import record
 from lanes import ROOT, Run, finished_weights, read_queue, rows_of, total_of
@@ -56,15 +57,15 @@ try:
 except ImportError:
     sys.exit('error: the plots need matplotlib: pip install ".[reproduction]"')
 
-QUEUE = Path(__file__).parent / "claim_queue.yml"
+QUEUE = Path(__file__).resolve().parent / "claim_queue.yml"
 START = shipped_model().with_name("aesop_compact_x4_psnr.safetensors")
-AUTOENCODER = Path(__file__).parent / "weights" / "claim_autoencoder.safetensors"
+AUTOENCODER = QUEUE.parent / "weights" / "claim_autoencoder.safetensors"
 FOLDER = ROOT / "claim"
 FOLLOWED, SETS = "Set14", ("Set14", "BSDS_test50")
 CPU = torch.device("cpu")
 SCALE = 4
 STEPS = 5  # networks on a run's way that are measured
-SHARES = (0.6, 0.8)  # of the GAN, in its blends with the PSNR net
+SHARE = 0.75  # of the GAN, in its blend with the PSNR net
 METRICS = ("psnr", "lrpsnr", "lpips")
 SPLIT = ("se", "ve")  # fidelity bias and perceptual variance
 # Run's name without its seed -> label.
@@ -76,6 +77,7 @@ LOSSES = {
 }
 FIDELITY = {"aesop": "aesop", "pixel": "pix", "pixel001": "pix", "lr_pixel": "pix"}  # as readings name the loss
 RESAMPLES = 2000
+Of = TypeVar("Of")
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--test-data", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--run", action="append", metavar="NAME", help="measure this run alone, as aesop_0")
+    parser.add_argument("--add", type=Path, metavar="RECORD", help="report on the runs of this record as well")
     parser.add_argument("--record", action="store_true")
     given = parser.parse_args()
     try:
@@ -108,7 +111,15 @@ def main() -> None:
             raise ValueError(f"--run: {', '.join(sorted(unknown))} is not among the finished runs: {', '.join(runs)}")
         measured = measure_runs(runs, given.run or list(runs), given.test_data)
         if given.run is None:
-            report(runs, measured, given.record)
+            read = {name: readings(stage, loss_of(name)) for name, stage in runs.items()}
+            if given.add is not None:
+                known = json.loads(given.add.read_text(encoding="utf-8"))
+                points = {name: [Point(**point) for point in each] for name, each in known["points"].items()}
+                measured, read = in_order(points | measured), in_order(known["gradients"] | read)
+            report(runs, measured, read)
+            if given.record:
+                points = {name: [vars(point) for point in each] for name, each in measured.items()}
+                record.write("claim", record.described(CPU) | {"gradients": read, "points": points})
     except USER_ERRORS as error:
         sys.exit(f"error: {error}")
 
@@ -127,7 +138,12 @@ def finished_runs(queue: Mapping[str, Sequence[Run]]) -> dict[str, Path]:
     }
     if not done:
         raise ValueError(f"no run of {QUEUE.name} is finished below {FOLDER}: see `lanes.py --queue {QUEUE} status`")
-    return {name: done[name] for name in sorted(done, key=lambda name: (list(LOSSES).index(loss_of(name)), name))}
+    return in_order(done)
+
+
+def in_order(runs: Mapping[str, Of]) -> dict[str, Of]:
+    """The start, then runs by loss and seed."""
+    return {name: runs[name] for name in sorted(runs, key=lambda name: ([None, *LOSSES].index(loss_of(name) or None), name))}
 
 
 def loss_of(run: str) -> str:
@@ -160,17 +176,16 @@ def wanted(stage: Path) -> Iterator[Wanted]:
     total = total_of(stage / "config.yml")
     files = {at: stage / "models" / f"net_g_{at:08d}.safetensors" for at in range(total // STEPS, total + 1, total // STEPS)}
 
-    def blended(share: float) -> nn.Module:
+    def blended() -> nn.Module:
         net = load_generator(START)[0]
-        net.load_state_dict(blend(load_parents([str(START), str(files[total])]), [1 - share, share]))
+        net.load_state_dict(blend(load_parents([str(START), str(files[total])]), [1 - SHARE, SHARE]))
         return net
 
     for at, file in files.items():
         for name in SETS if at == total else [FOLLOWED]:
             yield at, 1.0, name, lambda file=file: load_generator(file)[0]
-    for share in SHARES:
-        for name in SETS:
-            yield total, share, name, lambda share=share: blended(share)
+    for name in SETS:
+        yield total, SHARE, name, blended
 
 
 class Meter:
@@ -250,8 +265,7 @@ def write_points(run: str, points: Sequence[Point]) -> None:
 # --- the report ----------------------------------------------------------------------------------------------------------
 
 
-def report(runs: Mapping[str, Path], measured: Measured, recorded: bool) -> None:
-    read = {name: readings(runs[name], loss_of(name)) for name in runs}
+def report(runs: Mapping[str, Path], measured: Measured, read: Mapping[str, Mapping[str, float]]) -> None:
     parts = [*(at_the_end(measured, name) for name in SETS), *(at_equal_lpips(measured, name) for name in SETS)]
     parts += [last_fifth(measured), on_the_way(measured), of_gradients(read)]
     with replacing(FOLDER / "report.md") as temporary:
@@ -259,13 +273,6 @@ def report(runs: Mapping[str, Path], measured: Measured, recorded: bool) -> None
     print((FOLDER / "report.md").read_text(encoding="utf-8"))
     draw_plot(FOLDER / "claim.webp", measured)
     draw_crops(FOLDER / "crops.webp", runs)
-    if recorded:
-        points = {run: [vars(point) for point in each] for run, each in measured.items()}
-        trained = {
-            run: {"config": (stage / "config.yml").name, "total_iter": total_of(stage / "config.yml")}
-            for run, stage in runs.items()
-        }
-        record.write("claim", record.described(CPU) | {"runs": trained, "gradients": read, "points": points})
 
 
 def seeds(measured: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
@@ -310,7 +317,7 @@ def at_the_end(measured: Measured, name: str) -> str:
 
 
 def curve(measured: Measured, run: str, name: str) -> dict[str, NDArray]:
-    """Metric -> (networks, images): the PSNR net, the run's blends, its last network."""
+    """Metric -> (networks, images): the PSNR net, the run's blend, its last network."""
     end = last(measured[run], name).iteration
     points = [point for point in measured[run] if point.set == name and point.iteration == end]
     points = sorted([last(measured["start"], name), *points], key=lambda point: point.share)
