@@ -6,8 +6,8 @@
 FOLDER contains Set14 and BSDS_test50: HR images in SET/HR with LR images in SET/LRx4, or HR images in SET itself. Missing LR
 images are made by bicubic downscaling. The weights of LPIPS are read from the folder in AESOP_WEIGHTS. Runs that are not
 finished are left out, and nothing is measured twice, so the command may be repeated while others train. --run measures some
-runs and makes no report. --record writes benchmarks/results/claim_<date>_cpu.json; --add takes the runs of such a record, made
-on another machine, into the report and the new record.
+runs and makes no report. --record writes benchmarks/results/claim_<date>_cpu.json; --add takes the runs of such a record,
+made on another machine, into the report and the new record.
 
 Of each run are measured, with EMA weights: on Set14 five networks on the way, on both sets the last one and its blend with
 the PSNR net, from which all runs start. A blend has less texture and more fidelity: it shows what a run reaches at another
