@@ -6,8 +6,8 @@
 FOLDER contains Set14 and BSDS_test50: HR images in SET/HR with LR images in SET/LRx4, or HR images in SET itself. Missing LR
 images are made by bicubic downscaling. The weights of LPIPS are read from the folder in AESOP_WEIGHTS. Runs that are not
 finished are left out, and nothing is measured twice, so the command may be repeated while others train. --run measures some
-runs and makes no report. --record writes benchmarks/results/claim_<date>_cpu.json; --add takes the runs of such a record,
-made on another machine, into the report and the new record.
+runs and makes no report. --record writes benchmarks/results/claim_<date>_<device>.json. --add takes the runs of such a
+record, made on another machine, into the report and the new record.
 
 Of each run are measured, with EMA weights: on Set14 five networks on the way, on both sets the last one and its blend with
 the PSNR net, from which all runs start. A blend has less texture and more fidelity: it shows what a run reaches at another
@@ -17,7 +17,7 @@ LPIPS than its own. Output in experiments/lanes/claim: measured/, report.md, cla
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -33,7 +33,8 @@ from torch import Tensor, nn
 import aesop
 from aesop.cli import USER_ERRORS
 from aesop.data.measured_pairs import MeasuredPairs
-from aesop.evaluation.image_views import View
+from aesop.diagnosis.run_record import read_run
+from aesop.evaluation.image_views import Image, View
 from aesop.evaluation.measure import measuring
 from aesop.evaluation.methods import predict
 from aesop.images.resize import imresize
@@ -42,15 +43,16 @@ from aesop.inference.shipped_models import shipped_model
 from aesop.metrics.build import make_metrics
 from aesop.options.datasets import PairedDataset
 from aesop.options.validation import MetricOptions
-from aesop.system.files import replacing
+from aesop.system.device import pick_device
+from aesop.system.files import replacing, sha256_of
 from aesop.training.image_readings import split_of_the_error
-from aesop.weights.blend import blend, load_parents
+from aesop.weights.blend import with_texture
 from aesop.weights.load import load_autoencoder, load_generator
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import record
-from lanes import ROOT, Run, finished_weights, read_queue, rows_of, total_of
+from lanes import ROOT, Run, finished_weights, read_queue, total_of
 
 try:
     import matplotlib.pyplot as plt
@@ -62,7 +64,7 @@ START = shipped_model().with_name("aesop_compact_x4_psnr.safetensors")
 AUTOENCODER = QUEUE.parent / "weights" / "claim_autoencoder.safetensors"
 FOLDER = ROOT / "claim"
 FOLLOWED, SETS = "Set14", ("Set14", "BSDS_test50")
-CPU = torch.device("cpu")
+DEVICE = pick_device()
 SCALE = 4
 STEPS = 5  # networks on a run's way that are measured
 SHARE = 0.75  # of the GAN, in its blend with the PSNR net
@@ -75,7 +77,6 @@ LOSSES = {
     "pixel001": "pixel L1, weight 0.01",
     "lr_pixel": "L1 of LR, weight 1",
 }
-FIDELITY = {"aesop": "aesop", "pixel": "pix", "pixel001": "pix", "lr_pixel": "pix"}  # as readings name the loss
 RESAMPLES = 2000
 Of = TypeVar("Of")
 
@@ -109,9 +110,9 @@ def main() -> None:
         runs = finished_runs(read_queue(QUEUE))
         if unknown := set(given.run or ()) - runs.keys():
             raise ValueError(f"--run: {', '.join(sorted(unknown))} is not among the finished runs: {', '.join(runs)}")
-        measured = measure_runs(runs, given.run or list(runs), given.test_data)
+        measured = measure_runs({name: runs[name] for name in given.run or runs}, given.test_data)
         if given.run is None:
-            read = {name: readings(stage, loss_of(name)) for name, stage in runs.items()}
+            read = {name: readings(stage) for name, stage in runs.items()}
             if given.add is not None:
                 known = json.loads(given.add.read_text(encoding="utf-8"))
                 points = {name: [Point(**point) for point in each] for name, each in known["points"].items()}
@@ -119,7 +120,7 @@ def main() -> None:
             report(runs, measured, read)
             if given.record:
                 points = {name: [vars(point) for point in each] for name, each in measured.items()}
-                record.write("claim", record.described(CPU) | {"gradients": read, "points": points})
+                record.write("claim", record.described(DEVICE) | {"gradients": read, "points": points})
     except USER_ERRORS as error:
         sys.exit(f"error: {error}")
 
@@ -143,49 +144,48 @@ def finished_runs(queue: Mapping[str, Sequence[Run]]) -> dict[str, Path]:
 
 def in_order(runs: Mapping[str, Of]) -> dict[str, Of]:
     """The start, then runs by loss and seed."""
-    return {name: runs[name] for name in sorted(runs, key=lambda name: ([None, *LOSSES].index(loss_of(name) or None), name))}
+    losses = ["", *LOSSES]
+    return {name: runs[name] for name in sorted(runs, key=lambda name: (losses.index(loss_of(name)), name))}
 
 
 def loss_of(run: str) -> str:
+    """Empty for the start."""
     return run.rpartition("_")[0]
 
 
 # --- measuring -----------------------------------------------------------------------------------------------------------
 
 
-def measure_runs(runs: Mapping[str, Path], chosen: Sequence[str], data: Path) -> Measured:
-    """Measure what has not been measured of the start and the chosen runs, and return what is known of all.
+def measure_runs(runs: Mapping[str, Path], data: Path) -> Measured:
+    """Measure what has not been measured of the start and the chosen runs.
 
     Raises:
         ValueError: If a test set is missing.
     """
     meter = Meter(data, load_autoencoder(AUTOENCODER))
-    known = {"start": meter.measure("start", [(0, 0.0, name, lambda: load_generator(START)[0]) for name in SETS])}
-    for name in chosen:
-        known[name] = meter.measure(name, wanted(runs[name]))
-    for name in runs.keys() - known.keys():
-        known[name] = read_points(name)
-    return known
+    start = meter.measure("start", START, [(0, 0.0, name, lambda: load_generator(START)[0]) for name in SETS])
+    return {"start": start} | {name: measure_run(meter, name, stage) for name, stage in runs.items()}
 
 
 Wanted = tuple[int, float, str, Callable[[], nn.Module]]
 """Iteration, share, set, and how the network is made."""
 
 
-def wanted(stage: Path) -> Iterator[Wanted]:
+def measure_run(meter: "Meter", run: str, stage: Path) -> list[Point]:
     total = total_of(stage / "config.yml")
     files = {at: stage / "models" / f"net_g_{at:08d}.safetensors" for at in range(total // STEPS, total + 1, total // STEPS)}
 
     def blended() -> nn.Module:
         net = load_generator(START)[0]
-        net.load_state_dict(blend(load_parents([str(START), str(files[total])]), [1 - SHARE, SHARE]))
+        net.load_state_dict(with_texture(str(START), str(files[total]), SHARE))
         return net
 
-    for at, file in files.items():
-        for name in SETS if at == total else [FOLLOWED]:
-            yield at, 1.0, name, lambda file=file: load_generator(file)[0]
-    for name in SETS:
-        yield total, SHARE, name, blended
+    wanted: list[Wanted] = [
+        (at, 1.0, name, lambda file=file: load_generator(file)[0])
+        for at, file in files.items()
+        for name in (SETS if at == total else [FOLLOWED])
+    ]
+    return meter.measure(run, files[total], [*wanted, *((total, SHARE, name, blended) for name in SETS)])
 
 
 class Meter:
@@ -193,18 +193,26 @@ class Meter:
 
     def __init__(self, data: Path, autoencoder: nn.Module):
         self.sets = {name: test_set(data, name) for name in SETS}
-        self.measure_image = measuring(make_metrics({name: MetricOptions() for name in METRICS}, SCALE, CPU), CPU)
-        self.autoencoder = autoencoder.eval().requires_grad_(False)
+        self.measure_image = measuring(make_metrics({name: MetricOptions() for name in METRICS}, SCALE, DEVICE), DEVICE)
+        self.autoencoder = autoencoder.to(DEVICE).eval().requires_grad_(False)
         self.seen: dict[tuple[str, str], Tensor] = {}  # HR after the auto-encoder
 
-    def measure(self, run: str, nets: Sequence[Wanted] | Iterator[Wanted]) -> list[Point]:
-        """Points of a run; those that are not in its file are measured and added to it."""
-        points = read_points(run)
+    def measure(self, run: str, end: Path, nets: Iterable[Wanted]) -> list[Point]:
+        """Points of a run; those that are not in its file are measured and added to it.
+
+        The file counts as long as the run's last weights `end`, the start, and the auto-encoder are the same.
+        """
+        file = FOLDER / "measured" / f"{run}.json"
+        source = [sha256_of(weights) for weights in (end, START, AUTOENCODER)]
+        kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        points = [Point(**point) for point in kept["points"]] if kept.get("source") == source else []
         known = {(point.iteration, point.share, point.set) for point in points}
         for at, share, name, make in nets:
             if (at, share, name) not in known:
-                points.append(Point(at, share, name, self._values(make().eval(), self.sets[name])))
-                write_points(run, points)
+                points.append(Point(at, share, name, self._values(make().to(DEVICE).eval(), self.sets[name])))
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with replacing(file) as temporary:
+                    temporary.write_text(json.dumps({"source": source, "points": [vars(point) for point in points]}))
                 means = "  ".join(f"{metric} {points[-1].mean(metric):.5g}" for metric in points[-1].values)
                 print(f"{run} at {at}, share {share:g}, {name}: {means}", flush=True)
         return points
@@ -213,21 +221,19 @@ class Meter:
         values: dict[str, list[float]] = {name: [] for name in (*METRICS, *SPLIT)}
         for sample in (pairs[index] for index in range(len(pairs))):
             assert sample.gt is not None
-            sr = predict(net, sample.lq, sample.gt, SCALE, CPU)
-            found = self.measure_image(sr, sample.gt) | self._split(
-                to_tensor(sr)[None], to_tensor(sample.gt)[None], sample.key
-            )
+            sr = predict(net, sample.lq, sample.gt, SCALE, DEVICE)
+            found = self.measure_image(sr, sample.gt) | self._split(sr, sample.gt, sample.key)
             for name, each in values.items():
                 each.append(float(f"{found[name]:.6g}"))
         return values
 
     @torch.inference_mode()
-    def _split(self, sr: Tensor, hr: Tensor, key: tuple[str, str]) -> dict[str, float]:
+    def _split(self, sr_image: Image, hr_image: Image, key: tuple[str, str]) -> dict[str, float]:
+        sr, hr = (to_tensor(image)[None].to(DEVICE) for image in (sr_image, hr_image))
         if key not in self.seen:
             self.seen[key] = self.autoencoder(hr)
-        return {
-            name: float(value) for name, value in split_of_the_error(sr, hr, self.autoencoder(sr), self.seen[key]).items()
-        }
+        split = split_of_the_error(sr, hr, self.autoencoder(sr), self.seen[key])
+        return {name: float(value) for name, value in split.items()}
 
 
 def test_set(folder: Path, name: str) -> MeasuredPairs:
@@ -245,21 +251,6 @@ def test_set(folder: Path, name: str) -> MeasuredPairs:
         raise ValueError(f"--test-data: {whole} contains {', '.join(below)} but no HR folder: move the HR images to {hr}")
     options = PairedDataset(dataroot_gt=str(hr if below else whole), dataroot_lq=str(lr) if lr.is_dir() else None)
     return MeasuredPairs.find(options, name, SCALE)
-
-
-def points_file(run: str) -> Path:
-    return FOLDER / "measured" / f"{run}.json"
-
-
-def read_points(run: str) -> list[Point]:
-    file = points_file(run)
-    return [Point(**point) for point in json.loads(file.read_text())] if file.is_file() else []
-
-
-def write_points(run: str, points: Sequence[Point]) -> None:
-    points_file(run).parent.mkdir(parents=True, exist_ok=True)
-    with replacing(points_file(run)) as temporary:
-        temporary.write_text(json.dumps([vars(point) for point in points]))
 
 
 # --- the report ----------------------------------------------------------------------------------------------------------
@@ -355,7 +346,7 @@ def at_equal_lpips(measured: Measured, name: str) -> str:
         for metric, label in (("psnr", "PSNR"), ("lrpsnr", "LR-PSNR")):
             found = differences(np.arange(count), loss, metric)
             resampled = [mean(differences(images, loss, metric)) for images in samples]
-            over_images = np.nanquantile(resampled, [0.025, 0.975])
+            over_images = np.quantile(resampled, [0.025, 0.975])
             rows.append(
                 (
                     f"{LOSSES[loss]}: {label}",
@@ -425,22 +416,13 @@ def on_the_way(measured: Measured) -> str:
     return table((f"{FOLLOWED}: bias / variance", *(LOSSES[loss] for loss, _ in groups)), *rows)
 
 
-def readings(stage: Path, loss: str) -> dict[str, float]:
-    """Means over a run's readings: the fidelity loss's share of the gradient at SR, and its cosines with the other terms."""
-    rows = [row for row in rows_of(stage) if any(key.startswith("read/sr/") for key in row)]
-    mine = FIDELITY[loss]
-
-    def cosine(row: Mapping[str, Any], where: str, other: str) -> float:
-        pairs = (f"read/{where}_cos/{mine}+{other}", f"read/{where}_cos/{other}+{mine}")
-        return next(row[pair] for pair in pairs if row.get(pair) is not None)
-
-    def share(row: Mapping[str, Any], where: str) -> float:
-        norms = {key: value for key, value in row.items() if key.startswith(f"read/{where}/")}
-        return norms[f"read/{where}/{mine}"] / sum(norms.values())
-
-    found = {f"share_{where}": mean(share(row, where) for row in rows) for where in ("sr", "weights")}
+def readings(stage: Path) -> dict[str, float]:
+    """The fidelity loss's share of the gradient's norms (medians), and its cosines with the other terms (means)."""
+    run = read_run(stage)
+    (mine,) = run.losses.keys() & {"aesop", "pix"}
+    found = {f"share_{where}": run.shares(where, late=False)[mine] for where in ("sr", "weights")}
     return found | {
-        f"{where}+{other}": mean(cosine(row, where, other) for row in rows)
+        f"{where}+{other}": float(run[f"{where}_cos/{mine}+{other}"][1].mean())
         for where in ("sr", "weights")
         for other in ("percep", "gan")
     }
@@ -486,11 +468,11 @@ def draw_crops(file: Path, runs: Mapping[str, Path]) -> None:
     held_out = Path(aesop.__file__).parent / "assets" / "photos" / "heldout"
     pairs = MeasuredPairs.find(PairedDataset(dataroot_gt=str(held_out)), "heldout", SCALE)
     ends = {LOSSES[loss]: finished_weights(runs[names[0]]) for loss, names in seeds(runs)}
-    nets = {label: load_generator(file)[0].eval() for label, file in {"PSNR net": START, **ends}.items() if file}
+    nets = {label: load_generator(file)[0].to(DEVICE).eval() for label, file in {"PSNR net": START, **ends}.items() if file}
     views = []
     for sample in (pairs[index] for index in range(len(pairs))):
         images = {"bicubic": imresize(sample.lq, SCALE)}
-        images |= {label: predict(net, sample.lq, None, SCALE, CPU) for label, net in nets.items()}
+        images |= {label: predict(net, sample.lq, None, SCALE, DEVICE) for label, net in nets.items()}
         views.append(View.of(sample, images, SCALE, side=96, crop=96))
     labels = list(views[0].crops)
     size = (1.7 * len(labels), 1.8 * len(views))

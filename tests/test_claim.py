@@ -132,31 +132,31 @@ def test_tables_of_ends_and_ways():
     assert way[-1] == "| 1000 | 1.00 / 2.00 | 1.00 / 2.00 |"
 
 
-def test_readings_of_a_run(tmp_path):
-    def row(at: int, cosine: float, order: str) -> dict:
-        norms = {"read/sr/aesop": 1.0, "read/sr/percep": 3.0, "read/weights/aesop": 1.0, "read/weights/percep": 1.0}
-        names = {"sr": cosine, "weights": -cosine}
-        cosines = {f"read/{where}_cos/{order}": value for where, value in names.items()}
-        gan = {f"read/{where}_cos/aesop+gan": 0.5 for where in names}
-        return {"iter": at, **norms, **cosines, **gan}
+@pytest.fixture
+def config(monkeypatch):
+    """AESOP's run of the claim."""
+    monkeypatch.chdir(Path(claim.__file__).parents[1])
+    return plan(claim.QUEUE.with_name("claim.yml"), [])["adversarial"]
 
-    rows = [
-        {"iter": 1, "l_g_aesop": 1.0},
-        row(2, 0.1, "aesop+percep"),
-        row(4, 0.3, "percep+aesop"),
-        {"iter": 5, "val/psnr": 1},
-    ]
+
+def test_readings_of_a_run(config, tmp_path):
+    def row(at: int, cosine: float) -> dict:
+        norms = {"read/sr/aesop": 1.0, "read/sr/percep": 3.0, "read/weights/aesop": 1.0, "read/weights/percep": 1.0}
+        percep = {"read/sr_cos/aesop+percep": cosine, "read/weights_cos/aesop+percep": -cosine}
+        return {"iter": at, **norms, **percep, **{f"read/{where}_cos/aesop+gan": 0.5 for where in ("sr", "weights")}}
+
+    rows = [{"iter": 1, "l_g_aesop": 1.0}, row(2, 0.1), row(4, 0.3), {"iter": 5, "val/psnr": 1}]
     (tmp_path / "scalars.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
-    assert claim.readings(tmp_path, "aesop") == pytest.approx(
+    (tmp_path / "config.yml").write_text(config.to_yaml())
+    found = claim.readings(tmp_path)
+    assert found == pytest.approx(
         {"share_sr": 0.25, "share_weights": 0.5, "sr+percep": 0.2, "sr+gan": 0.5, "weights+percep": -0.2, "weights+gan": 0.5}
     )
-    table = claim.of_gradients({"aesop_0": claim.readings(tmp_path, "aesop")})
+    table = claim.of_gradients({"aesop_0": found})
     assert table.splitlines()[2] == "| AESOP, weight 1 | 0.2500 | 0.200 | 0.500 | 0.5000 | -0.200 | 0.500 |"
 
 
-def test_the_report_is_about_what_the_runs_start_from(monkeypatch):
-    monkeypatch.chdir(Path(claim.__file__).parents[1])
-    config = plan(claim.QUEUE.with_name("claim.yml"), [])["adversarial"]
+def test_the_report_is_about_what_the_runs_start_from(config):
     assert Path(config.path.pretrain_network_g).samefile(claim.START)
     assert Path(config.train.aesop_opt.autoencoder_load.path).samefile(claim.AUTOENCODER)
 
@@ -221,7 +221,8 @@ def test_two_runs_at_toy_size(toy, monkeypatch, capsys):
     pairs = claim.test_set(toy / "data", "BSDS_test50")
     metrics = make_metrics(wanted, 4, cpu)
     (row,) = measure(lambda lq, gt: predict(net, lq, gt, 4, cpu), pairs, metrics, World(device=cpu))
-    point = next(point for point in claim.read_points("aesop_0") if (point.share, point.set) == (1, "BSDS_test50"))
+    kept = json.loads((folder / "measured" / "aesop_0.json").read_text())["points"]
+    point = next(claim.Point(**each) for each in kept if (each["share"], each["set"]) == (1, "BSDS_test50"))
     for name in ("psnr", "lpips"):
         assert point.mean(name) == pytest.approx(row[name], abs=1e-4)
     sample = pairs[0]
@@ -233,6 +234,12 @@ def test_two_runs_at_toy_size(toy, monkeypatch, capsys):
 
     claim.main()
     assert " at " not in capsys.readouterr().out.split("| ---")[0].replace("LPIPS at", "")  # nothing is measured twice
+    end = model.read_bytes()
+    model.write_bytes(model.with_name("net_g_00000008.safetensors").read_bytes())  # as if it had been trained again
+    claim.main()
+    assert capsys.readouterr().out.count("aesop_0 at ") == claim.STEPS + 1 + 2
+    model.write_bytes(end)
+    claim.main()
     ship.ship(model, toy / "shipped.safetensors")
     (trained, _), (shipped, info) = (load_generator(file) for file in (model, toy / "shipped.safetensors"))
     for name, tensor in trained.state_dict().items():

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -30,17 +29,6 @@ import teacher_pairs
 import web_pairs
 
 REPO = Path(__file__).resolve().parents[1]
-SHARED = Path(os.environ.get("AESOP_SHARED", "../shared"))
-TOY = [
-    "device=cpu",
-    "precision=fp32",
-    "network_g.num_block=1",
-    "datasets.train.gt_size=48",
-    "datasets.train.batch_size_per_gpu=2",
-    "stages.adversarial.network_d.num_feat=4",
-    *(f"stages.{stage}.train.total_iter=4" for stage in ("psnr", "autoencoder", "adversarial")),
-]
-
 COPYRIGHT = """\
 Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 
