@@ -101,7 +101,7 @@ def test_quiet_upscaling_prints_only_what_failed(photo, tmp_path):
     assert "broken.png" in line
     speaking = run("upscale", tmp_path / "in", "-o", tmp_path / "out", "--device", "cpu", "--overwrite")
     assert "upscaled 1 of 2 images" in speaking.stdout
-    assert "the bundled x4 model that suits each picture" in speaking.stderr
+    assert "the bundled model that suits each picture" in speaking.stderr
 
 
 def test_the_log_keeps_to_warnings_when_quiet_and_tells_details_when_verbose(capsys):
@@ -403,7 +403,7 @@ def test_completed_names_are_those_that_commands_know(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("upscale a.png -m aesop_c", ["aesop_compact_x4", "aesop_compact_x4_psnr"]),
+        ("upscale a.png -m aesop_compact_x4", ["aesop_compact_x4", "aesop_compact_x4_psnr"]),
         ("upscale a.png -m cl", ["clean"]),
         ("upscale a.png --runtime op", ["openvino"]),
         ("upscale a.png --device c", ["cpu", "cuda"]),

@@ -568,7 +568,7 @@ def upscale(
         Option(
             "--model",
             "-m",
-            help="Weight file, name, or hf:owner/name; default: clean or web, the bundled x4 models, by the picture.",
+            help="Weight file, name, or hf:owner/name; default: one of the bundled models, by the picture.",
             autocompletion=completion.models,
         ),
     ] = None,

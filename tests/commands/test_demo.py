@@ -10,7 +10,7 @@ from PIL import Image
 from rich.console import Console
 
 import aesop
-from aesop.commands.demo import compressed_views, make_stages, read_losses, run
+from aesop.commands.demo import compressed_views, halved_views, make_stages, read_losses, run
 from aesop.images.listing import list_images
 from aesop.images.photograph import PHOTOGRAPH
 
@@ -49,12 +49,20 @@ def test_the_web_model_draws_no_lines_into_the_flat_parts_of_a_compressed_pictur
     assert abs(detail["Web model"] - detail["HR"]) < abs(detail["Clean model"] - detail["HR"]) / 2
 
 
+def test_the_x2_model_is_nearer_to_the_original_than_bicubic():
+    hr = np.asarray(Image.open(PHOTOGRAPH).convert("RGB"))[:200, :280]
+    views = halved_views(hr)
+    assert list(views) == ["Bicubic", "x2 model", "HR"]
+    error = {title: np.abs(view.astype(int) - hr)[4:-4, 4:-4].mean() for title, view in views.items()}
+    assert 0 == error["HR"] < error["x2 model"] < error["Bicubic"]
+
+
 @pytest.mark.slow
 def test_quick_demo_writes_the_page_and_repeats_nothing(tmp_path):
     console = Console(record=True, width=160)
     page = run(tmp_path / "out", console, quick=True)["page"]
     text = page.read_text(encoding="utf-8")
-    shown = ("AESOP GAN", "Pixel-loss GAN", "PSNR net", "Bundled model", "Web model", "Bicubic", "AE(SR)", "Photographs")
+    shown = ("AESOP GAN", "Pixel-loss GAN", "PSNR net", "Bundled model", "Web model", "x2 model", "AE(SR)", "Photographs")
     for words in shown:
         assert words in text
     losses = read_losses(tmp_path / "out" / "runs" / "demo_quick" / "1_psnr" / "scalars.jsonl")

@@ -49,7 +49,8 @@ def test_every_model_has_a_line(tmp_path, monkeypatch):
     assert RRDB.items() <= models["mine"]["network"].items()
     assert (models["broken"]["network"], models["broken"]["fault"]) == (None, lines["broken"].split("cannot be used: ")[1])
     assert [name for name, model in models.items() if model["shipped"]] == [
-        "aesop_compact_x4", "aesop_compact_x4_psnr", "aesop_web_x4", "aesop_web_x4_psnr",
+        "aesop_compact_x2", "aesop_compact_x2_psnr", "aesop_compact_x4", "aesop_compact_x4_psnr", "aesop_web_x4",
+        "aesop_web_x4_psnr",
     ]  # fmt: skip
     assert report["left_out"] == []
 

@@ -264,7 +264,7 @@ def test_the_report_has_every_picture_with_its_map_and_the_settings(photo, tmp_p
     inputs = [photo, tmp_path / "gray.jpg", tmp_path / "broken.png"]
     run(tmp_path, *inputs, "-o", tmp_path / "out", "--report", page, "--scale", 3, code=1)
     text = page.read_text()
-    model = "aesop_compact_x4 or aesop_web_x4, x4"
+    model = "aesop_compact_x4 (x4) or aesop_web_x4 (x4)"
     for wanted in ("cat_x3.png", "gray_x3.jpg", "broken.png", "uncalibrated", "scale 3", model, "Map"):
         assert wanted in text
     assert {path.name for path in (tmp_path / "out").iterdir()} == {

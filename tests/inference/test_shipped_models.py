@@ -18,10 +18,13 @@ from aesop.evaluation.methods import predict
 from aesop.images.read import ImageFile
 from aesop.images.resize import imresize
 from aesop.images.write import write_image
+from aesop.inference.final_size import FinalSize
 from aesop.inference.shipped_models import MODELS, faithful_partner, purpose_of, shipped_model
+from aesop.inference.upscaler import Upscaler
 from aesop.metrics.build import make_metrics
 from aesop.options.datasets import PairedDataset
 from aesop.options.validation import MetricOptions
+from aesop.pictures.picture import Frame
 from aesop.system.distributed import World
 from aesop.weights.load import load_generator
 
@@ -41,7 +44,7 @@ def test_models_and_partners_are_all_that_is_there():
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_they_are_small_and_known(file):
     net, info = load_generator(file)
-    assert (info.arch, info.scale) == ("RRDBNet", 4)
+    assert (info.arch, f"x{info.scale}") == ("RRDBNet", file.stem.removesuffix("_psnr")[-2:])
     assert sum(parameter.numel() for parameter in net.parameters()) <= 1.5e6
     assert all(parameter.dtype == torch.float32 for parameter in net.parameters())
 
@@ -58,11 +61,23 @@ def test_upscaling_without_naming_a_model(tmp_path):
     write_image(tmp_path / "photo.png", image)
     console = Console(record=True, width=200)
     results = [*upscale_files([tmp_path / "photo.png"], tmp_path / "out", console=console, device="cpu", precision="fp32")]
-    assert "the bundled x4 model that suits each picture" in console.export_text()
+    assert "the bundled model that suits each picture" in console.export_text()
     assert re.search(r"photo_x4.png\nwith aesop_compact_x4 \(photo.png\)", Summary.of(results).text())
     net, _ = load_generator(shipped_model())
     expected = predict(net, image, None, 4, torch.device("cpu"))
     np.testing.assert_allclose(ImageFile.at(tmp_path / "out" / "photo_x4.png").read().astype(int), expected, atol=1)
+
+
+@pytest.mark.parametrize(("scale", "model"), [(1.5, "x2"), (2, "x2"), (2.5, "clean")])
+def test_clean_pictures_enlarged_by_two_or_less_get_the_x2_model(tmp_path, scale, model):
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    write_image(tmp_path / "photo.png", image)
+    (tmp_path / "photo.jpg").write_bytes(cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 60])[1].tobytes())
+    options = {"size": FinalSize(scale), "console": Console(quiet=True), "device": "cpu", "precision": "fp32"}
+    results = [*upscale_files([tmp_path / "photo.png", tmp_path / "photo.jpg"], tmp_path / "out", ext="png", **options)]
+    assert [result.model for result in results] == [MODELS[model], MODELS["web"]]
+    expected = Upscaler(model, "cpu", "fp32").upscale_frame(Frame(image), scale).pixels
+    np.testing.assert_array_equal(ImageFile.at(results[0].target).read(), expected)
 
 
 @pytest.fixture
@@ -120,6 +135,25 @@ def test_the_web_model_is_better_than_the_clean_one_and_has_the_figures_of_its_c
         psnr, lpips = map(float, cells[{60: 5, 40: 6}[quality]].split("/"))
         assert psnr == pytest.approx(means[name]["psnr"], abs=0.01)
         assert lpips == pytest.approx(means[name]["lpips"], abs=0.001)
+
+
+@pytest.mark.slow
+def test_the_x2_model_is_good_enough_to_be_shipped_and_has_the_figures_of_its_card(photographs):
+    pairs = MeasuredPairs.find(PairedDataset(dataroot_gt=str(SHARED / "data" / "BSDS_test50")), "BSDS_test50", 2)
+    metrics = make_metrics({name: MetricOptions() for name in ("psnr", "lpips")}, 2, CPU)
+    bicubic = averages(measure(lambda lq, _: imresize(lq, 2), pairs, metrics, World(device=CPU)))
+    found = {"bicubic": bicubic}
+    for file in (shipped_model("x2"), faithful_partner(shipped_model("x2"))):
+        net, _ = load_generator(file)
+        found[file.stem] = averages(
+            measure(lambda lq, gt, net=net: predict(net, lq, gt, 2, CPU), pairs, metrics, World(device=CPU))
+        )
+    assert found["aesop_compact_x2"]["lpips"] <= 0.6 * bicubic["lpips"]
+    assert found["aesop_compact_x2"]["psnr"] >= bicubic["psnr"] - 1
+    for name, figures in found.items():
+        cells = figures_in_card("BSDS_test50, reduced to a half", name)
+        assert float(cells[0]) == pytest.approx(figures["psnr"], abs=0.01)
+        assert float(cells[3]) == pytest.approx(figures["lpips"], abs=0.001)
 
 
 @pytest.mark.slow

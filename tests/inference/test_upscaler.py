@@ -480,7 +480,7 @@ def test_models_by_name(tmp_path, monkeypatch):
     for name, near in (("portrait", "portraits"), ("realesrgan-x4plus", "RealESRGAN_x4plus"), ("aesop", "aesop_web_x4")):
         with pytest.raises(WeightsError, match=f"{name} does not exist(.|\n)*did you mean {near}"):
             find_model(name)
-    own = "aesop_compact_x4, aesop_compact_x4_psnr, aesop_web_x4, aesop_web_x4_psnr"
+    own = "aesop_compact_x2, aesop_compact_x2_psnr, aesop_compact_x4, aesop_compact_x4_psnr, aesop_web_x4, aesop_web_x4_psnr"
     with pytest.raises(WeightsError, match=f"Known models: RealESRGAN_x4plus, {own}, portraits"):
         find_model("zzz.qqq")
 

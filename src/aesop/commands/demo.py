@@ -22,7 +22,7 @@ from aesop.evaluation.methods import bicubic, network, predict
 from aesop.evaluation.result_files import described, summary_table
 from aesop.images.resize import imresize
 from aesop.images.tensors import to_array, to_tensor
-from aesop.inference.shipped_models import CLEAN, WEB, shipped_model
+from aesop.inference.shipped_models import CLEAN, WEB, X2, shipped_model
 from aesop.metrics import METRICS
 from aesop.metrics.build import make_metrics
 from aesop.options.config import TrainConfig
@@ -140,6 +140,11 @@ def make_page(stages: Stages, results: SetResults, autoencoder: nn.Module, metri
         "model for it; the clean one, which was trained without JPEG, draws its blocks."
     )
     page.slider("compressed", compressed_views(results.views[0].images["HR"]), ["Clean model", "Web model"])
+    page.section("Twice the size")
+    page.text(
+        "A photograph at half of its size, enlarged by the bundled x2 model: what aesop upscale --scale 2 makes of it."
+    )
+    page.slider("halved", halved_views(results.views[0].images["HR"]), ["Bicubic", "x2 model"])
     page.section("Training")
     losses = {title: read_losses(config.run_folder / "scalars.jsonl") for title, config in stages.items()}
     page.charts([Chart(title, lines, "iteration", "loss", log_y=True) for title, lines in losses.items()])
@@ -170,6 +175,13 @@ def compressed_views(hr: Image) -> dict[str, Image]:
     for title, name in (("Clean model", CLEAN), ("Web model", WEB)):
         views[title] = predict(load_network(shipped_model(name))[0], lr, None, SCALE, torch.device("cpu"))
     return views | {"HR": hr}
+
+
+def halved_views(hr: Image) -> dict[str, Image]:
+    """An image (H, W, 3) of even sides, reduced to a half, then enlarged by bicubic interpolation and by the x2 model."""
+    lr = imresize(hr, 1 / 2)
+    enlarged = predict(load_network(shipped_model(X2))[0], lr, None, 2, torch.device("cpu"))
+    return {"Bicubic": imresize(lr, 2), "x2 model": enlarged, "HR": hr}
 
 
 def read_losses(file: Path) -> dict[str, list[tuple[float, float]]]:

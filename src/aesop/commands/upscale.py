@@ -20,7 +20,7 @@ from aesop.commands.upscale_video import VideoOptions, upscale_videos
 from aesop.images.errors import ImageError
 from aesop.images.read import ImageFile
 from aesop.inference.final_size import FinalSize
-from aesop.inference.shipped_models import SCALE, shipped_model
+from aesop.inference.shipped_models import CLEAN, automatic_models
 from aesop.inference.upscaler import Upscaler
 from aesop.pictures.write import SaveOptions
 
@@ -105,7 +105,7 @@ def upscale_files(
 
     def announce(loaded: Sequence[Iterable[Upscaler]], which: str) -> None:
         if model is None:
-            say(f"with the bundled x{SCALE} model {which} (to choose: -m clean, -m web, or -m FILE)")
+            say(f"with the bundled model {which} (to choose: -m clean, -m web, or -m FILE)")
         for note in dict.fromkeys(note for upscalers in loaded for upscaler in upscalers for note in upscaler.notes):
             say(note)
 
@@ -118,7 +118,7 @@ def upscale_files(
         if len(devices) > 1:
             raise ValueError(f"--device {device}: a video runs on one device; name one of them")
         video_options = VideoOptions(size, quality, not strip_metadata, overwrite, skip_existing)
-        upscaler = load(device, shipped_model() if model is None else model)
+        upscaler = load(device, automatic_models(size.scale)[CLEAN] if model is None else model)
         announce([[upscaler]], "for clean pictures")
         return iter(upscale_videos(videos, upscaler, output, ext, suffix, shard, video_options, progress, console))
     if maps and output == PIPE:
@@ -128,7 +128,7 @@ def upscale_files(
     ext = check_output(output, ext, suffix, len(found), lossless)
     for note in notes:
         say(note)
-    loaded = [Upscalers(partial(load, each), model) for each in devices]
+    loaded = [Upscalers(partial(load, each), model, size.scale) for each in devices]
     scale = loaded[0].scale
     suffix = size.suffix(scale) if suffix is None else suffix
     plan = plan_targets(found, inputs, output, ext, suffix, overwrite, skip_existing)

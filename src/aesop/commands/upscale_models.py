@@ -5,7 +5,7 @@ from pathlib import Path
 
 from numpy.typing import NDArray
 
-from aesop.inference.shipped_models import MODELS, shipped_model
+from aesop.inference.shipped_models import automatic_models
 from aesop.inference.suitable_model import suitable_model
 from aesop.inference.upscaler import Upscaler
 
@@ -16,10 +16,11 @@ class Upscalers:
     Args:
         load: makes the upscaler of a model.
         model: None: those that come with aesop.
+        wanted: how much all pictures are enlarged; None: as much as the model does, or by their sides.
     """
 
-    def __init__(self, load: Callable[[str | Path], Upscaler], model: str | Path | None):
-        files = {name: shipped_model(name) for name in MODELS} if model is None else {"": model}
+    def __init__(self, load: Callable[[str | Path], Upscaler], model: str | Path | None, wanted: float | None = None):
+        files = automatic_models(wanted) if model is None else {"": model}
         self._loaded = {name: load(file) for name, file in files.items()}
         self.chooses = model is None
         """Whether pictures may get different models."""
@@ -29,7 +30,7 @@ class Upscalers:
 
     @property
     def scale(self) -> int:
-        """How much they enlarge, each as much as the others."""
+        """How much they enlarge: each as much as the others, unless another scale is `wanted`."""
         return next(iter(self)).scale
 
     def suited_to(self, pixels: NDArray, jpeg_quality: int | None) -> Upscaler:

@@ -42,7 +42,7 @@ def described(upscalers: Upscalers, size: FinalSize) -> Mapping[str, str]:
     upscaler = next(iter(upscalers))
     asked = {name: value for name, value in vars(size).items() if value is not None}
     return {
-        "model": f"{' or '.join(each.name for each in upscalers)}, x{upscaler.scale}",
+        "model": " or ".join(f"{each.name} (x{each.scale})" for each in upscalers),
         "weights": f"SHA-256 {'; '.join(each.weights for each in upscalers)}",
         "size": ", ".join(f"{name} {value:g}" for name, value in asked.items()) or "the network's scale",
         "computed": f"{upscaler.precision} by {upscaler.runtime} on {upscaler.device}",

@@ -19,7 +19,7 @@ def find_model(model: str | os.PathLike | None) -> Path:
     `hf:owner/name` or `hf:owner/name/file`, which is downloaded from the Hugging Face hub.
 
     Known are the weight files in the folders of AESOP_MODELS, in the user's data folder, and in the package, whose
-    models are also called `clean`, which None means, and `web`. WeightsError names similar ones.
+    models are also called `clean`, which None means, `web`, and `x2`. WeightsError names similar ones.
     """
     if model is None:
         return shipped_model()

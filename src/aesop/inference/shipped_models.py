@@ -6,24 +6,34 @@ It imports no PyTorch, so that the shell can ask for names.
 from importlib import resources
 from pathlib import Path
 
-CLEAN, WEB = "clean", "web"
-MODELS = {CLEAN: "aesop_compact_x4", WEB: "aesop_web_x4"}
+CLEAN, WEB, X2 = "clean", "web", "x2"
+MODELS = {CLEAN: "aesop_compact_x4", WEB: "aesop_web_x4", X2: "aesop_compact_x2"}
 """Short name -> file name without extension."""
-SCALE = 4
 SHIPPED_FOR = {
+    "aesop_compact_x2": "clean photographs, without noise and JPEG blocks, enlarged by 2 or less",
+    "aesop_compact_x2_psnr": "the same photographs, without added texture: its faithful partner",
     "aesop_compact_x4": "clean photographs, without noise and JPEG blocks",
     "aesop_compact_x4_psnr": "the same photographs, without added texture: its faithful partner",
     "aesop_web_x4": "compressed photographs, such as JPEG files from the web",
     "aesop_web_x4_psnr": "the same photographs, without added texture: its faithful partner",
 }
 """What the shipped models are for."""
-FAITHFUL = {"aesop_compact_x4": "aesop_compact_x4_psnr", "aesop_web_x4": "aesop_web_x4_psnr"}
+FAITHFUL = {model: f"{model}_psnr" for model in MODELS.values()}
 """Of shipped models: the PSNR network of one descent, for `--texture`."""
 
 
 def shipped_model(name: str = CLEAN) -> Path:
     """The weight file by its short name. assets/models/README.md describes how it was trained and how good it is."""
     return _folder() / f"{MODELS[name]}.safetensors"
+
+
+def automatic_models(scale: float | None = None) -> dict[str, Path]:
+    """The weight files of `clean` and `web`, between which `suitable_model` chooses, for pictures enlarged by `scale`.
+
+    None: by 4, or by a factor that differs from picture to picture. By 2 or less, x2 takes the place of clean.
+    """
+    clean = X2 if scale is not None and scale <= 2 else CLEAN
+    return {CLEAN: shipped_model(clean), WEB: shipped_model(WEB)}
 
 
 def short_name(model: Path) -> str | None:
