@@ -151,7 +151,7 @@ def test_the_x2_model_is_good_enough_to_be_shipped_and_has_the_figures_of_its_ca
     assert found["aesop_compact_x2"]["lpips"] <= 0.6 * bicubic["lpips"]
     assert found["aesop_compact_x2"]["psnr"] >= bicubic["psnr"] - 1
     for name, figures in found.items():
-        cells = figures_in_card("BSDS_test50, reduced to a half", name)
+        cells = figures_in_card("BSDS_test50 (50 photographs), reduced to a half", name)
         assert float(cells[0]) == pytest.approx(figures["psnr"], abs=0.01)
         assert float(cells[3]) == pytest.approx(figures["lpips"], abs=0.001)
 
