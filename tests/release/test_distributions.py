@@ -22,7 +22,7 @@ from PIL import Image
 import aesop
 
 REPO = Path(__file__).resolve().parents[2]
-MAX_BYTES = 12_000_000  # docs/how-to/install.md states it
+MAX_BYTES = 16_000_000  # docs/how-to/install.md states it; 13.5 MB are models
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LICENSES = PROJECT["license-files"]
 
