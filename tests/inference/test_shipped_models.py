@@ -68,12 +68,21 @@ def test_upscaling_without_naming_a_model(tmp_path):
     np.testing.assert_allclose(ImageFile.at(tmp_path / "out" / "photo_x4.png").read().astype(int), expected, atol=1)
 
 
-@pytest.mark.parametrize(("scale", "model"), [(1.5, "x2"), (2, "x2"), (2.5, "clean")])
-def test_clean_pictures_enlarged_by_two_or_less_get_the_x2_model(tmp_path, scale, model):
+@pytest.mark.parametrize(
+    ("size", "scale", "model"),
+    [
+        (FinalSize(1.5), 1.5, "x2"),
+        (FinalSize(2), 2, "x2"),
+        (FinalSize(2.5), 2.5, "clean"),
+        (FinalSize(width=60), 2, "x2"),
+        (FinalSize(longest=90), 3, "clean"),
+    ],
+)
+def test_clean_pictures_enlarged_by_two_or_less_get_the_x2_model(tmp_path, size, scale, model):
     image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
     write_image(tmp_path / "photo.png", image)
     (tmp_path / "photo.jpg").write_bytes(cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 60])[1].tobytes())
-    options = {"size": FinalSize(scale), "console": Console(quiet=True), "device": "cpu", "precision": "fp32"}
+    options = {"size": size, "console": Console(quiet=True), "device": "cpu", "precision": "fp32"}
     results = [*upscale_files([tmp_path / "photo.png", tmp_path / "photo.jpg"], tmp_path / "out", ext="png", **options)]
     assert [result.model for result in results] == [MODELS[model], MODELS["web"]]
     expected = Upscaler(model, "cpu", "fp32").upscale_frame(Frame(image), scale).pixels

@@ -20,7 +20,7 @@ from aesop.commands.upscale_video import VideoOptions, upscale_videos
 from aesop.images.errors import ImageError
 from aesop.images.read import ImageFile
 from aesop.inference.final_size import FinalSize
-from aesop.inference.shipped_models import CLEAN, automatic_models
+from aesop.inference.shipped_models import clean_model, shipped_model
 from aesop.inference.upscaler import Upscaler
 from aesop.pictures.write import SaveOptions
 
@@ -118,7 +118,7 @@ def upscale_files(
         if len(devices) > 1:
             raise ValueError(f"--device {device}: a video runs on one device; name one of them")
         video_options = VideoOptions(size, quality, not strip_metadata, overwrite, skip_existing)
-        upscaler = load(device, automatic_models(size.scale)[CLEAN] if model is None else model)
+        upscaler = load(device, shipped_model(clean_model(size.scale)) if model is None else model)
         announce([[upscaler]], "for clean pictures")
         return iter(upscale_videos(videos, upscaler, output, ext, suffix, shard, video_options, progress, console))
     if maps and output == PIPE:
@@ -128,7 +128,7 @@ def upscale_files(
     ext = check_output(output, ext, suffix, len(found), lossless)
     for note in notes:
         say(note)
-    loaded = [Upscalers(partial(load, each), model, size.scale) for each in devices]
+    loaded = [Upscalers(partial(load, each), model, size != FinalSize()) for each in devices]
     scale = loaded[0].scale
     suffix = size.suffix(scale) if suffix is None else suffix
     plan = plan_targets(found, inputs, output, ext, suffix, overwrite, skip_existing)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from numpy.typing import NDArray
 
-from aesop.inference.shipped_models import automatic_models
+from aesop.inference.shipped_models import CLEAN, MODELS, WEB, clean_model, shipped_model
 from aesop.inference.suitable_model import suitable_model
 from aesop.inference.upscaler import Upscaler
 
@@ -16,11 +16,13 @@ class Upscalers:
     Args:
         load: makes the upscaler of a model.
         model: None: those that come with aesop.
-        wanted: how much all pictures are enlarged; None: as much as the model does, or by their sides.
+        sized: a size is asked for, so pictures may be enlarged by less than the models do.
     """
 
-    def __init__(self, load: Callable[[str | Path], Upscaler], model: str | Path | None, wanted: float | None = None):
-        files = automatic_models(wanted) if model is None else {"": model}
+    def __init__(self, load: Callable[[str | Path], Upscaler], model: str | Path | None, sized: bool = False):
+        own = MODELS if sized else (CLEAN, WEB)
+        files = {name: shipped_model(name) for name in own} if model is None else {"": model}
+        self._sized = sized
         self._loaded = {name: load(file) for name, file in files.items()}
         self.chooses = model is None
         """Whether pictures may get different models."""
@@ -30,11 +32,12 @@ class Upscalers:
 
     @property
     def scale(self) -> int:
-        """How much they enlarge: each as much as the others, unless another scale is `wanted`."""
+        """How much they enlarge where no size is asked for."""
         return next(iter(self)).scale
 
-    def suited_to(self, pixels: NDArray, jpeg_quality: int | None) -> Upscaler:
-        """See `suitable_model`."""
+    def suited_to(self, pixels: NDArray, jpeg_quality: int | None, scale: float) -> Upscaler:
+        """See `suitable_model` and, for pictures that are clean, `clean_model`."""
         if not self.chooses:
             return next(iter(self))
-        return self._loaded[suitable_model(pixels, jpeg_quality)]
+        name = suitable_model(pixels, jpeg_quality)
+        return self._loaded[clean_model(scale) if name == CLEAN and self._sized else name]

@@ -133,7 +133,7 @@ class PictureWork:
             first = next(frames)
             if self._picture.count == 1:
                 next(frames, None)  # closes the file, which the result may replace
-            upscaler = upscalers.suited_to(first.pixels, self._jpeg_quality)
+            upscaler = upscalers.suited_to(first.pixels, self._jpeg_quality, self._scale_of(*self._picture.size))
             self.model = upscaler.name if upscalers.chooses else None
             if self._frame:
                 self._frame = self._upscaled(upscaler, first, stop)

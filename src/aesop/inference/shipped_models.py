@@ -27,13 +27,9 @@ def shipped_model(name: str = CLEAN) -> Path:
     return _folder() / f"{MODELS[name]}.safetensors"
 
 
-def automatic_models(scale: float | None = None) -> dict[str, Path]:
-    """The weight files of `clean` and `web`, between which `suitable_model` chooses, for pictures enlarged by `scale`.
-
-    None: by 4, or by a factor that differs from picture to picture. By 2 or less, x2 takes the place of clean.
-    """
-    clean = X2 if scale is not None and scale <= 2 else CLEAN
-    return {CLEAN: shipped_model(clean), WEB: shipped_model(WEB)}
+def clean_model(scale: float | None) -> str:
+    """The short name of the model for clean pictures that are enlarged by `scale`; None: by as much as the model does."""
+    return X2 if scale is not None and scale <= 2 else CLEAN
 
 
 def short_name(model: Path) -> str | None:
