@@ -31,12 +31,13 @@ from aesop.evaluation.image_views import Image
 from aesop.evaluation.measure import MeasureImage, measuring
 from aesop.images.resize import imresize
 from aesop.images.write import write_image
-from aesop.inference.shipped_models import CLEAN, SCALE, WEB
+from aesop.inference.shipped_models import CLEAN, WEB
 from aesop.metrics.build import make_metrics
 from aesop.options.validation import MetricOptions
 from enlarged_photographs import CPU, compressed, photographs
 from record import described, write
 
+SCALE = 4
 QUALITIES = (None, 95, 90, 85, 80, 60, 40)
 COMPARED = (None, 80, 60, 40)
 SHEET_QUALITY = 60

@@ -12,9 +12,9 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import mean
 
-from aesop.inference.shipped_models import CLEAN, SCALE, WEB
+from aesop.inference.shipped_models import CLEAN, WEB
 from aesop.inference.suitable_model import suitable_model
-from bundled_models import COMPARED, QUALITIES, inputs, labelled
+from bundled_models import COMPARED, QUALITIES, SCALE, inputs, labelled
 from enlarged_photographs import CPU, photographs
 from record import described, write
 

@@ -1,5 +1,6 @@
 """The baselines of the benchmarks: that they compute what they stand for."""
 
+import importlib
 import itertools
 import re
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "reproduction"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import evidence
@@ -18,6 +21,8 @@ from training_step import PublishedWork, Recipe, ours
 
 TINY = {"type": "RRDBNet", "num_feat": 16, "num_block": 1, "num_grow_ch": 4}
 AUTOENCODER = {"type": "AutoEncoder_RRDBNet", "dec_opt": TINY}
+REPO = evidence.REPO
+SCRIPTS = sorted([*REPO.glob("benchmarks/*.py"), *REPO.glob("reproduction/*.py"), REPO / "docs" / "model_figures.py"])
 UNET = {"type": "UNetDiscriminatorSN", "num_feat": 4}
 
 
@@ -51,6 +56,11 @@ def test_the_published_work_moves_the_generator_as_our_step_does(recipe, monkeyp
             assert (mine - theirs).abs().max() <= 0.02 * moved + 1e-7
 
 
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_every_script_finds_what_it_imports(script):
+    importlib.import_module(script.stem)
+
+
 def test_the_dense_block_as_sums_is_the_dense_block():
     torch.manual_seed(0)
     block, x = ways.ResidualDenseBlock(16, 4), torch.rand(1, 16, 6, 6)
@@ -70,7 +80,7 @@ def test_shares_within_the_range_of_others():
 
 
 def test_every_page_of_the_evidence_says_how_it_is_made():
-    pages = {path.stem for path in (evidence.REPO / "docs" / "evidence").glob("*.md")} - {"index"}
+    pages = {path.stem for path in (REPO / "docs" / "evidence").glob("*.md")} - {"index"}
     assert set(evidence.SCRIPTS) | set(evidence.BY_HAND) == pages
     assert not set(evidence.SCRIPTS) & set(evidence.BY_HAND)
 
@@ -80,7 +90,7 @@ def test_scripts_of_the_evidence_have_the_options_shown(command):
     script, *words = command.removeprefix("-m aesop").split()
     if command.startswith("-m"):
         script = "src/aesop/cli.py"
-    text = (evidence.REPO / script).read_text(encoding="utf-8")
+    text = (REPO / script).read_text(encoding="utf-8")
     for word, following in itertools.pairwise([*words, "--"]):
         if not word.startswith("-"):
             continue
@@ -97,7 +107,7 @@ def test_a_need_that_is_missing_is_said():
 
 
 def test_every_benchmark_is_described():
-    described = (evidence.REPO / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    described = (REPO / "benchmarks" / "README.md").read_text(encoding="utf-8")
     helpers = {"record.py", "enlarged_photographs.py", "evidence.py"}
-    for script in (evidence.REPO / "benchmarks").glob("*.py"):
+    for script in (REPO / "benchmarks").glob("*.py"):
         assert f"`{script.name}`" in described or script.name in helpers, script.name
