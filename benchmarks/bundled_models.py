@@ -1,10 +1,11 @@
 """Measure the bundled models on photographs as the web has them.
 
-    python benchmarks/bundled_models.py --data FOLDER [--compare FILE ...] [--sheets FOLDER] [--record NAME]
+    python benchmarks/bundled_models.py --data FOLDER [--models clean web] [--compare FILE ...] [--sheets FOLDER]
+        [--record NAME]
 
 The HR photographs in FOLDER are reduced to a quarter, by MATLAB's bicubic interpolation and by area, and saved without loss
-and as JPEG of the qualities 95 to 40. Each is enlarged by bicubic interpolation and by both bundled models; those of the
-qualities in COMPARED also by the networks of --compare.
+and as JPEG of the qualities 95 to 40. Each is enlarged by bicubic interpolation and by the bundled models of --models;
+those of the qualities in COMPARED also by the networks of --compare.
 LPIPS needs weights, which AESOP_WEIGHTS names. --sheets writes what the methods make of each photograph, reduced by area
 and saved with SHEET_QUALITY, side by side.
 """
@@ -86,16 +87,17 @@ class Work:
     """What a process does with a photograph."""
 
     pairs: MeasuredPairs
+    models: Sequence[str]
     compare: Sequence[str]
     sheets: Path | None
 
     def __call__(self, number: int) -> list[Found]:
-        networks, measure = _loaded(tuple(self.compare))
+        networks, measure = _loaded(tuple(self.models), tuple(self.compare))
         found = []
         for given in inputs(self.pairs, number):
             made = {BICUBIC: imresize(given.lr, SCALE)}
             for name, upscale in networks.items():
-                if name in (CLEAN, WEB) or given.quality in COMPARED:
+                if name in self.models or given.quality in COMPARED:
                     made[name] = upscale(given.lr)
             values = {name: measure(image, given.hr) for name, image in made.items()}
             found.append(Found(given.quality, values))
@@ -105,9 +107,9 @@ class Work:
 
 
 @cache
-def _loaded(compare: tuple[str, ...]) -> tuple[dict[str, Upscaler], MeasureImage]:
+def _loaded(models: tuple[str, ...], compare: tuple[str, ...]) -> tuple[dict[str, Upscaler], MeasureImage]:
     """Networks and metrics of this process, which computes with one thread."""
-    networks = {name: Upscaler(name, "cpu", "fp32", threads=1) for name in (CLEAN, WEB)}
+    networks = {name: Upscaler(name, "cpu", "fp32", threads=1) for name in models}
     networks |= {Path(file).stem: Upscaler(file, "cpu", threads=1) for file in compare}
     torch.set_num_threads(1)
     return networks, measuring(make_metrics({name: MetricOptions() for name in ("psnr", "lpips")}, SCALE, CPU), CPU)
@@ -116,6 +118,9 @@ def _loaded(compare: tuple[str, ...]) -> tuple[dict[str, Upscaler], MeasureImage
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="HR photographs")
+    parser.add_argument(
+        "--models", nargs="*", default=[CLEAN, WEB], choices=[CLEAN, WEB], help="bundled models (default: both)"
+    )
     parser.add_argument("--compare", nargs="*", default=[], metavar="FILE", help="x4 weight files")
     parser.add_argument("--limit", type=int, default=0, metavar="N", help="N of the photographs, evenly spread")
     parser.add_argument("--sheets", type=Path, metavar="FOLDER", help="write pictures to look at, one for each photograph")
@@ -126,7 +131,7 @@ def main() -> None:
     values: dict[tuple[str, int | None], list[dict[str, float]]] = defaultdict(list)
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as processes:
         for number, found in enumerate(
-            processes.map(Work(pairs, arguments.compare, arguments.sheets), range(len(pairs))), 1
+            processes.map(Work(pairs, arguments.models, arguments.compare, arguments.sheets), range(len(pairs))), 1
         ):
             print(f"{number} of {len(pairs)} photographs", file=sys.stderr)
             for each in found:
