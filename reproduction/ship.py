@@ -1,19 +1,31 @@
 """Add a trained generator to the package: in half precision and without options that refer to a machine.
 
-    python reproduction/ship.py experiments/reproduction/x4/3_adversarial/models/net_g_00004000.safetensors aesop_compact_x4
+    python reproduction/ship.py experiments/lanes/clean/3_adversarial/models/net_g_00007800.safetensors aesop_compact_x4
 
 Then run tests/inference/test_shipped_models.py, which checks the quality of the model, and update assets/models/README.md.
 """
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 import aesop
-from aesop.inference.shipped_models import shipped_model
+from aesop.inference.shipped_models import SHIPPED_FOR, shipped_model
+from aesop.weights.description import Description, modelspec
 from aesop.weights.load import load_generator
 from aesop.weights.save import save_weights
+
+AUTHOR = "The AESOP project's authors"
+
+
+def described(name: str, network: dict[str, Any]) -> dict[str, str]:
+    """ModelSpec's keys of a model that comes with aesop."""
+    tags = ("photo", "jpeg", "compression-removal") if "web" in name else ("photo",)
+    partner = f"The faithful partner of {name.removesuffix('_psnr')}: for the same photographs, without added texture."
+    text = partner if name.endswith("_psnr") else f"For {SHIPPED_FOR[name]}."
+    return modelspec(Description(name, AUTHOR, "Apache-2.0", tags, text), network)
 
 
 def ship(source: Path, target: Path) -> None:
@@ -38,8 +50,10 @@ def ship(source: Path, target: Path) -> None:
         "total_iter": info.metadata["total_iter"],
         "stage": info.metadata["stage"],
         "written_by": f"aesop {aesop.__version__}",
-        "licence": "Apache-2.0; trained on photographs with the licences in CREDITS.md in the same folder",
+        "trained_on": "photographs with the licences in src/aesop/assets/models/CREDITS.md",
     }
+    if target.stem in SHIPPED_FOR:
+        metadata |= described(target.stem, info.options)
     save_weights(target, {key: tensor.half() for key, tensor in net.state_dict().items()}, metadata)
 
 

@@ -910,7 +910,7 @@ def pack(
 
 @app.command()
 def convert(
-    source: Annotated[Path, Argument(help="Weight file, or state folder (for both params and params_ema).")],
+    source: Annotated[Path, Argument(help="Weight file or model name, or state folder (for both params and params_ema).")],
     target: Annotated[Path, Argument(help="*.safetensors (self-describing) or *.pth (BasicSR).")],
     key: Annotated[str | None, Option(help="params or params_ema alone, under this key; none: without a key.")] = None,
     names: Annotated[str | None, Option(help="An RRDBNet's tensor names: basicsr, bsrgan or old-esrgan.")] = None,

@@ -225,8 +225,10 @@ def test_converting_refuses_to_overwrite_and_what_it_cannot_do(tmp_path):
         convert(source, tmp_path / "c.safetensors", names="basicsr")
     with pytest.raises(WeightsError, match="is not a state folder: it has no net_g"):
         convert(tmp_path, tmp_path / "c.pth")
-    with pytest.raises(WeightsError, match="does not exist"):
+    with pytest.raises(WeightsError, match=r"none\.pth does not exist"):
         convert(tmp_path / "none.pth", tmp_path / "c.safetensors")
+    with pytest.raises(WeightsError, match=r"clear does not exist(.|\n)*did you mean clean"):
+        convert(Path("clear"), tmp_path / "c.safetensors")
     torch.save({"strange": torch.zeros(2)}, tmp_path / "strange.pth")
     incomplete = {name: value for name, value in network().state_dict().items() if name != "conv_hr.bias"}
     torch.save({"params": incomplete}, tmp_path / "incomplete.pth")

@@ -433,6 +433,16 @@ def test_final_sizes(run, tmp_path, size):
     assert shown(result.target)[0].shape == (30, 40, 3)
 
 
+@pytest.mark.parametrize(
+    ("size", "model"),
+    [(FinalSize(2), "aesop_compact_x2"), (FinalSize(width=64), "aesop_compact_x2"), (None, "aesop_compact_x4")],
+)
+def test_clips_get_the_bundled_model_for_their_size(tmp_path, size, model):
+    clip = make_clip(tmp_path / "a.mp4", times=[0])
+    results = upscale_files([clip], tmp_path / "b.mkv", size=size, device="cpu", console=Console(file=io.StringIO()))
+    assert [(result.error, result.model) for result in results] == [(None, model)]
+
+
 def test_avi_becomes_matroska(run, tmp_path):
     clip = make_clip(tmp_path / "a.avi", codec="mpeg4", time_base=Fraction(1, 25), times=range(8), options={"bf": "2"})
     result = run(clip, tmp_path)

@@ -172,6 +172,17 @@ def test_the_file_beside_the_result(photo, tmp_path):
         np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), palette()[levels])
 
 
+def test_arrays_have_the_maps_of_frames():
+    upscaler = Upscaler(None, "cpu", "fp32")
+    for low in (NOISE, NOISE[..., 0], NOISE.astype(np.float64) / 255, np.dstack([NOISE, NOISE[..., 0]])):
+        pixels, alpha = low[..., :3] if low.ndim == 3 else low, low[..., 3] if low.shape[2:] == (4,) else None
+        frame = Frame(pixels.astype(np.float32) if low.dtype == np.float64 else pixels, alpha)
+        expected = upscaler.hallucination_map(frame, upscaler.upscale_frame(frame))
+        np.testing.assert_allclose(upscaler.hallucination_map(low, upscaler(low)).levels, expected.levels, rtol=1e-5)
+    with pytest.raises(ValueError, match="expected an array of uint8"):
+        upscaler.hallucination_map(NOISE.astype(np.int64), NOISE)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "meaning"),
     [
@@ -179,12 +190,22 @@ def test_the_file_beside_the_result(photo, tmp_path):
         ("cat.jpg", {"quality": 70}, "uncalibrated"),
         ("cat.webp", {"quality": 80}, "uncalibrated"),
         ("cat.webp", {"lossless": True}, "expected error in grey levels"),
+        ("cat.gif", {}, "uncalibrated"),
     ],
 )
 def test_visible_compression_is_not_calibrated(tmp_path, name, options, meaning):
     Image.fromarray(NOISE).save(tmp_path / name, **options)
     run(tmp_path, tmp_path / name, "-o", tmp_path / "out.png", "--hallucination-map")
     assert read_map(tmp_path / "out_map.png")[1].startswith(meaning)
+
+
+def test_visible_compression_of_a_file_that_was_saved_again_is_not_calibrated(tmp_path):
+    with Image.open(HELD_OUT / "two_dogs.png") as picture:
+        picture.reduce(4).save(tmp_path / "once.jpg", quality=30)
+    with Image.open(tmp_path / "once.jpg") as picture:
+        picture.save(tmp_path / "again.png")
+    run(tmp_path, tmp_path / "again.png", "-m", "clean", "-o", tmp_path / "out.png", "--hallucination-map")
+    assert read_map(tmp_path / "out_map.png")[1].startswith("uncalibrated")
 
 
 def test_maps_are_not_replaced_without_leave(photo, tmp_path):

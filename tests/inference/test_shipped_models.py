@@ -26,6 +26,7 @@ from aesop.options.datasets import PairedDataset
 from aesop.options.validation import MetricOptions
 from aesop.pictures.picture import Frame
 from aesop.system.distributed import World
+from aesop.weights.description import read_description
 from aesop.weights.load import load_generator
 
 SHARED = Path(os.environ.get("AESOP_SHARED", "../shared"))
@@ -54,6 +55,13 @@ def test_they_tell_nothing_of_the_machine_they_were_trained_on(file):
     text = "\n".join(load_generator(file)[1].metadata.values())
     assert "loss_weight" in text  # the recipe is there
     assert not re.search(r"(?m)[\s:'\"]/\w|dataroot|experiments_root|pretrain", text)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_they_say_what_they_are(file):
+    about = read_description(load_generator(file)[1].metadata)
+    assert (about.title, about.license, "photo" in about.tags) == (file.stem, "Apache-2.0", True)
+    assert "photographs" in about.description
 
 
 def test_upscaling_without_naming_a_model(tmp_path):

@@ -477,11 +477,18 @@ def test_models_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_model("web") == find_model("aesop_web_x4")
     assert find_model(shared) == shared
-    for name, near in (("portrait", "portraits"), ("realesrgan-x4plus", "RealESRGAN_x4plus"), ("aesop", "aesop_web_x4")):
+    slips = {
+        "portrait": "portraits",
+        "realesrgan-x4plus": "RealESRGAN_x4plus",
+        "aesop": "aesop_web_x4",
+        "Clean": "clean",
+        "wbe": "web",
+    }
+    for name, near in slips.items():
         with pytest.raises(WeightsError, match=f"{name} does not exist(.|\n)*did you mean {near}"):
             find_model(name)
     own = "aesop_compact_x2, aesop_compact_x2_psnr, aesop_compact_x4, aesop_compact_x4_psnr, aesop_web_x4, aesop_web_x4_psnr"
-    with pytest.raises(WeightsError, match=f"Known models: RealESRGAN_x4plus, {own}, portraits"):
+    with pytest.raises(WeightsError, match=f"Known models: RealESRGAN_x4plus, {own}, clean, portraits, web, x2"):
         find_model("zzz.qqq")
 
 

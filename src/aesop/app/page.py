@@ -15,7 +15,7 @@ from aesop.commands.upscale_results import Result, counted
 from aesop.inference.final_size import FinalSize
 from aesop.inference.hallucination import FULL_COLOUR
 from aesop.inference.models import known_models
-from aesop.inference.shipped_models import CLEAN, MODELS, WEB, faithful_partner, shipped_model
+from aesop.inference.shipped_models import MODELS, faithful_partner, shipped_model
 from aesop.system.wording import readable
 from aesop.weights.blend import MOST_TEXTURE
 
@@ -209,7 +209,7 @@ def _models() -> list[tuple[str, str]]:
     """Names and files of the models: the choice by the picture, aesop's own, and the others that `aesop models` lists."""
     own = {shipped_model(name): f"{name}: {shipped_model(name).stem}" for name in MODELS}
     named = [*own.items(), *((file, file.stem) for file in known_models() if file not in own)]
-    return [(f"automatic: {CLEAN} or {WEB}, by the picture", _AUTOMATIC), *((name, str(file)) for file, name in named)]
+    return [("automatic: by the picture and its size", _AUTOMATIC), *((name, str(file)) for file, name in named)]
 
 
 def _partners(model: str) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from typing import Any
 from aesop.archs import State
 from aesop.archs.rrdbnet import RRDBNET_NAMES
 from aesop.conversion.portable import ROUNDING, difference_in_spandrel, portability, portable_weights
+from aesop.inference.models import find_model
 from aesop.system.files import replacing
 from aesop.weights.description import Description, modelspec
 from aesop.weights.errors import WeightsError
@@ -41,7 +42,7 @@ class Converted:
 def convert(
     source: Path, target: Path, key: str | None = None, names: str | None = None, portable: bool = False
 ) -> Converted:
-    """Write `target` from a weight file or the state folder of a run.
+    """Write `target` from a weight file, which may be named as for `find_model`, or the state folder of a run.
 
     A `.safetensors` file holds one set of weights (the averaged one, if there is one) and the network's options. A `.pth`
     file has BasicSR's layout, with metadata: a state folder gives `params` and `params_ema`, a file gives `params_ema`.
@@ -63,6 +64,7 @@ def convert(
     if names and target.suffix == ".safetensors":
         raise ValueError(f"{target}: --names is for .pth files; a .safetensors file gets the names by itself")
 
+    source = source if source.is_dir() else find_model(source)
     weights, options, metadata = {}, {}, {}
     files = _files(source, key, target.suffix == ".safetensors")
     for name, file in files.items():

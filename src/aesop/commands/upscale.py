@@ -20,7 +20,6 @@ from aesop.commands.upscale_video import VideoOptions, upscale_videos
 from aesop.images.errors import ImageError
 from aesop.images.read import ImageFile
 from aesop.inference.final_size import FinalSize
-from aesop.inference.shipped_models import clean_model, shipped_model
 from aesop.inference.upscaler import Upscaler
 from aesop.pictures.write import SaveOptions
 
@@ -105,7 +104,7 @@ def upscale_files(
 
     def announce(loaded: Sequence[Iterable[Upscaler]], which: str) -> None:
         if model is None:
-            say(f"with the bundled model {which} (to choose: -m clean, -m web, or -m FILE)")
+            say(f"with the bundled model {which} (to choose: -m clean, -m web, -m x2, or -m FILE)")
         for note in dict.fromkeys(note for upscalers in loaded for upscaler in upscalers for note in upscaler.notes):
             say(note)
 
@@ -118,9 +117,9 @@ def upscale_files(
         if len(devices) > 1:
             raise ValueError(f"--device {device}: a video runs on one device; name one of them")
         video_options = VideoOptions(size, quality, not strip_metadata, overwrite, skip_existing)
-        upscaler = load(device, shipped_model(clean_model(size.scale)) if model is None else model)
-        announce([[upscaler]], "for clean pictures")
-        return iter(upscale_videos(videos, upscaler, output, ext, suffix, shard, video_options, progress, console))
+        upscalers = Upscalers(partial(load, device), model, size != FinalSize())
+        announce([upscalers], "for clean pictures")
+        return iter(upscale_videos(videos, upscalers, output, ext, suffix, shard, video_options, progress, console))
     if maps and output == PIPE:
         raise ValueError("--hallucination-map writes a file beside the result: name the result with -o, instead of -")
     check_output(output, ext, suffix, 1, lossless)

@@ -11,7 +11,7 @@ from aesop.inference.upscaler import Upscaler
 
 
 class Upscalers:
-    """The upscaler of one model, or one of each that comes with aesop, of which `suited_to` chooses by the picture.
+    """The upscaler of one model, or one of each that comes with aesop, among which `suited_to` and `for_clean` choose.
 
     Args:
         load: makes the upscaler of a model.
@@ -36,8 +36,13 @@ class Upscalers:
         return next(iter(self)).scale
 
     def suited_to(self, pixels: NDArray, jpeg_quality: int | None, scale: float) -> Upscaler:
-        """See `suitable_model` and, for pictures that are clean, `clean_model`."""
+        """The upscaler of a picture that becomes `scale` times as large: see `suitable_model`, and `for_clean`."""
+        if not self.chooses or suitable_model(pixels, jpeg_quality) == CLEAN:
+            return self.for_clean(scale)
+        return self._loaded[WEB]
+
+    def for_clean(self, scale: float) -> Upscaler:
+        """The upscaler of what is clean and becomes `scale` times as large: see `clean_model`."""
         if not self.chooses:
             return next(iter(self))
-        name = suitable_model(pixels, jpeg_quality)
-        return self._loaded[clean_model(scale) if name == CLEAN and self._sized else name]
+        return self._loaded[clean_model(scale) if self._sized else CLEAN]

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from aesop.commands.upscale_models import Upscalers
 from aesop.commands.upscale_plan import PIPE, Found, Shard, check_output, plan_targets
 from aesop.commands.upscale_progress import Style, UpscaleProgress
 from aesop.commands.upscale_results import Result
 from aesop.images.read import ImageFile
 from aesop.inference.consistent import shortfall
 from aesop.inference.final_size import FinalSize, sides_at
-from aesop.inference.upscaler import Upscaler
 from aesop.system.files import sha256_of
 from aesop.video.clip import Clip, ClipFrame
 from aesop.video.colour import Plane
@@ -42,7 +42,7 @@ class VideoOptions:
 
 def upscale_videos(
     videos: Sequence[Path],
-    upscaler: Upscaler,
+    upscalers: Upscalers,
     output: Path,
     ext: str | None,
     suffix: str | None,
@@ -63,7 +63,7 @@ def upscale_videos(
         raise VideoError("\n  ".join(missing))
     sources = [ImageFile.at(video) for video in dict.fromkeys(videos)]
     ext = check_output(output, ext, suffix, len(sources), writable=FORMATS)
-    suffix = options.size.suffix(upscaler.scale) if suffix is None else suffix
+    suffix = options.size.suffix(upscalers.scale) if suffix is None else suffix
     own = Shard.parse(shard)
     found = [Found(source.path.parent, source.path.name) for source in sources if own.takes(source.path.name)]
     plan = plan_targets(found, [], output, ext, suffix, options.overwrite, options.skip_existing, FORMATS, _extension)
@@ -72,35 +72,40 @@ def upscale_videos(
         for number, video in enumerate(plan.found):
             source, target = video.image.path, plan.target(number)
             shown.begin(number, source.name)
-            size, notes, reason = None, [], None
+            size, notes, used, reason = None, [], None, None
             try:
-                size, notes = _upscale(upscaler, source, target, options, shown, number)
+                size, notes, used = _upscale(upscalers, source, target, options, shown, number)
             except (ValueError, OSError, MemoryError) as error:
                 reason = str(error) or type(error).__name__
             except KeyboardInterrupt as stop:
                 again = "it with --skip-existing" if len(plan) > 1 else "the command"
                 raise KeyboardInterrupt(f"interrupted{stop}; to go on, repeat {again}") from None
-            results.append(Result(source, target, reason, notes or [], notes is None, "video", size))
+            results.append(Result(source, target, reason, notes or [], notes is None, "video", size, model=used))
             shown.finish(number, reason is None, notes is not None)
     return results
 
 
 def _upscale(
-    upscaler: Upscaler,
+    upscalers: Upscalers,
     source: Path,
     target: Path,
     options: VideoOptions,
     shown: UpscaleProgress,
     number: int,
-) -> tuple[tuple[int, int], list[str] | None]:
-    """Upscale a clip. Return the result's size, and notes on what is not as in the clip; None if it was there before."""
+) -> tuple[tuple[int, int], list[str] | None, str | None]:
+    """Upscale a clip.
+
+    Returns:
+        The result's size; notes on what is not as in the clip, None if it was there before; the model, None if it was named.
+    """
     clip = Clip(source)
-    size = sides_at(options.size.scale_of(*clip.size, upscaler.scale), *clip.size)
+    scale = options.size.scale_of(*clip.size, upscalers.scale)
+    upscaler, size = upscalers.for_clean(scale), sides_at(scale, *clip.size)
     extension = target.suffix.lower()
     encoding, notes = choose_encoding(clip, size, extension, options.quality)
     if options.skip_existing and target.exists():
         if _is_enlarged(target, clip, (encoding.width, encoding.height)):
-            return (encoding.width, encoding.height), None
+            return (encoding.width, encoding.height), None, None
         if not options.overwrite:
             raise VideoError(
                 f"{target} exists, but is no video, of another size, or of another length: to replace it, add --overwrite"
@@ -150,7 +155,7 @@ def _upscale(
     finally:
         parts.remove_if_empty()
     parts.remove()
-    return (encoding.width, encoding.height), notes
+    return (encoding.width, encoding.height), notes, upscaler.name if upscalers.chooses else None
 
 
 def enlarged(

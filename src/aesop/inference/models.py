@@ -35,9 +35,10 @@ def find_model(model: str | os.PathLike | None) -> Path:
         return found[0]
     if name in MODELS:
         return shipped_model(name)
-    names = {file.stem.casefold(): file.stem for file in known}
-    near = difflib.get_close_matches(path.stem.casefold(), names, 3, 0.5)
-    near += [key for key in names if key not in near and (key in path.stem.casefold() or path.stem.casefold() in key)]
+    names = {name.casefold(): name for name in (*(file.stem for file in known), *MODELS)}
+    stem = path.stem.casefold()
+    near = difflib.get_close_matches(stem, names, 3, 0.5)
+    near += [key for key in names if key not in (*near, *MODELS) and (key in stem or stem in key)]
     hint = f"; did you mean {' or '.join(names[key] for key in near)}?" if near else ""
     others = f" Known models: {', '.join(sorted(names.values()))}." if names and not near else ""
     may_be_on_hub = is_repository(name) and path.suffix not in EXTENSIONS

@@ -27,9 +27,9 @@ def shipped_model(name: str = CLEAN) -> Path:
     return _folder() / f"{MODELS[name]}.safetensors"
 
 
-def clean_model(scale: float | None) -> str:
-    """The short name of the model for clean pictures that are enlarged by `scale`; None: by as much as the model does."""
-    return X2 if scale is not None and scale <= 2 else CLEAN
+def clean_model(scale: float) -> str:
+    """The short name of the model for clean pictures that become `scale` times as large."""
+    return X2 if scale <= 2 else CLEAN
 
 
 def short_name(model: Path) -> str | None:

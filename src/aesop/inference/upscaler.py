@@ -48,8 +48,8 @@ class Upscaler:
 
     Args:
         model: a weight file of any architecture that aesop knows, the name of a model in `AESOP_MODELS` or the user's
-            data folder, `hf:owner/name`, which is downloaded, or `clean` or `web`, the x4 models that come with aesop for
-            clean and for compressed pictures; default: `clean`.
+            data folder, `hf:owner/name`, which is downloaded, or one that comes with aesop: `clean` (x4), `web` (x4, for
+            compressed pictures), or `x2` (for clean ones); default: `clean`.
         device: auto, cpu, cuda, cuda:N or mps.
         precision: how 8-bit pictures are computed: fp32, bf16, fp16 (GPUs only), or auto: for RRDBNet the fastest of them on
             this device, for other networks fp32. Other pictures are always computed in float32.
@@ -213,11 +213,17 @@ class Upscaler:
 
         self._run(self._gray if image.ndim == 2 else self._network, np.atleast_3d(image), on_tile, pass_on)
 
-    def hallucination_map(self, low: Frame, made: Frame) -> HallucinationMap:
-        """Map the error to expect of `made`, which `upscale_frame` or `upscale_by_rows` made of `low`.
+    def hallucination_map(self, low: Frame | np.ndarray, made: Frame | np.ndarray) -> HallucinationMap:
+        """Map the error to expect of a result.
 
-        It is calibrated for the model that comes with aesop, at its own scale, without `texture`, `consistent`, and `tta`.
+        It is calibrated for the clean x4 model that comes with aesop, at its own scale, without `texture`, `consistent`, and
+        `tta`, and for pictures without traces of compression.
+
+        Args:
+            low: the input, a frame or a NumPy array as the upscaler takes them.
+            made: what this upscaler made of it, of the same kind.
         """
+        low, made = (each if isinstance(each, Frame) else _frame(each) for each in (low, made))
         height, width = low.pixels.shape[:2]
         own_scale = made.pixels.shape[:2] == (height * self.scale, width * self.scale)
         is_calibrated = is_calibrated_for(self.weights) and own_scale and not (self.consistent or self.tta)
@@ -355,21 +361,9 @@ class Upscaler:
         image = image.astype(image.dtype.newbyteorder("="), copy=False)
         if image.dtype.kind == "f" and image.dtype != np.float32:
             return self._of_array(image.astype(np.float32), scale).astype(image.dtype)
-        if image.dtype not in (np.uint8, np.uint16, np.float32):
-            kinds = "uint8, uint16 or floating point in [0, 1]"
-            raise ValueError(f"expected an array of {kinds}, found {image.dtype}: convert it first")
-        channels = image.shape[2] if image.ndim == 3 else 1
-        if image.ndim not in (2, 3) or channels > 4 or not image.size:
-            raise ValueError(f"expected an image (H, W), or (H, W, C) with 1 to 4 channels, found the shape {image.shape}")
-        if image.dtype == np.float32:
-            low, high = float(image.min()), float(image.max())  # NaN if there is one
-            if not (low >= 0 and high <= 1):
-                raise ValueError(f"floating-point images are in [0, 1], found {low:g} to {high:g}: divide or clip them")
+        made = self.upscale_frame(_frame(image), scale)
         if image.ndim == 2:
-            return self.upscale_frame(Frame(image), scale).pixels
-        alpha = np.ascontiguousarray(image[..., -1]) if channels in (2, 4) else None
-        colours = image[..., 0] if channels < 3 else image[..., :3]
-        made = self.upscale_frame(Frame(np.ascontiguousarray(colours), alpha), scale)
+            return made.pixels
         return np.dstack([part for part in (made.pixels, made.alpha) if part is not None])
 
     def _of_pil(self, image: Any, scale: float | None) -> Any:
@@ -407,6 +401,26 @@ class Upscaler:
             return made
         made = self._of_array(image.detach().float().permute(1, 2, 0).cpu().numpy(), scale)
         return torch.from_numpy(made).permute(2, 0, 1).contiguous().to(image)
+
+
+def _frame(image: np.ndarray) -> Frame:
+    """The frame of an array as `Upscaler` takes them; ValueError if it is none."""
+    if image.dtype.kind == "f":
+        image = image.astype(np.float32, copy=False)
+    if image.dtype not in (np.uint8, np.uint16, np.float32):
+        kinds = "uint8, uint16 or floating point in [0, 1]"
+        raise ValueError(f"expected an array of {kinds}, found {image.dtype}: convert it first")
+    channels = image.shape[2] if image.ndim == 3 else 1
+    if image.ndim not in (2, 3) or channels > 4 or not image.size:
+        raise ValueError(f"expected an image (H, W), or (H, W, C) with 1 to 4 channels, found the shape {image.shape}")
+    if image.dtype == np.float32:
+        low, high = float(image.min()), float(image.max())  # NaN if there is one
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f"floating-point images are in [0, 1], found {low:g} to {high:g}: divide or clip them")
+    if image.ndim == 2:
+        return Frame(image)
+    alpha = np.ascontiguousarray(image[..., -1]) if channels in (2, 4) else None
+    return Frame(np.ascontiguousarray(image[..., 0] if channels < 3 else image[..., :3]), alpha)
 
 
 class _OnGray(nn.Module):
