@@ -1,10 +1,14 @@
 """Add a trained generator to the package: in half precision and without options that refer to a machine.
 
-    python reproduction/ship.py experiments/lanes/clean/3_adversarial/models/net_g_00007800.safetensors aesop_compact_x4
+    python reproduction/ship.py experiments/lanes/web/3_adversarial/models/net_g_00001200.safetensors aesop_web_x4
+    python reproduction/ship.py GAN.safetensors aesop_compact_x4 --texture 0.8 --faithful-model FAITHFUL.safetensors
+
+The second is the network between two, as `aesop upscale --texture` takes it.
 
 Then run tests/inference/test_shipped_models.py, which checks the quality of the model, and update assets/models/README.md.
 """
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ import yaml
 
 import aesop
 from aesop.inference.shipped_models import SHIPPED_FOR, shipped_model
+from aesop.weights.blend import with_texture
 from aesop.weights.description import Description, modelspec
 from aesop.weights.load import load_generator
 from aesop.weights.save import save_weights
@@ -28,8 +33,10 @@ def described(name: str, network: dict[str, Any]) -> dict[str, str]:
     return modelspec(Description(name, AUTHOR, "Apache-2.0", tags, text), network)
 
 
-def ship(source: Path, target: Path) -> None:
+def ship(source: Path, target: Path, texture: float = 1, faithful: Path | None = None) -> None:
     """Write the generator of `source` to `target`, without paths, data sets, and logger options in the metadata.
+
+    With `faithful`, the weights are those at `texture` on the line from it, at 0, to `source`, at 1.
 
     Raises:
         ValueError: If neither a PSNR stage nor an adversarial one of `aesop train` wrote the file.
@@ -54,15 +61,27 @@ def ship(source: Path, target: Path) -> None:
     }
     if target.stem in SHIPPED_FOR:
         metadata |= described(target.stem, info.options)
-    save_weights(target, {key: tensor.half() for key, tensor in net.state_dict().items()}, metadata)
+    state = net.state_dict()
+    if faithful:
+        state = with_texture(str(faithful), str(source), texture)
+        metadata["blend"] = f"{texture:g} of the training, {1 - texture:g} of {faithful.name}"
+    save_weights(target, {key: tensor.half() for key, tensor in state.items()}, metadata)
 
 
-if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit(__doc__)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, metavar="FILE", help="net_g_*.safetensors of a training")
+    parser.add_argument("name", choices=SHIPPED_FOR)
+    parser.add_argument("--texture", type=float, default=1, metavar="T")
+    parser.add_argument("--faithful-model", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    shipped = shipped_model().with_name(f"{arguments.name}.safetensors")
     try:
-        shipped = shipped_model().with_name(f"{sys.argv[2]}.safetensors")
-        ship(Path(sys.argv[1]), shipped)
+        ship(arguments.source, shipped, arguments.texture, arguments.faithful_model)
         print(shipped)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
