@@ -116,7 +116,7 @@ def make_page(stages: Stages, results: SetResults, autoencoder: nn.Module, metri
         "with the original pixel by pixel, the other (AESOP) compares both after the auto-encoder.\n\n"
         f"{len(list((ASSETS / 'photos' / 'train').iterdir()))} photographs were used for training; the {results.count} here "
         "were held out. The networks are tiny, trained for minutes and without a perceptual loss: they show that the method "
-        "runs. The bundled model shows what an hour of training with a perceptual loss adds; it is the generator that aesop "
+        "runs. The bundled model shows what hours of training with a perceptual loss add; it is the generator that aesop "
         "upscale uses for clean pictures, and was trained on other photographs."
     )
     page.section("Results")
