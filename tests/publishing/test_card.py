@@ -310,7 +310,7 @@ def test_the_card_of_the_shipped_model(tmp_path):
     )
     folder = write_card(None, tmp_path / "card", about, urls=["hf:aesop/compact"], device="cpu")
     entry = entry_in(folder)
-    assert (entry.trainingIterations, entry.size, len(entry.images)) == (4000, ["32nf", "6nb"], 4)
+    assert (entry.trainingIterations, entry.size, len(entry.images)) == (7800, ["32nf", "6nb"], 4)
     card = (folder / "README.md").read_text()
     for name, author, licence in (
         ("astronaut", "NASA", "public domain"),
