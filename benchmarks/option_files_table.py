@@ -60,13 +60,14 @@ def run(*arguments: object) -> tuple[int, str]:
 def row(name: str, options: dict, substitutes: Substitutes, folder: Path) -> str:
     file = write(options, folder / "published.yml")
     config, notes = load_config(file)
-    verb = "train" if isinstance(config, TrainConfig) else "test"
+    trains = isinstance(config, TrainConfig)
+    verb = "train" if trains else "test"
     _, text = run(verb, "-opt", file, "--dry-run")
     size = re.search(r"network_g: \w+, ([\d,]+) parameters", text)
     missing = len(re.findall(r"has to be filled in|does not exist", text))
     code, text = run(verb, "-opt", file, *substitutes.overrides(options))
     reached = "yes" if code == 0 else f"NO: {text.strip().splitlines()[-1][:80]}"
-    stage = config.stage if isinstance(config, TrainConfig) else "test"
+    stage = config.stage if trains else "test"
     dry = f"{size[1]} parameters, {missing} paths" if size else "NO"
     return f"| {name} | {stage} | {config.network_g.type} | yes, {len(notes)} notes | {dry} | {reached} |"
 

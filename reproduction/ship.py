@@ -1,7 +1,7 @@
 """Add a trained generator to the package: in half precision and without options that refer to a machine.
 
     python reproduction/ship.py experiments/lanes/web/3_adversarial/models/net_g_00001200.safetensors aesop_web_x4
-    python reproduction/ship.py GAN.safetensors aesop_compact_x4 --texture 0.8 --faithful-model FAITHFUL.safetensors
+    python reproduction/ship.py GAN.safetensors aesop_compact_x4 --between 0.8 FAITHFUL.safetensors
 
 The second is the network between two, as `aesop upscale --texture` takes it.
 
@@ -33,10 +33,10 @@ def described(name: str, network: dict[str, Any]) -> dict[str, str]:
     return modelspec(Description(name, AUTHOR, "Apache-2.0", tags, text), network)
 
 
-def ship(source: Path, target: Path, texture: float = 1, faithful: Path | None = None) -> None:
+def ship(source: Path, target: Path, between: tuple[float, Path] | None = None) -> None:
     """Write the generator of `source` to `target`, without paths, data sets, and logger options in the metadata.
 
-    With `faithful`, the weights are those at `texture` on the line from it, at 0, to `source`, at 1.
+    With `between` = (T, faithful), the weights are those at T on the line from `faithful`, at 0, to `source`, at 1.
 
     Raises:
         ValueError: If neither a PSNR stage nor an adversarial one of `aesop train` wrote the file.
@@ -62,7 +62,8 @@ def ship(source: Path, target: Path, texture: float = 1, faithful: Path | None =
     if target.stem in SHIPPED_FOR:
         metadata |= described(target.stem, info.options)
     state = net.state_dict()
-    if faithful:
+    if between:
+        texture, faithful = between
         state = with_texture(str(faithful), str(source), texture)
         metadata["blend"] = f"{texture:g} of the training, {1 - texture:g} of {faithful.name}"
     save_weights(target, {key: tensor.half() for key, tensor in state.items()}, metadata)
@@ -72,12 +73,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, metavar="FILE", help="net_g_*.safetensors of a training")
     parser.add_argument("name", choices=SHIPPED_FOR)
-    parser.add_argument("--texture", type=float, default=1, metavar="T")
-    parser.add_argument("--faithful-model", type=Path, metavar="FILE")
+    parser.add_argument("--between", nargs=2, metavar=("T", "FAITHFUL"), help="ship the network at T from FAITHFUL to FILE")
     arguments = parser.parse_args()
     shipped = shipped_model().with_name(f"{arguments.name}.safetensors")
     try:
-        ship(arguments.source, shipped, arguments.texture, arguments.faithful_model)
+        between = arguments.between and (float(arguments.between[0]), Path(arguments.between[1]))
+        ship(arguments.source, shipped, between)
         print(shipped)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

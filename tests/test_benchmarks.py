@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "reproduction"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -22,7 +21,7 @@ from training_step import PublishedWork, Recipe, ours
 TINY = {"type": "RRDBNet", "num_feat": 16, "num_block": 1, "num_grow_ch": 4}
 AUTOENCODER = {"type": "AutoEncoder_RRDBNet", "dec_opt": TINY}
 REPO = evidence.REPO
-SCRIPTS = sorted([*REPO.glob("benchmarks/*.py"), *REPO.glob("reproduction/*.py"), REPO / "docs" / "model_figures.py"])
+SCRIPTS = sorted([*REPO.glob("benchmarks/*.py"), *REPO.glob("reproduction/*.py")])
 UNET = {"type": "UNetDiscriminatorSN", "num_feat": 4}
 
 

@@ -246,7 +246,7 @@ def test_two_runs_at_toy_size(toy, monkeypatch, capsys):
         assert torch.equal(tensor.half().float(), shipped.state_dict()[name])
     assert str(toy) not in "".join(info.metadata.values())
     earlier, between = model.with_name("net_g_00000008.safetensors"), toy / "between.safetensors"
-    ship.ship(model, between, 0.25, earlier)
+    ship.ship(model, between, (0.25, earlier))
     first, last, made = (load_generator(file)[0].state_dict() for file in (earlier, model, between))
     for name, tensor in made.items():
         torch.testing.assert_close(tensor, 0.75 * first[name] + 0.25 * last[name], rtol=1e-3, atol=1e-6)

@@ -207,7 +207,7 @@ def planned(run: lanes.Run) -> dict[str, TrainConfig]:
 def test_every_run_can_be_planned_and_keeps_20_states_and_those_of_stops(name, monkeypatch):
     monkeypatch.chdir(REPO)
     steps = planned(RUNS[name])
-    from_finished_stages = name.startswith("claim/") or name == "clean"
+    from_finished_stages = name.startswith(("claim/", "clean"))
     assert list(steps) == (["adversarial"] if from_finished_stages else list(STAGES))
     for stage, step in steps.items():
         assert step.run_folder == RUNS[name].folder / lanes.STAGES[stage]

@@ -22,7 +22,6 @@ class Upscalers:
     def __init__(self, load: Callable[[str | Path], Upscaler], model: str | Path | None, sized: bool = False):
         own = MODELS if sized else (CLEAN, WEB)
         files = {name: shipped_model(name) for name in own} if model is None else {"": model}
-        self._sized = sized
         self._loaded = {name: load(file) for name, file in files.items()}
         self.chooses = model is None
         """Whether pictures may get different models."""
@@ -45,4 +44,4 @@ class Upscalers:
         """The upscaler of what is clean and becomes `scale` times as large: see `clean_model`."""
         if not self.chooses:
             return next(iter(self))
-        return self._loaded[clean_model(scale) if self._sized else CLEAN]
+        return self._loaded.get(clean_model(scale), self._loaded[CLEAN])  # x2 is loaded where a size is asked for

@@ -21,8 +21,7 @@ from aesop.images.read import ImageFile
 from aesop.inference.consistent import shortfall
 from aesop.inference.final_size import FinalSize, sides_at
 from aesop.inference.hallucination import HallucinationMap, read_map, write_map
-from aesop.inference.shipped_models import CLEAN
-from aesop.inference.suitable_model import suitable_model
+from aesop.inference.suitable_model import VISIBLE_QUALITY
 from aesop.inference.upscaler import Upscaler
 from aesop.pictures.jpeg_quality import jpeg_quality
 from aesop.pictures.kinds import kind_of
@@ -82,7 +81,7 @@ class PictureWork:
         """The hallucination map that is beside the result, of its first frame."""
         self._made_map: HallucinationMap | None = None
         self._jpeg_quality: int | None = None
-        self._is_lossy = False  # a JPEG file may be nearly as good as the picture; see `suitable_model`
+        self._is_compressed = False
         self._picture: Picture | None = None  # until it is written, or there is an error
         self._reached = math.inf  # the lowest `lr_psnr` of the frames
         self._frame: Frame | None = None  # that was decoded, then that which was computed
@@ -113,7 +112,8 @@ class PictureWork:
             width, height = self.final[0]
             self.alone = picture.count > 1 or max(width * height, by_network) > LARGE
             self._jpeg_quality = _quality_of(self.source)
-            self._is_lossy = picture.format == "gif" or (picture.format != "jpeg" and not picture.lossless)
+            is_lossy = picture.format == "gif" or (picture.format != "jpeg" and not picture.lossless)
+            self._is_compressed = is_lossy or (self._jpeg_quality or 100) <= VISIBLE_QUALITY
             if self.map_target and picture.count > 1:
                 self.notes.append("the hallucination map is that of the first frame or page")
             if not self.alone:
@@ -162,7 +162,7 @@ class PictureWork:
         self._reached = min(self._reached, upscaler.lr_psnr)
         if self.map_target and index == 0:
             self._made_map = upscaler.hallucination_map(frame, made)
-            if self._is_lossy or suitable_model(frame.pixels, self._jpeg_quality) != CLEAN:
+            if self._is_compressed:
                 self._made_map = replace(self._made_map, is_calibrated=False)
         height, width = made.pixels.shape[:2]
         return replace(made, metadata=made.metadata and self._fitted(made.metadata, width, height))

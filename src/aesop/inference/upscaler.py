@@ -23,6 +23,8 @@ from aesop.inference.final_size import sides_at
 from aesop.inference.hallucination import HallucinationMap, expected_error, is_calibrated_for
 from aesop.inference.models import find_faithful, find_model
 from aesop.inference.runtimes import RUNTIMES, with_runtime
+from aesop.inference.shipped_models import CLEAN
+from aesop.inference.suitable_model import suitable_model
 from aesop.inference.tiling import NotFinite, OnRows, check_tiling, upscale_by_rows, upscale_image
 from aesop.inference.turned import EightWays
 from aesop.pictures.picture import Frame
@@ -226,12 +228,13 @@ class Upscaler:
         low, made = (each if isinstance(each, Frame) else _frame(each) for each in (low, made))
         height, width = low.pixels.shape[:2]
         own_scale = made.pixels.shape[:2] == (height * self.scale, width * self.scale)
-        is_calibrated = is_calibrated_for(self.weights) and own_scale and not (self.consistent or self.tta)
         colours = low.pixels if low.alpha is None else mended_colours(low.pixels, low.alpha)
         first, last = _range(colours)
         images = [colours, made.pixels]
         if (first, last) != (0, 1):
             images = [(image - first) / (last - first) for image in images]
+        is_calibrated = is_calibrated_for(self.weights) and own_scale and not (self.consistent or self.tta)
+        is_calibrated = is_calibrated and suitable_model(images[0], None) == CLEAN
         with threads_on_cpu(self.threads):
             return expected_error(images[0], images[1], self.device, is_calibrated)
 
@@ -358,13 +361,11 @@ class Upscaler:
             raise ValueError(f"{self.name}: {error}") from error
 
     def _of_array(self, image: np.ndarray, scale: float | None) -> np.ndarray:
-        image = image.astype(image.dtype.newbyteorder("="), copy=False)
-        if image.dtype.kind == "f" and image.dtype != np.float32:
-            return self._of_array(image.astype(np.float32), scale).astype(image.dtype)
         made = self.upscale_frame(_frame(image), scale)
-        if image.ndim == 2:
-            return made.pixels
-        return np.dstack([part for part in (made.pixels, made.alpha) if part is not None])
+        pixels = made.pixels
+        if image.ndim == 3:
+            pixels = np.dstack([part for part in (made.pixels, made.alpha) if part is not None])
+        return pixels.astype(image.dtype.newbyteorder("="), copy=False)
 
     def _of_pil(self, image: Any, scale: float | None) -> Any:
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a photograph with previews
@@ -405,8 +406,7 @@ class Upscaler:
 
 def _frame(image: np.ndarray) -> Frame:
     """The frame of an array as `Upscaler` takes them; ValueError if it is none."""
-    if image.dtype.kind == "f":
-        image = image.astype(np.float32, copy=False)
+    image = image.astype(np.float32 if image.dtype.kind == "f" else image.dtype.newbyteorder("="), copy=False)
     if image.dtype not in (np.uint8, np.uint16, np.float32):
         kinds = "uint8, uint16 or floating point in [0, 1]"
         raise ValueError(f"expected an array of {kinds}, found {image.dtype}: convert it first")

@@ -1,6 +1,6 @@
-"""Draw what the bundled models make of held-out photographs: images/invented.webp, images/shipped.webp, and images/web.webp.
+"""Draw what the bundled models make of held-out photographs: invented.webp, shipped.webp, and web.webp in docs/images.
 
-    python docs/model_figures.py [--compare RealESRGAN_x4plus.safetensors]
+    python benchmarks/model_figures.py [--compare RealESRGAN_x4plus.safetensors]
 
 invented.webp: bicubic interpolation, the clean model, its hallucination map, and the original.
 shipped.webp: LR, bicubic interpolation, the clean model, and the original, where bicubic interpolation errs most.
@@ -9,7 +9,6 @@ model of --compare, and the original.
 """
 
 import argparse
-from itertools import chain, repeat
 from pathlib import Path
 
 import cv2
@@ -17,45 +16,38 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-import aesop
 from aesop import Upscaler
 from aesop.images.read import ImageFile
 from aesop.images.resize import imresize, mod_crop
 from aesop.inference.hallucination import overlaid
 from aesop.inference.shipped_models import CLEAN, MODELS, WEB
 from aesop.pictures.picture import Frame
+from bundled_models import SCALE, SHEET_QUALITY, by_area
+from enlarged_photographs import HELD_OUT, compressed
 
 Pixels = NDArray[np.uint8]
-PHOTOGRAPHS = Path(aesop.__file__).parent / "assets" / "photos" / "heldout"
-IMAGES = Path(__file__).parent / "images"
-SCALE = 4
+IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 GAP = 8
 MAP_SHOWN = slice(20, 336), slice(24, 228)  # of two_dogs
 CROP = 96
-JPEG_QUALITY = 60
 WEB_SHOWN = {"two_dogs": (60, 40), "astronaut": (40, 120), "pagoda": (60, 60), "dragonfly": (100, 100)}  # top, left
 WEB_SIZE = 160, 224
 
 
 def photograph(name: str) -> Pixels:
-    return mod_crop(ImageFile.at(PHOTOGRAPHS / f"{name}.png").read_uint8(), 8)
-
-
-def bicubic(lr: Pixels) -> Pixels:
-    return cv2.resize(lr, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_CUBIC)
+    return mod_crop(ImageFile.at(HELD_OUT / f"{name}.png").read_uint8(), 8)
 
 
 def beside(images: list[Pixels]) -> Pixels:
-    gap = np.full((len(images[0]), GAP, 3), 255, np.uint8)
-    return np.hstack(list(chain.from_iterable(zip(images, repeat(gap))))[:-1])
+    return np.hstack([np.pad(image, ((0, 0), (0, GAP), (0, 0)), constant_values=255) for image in images])[:, :-GAP]
 
 
-def below(images: list[Pixels]) -> Pixels:
-    return np.vstack([image for row in images for image in (row, np.full((GAP, row.shape[1], 3), 255, np.uint8))][:-1])
+def below(rows: list[Pixels]) -> Pixels:
+    return np.vstack([np.pad(row, ((0, GAP), (0, 0), (0, 0)), constant_values=255) for row in rows])[:-GAP]
 
 
-def twice(image: Pixels) -> Pixels:
-    return image.repeat(2, 0).repeat(2, 1)
+def repeated(image: Pixels, times: int) -> Pixels:
+    return image.repeat(times, 0).repeat(times, 1)
 
 
 def captions(texts: list[str], width: int) -> Pixels:
@@ -75,7 +67,7 @@ def draw_invented(clean: Upscaler) -> None:
     low = Frame(imresize(hr, 1 / SCALE))
     made = clean.upscale_frame(low)
     levels = clean.hallucination_map(low, made).image()
-    images = [bicubic(low.pixels), made.pixels, overlaid(made.pixels, levels), hr]
+    images = [imresize(low.pixels, SCALE), made.pixels, overlaid(made.pixels, levels), hr]
     save(beside([image[MAP_SHOWN] for image in images]), "invented.webp")
 
 
@@ -84,9 +76,9 @@ def draw_shipped(clean: Upscaler) -> None:
     for name in WEB_SHOWN:
         hr = photograph(name)
         lr = imresize(hr, 1 / SCALE)
-        images = [lr.repeat(SCALE, 0).repeat(SCALE, 1), bicubic(lr), clean(lr), hr]
+        images = [repeated(lr, SCALE), imresize(lr, SCALE), clean(lr), hr]
         top, left = where_it_errs_most(images[1], hr)
-        rows.append(beside([twice(image[top : top + CROP, left : left + CROP]) for image in images]))
+        rows.append(beside([repeated(image[top : top + CROP, left : left + CROP], 2) for image in images]))
     save(below(rows), "shipped.webp")
 
 
@@ -98,20 +90,14 @@ def where_it_errs_most(image: Pixels, hr: Pixels) -> tuple[int, int]:
     return int(top) * SCALE, int(left) * SCALE
 
 
-def draw_web(clean: Upscaler, web: Upscaler, compared: Upscaler) -> None:
+def draw_web(clean: Upscaler, web: Upscaler, other: Upscaler) -> None:
     rows = []
     for name, (top, left) in WEB_SHOWN.items():
         hr = photograph(name)
-        reduced = cv2.resize(hr, None, fx=1 / SCALE, fy=1 / SCALE, interpolation=cv2.INTER_AREA)
-        lr = saved_as_jpeg(reduced)
-        images = [bicubic(lr), clean(lr), web(lr), compared(lr), hr]
+        lr = compressed(by_area(hr), SHEET_QUALITY)
+        images = [imresize(lr, SCALE), clean(lr), web(lr), other(lr), hr]
         rows.append(beside([image[top : top + WEB_SIZE[0], left : left + WEB_SIZE[1]] for image in images]))
     save(below(rows), "web.webp")
-
-
-def saved_as_jpeg(image: Pixels) -> Pixels:
-    _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
 
 
 def main() -> None:
